@@ -1,0 +1,212 @@
+"""Every table. `app/database.py` opens the file and migrates it; `app/jobs/store.py` alone writes `Job.state`.
+
+    Project --< Photo --< Caption (the newest counts)      Project --< Version (a frozen list of photo + crop + caption)
+            |        '--< Crop    (likewise)                       '--< Run --- Job --< Event
+            '--< Run --< Checkpoint, Sample                        Adapter --- Run + Checkpoint, or imported
+
+Times are UTC. JSON columns hold what only people and programs outside the database read.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, Column, ForeignKey, Index, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+from app.jobs.states import Kind, Lane, State, Stop
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _owner(table: str, *, optional: bool = False, on_delete: str = "CASCADE") -> Any:
+    """A foreign key whose row goes (or is unset) with the row it belongs to."""
+    return Field(
+        default=None if optional else ...,
+        sa_column=Column(ForeignKey(f"{table}.id", ondelete=on_delete), nullable=optional, index=True),
+    )
+
+
+def _json(default: Any) -> Any:
+    return Field(default_factory=default, sa_column=Column(JSON, nullable=False))
+
+
+class Project(SQLModel, table=True):
+    """One subject: its photos, its captions and its runs."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str
+    trigger: str  # the rare word that will mean this subject, e.g. "sks"
+    class_word: str  # what kind of thing it is, e.g. "dog"
+    created_at: datetime = Field(default_factory=now)
+
+
+class Photo(SQLModel, table=True):
+    """An uploaded photo. The original file lies untouched at photos/<sha256>.<ext>."""
+
+    __table_args__ = (
+        UniqueConstraint("project_id", "name"),
+        UniqueConstraint("project_id", "sha256"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    project_id: int = _owner("project")
+    name: str
+    sha256: str = Field(index=True)
+    extension: str  # by content, not by what the user's file was called
+    bytes: int
+    width: int  # as seen, after the EXIF orientation
+    height: int
+    warnings: list[str] = _json(list)
+    created_at: datetime = Field(default_factory=now)
+
+
+class Crop(SQLModel, table=True):
+    """Which part of a photo is trained on; the newest counts."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    photo_id: int = _owner("photo")
+    left: float  # fractions of the photo as seen, 0 to 1
+    top: float
+    right: float
+    bottom: float
+    at: datetime = Field(default_factory=now)
+
+
+class Caption(SQLModel, table=True):
+    """What a photo shows, in words; the newest counts, the rest is history."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    photo_id: int = _owner("photo")
+    text: str
+    origin: str = "user"  # "user", "template" or the name of a vision model
+    at: datetime = Field(default_factory=now)
+
+
+class Version(SQLModel, table=True):
+    """What a run trains on, frozen when it is created: [{photo_id, sha256, extension, name, crop, caption}]."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    project_id: int = _owner("project")
+    items: list[dict[str, Any]] = _json(list)
+    created_at: datetime = Field(default_factory=now)
+
+
+class Job(SQLModel, table=True):
+    """One long piece of work. States and arrows: `app/jobs/states.py`."""
+
+    __table_args__ = (Index("job_waiting", "lane", "state", "position"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    kind: Kind
+    lane: Lane
+    state: State = Field(default=State.QUEUED)
+    position: float = 0.0  # within the lane; the lowest queued one runs next
+    project_id: int | None = _owner("project", optional=True)
+    params: dict[str, Any] = _json(dict)
+
+    attempt: int = 0  # grows with each claim; writes of an older attempt move nothing
+    deaths: int = 0  # processes lost since the last checkpoint
+    pid: int | None = None
+    pid_started_at: float | None = None  # with pid and boot_id: names one process, for ever
+    boot_id: str | None = None
+    heartbeat_at: datetime | None = None
+
+    stop: Stop = Field(default=Stop.NONE)  # wishes: read by the job after each step
+    save: bool = False
+    sample: bool = False
+
+    phase: str = ""
+    step: int = 0
+    steps: int = 0
+    error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON, nullable=True))
+    result: dict[str, Any] = _json(dict)
+    created_at: datetime = Field(default_factory=now)
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+class Event(SQLModel, table=True):
+    """Append-only. The row id is the id of the server-sent event."""
+
+    __table_args__ = (Index("event_of_job", "job_id", "id"), {"sqlite_autoincrement": True})
+
+    id: int | None = Field(default=None, primary_key=True)
+    job_id: int = _owner("job")
+    attempt: int
+    kind: str  # state, phase, metric, sample, checkpoint, rewind, log
+    step: int | None = None
+    payload: dict[str, Any] = _json(dict)
+    at: datetime = Field(default_factory=now)
+
+
+class Run(SQLModel, table=True):
+    """One training. Its folder is runs/<id>/."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    job_id: int = _owner("job")
+    project_id: int = _owner("project")
+    version_id: int = _owner("version")
+    name: str = ""
+    config: dict[str, Any] = _json(dict)  # core.config.Resolved.as_json()
+    versions: dict[str, str] = _json(dict)  # likeness, mlx, python, device
+    hashes: dict[str, str] = _json(dict)  # of the base model's parts
+    created_at: datetime = Field(default_factory=now)
+
+
+class Checkpoint(SQLModel, table=True):
+    """A complete saved state: runs/<run>/checkpoints/<step>/."""
+
+    __table_args__ = (UniqueConstraint("run_id", "step"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = _owner("run")
+    step: int
+    folder: str  # relative to the home folder
+    bytes: int
+    sha256: str  # of adapter.safetensors
+    pinned: bool = False
+    created_at: datetime = Field(default_factory=now)
+
+
+class Sample(SQLModel, table=True):
+    """A picture that was drawn, by a run or for the pictures page."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    job_id: int = _owner("job")
+    run_id: int | None = _owner("run", optional=True)
+    step: int | None = None
+    prompt_id: int = 0  # the column of the grid; stays when prompts are edited
+    prompt: str
+    seed: int
+    adapter_strength: float = 1.0
+    recipe: dict[str, Any] = _json(dict)
+    file: str  # relative to the home folder
+    width: int
+    height: int
+    created_at: datetime = Field(default_factory=now)
+
+
+class Adapter(SQLModel, table=True):
+    """A LoRA to draw with: a run's checkpoint, or a file that was imported."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str
+    model: str
+    run_id: int | None = _owner("run", optional=True)
+    checkpoint_id: int | None = _owner("checkpoint", optional=True)
+    file: str  # relative to the home folder
+    sha256: str
+    rank: int
+    trigger: str = ""
+    created_at: datetime = Field(default_factory=now)
+
+
+class Setting(SQLModel, table=True):
+    """One value that the user changed on the settings page; the defaults live in `app/settings.py`."""
+
+    key: str = Field(primary_key=True)
+    value: Any = Field(default=None, sa_column=Column(JSON))

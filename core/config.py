@@ -1,0 +1,340 @@
+"""Every knob of a training run: its default, range, unit and sentence, in one place.
+
+The form on the new-run page, the check of what users send, `likeness train --config` and the table in docs/knobs.md
+are all drawn from `TrainConfig`. A knob is added here and nowhere else.
+
+A run's value for a knob comes from the user, else from the model's own defaults, else from here; `resolve` keeps both
+the value and where it came from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_type_hints
+
+from core.errors import ConfigProblem, FieldProblem
+
+Source = Literal["default", "model", "user"]
+SigmaDraw = Literal["logit_normal", "uniform", "model_shift"]
+Schedule = Literal["cosine", "constant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """What a form needs to draw one field and what a check needs to judge its value."""
+
+    label: str
+    sentence: str
+    group: str
+    at_least: float | None = None
+    at_most: float | None = None
+    above: float | None = None
+    unit: str = ""
+    choices: tuple[str, ...] = ()
+    front: bool = False  # one of the few that the form shows unfolded
+
+
+def knob(default: Any, label: str, sentence: str, group: str, **more: Any) -> Any:
+    """A dataclass field that carries its `Knob`."""
+    return field(default=default, metadata={"knob": Knob(label, sentence, group, **more)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run, as the user may set it."""
+
+    model: str = knob("pocket", "Model", "The base model that learns your subject.", "run", front=True)
+    steps: int = knob(
+        300,
+        "Steps",
+        "How many times the adapter changes.",
+        "run",
+        at_least=1,
+        at_most=100_000,
+        unit="steps",
+        front=True,
+    )
+    seed: int = knob(
+        0, "Seed", "Same seed, same photos, same settings: the same adapter.", "run", at_least=0, at_most=2**31 - 1
+    )
+    side_px: int = knob(
+        256,
+        "Picture size",
+        "Photos are cropped to a square of this side; a multiple of 16.",
+        "run",
+        at_least=64,
+        at_most=2048,
+        unit="px",
+        front=True,
+    )
+    batch_size: int = knob(
+        1, "Batch size", "Photos per micro-step; more is smoother and needs more memory.", "run", at_least=1, at_most=64
+    )
+    accumulate: int = knob(
+        1, "Accumulation", "Micro-steps whose gradients are averaged before one step.", "run", at_least=1, at_most=256
+    )
+
+    rank: int = knob(
+        16,
+        "Rank",
+        "How much the adapter can hold; higher fits more and makes a larger file.",
+        "adapter",
+        at_least=1,
+        at_most=256,
+        front=True,
+    )
+    alpha: float = knob(
+        16.0,
+        "Alpha",
+        "The adapter's output is scaled by alpha / rank; equal to the rank means 1.",
+        "adapter",
+        above=0,
+        at_most=1024,
+    )
+    targets: str = knob("all_linear", "Layers", "Which layers of the model get an adapter.", "adapter")
+
+    learning_rate: float = knob(
+        1e-4, "Learning rate", "How far one step may move the adapter.", "optimizer", above=0, at_most=1.0
+    )
+    schedule: Schedule = knob(
+        "cosine", "Schedule", "Whether the learning rate falls along a cosine to a tenth or stays.", "optimizer"
+    )
+    warmup_steps: int = knob(
+        10,
+        "Warm-up",
+        "Steps over which the learning rate rises from zero.",
+        "optimizer",
+        at_least=0,
+        at_most=10_000,
+        unit="steps",
+    )
+    weight_decay: float = knob(
+        1e-4, "Weight decay", "Pulls the adapter's weights towards zero.", "optimizer", at_least=0, at_most=1
+    )
+    clip_norm: float = knob(
+        1.0,
+        "Gradient limit",
+        "Gradients are scaled down to this norm, over the whole adapter; 0 turns it off.",
+        "optimizer",
+        at_least=0,
+        at_most=1000,
+    )
+
+    sigma_draw: SigmaDraw = knob("logit_normal", "Noise levels", "How often each amount of noise is practised.", "loss")
+    train_guidance: float = knob(
+        1.0,
+        "Training guidance",
+        "The guidance value a guidance-distilled model is told while it trains.",
+        "loss",
+        at_least=0,
+        at_most=20,
+    )
+    caption_dropout: float = knob(
+        0.05, "Caption dropout", "Share of photos trained with an empty caption.", "loss", at_least=0, at_most=1
+    )
+    flip: bool = knob(
+        False,
+        "Mirror photos",
+        "Also train on left-right mirrored photos; not for text, logos or asymmetric things.",
+        "loss",
+    )
+
+    sample_every: int = knob(
+        100,
+        "Sample every",
+        "Draw sample pictures every this many steps, and at step 0; 0 draws none.",
+        "samples",
+        at_least=0,
+        at_most=100_000,
+        unit="steps",
+    )
+    sample_prompts: tuple[str, ...] = knob(
+        ("a photo of {trigger} {class_word}", "{trigger} {class_word} on the beach"),
+        "Sample prompts",
+        "One picture each, with the same seed every time; one prompt per line.",
+        "samples",
+    )
+    sample_seed: int = knob(
+        42,
+        "Sample seed",
+        "The first prompt's seed; the next prompt takes the next number.",
+        "samples",
+        at_least=0,
+        at_most=2**31 - 1,
+    )
+    sample_steps: int = knob(
+        20, "Sampler steps", "Euler steps from noise to picture.", "samples", at_least=1, at_most=200, unit="steps"
+    )
+    sample_guidance: float = knob(
+        3.5, "Sample guidance", "How strongly a sample picture follows its prompt.", "samples", at_least=0, at_most=20
+    )
+    save_every: int = knob(
+        100,
+        "Save every",
+        "Write a checkpoint every this many steps; one is always written at the end.",
+        "samples",
+        at_least=1,
+        at_most=100_000,
+        unit="steps",
+    )
+
+
+GROUPS: dict[str, str] = {
+    "run": "Run",
+    "adapter": "Adapter",
+    "optimizer": "Optimizer",
+    "loss": "Loss and data",
+    "samples": "Samples and checkpoints",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A checked configuration and, for each knob, where its value came from."""
+
+    config: TrainConfig
+    sources: dict[str, Source]
+
+    def as_json(self) -> dict[str, Any]:
+        """{knob: {"value", "source"}}, in the order of `TrainConfig`; what a run's config.json holds."""
+        values = dataclasses.asdict(self.config)
+        return {name: {"value": values[name], "source": self.sources[name]} for name in values}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Resolved:
+        """The inverse of `as_json`; the values are checked again.
+
+        Raises ConfigProblem.
+        """
+        values = {name: entry["value"] for name, entry in data.items()}
+        return Resolved(resolve(values).config, {name: entry["source"] for name, entry in data.items()})
+
+
+def knobs() -> dict[str, Knob]:
+    """Every knob by name, in the order of `TrainConfig`; choices of a `Literal` type filled in."""
+    hints = get_type_hints(TrainConfig)
+    found: dict[str, Knob] = {}
+    for each in dataclasses.fields(TrainConfig):
+        one: Knob = each.metadata["knob"]
+        choices = tuple(str(c) for c in get_args(hints[each.name])) if _is_literal(hints[each.name]) else one.choices
+        found[each.name] = dataclasses.replace(one, choices=choices)
+    return found
+
+
+def kind_of(name: str) -> str:
+    """ "int", "float", "bool", "str", "choice" or "lines" (several strings): what the form draws for a knob."""
+    hint = get_type_hints(TrainConfig)[name]
+    if _is_literal(hint):
+        return "choice"
+    return "lines" if hint == tuple[str, ...] else hint.__name__
+
+
+def default_of(name: str) -> Any:
+    """The knob's default before any model has its say."""
+    return getattr(TrainConfig(), name)
+
+
+def resolve(
+    user: Mapping[str, Any],
+    model_defaults: Mapping[str, Any] | None = None,
+    choices: Mapping[str, tuple[str, ...]] | None = None,
+) -> Resolved:
+    """Lay what the user set over the model's defaults over ours, and check every value.
+
+    `choices` names the values a free-text knob may take here, such as the models on this computer.
+    Strings as a form sends them ("300", "on") are read as numbers and switches.
+
+    Raises ConfigProblem, naming every unknown or wrong knob at once.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, Source] = {}
+    problems: list[FieldProblem] = []
+    known = knobs()
+    for name in user:
+        if name not in known:
+            problems.append(FieldProblem(name, f"there is no setting called {name}"))
+    for name, one in known.items():
+        origin: Source = "default"
+        given: Any = default_of(name)
+        if model_defaults and name in model_defaults:
+            origin, given = "model", model_defaults[name]
+        if name in user and user[name] is not None:
+            origin, given = "user", user[name]
+        allowed = (choices or {}).get(name, one.choices)
+        value, trouble = _read(kind_of(name), given, one, allowed)
+        if trouble:
+            problems.append(FieldProblem(name, trouble))
+        values[name], sources[name] = value, origin
+    if isinstance(values["side_px"], int) and values["side_px"] % 16:
+        problems.append(FieldProblem("side_px", f"is {values['side_px']} px; it must be a multiple of 16"))
+    if problems:
+        raise ConfigProblem("Some settings need another look.", problems)
+    if sources["alpha"] != "user" and sources["rank"] == "user":
+        values["alpha"] = float(values["rank"])  # a rank chosen alone keeps the scale at 1
+    return Resolved(TrainConfig(**values), sources)
+
+
+def _is_literal(hint: Any) -> bool:
+    return getattr(hint, "__origin__", None) is Literal
+
+
+def _read(kind: str, given: Any, one: Knob, allowed: tuple[str, ...]) -> tuple[Any, str]:
+    """(value, "") or (anything, a sentence about what is wrong)."""
+    if kind == "bool":
+        words = {"on": True, "true": True, "1": True, "yes": True, "off": False, "false": False, "0": False, "": False}
+        if isinstance(given, bool):
+            return given, ""
+        value = words.get(str(given).strip().lower())
+        return value, "" if value is not None else f"is {given!r}; it can be on or off"
+    if kind == "lines":
+        if not isinstance(given, str | list | tuple):
+            return (), f"is {given!r}; it must be text, one prompt per line"
+        lines = given.splitlines() if isinstance(given, str) else [str(line) for line in given]
+        cleaned = tuple(line.strip() for line in lines if line.strip())
+        return cleaned, "" if len(cleaned) <= 8 else f"has {len(cleaned)} lines; at most 8"
+    if kind in ("str", "choice"):
+        text = str(given).strip()
+        if allowed and text not in allowed:
+            return text, f"is {text!r}; it can be {_listed(allowed)}"
+        return text, "" if text else "is empty"
+    return _read_number(kind, given, one)
+
+
+def _read_number(kind: str, given: Any, one: Knob) -> tuple[Any, str]:
+    span = _span(one)
+    if isinstance(given, bool):
+        return 0, f"is {given!r}; it must be a number{span}"
+    try:
+        number = float(given)
+    except (TypeError, ValueError):
+        return 0, f"is {given!r}; it must be a number{span}"
+    if not math.isfinite(number):
+        return 0, f"is {given}; it must be a number{span}"
+    if kind == "int" and number != int(number):
+        return 0, f"is {given}; it must be a whole number{span}"
+    value = int(number) if kind == "int" else number
+    low = (one.at_least is not None and value < one.at_least) or (one.above is not None and value <= one.above)
+    high = one.at_most is not None and value > one.at_most
+    return value, f"is {given}{_spaced(one.unit)}; it can be{span}" if low or high else ""
+
+
+def _span(one: Knob) -> str:
+    low = (
+        f"{one.at_least:g}" if one.at_least is not None else f"more than {one.above:g}" if one.above is not None else ""
+    )
+    return f" {low} to {_plain(one.at_most)}{_spaced(one.unit)}" if one.at_most is not None else f" at least {low}"
+
+
+def _plain(number: float) -> str:
+    return f"{int(number)}" if number == int(number) else f"{number:g}"
+
+
+def _spaced(unit: str) -> str:
+    return f" {unit}" if unit else ""
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]

@@ -1,0 +1,37 @@
+"""The DreamBooth loss on a rectified flow.
+
+    loss = mean (T_theta(l_t, t) + l_T - eps)^2        l_t = (1 - sigma_t) * l_T + sigma_t * eps
+
+It holds at any t in [0, T): no chain of sampler steps is needed, one random t an example is enough.
+
+Shapes   B batch   L tokens   C channels of one 2x2 latent patch
+Dtypes   the error is squared and averaged in float32, whatever the network computes in
+
+Source: "DreamBooth loss" (Filip Strand, 2024-10-27). Path: `core/flow.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mlx.core as mx
+
+from core import flow
+
+Predict = Callable[[mx.array, mx.array], mx.array]
+"""T_theta: (l_t_BLC, sigma_B) -> velocity_BLC."""
+
+
+def per_example_loss(predict: Predict, clean_BLC: mx.array, noise_BLC: mx.array, sigma_B: mx.array) -> mx.array:
+    """The loss of each example of the batch: float32 (B,). Noise and sigmas are arguments, so this is arithmetic."""
+    l_t_BLC = flow.interpolate(clean_BLC, noise_BLC, sigma_B)
+    error_BLC = (
+        predict(l_t_BLC, sigma_B).astype(mx.float32) + clean_BLC.astype(mx.float32) - noise_BLC.astype(mx.float32)
+    )
+    # Two short means instead of one long one: the CPU's mean is a plain running sum and loses digits over many terms.
+    return error_BLC.square().mean(axis=2).mean(axis=1)
+
+
+def dreambooth_loss(predict: Predict, clean_BLC: mx.array, noise_BLC: mx.array, sigma_B: mx.array) -> mx.array:
+    """The mean of `per_example_loss` over the batch: a float32 scalar."""
+    return per_example_loss(predict, clean_BLC, noise_BLC, sigma_B).mean()

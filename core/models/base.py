@@ -1,0 +1,120 @@
+"""What training, drawing and export ask of a model family. They know nothing more about it.
+
+    photo  --encode_photo-->  l_T (packed latents)             prompt  --encode_text-->  conditioning
+    l_t, sigma, conditioning  --embed-->  stream  --blocks-->  stream  --project-->  velocity  (eps - l_T)
+    l_T  --decode-->  picture
+
+Shapes   B batch   H W pixels   L image tokens   C channels of one token   N text tokens
+Sign     velocity is eps - l_T and sigma is 1 at pure noise, whatever convention the checkpoint was trained with
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import mlx.core as mx
+import mlx.nn as nn
+
+Conditioning = dict[str, mx.array]
+"""What a prompt becomes: named arrays, batch axis first, so that they can be cached on disk and stacked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The tokens of one picture: `rows` x `columns` of them, each `channels` wide."""
+
+    rows: int
+    columns: int
+    channels: int
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.columns
+
+
+Stream = dict[str, mx.array]
+"""What flows from block to block: named arrays, such as "img", "txt", "vec", and the rotary table "pe"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block of the network: its kind, where its weights live, and how it moves the stream on."""
+
+    kind: str  # blocks of one kind share one computation, with other weights
+    path: str  # the module path in the checkpoint, e.g. "transformer_blocks.0"
+    module: nn.Module
+    run: Callable[[nn.Module, Stream], Stream]
+
+
+class Family(Protocol):
+    """A loaded model. Its parts are read from disk when first used; `free` gives their memory back."""
+
+    name: str  # "flux1"
+    transformer: nn.Module  # module paths are those of the diffusers checkpoint; adapters attach here
+    pixel_multiple: int  # heights and widths of pictures are multiples of this
+
+    def grid(self, height_px: int, width_px: int) -> Grid:
+        """The latent grid of a picture of this size."""
+        ...
+
+    def encode_text(self, prompts: Sequence[str]) -> Conditioning:
+        """What the network is told about each prompt; evaluated, in the family's compute dtype."""
+        ...
+
+    def encode_photo(self, pixels_BHWC: mx.array) -> mx.array:
+        """Clean latents l_T of photos: pixels in [-1, 1] to packed float32 (B, L, C); the mean, not a draw."""
+        ...
+
+    def decode(self, latents_BLC: mx.array, grid: Grid) -> mx.array:
+        """Pictures of clean latents: float32 (B, H, W, 3) in [-1, 1]."""
+        ...
+
+    def embed(
+        self, l_t_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning, grid: Grid, guidance: float
+    ) -> Stream:
+        """The stream that enters the first block."""
+        ...
+
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """The blocks in order."""
+        ...
+
+    def project(self, stream: Stream) -> mx.array:
+        """The velocity (B, L, C) from the stream that leaves the last block."""
+        ...
+
+    def velocity(
+        self, l_t_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning, grid: Grid, guidance: float
+    ) -> mx.array:
+        """T_theta(l_t, t): embed, every block in turn, project."""
+        ...
+
+    def drawing_sigmas(self, steps: int, grid: Grid) -> list[float]:
+        """`steps + 1` sigmas from 1 to 0, spaced as the model's own scheduler spaces them."""
+        ...
+
+    def training_shift(self, grid: Grid) -> float:
+        """The factor for `flow.shift` when sigmas are drawn as "model_shift"."""
+        ...
+
+    @property
+    def presets(self) -> Mapping[str, Sequence[str]]:
+        """Adapter targets by preset name, as full diffusers module paths; "all_linear" is always one of them."""
+        ...
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """The knobs of `core.config.TrainConfig` for which this model has a better default."""
+        ...
+
+    @property
+    def hashes(self) -> Mapping[str, str]:
+        """SHA-256 of the weight files, by part ("transformer", "vae", "text"); cache keys and recipes name them."""
+        ...
+
+    def free(self, *parts: str) -> None:
+        """Drop parts ("text", "vae") from memory; they are read again when next used."""
+        ...
