@@ -1,0 +1,60 @@
+"""Captions: what a photo shows, in words. From the .txt beside it, else from a template.
+
+a photo of {trigger} {class_word}   ->   a photo of sks can
+"""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+
+from core.errors import DataProblem, FieldProblem
+
+TEMPLATE = "a photo of {trigger} {class_word}"
+PLACEHOLDERS = ("trigger", "class_word")
+CHARACTERS_AT_MOST = 2000
+
+
+def fill(template: str, trigger: str, class_word: str) -> str:
+    """The template with its placeholders filled in, and runs of spaces made one.
+
+    Raises DataProblem for a placeholder that does not exist, or a brace that is not closed.
+    """
+    check(template)
+    return " ".join(template.format(trigger=trigger, class_word=class_word).split())
+
+
+def check(template: str) -> None:
+    """Raise DataProblem unless every `{...}` of the template is one of `PLACEHOLDERS`."""
+    allowed = " and ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+    try:
+        fields = [(name, spec, how) for _, name, spec, how in string.Formatter().parse(template) if name is not None]
+    except ValueError:
+        raise DataProblem(f"{template!r} has a brace without its partner; {allowed} are filled in.") from None
+    for name, spec, how in fields:
+        if name not in PLACEHOLDERS or spec or how:
+            raise DataProblem(f"{template!r} has {{{name}}}, which is not known; {allowed} are filled in.")
+
+
+def read(text_file: Path) -> str | None:
+    """The caption in a .txt file as typed, in one line; None when the file is missing or blank.
+
+    Raises DataProblem when it is not UTF-8 text, or too long.
+    """
+    if not text_file.is_file():
+        return None
+    try:
+        text = text_file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        problem = FieldProblem(text_file.name, "is not UTF-8 text; save it again as plain UTF-8")
+        raise DataProblem("A caption cannot be read.", [problem]) from None
+    caption = " ".join(text.split())
+    if len(caption) > CHARACTERS_AT_MOST:
+        problem = FieldProblem(text_file.name, f"has {len(caption)} characters; at most {CHARACTERS_AT_MOST}")
+        raise DataProblem("A caption is too long.", [problem])
+    return caption or None
+
+
+def for_photo(photo: Path, trigger: str, class_word: str, template: str = TEMPLATE) -> str:
+    """The caption beside the photo (`beach.txt` for `beach.jpg`), else the template."""
+    return read(photo.with_suffix(".txt")) or fill(template, trigger, class_word)

@@ -1,0 +1,256 @@
+"""Reading photos as a person sees them, and saying in a sentence why one cannot be read.
+
+    bytes -> inspect -> PhotoFacts (size as seen, format by content, warnings)          the original is never changed
+    file  -> open_rgb -> RGB picture: upright, in sRGB, on white where it was transparent, 8 bit
+
+Pillow only: the web process imports this for uploads. Sizes are checked before anything is decoded.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from core import files
+from core.errors import DataProblem
+
+BYTES_AT_MOST = 64 * 2**20
+PIXELS_AT_MOST = 100_000_000
+SIDE_AT_MOST_PX = 20_000
+SIDE_AT_LEAST_PX = 16
+SMALL_SIDE_PX = 256
+
+EXTENSIONS = {
+    "JPEG": "jpg",
+    "MPO": "jpg",  # what some phones write: a JPEG with more pictures behind the first
+    "PNG": "png",
+    "WEBP": "webp",
+    "GIF": "gif",
+    "BMP": "bmp",
+    "TIFF": "tif",
+    "HEIF": "heic",
+    "AVIF": "avif",
+}
+_ALIASES = {"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tiff": "tif", "heif": "heic", "hif": "heic", "apng": "png"}
+SUFFIXES = frozenset(f".{name}" for name in [*EXTENSIONS.values(), *_ALIASES])
+"""File name endings that are taken for photos when a folder is read."""
+
+# What Pillow's decoders raise on damaged files.
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error)
+
+# Sizes are judged in `_opened`, before decoding and with a sentence; Pillow's own limit would only warn or trace back.
+Image.MAX_IMAGE_PIXELS = None
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoFacts:
+    """What can be said about a photo without training on it. Width and height are as seen, after the orientation."""
+
+    width: int
+    height: int
+    format: str  # Pillow's name, by content: "JPEG", "PNG", ...
+    extension: str  # by content, without the dot
+    frames: int = 1
+    warnings: list[str] = field(default_factory=list)
+
+
+def inspect(source: Path | bytes, name: str | None = None) -> PhotoFacts:
+    """Decode the photo once and tell what it is. `name` is what the user calls the file, for the extension check.
+
+    Raises DataProblem with a sentence: not an image, cut off, empty, too large, a format that is not read.
+    """
+    name = name if name is not None else source.name if isinstance(source, Path) else ""
+    image, _ = _opened(source)
+    with image:
+        _decode(image)
+        frames = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+        width, height = _size_as_seen(image)
+        extension = EXTENSIONS[str(image.format)]
+        warnings = []
+        claimed = Path(name).suffix.lower().lstrip(".")
+        if claimed and _ALIASES.get(claimed, claimed) != extension:
+            warnings.append(f"is called .{claimed} but is a {_spoken(str(image.format))} file; it is read as that")
+        if frames > 1:
+            warnings.append(f"has {frames} frames; the first one is used")
+        if _has_alpha(image):
+            warnings.append("has transparent parts; they are shown on white")
+        if image.mode == "CMYK":
+            warnings.append("has print colours (CMYK); they are converted to screen colours")
+        if image.mode.startswith(("I", "F")):
+            warnings.append("has more than 8 bits per pixel; it is read with 8")
+        if min(width, height) < SMALL_SIDE_PX:
+            warnings.append(f"is small: {width} x {height} px; it will look soft when enlarged")
+    return PhotoFacts(width, height, str(image.format), extension, frames, warnings)
+
+
+def open_rgb(source: Path | bytes) -> Image.Image:
+    """The photo as a person sees it: upright, first frame, sRGB, 8-bit RGB, transparent parts on white.
+
+    Raises DataProblem as `inspect` does.
+    """
+    image, _ = _opened(source)
+    with image:
+        _decode(image)
+        return _as_rgb(ImageOps.exif_transpose(image))
+
+
+def write_thumb(source: Path | bytes, to: Path, side_px: int) -> None:
+    """Write a JPEG that fits a square of `side_px`, upright, at `to`. Raises DataProblem, DiskProblem."""
+    image, _ = _opened(source)
+    with image:
+        image.draft("RGB", (2 * side_px, 2 * side_px))  # a JPEG decodes at a fraction of its size, several times faster
+        _decode(image)
+        small = ImageOps.exif_transpose(image)
+        if small.mode in ("RGB", "L", "CMYK"):
+            small.thumbnail((2 * side_px, 2 * side_px), Image.Resampling.BOX)
+        small = _as_rgb(small)
+    small.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+    content = io.BytesIO()
+    small.save(content, "JPEG", quality=85)
+    files.write_bytes(to, content.getvalue())
+
+
+def find(folder: Path) -> list[Path]:
+    """The files in `folder` whose names end like photos, by name; hidden files and subfolders are left out.
+
+    Raises DataProblem when the folder is missing or holds none.
+    """
+    if not folder.is_dir():
+        raise DataProblem(f"{folder} is not a folder; give the folder that your photos are in.")
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
+    if not found:
+        raise DataProblem(f"{folder} has no photos in it; put JPEG, PNG, WebP or HEIC files there.")
+    return found
+
+
+def _opened(source: Path | bytes) -> tuple[Image.Image, int]:
+    """The photo, its header read and its sizes judged, not yet decoded; and its size in bytes."""
+    _teach_pillow_heic()
+    size = len(source) if isinstance(source, bytes) else source.stat().st_size
+    if size == 0:
+        raise DataProblem("is empty (0 bytes); it was probably not copied to the end.")
+    if size > BYTES_AT_MOST:
+        raise DataProblem(f"has {size / 2**20:.0f} MB; at most {BYTES_AT_MOST // 2**20} MB. Save it smaller.")
+    handle = io.BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        image = Image.open(handle)
+    except UnidentifiedImageError:
+        head = source[:64] if isinstance(source, bytes) else _head(source)
+        raise DataProblem(_why_unknown(head)) from None
+    except _DAMAGED as error:
+        raise DataProblem(f"is damaged and cannot be read ({_first_line(error)}); copy it again.") from error
+    if image.format not in EXTENSIONS:
+        raise DataProblem(f"is a {image.format} file, which is not read; save it as JPEG or PNG.")
+    width, height = image.size
+    if max(width, height) > SIDE_AT_MOST_PX or width * height > PIXELS_AT_MOST:
+        raise DataProblem(
+            f"has {width:,} x {height:,} px; at most {SIDE_AT_MOST_PX:,} px a side and "
+            f"{PIXELS_AT_MOST // 10**6} million pixels. Save it smaller."
+        )
+    if min(width, height) < SIDE_AT_LEAST_PX:
+        raise DataProblem(f"has {width} x {height} px; at least {SIDE_AT_LEAST_PX} px a side are needed.")
+    return image, size
+
+
+def _decode(image: Image.Image) -> None:
+    try:
+        image.load()
+    except _DAMAGED as error:
+        if "truncated" in str(error) or isinstance(error, EOFError):
+            raise DataProblem("is cut off: the end of the file is missing; copy it again.") from error
+        raise DataProblem(f"is damaged and cannot be read ({_first_line(error)}); copy it again.") from error
+
+
+def _size_as_seen(image: Image.Image) -> tuple[int, int]:
+    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    return (image.height, image.width) if turned else image.size
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        low, _ = image.getchannel(image.mode[-1]).getextrema()
+        return low < 255
+    return "transparency" in image.info
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if image.mode.startswith(("I", "F")):
+        image = _eight_bit(image)
+    if image.mode not in ("RGB", "RGBA", "CMYK", "L"):
+        image = image.convert("RGBA" if image.mode in ("LA", "PA", "RGBa", "La") or _has_alpha(image) else "RGB")
+    elif image.mode in ("RGB", "L") and "transparency" in image.info:
+        image = image.convert("RGBA")
+    alpha = image.getchannel("A") if image.mode == "RGBA" else None
+    if profile:
+        image = _to_srgb(image.convert("RGB") if alpha else image, profile)
+    colours = image.convert("RGB")
+    if alpha is None:
+        return colours
+    on_white = Image.new("RGB", image.size, "white")
+    on_white.paste(colours, mask=alpha)
+    return on_white
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Colours as the profile means them; a profile that cannot be used is left out, as browsers do."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, TypeError):
+        return image
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """16-bit and floating greys scaled to 0..255; Pillow's own conversion would clip them to white."""
+    if image.mode.startswith("I;16"):
+        return image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+    low, high = image.getextrema()
+    full = next((top for top in (1.0, 255.0, 65535.0) if high <= top and low >= 0), float(high) or 1.0)
+    if image.mode == "I" and full == 1.0:
+        full = 255.0
+    return image.convert("F").point(lambda value: value * (255.0 / full)).convert("L")
+
+
+def _teach_pillow_heic() -> None:
+    if "HEIF" in Image.OPEN:
+        return
+    try:
+        import pi_heif
+    except ImportError:
+        return
+    pi_heif.register_heif_opener()
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
+
+
+def _why_unknown(head: bytes) -> str:
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim", b"heis"):
+        return "is a HEIC photo, and no HEIC reader is installed (pip install pi-heif); or save it as JPEG."
+    kinds = {
+        b"%PDF": "a PDF document",
+        b"PK\x03\x04": "a zip archive",
+        b"8BPS": "a Photoshop file",
+        b"<svg": "an SVG drawing",
+        b"<?xm": "an XML file",
+        b"\x1aE\xdf\xa3": "a video",
+    }
+    kind = kinds.get(head[:4], "a video" if head[4:8] == b"ftyp" else "")
+    what = f"is {kind}, not a photo" if kind else "is not an image, or its beginning is missing"
+    return f"{what}; JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and HEIC are read."
+
+
+def _spoken(format_name: str) -> str:
+    return {"MPO": "JPEG", "HEIF": "HEIC", "WEBP": "WebP"}.get(format_name, format_name)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
