@@ -4,7 +4,8 @@
             |        '--< Crop    (likewise)                       '--< Run --- Job --< Event
             '--< Run --< Checkpoint, Sample                        Adapter --- Run + Checkpoint, or imported
 
-Times are UTC. JSON columns hold what only people and programs outside the database read.
+Times are UTC. JSON columns hold what only people and programs outside the database read. Ids are never used twice
+(AUTOINCREMENT): a browser may still hold the picture of a row that is gone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+IDS_ONCE = {"sqlite_autoincrement": True}
+
+
 def _owner(table: str, *, optional: bool = False, on_delete: str = "CASCADE") -> Any:
     """A foreign key whose row goes (or is unset) with the row it belongs to."""
     return Field(
@@ -37,6 +41,8 @@ def _json(default: Any) -> Any:
 class Project(SQLModel, table=True):
     """One subject: its photos, its captions and its runs."""
 
+    __table_args__ = IDS_ONCE
+
     id: int | None = Field(default=None, primary_key=True)
     name: str
     trigger: str  # the rare word that will mean this subject, e.g. "sks"
@@ -50,6 +56,7 @@ class Photo(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("project_id", "name"),
         UniqueConstraint("project_id", "sha256"),
+        IDS_ONCE,
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -67,6 +74,8 @@ class Photo(SQLModel, table=True):
 class Crop(SQLModel, table=True):
     """Which part of a photo is trained on; the newest counts."""
 
+    __table_args__ = IDS_ONCE
+
     id: int | None = Field(default=None, primary_key=True)
     photo_id: int = _owner("photo")
     left: float  # fractions of the photo as seen, 0 to 1
@@ -79,6 +88,8 @@ class Crop(SQLModel, table=True):
 class Caption(SQLModel, table=True):
     """What a photo shows, in words; the newest counts, the rest is history."""
 
+    __table_args__ = IDS_ONCE
+
     id: int | None = Field(default=None, primary_key=True)
     photo_id: int = _owner("photo")
     text: str
@@ -89,6 +100,8 @@ class Caption(SQLModel, table=True):
 class Version(SQLModel, table=True):
     """What a run trains on, frozen when it is created: [{photo_id, sha256, extension, name, crop, caption}]."""
 
+    __table_args__ = IDS_ONCE
+
     id: int | None = Field(default=None, primary_key=True)
     project_id: int = _owner("project")
     items: list[dict[str, Any]] = _json(list)
@@ -98,7 +111,7 @@ class Version(SQLModel, table=True):
 class Job(SQLModel, table=True):
     """One long piece of work. States and arrows: `app/jobs/states.py`."""
 
-    __table_args__ = (Index("job_waiting", "lane", "state", "position"),)
+    __table_args__ = (Index("job_waiting", "lane", "state", "position"), IDS_ONCE)
 
     id: int | None = Field(default=None, primary_key=True)
     kind: Kind
@@ -132,7 +145,7 @@ class Job(SQLModel, table=True):
 class Event(SQLModel, table=True):
     """Append-only. The row id is the id of the server-sent event."""
 
-    __table_args__ = (Index("event_of_job", "job_id", "id"), {"sqlite_autoincrement": True})
+    __table_args__ = (Index("event_of_job", "job_id", "id"), IDS_ONCE)
 
     id: int | None = Field(default=None, primary_key=True)
     job_id: int = _owner("job")
@@ -145,6 +158,8 @@ class Event(SQLModel, table=True):
 
 class Run(SQLModel, table=True):
     """One training. Its folder is runs/<id>/."""
+
+    __table_args__ = IDS_ONCE
 
     id: int | None = Field(default=None, primary_key=True)
     job_id: int = _owner("job")
@@ -160,7 +175,7 @@ class Run(SQLModel, table=True):
 class Checkpoint(SQLModel, table=True):
     """A complete saved state: runs/<run>/checkpoints/<step>/."""
 
-    __table_args__ = (UniqueConstraint("run_id", "step"),)
+    __table_args__ = (UniqueConstraint("run_id", "step"), IDS_ONCE)
 
     id: int | None = Field(default=None, primary_key=True)
     run_id: int = _owner("run")
@@ -174,6 +189,8 @@ class Checkpoint(SQLModel, table=True):
 
 class Sample(SQLModel, table=True):
     """A picture that was drawn, by a run or for the pictures page."""
+
+    __table_args__ = IDS_ONCE
 
     id: int | None = Field(default=None, primary_key=True)
     job_id: int = _owner("job")
@@ -192,6 +209,8 @@ class Sample(SQLModel, table=True):
 
 class Adapter(SQLModel, table=True):
     """A LoRA to draw with: a run's checkpoint, or a file that was imported."""
+
+    __table_args__ = IDS_ONCE
 
     id: int | None = Field(default=None, primary_key=True)
     name: str
