@@ -1,0 +1,115 @@
+"""The models this computer knows: Pocket, which comes with Likeness, and any diffusers folder the user names.
+
+Plain Python over JSON files and weight headers: the web process reads it to draw its forms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import ModelProblem
+from core.weights import read_header, read_json, weight_files
+
+POCKET_FOLDER = Path(__file__).parent / "pocket" / "weights"
+PIPELINES = {"FluxPipeline": "flux1"}  # diffusers' pipeline class -> our family
+CARD_FILE = "likeness.json"  # optional, beside model_index.json: what Likeness should know about this model
+
+# FLUX.1's own knobs, where they differ from core/config.py's; a model's card can replace each.
+FLUX1_DEFAULTS = {"steps": 800, "side_px": 512, "rank": 16, "learning_rate": 1e-4, "train_guidance": 1.0}
+FLUX1_DRAWING = {
+    True: {"steps": 28, "guidance": 3.5, "side_px": 1024},  # dev: guidance is an input of the network
+    False: {"steps": 4, "guidance": 1.0, "side_px": 1024},  # schnell: four steps, no guidance
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One model: what a user reads about it, where it lies, and the knobs it sets."""
+
+    name: str
+    title: str
+    what_for: str
+    licence: str
+    folder: Path
+    defaults: Mapping[str, Any]  # knobs of core.config.TrainConfig
+    drawing: Mapping[str, Any]  # {"steps", "guidance", "side_px"}: how the model is drawn with best
+
+    @property
+    def on_disk(self) -> bool:
+        return (self.folder / "model_index.json").is_file()
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the transformer, counted in its files' headers. Raises ModelProblem."""
+        files = weight_files(self.folder / "transformer", "diffusion_pytorch_model")
+        return sum(read_header(path).parameters for path in files)
+
+
+def models() -> dict[str, Entry]:
+    """Every model that has a name, by name."""
+    return {"pocket": entry_for(POCKET_FOLDER, "pocket")}
+
+
+def find(name: str | Path) -> Entry:
+    """The model of a name, or of a folder in diffusers' layout. Raises ModelProblem with what there is."""
+    known = models()
+    if str(name) in known:
+        return known[str(name)]
+    folder = Path(name).expanduser()
+    if (folder / "model_index.json").is_file():
+        return entry_for(folder, str(folder))
+    listed = ", ".join(known)
+    raise ModelProblem(f"There is no model called {name}. Use {listed}, or a folder that holds model_index.json.")
+
+
+def entry_for(folder: Path, name: str) -> Entry:
+    """The entry of a folder, from its card where it has one, else with its family's own values."""
+    card = read_json(folder / CARD_FILE) if (folder / CARD_FILE).is_file() else {}
+    return Entry(
+        name=name,
+        title=card.get("title", folder.name if name != "pocket" else "Pocket"),
+        what_for=card.get("what_for", "A model of your own, in diffusers' layout."),
+        licence=card.get("licence", "see the model's own card"),
+        folder=folder,
+        defaults=defaults_of(folder),
+        drawing=drawing_of(folder),
+    )
+
+
+def family_of(folder: Path) -> str:
+    """The family of a model folder: "flux1". Raises ModelProblem."""
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise ModelProblem(f"{folder} is no model folder: model_index.json is not there.")
+    pipeline = read_json(index).get("_class_name")
+    if pipeline not in PIPELINES:
+        raise ModelProblem(f"{folder} is a {pipeline}; Likeness can train {', '.join(PIPELINES)}.")
+    return PIPELINES[pipeline]
+
+
+def drawing_of(folder: Path) -> dict[str, Any]:
+    """{"steps", "guidance", "side_px"} for drawing with this model."""
+    return {**FLUX1_DRAWING[_embeds_guidance(folder)], **_card_table(folder, "drawing")}
+
+
+def defaults_of(folder: Path) -> dict[str, Any]:
+    """The knobs of a training run that this model sets; samples are drawn as `drawing_of` says."""
+    drawing = drawing_of(folder)
+    samples = {"sample_steps": drawing["steps"], "sample_guidance": drawing["guidance"]}
+    return {**FLUX1_DEFAULTS, **samples, **_card_table(folder, "defaults")}
+
+
+def _card_table(folder: Path, name: str) -> dict[str, Any]:
+    card = read_json(folder / CARD_FILE) if (folder / CARD_FILE).is_file() else {}
+    table = card.get(name, {})
+    if not isinstance(table, dict):
+        raise ModelProblem(f"{folder / CARD_FILE}: {name} must be a table of names and values.")
+    return table
+
+
+def _embeds_guidance(folder: Path) -> bool:
+    config = folder / "transformer" / "config.json"
+    return config.is_file() and bool(read_json(config).get("guidance_embeds", False))

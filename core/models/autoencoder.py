@@ -1,0 +1,202 @@
+"""The VAE: pictures to latents and back. diffusers' AutoencoderKL, its names and its numbers.
+
+    encode   pixels (B, H, W, 3) in [-1, 1]  ->  mean of the latent (B, H/8, W/8, Z)
+    decode   latent (B, H/8, W/8, Z)         ->  pixels (B, H, W, 3)
+
+FLUX.1's has attention in the middle and no quant convolutions; Pocket's has neither. The config says so.
+
+Shapes   B batch   H W pixels   Z latent channels   C channels in between; MLX keeps channels last
+Dtypes   those of the weights, float32 as `core/models/flux1.py` loads them
+
+Source: Rombach et al. 2022, arXiv:2112.10752; FLUX.1's autoencoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from core.models.blocks import silu
+
+NORM_EPSILON = 1e-6
+
+
+def group_norm(groups: int, channels: int) -> nn.GroupNorm:
+    """GroupNorm as PyTorch groups it: neighbouring channels together."""
+    return nn.GroupNorm(groups, channels, eps=NORM_EPSILON, pytorch_compatible=True)
+
+
+class ResnetBlock(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 convolution on x where the width changes."""
+
+    def __init__(self, width_in: int, width_out: int, groups: int) -> None:
+        super().__init__()
+        self.norm1 = group_norm(groups, width_in)
+        self.conv1 = nn.Conv2d(width_in, width_out, 3, padding=1)
+        self.norm2 = group_norm(groups, width_out)
+        self.conv2 = nn.Conv2d(width_out, width_out, 3, padding=1)
+        if width_in != width_out:
+            self.conv_shortcut = nn.Conv2d(width_in, width_out, 1)
+
+    def __call__(self, x_BHWC: mx.array) -> mx.array:
+        h = self.conv1(silu(self.norm1(x_BHWC)))
+        h = self.conv2(silu(self.norm2(h)))
+        return h + (self.conv_shortcut(x_BHWC) if "conv_shortcut" in self else x_BHWC)
+
+
+class MidAttention(nn.Module):
+    """Attention of one head between all pixels of the smallest map."""
+
+    def __init__(self, width: int, groups: int) -> None:
+        super().__init__()
+        self.group_norm = group_norm(groups, width)
+        self.to_q = nn.Linear(width, width)
+        self.to_k = nn.Linear(width, width)
+        self.to_v = nn.Linear(width, width)
+        self.to_out = [nn.Linear(width, width)]
+
+    def __call__(self, x_BHWC: mx.array) -> mx.array:
+        batch, height, width, channels = x_BHWC.shape
+        h = self.group_norm(x_BHWC).reshape(batch, 1, height * width, channels)
+        h = mx.fast.scaled_dot_product_attention(self.to_q(h), self.to_k(h), self.to_v(h), scale=channels**-0.5)
+        return x_BHWC + self.to_out[0](h).reshape(x_BHWC.shape)
+
+
+class MidBlock(nn.Module):
+    """Two resnet blocks, with attention between them where the config asks for it."""
+
+    def __init__(self, width: int, groups: int, attention: bool) -> None:
+        super().__init__()
+        self.resnets = [ResnetBlock(width, width, groups), ResnetBlock(width, width, groups)]
+        if attention:
+            self.attentions = [MidAttention(width, groups)]
+
+    def __call__(self, x_BHWC: mx.array) -> mx.array:
+        x = self.resnets[0](x_BHWC)
+        if "attentions" in self:
+            x = self.attentions[0](x)
+        return self.resnets[1](x)
+
+
+class Halve(nn.Module):
+    """A 3x3 convolution with stride 2; one row and column of zeros at the far edges, as the reference pads."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, stride=2)
+
+    def __call__(self, x_BHWC: mx.array) -> mx.array:
+        return self.conv(mx.pad(x_BHWC, [(0, 0), (0, 1), (0, 1), (0, 0)]))
+
+
+class Double(nn.Module):
+    """Every pixel four times, then a 3x3 convolution."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+
+    def __call__(self, x_BHWC: mx.array) -> mx.array:
+        return self.conv(mx.repeat(mx.repeat(x_BHWC, 2, axis=1), 2, axis=2))
+
+
+class Stage(nn.Module):
+    """The resnet blocks of one resolution, and the change to the next: "down", "up", or None at the end."""
+
+    def __init__(self, width_in: int, width_out: int, layers: int, groups: int, change: str | None) -> None:
+        super().__init__()
+        self.resnets = [ResnetBlock(width_in if i == 0 else width_out, width_out, groups) for i in range(layers)]
+        if change == "down":
+            self.downsamplers = [Halve(width_out)]
+        elif change == "up":
+            self.upsamplers = [Double(width_out)]
+
+    def __call__(self, x_BHWC: mx.array) -> mx.array:
+        for resnet in self.resnets:
+            x_BHWC = resnet(x_BHWC)
+        for change in self.get("downsamplers", []) + self.get("upsamplers", []):
+            x_BHWC = change(x_BHWC)
+        return x_BHWC
+
+
+class Encoder(nn.Module):
+    """Pixels to the latent's mean and log-variance, side by side in the channels."""
+
+    def __init__(self, widths: list[int], layers: int, groups: int, channels: int, latent: int, mid: bool) -> None:
+        super().__init__()
+        last = len(widths) - 1
+        self.conv_in = nn.Conv2d(channels, widths[0], 3, padding=1)
+        self.down_blocks = [
+            Stage(widths[max(i - 1, 0)], width, layers, groups, "down" if i < last else None)
+            for i, width in enumerate(widths)
+        ]
+        self.mid_block = MidBlock(widths[-1], groups, mid)
+        self.conv_norm_out = group_norm(groups, widths[-1])
+        self.conv_out = nn.Conv2d(widths[-1], 2 * latent, 3, padding=1)
+
+    def __call__(self, x_BHWC: mx.array) -> mx.array:
+        x = self.conv_in(x_BHWC)
+        for stage in self.down_blocks:
+            x = stage(x)
+        return self.conv_out(silu(self.conv_norm_out(self.mid_block(x))))
+
+
+class Decoder(nn.Module):
+    """Latents to pixels; one resnet block more in each stage than the encoder has."""
+
+    def __init__(self, widths: list[int], layers: int, groups: int, channels: int, latent: int, mid: bool) -> None:
+        super().__init__()
+        last = len(widths) - 1
+        down_to_up = widths[::-1]
+        self.conv_in = nn.Conv2d(latent, down_to_up[0], 3, padding=1)
+        self.mid_block = MidBlock(down_to_up[0], groups, mid)
+        self.up_blocks = [
+            Stage(down_to_up[max(i - 1, 0)], width, layers + 1, groups, "up" if i < last else None)
+            for i, width in enumerate(down_to_up)
+        ]
+        self.conv_norm_out = group_norm(groups, down_to_up[-1])
+        self.conv_out = nn.Conv2d(down_to_up[-1], channels, 3, padding=1)
+
+    def __call__(self, z_BHWC: mx.array) -> mx.array:
+        x = self.mid_block(self.conv_in(z_BHWC))
+        for stage in self.up_blocks:
+            x = stage(x)
+        return self.conv_out(silu(self.conv_norm_out(x)))
+
+
+class AutoencoderKL(nn.Module):
+    """The whole VAE of a `vae/config.json`."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        widths, latent = list(config["block_out_channels"]), int(config["latent_channels"])
+        shape = (
+            widths,
+            int(config["layers_per_block"]),
+            int(config["norm_num_groups"]),
+            int(config["in_channels"]),
+            latent,
+            bool(config.get("mid_block_add_attention", True)),
+        )
+        self.encoder = Encoder(*shape)
+        self.decoder = Decoder(*shape)
+        if config.get("use_quant_conv", True):
+            self.quant_conv = nn.Conv2d(2 * latent, 2 * latent, 1)
+        if config.get("use_post_quant_conv", True):
+            self.post_quant_conv = nn.Conv2d(latent, latent, 1)
+
+    def encode(self, pixels_BHWC: mx.array) -> mx.array:
+        """The mean of the latent distribution: (B, H/8, W/8, Z)."""
+        h = self.encoder(pixels_BHWC)
+        if "quant_conv" in self:
+            h = self.quant_conv(h)
+        return mx.split(h, 2, axis=-1)[0]
+
+    def decode(self, z_BHWC: mx.array) -> mx.array:
+        """Pixels of a latent; values may reach a little outside [-1, 1]."""
+        if "post_quant_conv" in self:
+            z_BHWC = self.post_quant_conv(z_BHWC)
+        return self.decoder(z_BHWC)

@@ -1,0 +1,243 @@
+"""The blocks of FLUX.1's transformer, named as in the diffusers checkpoints.
+
+    double block   image and text tokens have their own weights and meet in one attention
+    single block   one set of weights for both, attention and MLP side by side
+
+    attention      softmax(rope(rms(q)) rope(rms(k))^T / sqrt(d)) v,  tokens in the order [text, image]
+    modulation     shift, scale, gate = Linear(silu(vec));   x + gate * f((1 + scale) * norm(x) + shift)
+
+Shapes   B batch   L image tokens   N text tokens   S = N + L   D width   H heads   d = D / H
+Dtypes   everything in the dtype of the weights, but positions and rotations, which are float32
+
+Source: Esser et al. 2024, arXiv:2403.03206; Black Forest Labs, FLUX.1; rotary embedding: Su et al. 2021.
+"""
+
+from __future__ import annotations
+
+import math
+
+import mlx.core as mx
+import mlx.nn as nn
+
+NORM_EPSILON = 1e-6
+Rotary = tuple[mx.array, mx.array]
+"""cos and sin of every position's angles: float32 (S, d / 2) each."""
+
+
+def rotary_table(ids_SA: mx.array, axes_dims: tuple[int, ...], theta: float = 10_000.0) -> Rotary:
+    """cos and sin of position * theta^(-2i/d_axis), for i in range(d_axis / 2), axis after axis."""
+    angles = []
+    for axis, dim in enumerate(axes_dims):
+        # Python's floats: frequencies are few, and float32 powers would cost digits at far positions.
+        frequencies = mx.array([theta ** (-2 * i / dim) for i in range(dim // 2)], dtype=mx.float32)
+        angles.append(ids_SA[:, axis, None].astype(mx.float32) * frequencies)
+    angles_Sd = mx.concatenate(angles, axis=1)
+    return mx.cos(angles_Sd), mx.sin(angles_Sd)
+
+
+def rotate(x_BHSd: mx.array, rotary: Rotary) -> mx.array:
+    """Turn each pair (x_2i, x_2i+1) by its position's angle; in float32, back in the dtype of `x_BHSd`."""
+    cos, sin = rotary
+    pairs = x_BHSd.astype(mx.float32).reshape(*x_BHSd.shape[:-1], -1, 2)
+    even, odd = pairs[..., 0], pairs[..., 1]
+    turned = mx.stack([even * cos - odd * sin, odd * cos + even * sin], axis=-1)
+    return turned.reshape(x_BHSd.shape).astype(x_BHSd.dtype)
+
+
+def sinusoid(t_B: mx.array, dim: int = 256, max_period: float = 10_000.0) -> mx.array:
+    """cos and sin of t * max_period^(-i / (dim/2)): float32 (B, dim), cosines first."""
+    half = dim // 2
+    frequencies = mx.exp(mx.arange(half, dtype=mx.float32) * (-math.log(max_period) / half))
+    angles = t_B.astype(mx.float32)[:, None] * frequencies
+    return mx.concatenate([mx.cos(angles), mx.sin(angles)], axis=1)
+
+
+def silu(x: mx.array) -> mx.array:
+    """x * sigmoid(x)."""
+    return x * mx.sigmoid(x)
+
+
+def gelu_tanh(x: mx.array) -> mx.array:
+    """x/2 * (1 + tanh(u)), u = sqrt(2/pi) (x + 0.044715 x^3), written as x * sigmoid(2u), which is the same."""
+    root = 2.0 * math.sqrt(2.0 / math.pi)
+    return x * mx.sigmoid(x * (root + (0.044715 * root) * (x * x)))
+
+
+def norm(x: mx.array) -> mx.array:
+    """LayerNorm without weights; the modulation brings scale and shift."""
+    return mx.fast.layer_norm(x, None, None, NORM_EPSILON)
+
+
+def modulate(x_BSD: mx.array, shift_BD: mx.array, scale_BD: mx.array) -> mx.array:
+    """(1 + scale) * norm(x) + shift."""
+    return norm(x_BSD) * (1.0 + scale_BD[:, None]) + shift_BD[:, None]
+
+
+class Modulation(nn.Module):
+    """`parts` vectors of width D from silu(vec); the checkpoint calls it norm*.linear."""
+
+    def __init__(self, width: int, parts: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, parts * width)
+        self._parts = parts
+
+    def __call__(self, vec_BD: mx.array) -> list[mx.array]:
+        return mx.split(self.linear(vec_BD), self._parts, axis=-1)
+
+
+class MLPEmbedder(nn.Module):
+    """Linear, silu, Linear: how time, guidance and the pooled text become one vector each."""
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(width_in, width)
+        self.linear_2 = nn.Linear(width, width)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.linear_2(silu(self.linear_1(x)))
+
+
+class TimeTextEmbed(nn.Module):
+    """vec = time(1000 sigma) + text(pooled), + guidance(1000 g) where the model was distilled with guidance."""
+
+    def __init__(self, width: int, pooled_width: int, guidance: bool) -> None:
+        super().__init__()
+        self.timestep_embedder = MLPEmbedder(256, width)
+        if guidance:
+            self.guidance_embedder = MLPEmbedder(256, width)
+        self.text_embedder = MLPEmbedder(pooled_width, width)
+
+    def __call__(self, sigma_B: mx.array, guidance_B: mx.array | None, pooled_BC: mx.array) -> mx.array:
+        dtype = pooled_BC.dtype
+        vec = self.timestep_embedder(sinusoid(1000.0 * sigma_B.astype(mx.float32)).astype(dtype))
+        if guidance_B is not None:
+            vec = vec + self.guidance_embedder(sinusoid(1000.0 * guidance_B.astype(mx.float32)).astype(dtype))
+        return vec + self.text_embedder(pooled_BC)
+
+
+class GELUProjection(nn.Module):
+    """The first half of an MLP: gelu(proj(x))."""
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(width_in, width_out)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return gelu_tanh(self.proj(x))
+
+
+class FeedForward(nn.Module):
+    """net.0 widens by four, net.2 comes back; net.1 is the checkpoint's dropout and holds nothing."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.net = [GELUProjection(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width)]
+
+    def __call__(self, x: mx.array) -> mx.array:
+        for layer in self.net:
+            x = layer(x)
+        return x
+
+
+class Attention(nn.Module):
+    """Attention over [text, image]. With `text` the text tokens have projections of their own (double blocks)."""
+
+    def __init__(self, width: int, heads: int, text: bool) -> None:
+        super().__init__()
+        self._heads = heads
+        head_width = width // heads
+        self.norm_q = nn.RMSNorm(head_width, NORM_EPSILON)
+        self.norm_k = nn.RMSNorm(head_width, NORM_EPSILON)
+        self.to_q = nn.Linear(width, width)
+        self.to_k = nn.Linear(width, width)
+        self.to_v = nn.Linear(width, width)
+        if text:
+            self.to_out = [nn.Linear(width, width)]
+            self.norm_added_q = nn.RMSNorm(head_width, NORM_EPSILON)
+            self.norm_added_k = nn.RMSNorm(head_width, NORM_EPSILON)
+            self.add_q_proj = nn.Linear(width, width)
+            self.add_k_proj = nn.Linear(width, width)
+            self.add_v_proj = nn.Linear(width, width)
+            self.to_add_out = nn.Linear(width, width)
+
+    def joint(self, img_BLD: mx.array, txt_BND: mx.array, rotary: Rotary) -> tuple[mx.array, mx.array]:
+        """Both streams' updates, image first."""
+        q = self._joined(self.norm_added_q(self._split(self.add_q_proj(txt_BND))), self.norm_q, self.to_q(img_BLD))
+        k = self._joined(self.norm_added_k(self._split(self.add_k_proj(txt_BND))), self.norm_k, self.to_k(img_BLD))
+        v = mx.concatenate([self._split(self.add_v_proj(txt_BND)), self._split(self.to_v(img_BLD))], axis=1)
+        out_BSD = self._attend(q, k, v, rotary)
+        txt, img = mx.split(out_BSD, [txt_BND.shape[1]], axis=1)
+        return self.to_out[0](img), self.to_add_out(txt)
+
+    def __call__(self, x_BSD: mx.array, rotary: Rotary) -> mx.array:
+        """Attention before any output projection: the single block has one for attention and MLP together."""
+        q = self.norm_q(self._split(self.to_q(x_BSD)))
+        k = self.norm_k(self._split(self.to_k(x_BSD)))
+        return self._attend(q, k, self._split(self.to_v(x_BSD)), rotary)
+
+    def _split(self, x_BSD: mx.array) -> mx.array:
+        batch, tokens, _ = x_BSD.shape
+        return x_BSD.reshape(batch, tokens, self._heads, -1)
+
+    def _joined(self, txt_BNHd: mx.array, norm_img: nn.Module, img_BLD: mx.array) -> mx.array:
+        return mx.concatenate([txt_BNHd, norm_img(self._split(img_BLD))], axis=1)
+
+    def _attend(self, q_BSHd: mx.array, k_BSHd: mx.array, v_BSHd: mx.array, rotary: Rotary) -> mx.array:
+        q, k, v = (x.transpose(0, 2, 1, 3) for x in (q_BSHd, k_BSHd, v_BSHd))
+        q, k = rotate(q, rotary), rotate(k, rotary)
+        out_BHSd = mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5)
+        batch, _, tokens, _ = out_BHSd.shape
+        return out_BHSd.transpose(0, 2, 1, 3).reshape(batch, tokens, -1)
+
+
+class DoubleBlock(nn.Module):
+    """`transformer_blocks.i`."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = Modulation(width, 6)
+        self.norm1_context = Modulation(width, 6)
+        self.attn = Attention(width, heads, text=True)
+        self.ff = FeedForward(width)
+        self.ff_context = FeedForward(width)
+
+    def __call__(
+        self, img_BLD: mx.array, txt_BND: mx.array, vec_BD: mx.array, rotary: Rotary
+    ) -> tuple[mx.array, mx.array]:
+        """The next (img, txt); `vec_BD` is silu(vec), taken once for all blocks."""
+        shift_img, scale_img, gate_img, shift_img_mlp, scale_img_mlp, gate_img_mlp = self.norm1(vec_BD)
+        shift_txt, scale_txt, gate_txt, shift_txt_mlp, scale_txt_mlp, gate_txt_mlp = self.norm1_context(vec_BD)
+
+        img_update, txt_update = self.attn.joint(
+            modulate(img_BLD, shift_img, scale_img), modulate(txt_BND, shift_txt, scale_txt), rotary
+        )
+
+        img = img_BLD + gate_img[:, None] * img_update
+        img = img + gate_img_mlp[:, None] * self.ff(modulate(img, shift_img_mlp, scale_img_mlp))
+
+        txt = txt_BND + gate_txt[:, None] * txt_update
+        txt = txt + gate_txt_mlp[:, None] * self.ff_context(modulate(txt, shift_txt_mlp, scale_txt_mlp))
+        return img, txt
+
+
+class SingleBlock(nn.Module):
+    """`single_transformer_blocks.i`."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm = Modulation(width, 3)
+        self.attn = Attention(width, heads, text=False)
+        self.proj_mlp = nn.Linear(width, 4 * width)
+        self.proj_out = nn.Linear(width + 4 * width, width)
+
+    def __call__(
+        self, img_BLD: mx.array, txt_BND: mx.array, vec_BD: mx.array, rotary: Rotary
+    ) -> tuple[mx.array, mx.array]:
+        """The next (img, txt); the two are one sequence in here."""
+        shift, scale, gate = self.norm(vec_BD)
+        x_BSD = mx.concatenate([txt_BND, img_BLD], axis=1)
+        h_BSD = modulate(x_BSD, shift, scale)
+        both = mx.concatenate([self.attn(h_BSD, rotary), gelu_tanh(self.proj_mlp(h_BSD))], axis=-1)
+        x_BSD = x_BSD + gate[:, None] * self.proj_out(both)
+        txt, img = mx.split(x_BSD, [txt_BND.shape[1]], axis=1)
+        return img, txt

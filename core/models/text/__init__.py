@@ -1,0 +1,1 @@
+"""Text encoders: tokens in, what the transformer is told about a prompt out."""

@@ -1,0 +1,137 @@
+"""The encoder of T5 v1.1, named as in transformers' T5EncoderModel.
+
+    bias(i, j) = table[bucket(j - i)]       near distances have a bucket each, far ones share
+    x = x + attention(rms(x), bias)         no scale on q k^T, no mask: FLUX.1 attends to the padding too
+    x = x + (gelu(rms(x) W_0) * rms(x) W_1) W_o
+
+Shapes   B batch   N tokens   C channels   H heads
+
+Source: Raffel et al. 2020, arXiv:1910.10683; gated GELU: Shazeer 2020, arXiv:2002.05202.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from core.models.blocks import gelu_tanh
+
+
+def distance_buckets(tokens: int, buckets: int, max_distance: int) -> mx.array:
+    """The bucket of every (query, key) pair: int32 (N, N). Half of them look ahead, half back."""
+    position = mx.arange(tokens)
+    distance = position[None, :] - position[:, None]
+    half, exact = buckets // 2, buckets // 4
+    far = mx.abs(distance)
+    # float32 like the reference: the edge of a bucket is decided by rounding.
+    spread = mx.log(mx.maximum(far, 1).astype(mx.float32) / exact) / math.log(max_distance / exact) * (half - exact)
+    shared = mx.minimum(exact + spread.astype(mx.int32), half - 1)
+    return mx.where(far < exact, far, shared) + mx.where(distance > 0, half, 0)
+
+
+class SelfAttention(nn.Module):
+    """Attention with a bias by distance; only the first layer owns the table."""
+
+    def __init__(self, config: Mapping[str, Any], owns_bias: bool) -> None:
+        super().__init__()
+        width, inner = config["d_model"], config["num_heads"] * config["d_kv"]
+        self._heads = config["num_heads"]
+        self.q = nn.Linear(width, inner, bias=False)
+        self.k = nn.Linear(width, inner, bias=False)
+        self.v = nn.Linear(width, inner, bias=False)
+        self.o = nn.Linear(inner, width, bias=False)
+        if owns_bias:
+            self.relative_attention_bias = nn.Embedding(config["relative_attention_num_buckets"], self._heads)
+
+    def __call__(self, x_BNC: mx.array, bias_1HNN: mx.array) -> mx.array:
+        batch, tokens, _ = x_BNC.shape
+        q, k, v = (
+            project(x_BNC).reshape(batch, tokens, self._heads, -1).transpose(0, 2, 1, 3)
+            for project in (self.q, self.k, self.v)
+        )
+        out = mx.fast.scaled_dot_product_attention(q, k, v, scale=1.0, mask=bias_1HNN)
+        return self.o(out.transpose(0, 2, 1, 3).reshape(batch, tokens, -1))
+
+
+class GatedFeedForward(nn.Module):
+    """(gelu(x W_0) * x W_1) W_o."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.wi_0 = nn.Linear(config["d_model"], config["d_ff"], bias=False)
+        self.wi_1 = nn.Linear(config["d_model"], config["d_ff"], bias=False)
+        self.wo = nn.Linear(config["d_ff"], config["d_model"], bias=False)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.wo(gelu_tanh(self.wi_0(x)) * self.wi_1(x))
+
+
+class AttentionLayer(nn.Module):
+    """`block.i.layer.0`."""
+
+    def __init__(self, config: Mapping[str, Any], owns_bias: bool) -> None:
+        super().__init__()
+        self.SelfAttention = SelfAttention(config, owns_bias)
+        self.layer_norm = nn.RMSNorm(config["d_model"], config["layer_norm_epsilon"])
+
+
+class FeedForwardLayer(nn.Module):
+    """`block.i.layer.1`."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.DenseReluDense = GatedFeedForward(config)
+        self.layer_norm = nn.RMSNorm(config["d_model"], config["layer_norm_epsilon"])
+
+
+class Block(nn.Module):
+    """`block.i`."""
+
+    def __init__(self, config: Mapping[str, Any], owns_bias: bool) -> None:
+        super().__init__()
+        self.layer = [AttentionLayer(config, owns_bias), FeedForwardLayer(config)]
+
+    def __call__(self, x: mx.array, bias_1HNN: mx.array) -> mx.array:
+        attention, feed_forward = self.layer
+        x = x + attention.SelfAttention(attention.layer_norm(x), bias_1HNN)
+        return x + feed_forward.DenseReluDense(feed_forward.layer_norm(x))
+
+
+class Stack(nn.Module):
+    """`encoder`."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.block = [Block(config, owns_bias=index == 0) for index in range(config["num_layers"])]
+        self.final_layer_norm = nn.RMSNorm(config["d_model"], config["layer_norm_epsilon"])
+
+
+class T5Encoder(nn.Module):
+    """Token ids int32 (B, N) to features (B, N, d_model). Config: transformers' T5Config, gated GELU only."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        if config.get("feed_forward_proj") != "gated-gelu":
+            raise ValueError(f"feed_forward_proj is {config.get('feed_forward_proj')!r}; it must be 'gated-gelu'")
+        self._buckets = config["relative_attention_num_buckets"]
+        self._max_distance = config.get("relative_attention_max_distance", 128)
+        self.shared = nn.Embedding(config["vocab_size"], config["d_model"])
+        self.encoder = Stack(config)
+
+    @staticmethod
+    def checkpoint_name(name: str) -> str | None:
+        """Our name of a checkpoint's tensor: the token table may appear a second time, as the encoder's own."""
+        return None if name == "encoder.embed_tokens.weight" else name
+
+    def __call__(self, ids_BN: mx.array) -> mx.array:
+        table = self.encoder.block[0].layer[0].SelfAttention.relative_attention_bias
+        buckets_NN = distance_buckets(ids_BN.shape[1], self._buckets, self._max_distance)
+        bias_1HNN = table(buckets_NN).transpose(2, 0, 1)[None]
+        x = self.shared(ids_BN)
+        for block in self.encoder.block:
+            x = block(x, bias_1HNN)
+        return self.encoder.final_layer_norm(x)

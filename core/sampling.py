@@ -1,0 +1,167 @@
+"""Drawing: from noise to a picture along the model's own schedule, one picture at a time.
+
+    l_0 = eps;   l'_{t+1} = l_t + eps'_t * (sigma_{t+1} - sigma_t);   picture = decode(l_T)
+
+    embedded guidance      eps' = T_theta(l, t, prompt; g)       one pass, g an input of the network (FLUX.1-dev)
+    true guidance          eps' = e_0 + w (e_1 - e_0)            two passes: e_1 with the prompt, e_0 with the negative
+
+The recipe that comes with a picture holds all that is needed to draw it again. `sampler_steps` is a generator: whoever
+walks it can stop between two steps.
+
+Sources: "DreamBooth loss" (Filip Strand, 2024); Ho and Salimans 2022, arXiv:2207.12598; diffusers' FluxPipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import mlx.core as mx
+from PIL import Image
+
+from core import flow
+from core.errors import ConfigProblem, FieldProblem
+from core.models.base import Conditioning, Family, Grid
+from core.randomness import key_for
+
+OnStep = Callable[[int, int], None]
+"""Called with (steps done, steps in all); it may raise to stop the drawing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guidance:
+    """How strongly a picture follows its prompt, in the model's own terms."""
+
+    embedded: float  # an input of the network, where it has one
+    true: float  # w above; 1 means one pass and no negative prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A drawn picture and how to draw it again."""
+
+    image: Image.Image
+    recipe: dict[str, Any]
+
+
+def guidance_for(family: Family, guidance: float, true_guidance: float | None = None) -> Guidance:
+    """What `guidance` means to this model; the one place that decides.
+
+    A model distilled with guidance (FLUX.1-dev) takes it as an input, and draws with true guidance only on request.
+    A model without that input (Pocket) can follow its prompt more closely only by true guidance, so there `guidance`
+    is its weight, against the negative prompt, which is empty unless given; 1 or less turns it off.
+    """
+    if family.embeds_guidance:
+        return Guidance(embedded=guidance, true=max(1.0, true_guidance or 1.0))
+    return Guidance(embedded=0.0, true=max(1.0, guidance if true_guidance is None else true_guidance))
+
+
+def starting_noise(grid: Grid, seed: int) -> mx.array:
+    """l_0 of a seed: float32 (1, L, C); it depends on the seed and the grid alone."""
+    return mx.random.normal((1, grid.tokens, grid.channels), dtype=mx.float32, key=key_for("picture", seed))
+
+
+def sampler_steps(
+    family: Family,
+    conditioning: Conditioning,
+    negative: Conditioning | None,
+    grid: Grid,
+    steps: int,
+    guidance: Guidance,
+    noise_1LC: mx.array,
+) -> Iterator[mx.array]:
+    """The latents after each Euler step, evaluated, float32 (1, L, C); the last is the clean latent.
+
+    `negative` is needed where `guidance.true` is above 1 and ignored elsewhere.
+    """
+    sigmas = family.drawing_sigmas(steps, grid)
+    l_t = noise_1LC.astype(mx.float32)
+    for sigma, sigma_next in pairwise(sigmas):
+        sigma_1 = mx.array([sigma], dtype=mx.float32)
+        velocity = family.velocity(l_t, sigma_1, conditioning, grid, guidance.embedded).astype(mx.float32)
+        if guidance.true > 1.0 and negative is not None:
+            away = family.velocity(l_t, sigma_1, negative, grid, guidance.embedded).astype(mx.float32)
+            velocity = away + guidance.true * (velocity - away)
+        l_t = flow.euler_step(l_t, velocity, sigma, sigma_next)
+        mx.eval(l_t)
+        yield l_t
+
+
+def draw(
+    family: Family,
+    prompt: str | Conditioning,
+    *,
+    height_px: int,
+    width_px: int,
+    steps: int,
+    guidance: float,
+    seed: int,
+    true_guidance: float | None = None,
+    negative_prompt: str | Conditioning = "",
+    on_step: OnStep | None = None,
+    noise: mx.array | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> Picture:
+    """Draw one picture.
+
+    `prompt` and `negative_prompt` are text, or conditioning that `family.encode_text` made of one prompt (then the
+    text encoders are not needed). `guidance` and `true_guidance`: see `guidance_for`. `noise`, float32 (1, L, C),
+    replaces the seed's. `about` is laid into the recipe: the prompt where conditioning was given, adapter hashes.
+
+    Raises ConfigProblem for sizes and steps that cannot be, ModelProblem for a broken model; whatever `on_step` raises.
+    """
+    _check(family, height_px, width_px, steps)
+    grid = family.grid(height_px, width_px)
+    weight = guidance_for(family, guidance, true_guidance)
+    conditioning = family.encode_text([prompt]) if isinstance(prompt, str) else prompt
+    negative = None
+    if weight.true > 1.0:
+        negative = family.encode_text([negative_prompt]) if isinstance(negative_prompt, str) else negative_prompt
+    noise_1LC = starting_noise(grid, seed) if noise is None else noise
+    walk = sampler_steps(family, conditioning, negative, grid, steps, weight, noise_1LC)
+    clean_1LC = noise_1LC
+    for done, l_t in enumerate(walk, start=1):
+        clean_1LC = l_t
+        if on_step is not None:
+            on_step(done, steps)
+    recipe = {
+        "prompt": prompt if isinstance(prompt, str) else None,
+        "negative_prompt": negative_prompt if isinstance(negative_prompt, str) and weight.true > 1.0 else None,
+        "seed": seed if noise is None else None,
+        "steps": steps,
+        "guidance": guidance,
+        "true_guidance": weight.true,
+        "width_px": width_px,
+        "height_px": height_px,
+        "family": family.name,
+        "model": dict(family.hashes),
+        "adapters": [],
+        "dtype": str(family.dtype).removeprefix("mlx.core."),
+        "device": str(mx.default_device().type).removeprefix("DeviceType."),
+        "mlx": mx.__version__,
+        **(about or {}),
+    }
+    return Picture(to_image(family.decode(clean_1LC, grid)), recipe)
+
+
+def to_image(pixels_1HWC: mx.array) -> Image.Image:
+    """A picture from float pixels in [-1, 1], rounded to 8 bits a channel."""
+    levels = mx.round((mx.clip(pixels_1HWC[0].astype(mx.float32), -1.0, 1.0) + 1.0) * 127.5).astype(mx.uint8)
+    mx.eval(levels)
+    height, width, _ = levels.shape
+    return Image.frombytes("RGB", (width, height), bytes(memoryview(levels)))
+
+
+def _check(family: Family, height_px: int, width_px: int, steps: int) -> None:
+    problems = []
+    for name, length in (("height_px", height_px), ("width_px", width_px)):
+        if length <= 0 or length % family.pixel_multiple:
+            problems.append(
+                FieldProblem(name, f"is {length} px; it must be a multiple of {family.pixel_multiple} above 0")
+            )
+    if steps < 1:
+        problems.append(FieldProblem("steps", f"is {steps}; at least one step is needed"))
+    if problems:
+        raise ConfigProblem("This picture cannot be drawn.", problems)

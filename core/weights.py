@@ -1,0 +1,195 @@
+"""What a safetensors file says about itself, read and checked without reading a tensor.
+
+    8 bytes        length of the header, little-endian
+    header         JSON: {name: {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {str: str}}
+    the rest       the tensors, end to end, with no gap
+
+A file that comes from elsewhere is believed in nothing: every size is checked against the file's before memory is
+asked for. Plain Python, so the web process can judge an uploaded adapter without loading any machine learning.
+
+Source: the format's description at https://github.com/huggingface/safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import FieldProblem, ModelProblem, Problem
+from core.files import sha256_of
+
+ITEM_BYTES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1, "C64": 8,
+}  # fmt: skip
+MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+HASH_NAME = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """One tensor of a file: its type in the format's words ("F32", "BF16", ...), shape and place in bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+    @property
+    def values(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Every tensor of a file by name, and the file's metadata."""
+
+    tensors: dict[str, TensorInfo]
+    metadata: dict[str, str]
+
+    @property
+    def parameters(self) -> int:
+        return sum(info.values for info in self.tensors.values())
+
+
+def read_header(path: Path, problem: type[Problem] = ModelProblem) -> Header:
+    """The header of a safetensors file, with every size checked against the file's.
+
+    Raises `problem` (ModelProblem, or AdapterProblem where the file is one) with a sentence that names the file.
+    """
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            start = file.read(8)
+            length = int.from_bytes(start, "little")
+            if len(start) < 8 or length > size - 8:
+                raise problem(f"{path.name} is not a whole safetensors file: it is cut off, or of another format.")
+            if length > MAX_HEADER_BYTES:
+                raise problem(
+                    f"{path.name} has a header of {length:,} bytes; at most {MAX_HEADER_BYTES:,} are allowed."
+                )
+            text = file.read(length)
+    except FileNotFoundError:
+        raise problem(f"{path} is not there.") from None
+    except OSError as error:
+        raise problem(f"{path} cannot be read: {error.strerror}.") from error
+    try:
+        data = json.loads(text, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise problem(f"{path.name} is not a safetensors file: its header cannot be read ({error}).") from None
+    if not isinstance(data, dict):
+        raise problem(f"{path.name} is not a safetensors file: its header is no table of tensors.")
+    metadata = data.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise problem(f"{path.name} has broken metadata: it must hold nothing but strings.")
+    tensors, problems = _tensors(data)
+    problems = problems or _gaps(tensors, size - 8 - length)
+    if problems:
+        raise problem(f"{path.name} is damaged.", problems)
+    return Header(tensors, metadata)
+
+
+def weight_files(folder: Path, stem: str) -> list[Path]:
+    """The safetensors files of one part: `stem`.safetensors, or the shards that its index names.
+
+    Raises ModelProblem when there is neither, or when shards are missing (all of them are named).
+    """
+    single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    if not index.is_file():
+        raise ModelProblem(f"{folder} has no weights: neither {single.name} nor {index.name} is there.")
+    table = read_json(index).get("weight_map")
+    if not isinstance(table, dict) or not table or not all(isinstance(name, str) for name in table.values()):
+        raise ModelProblem(f"{index} names no files: it needs a table called weight_map.")
+    names = sorted(set(table.values()))
+    strangers = [name for name in names if Path(name).name != name]
+    missing = [name for name in names if name not in strangers and not (folder / name).is_file()]
+    if strangers or missing:
+        problems = [FieldProblem(name, "lies outside of the model's folder") for name in strangers]
+        problems += [FieldProblem(name, "is not there") for name in missing]
+        raise ModelProblem(f"{folder} is incomplete. Download the model again.", problems)
+    return [folder / name for name in names]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of a model folder. Raises ModelProblem."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelProblem(f"{path} is not there.") from None
+    except (OSError, ValueError) as error:
+        raise ModelProblem(f"{path} cannot be read: {error}.") from None
+    if not isinstance(data, dict):
+        raise ModelProblem(f"{path} must hold a JSON object.")
+    return data
+
+
+def weights_sha256(path: Path) -> str:
+    """The file's SHA-256, in hex; a link into a download cache that names files by their hash is taken at its word."""
+    target = path.resolve()
+    return target.name if path.is_symlink() and HASH_NAME.fullmatch(target.name) else sha256_of(path)
+
+
+def weights_sha256_of_all(paths: Iterable[Path]) -> str:
+    """One SHA-256 for several files, by their names and contents, in the order of their names."""
+    lines = [f"{path.name} {weights_sha256(path)}\n" for path in sorted(paths)]
+    return sha256_of("".join(lines).encode())
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a name appears twice")
+    return table
+
+
+def _tensors(data: dict[str, Any]) -> tuple[dict[str, TensorInfo], list[FieldProblem]]:
+    tensors: dict[str, TensorInfo] = {}
+    problems: list[FieldProblem] = []
+    for name, entry in data.items():
+        trouble = _trouble(entry)
+        if trouble:
+            problems.append(FieldProblem(name, trouble))
+            continue
+        begin, end = entry["data_offsets"]
+        tensors[name] = TensorInfo(entry["dtype"], tuple(entry["shape"]), begin, end)
+        expected = tensors[name].values * ITEM_BYTES[entry["dtype"]]
+        if end - begin != expected:
+            problems.append(FieldProblem(name, f"takes {end - begin:,} bytes; its shape needs {expected:,}"))
+    return tensors, problems
+
+
+def _trouble(entry: Any) -> str:
+    """Why an entry of the header cannot be a tensor, or ""."""
+    if not isinstance(entry, dict):
+        return "is described by something that is no table"
+    if entry.get("dtype") not in ITEM_BYTES:
+        return f"has the unknown type {entry.get('dtype')!r}"
+    shape, offsets = entry.get("shape"), entry.get("data_offsets")
+    if not isinstance(shape, list) or len(shape) > 8 or not all(_is_size(length) for length in shape):
+        return f"has the impossible shape {shape!r}"
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(_is_size(place) for place in offsets):
+        return f"has the impossible place {offsets!r}"
+    return ""
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _gaps(tensors: dict[str, TensorInfo], body_bytes: int) -> list[FieldProblem]:
+    """The tensors must fill the rest of the file end to end: no gap, no overlap, nothing missing."""
+    place = 0
+    for name, info in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if info.begin != place:
+            return [FieldProblem(name, f"begins at byte {info.begin:,}; the one before it ends at {place:,}")]
+        place = info.end
+    if place != body_bytes:
+        return [FieldProblem("file", f"holds {body_bytes:,} bytes of tensors; its header describes {place:,}")]
+    return []
