@@ -66,7 +66,8 @@ DYNAMIC: dict[str, Any] = {
 }  # fmt: skip
 INDEX: dict[str, Any] = {
     "_class_name": "FluxPipeline", "_diffusers_version": "0.42.1",
-    "transformer": ["diffusers", "FluxTransformer2DModel"], "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+    "transformer": ["diffusers", "FluxTransformer2DModel"],
+    "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
     "vae": ["diffusers", "AutoencoderKL"], "text_encoder": ["transformers", "CLIPTextModel"],
     "text_encoder_2": ["transformers", "T5EncoderModel"], "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
     "tokenizer_2": ["transformers", "PreTrainedTokenizerFast"],

@@ -164,6 +164,11 @@ class Flux1:
         t5_tokens = T5_TOKENS[self.embeds_guidance]
         return TextTokenizer(folder / "tokenizer", CLIP_TOKENS), TextTokenizer(folder / "tokenizer_2", t5_tokens)
 
+    @property
+    def text_tokens(self) -> int:
+        """N: how many tokens T5 reads of every prompt."""
+        return self._tokenizers[1].length
+
     def encode_text(self, prompts: Sequence[str]) -> Conditioning:
         """{"tokens": T5's features (B, N, .), "pooled": CLIP's vector (B, .)}, evaluated."""
         clip_ids, t5_ids = (tokenize(prompts) for tokenize in self._tokenizers)
