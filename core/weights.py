@@ -84,7 +84,7 @@ def read_header(path: Path, problem: type[Problem] = ModelProblem) -> Header:
         raise problem(f"{path.name} is not a safetensors file: its header cannot be read ({error}).") from None
     if not isinstance(data, dict):
         raise problem(f"{path.name} is not a safetensors file: its header is no table of tensors.")
-    metadata = data.pop("__metadata__", {})
+    metadata = data.pop("__metadata__", None) or {}  # MLX writes null for none
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise problem(f"{path.name} has broken metadata: it must hold nothing but strings.")
     tensors, problems = _tensors(data)

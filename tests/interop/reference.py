@@ -27,8 +27,10 @@ def randomized(module: torch.nn.Module, seed: int) -> torch.nn.Module:
             noise = torch.randn(value.shape, generator=generator)
             if value.ndim == 1:
                 value.copy_(0.1 * noise + (1.0 if name.endswith("weight") else 0.0))
+            elif "embedding.weight" in name or "shared" in name:
+                value.copy_(0.5 * noise)
             else:
-                value.copy_(noise * (0.5 if "embed" in name and value.ndim == 2 else (value[0].numel()) ** -0.5))
+                value.copy_(noise * value[0].numel() ** -0.5)
     return module.eval()
 
 
