@@ -1,0 +1,61 @@
+// One stream of events a page: server-sent, in order, none lost and none twice.
+//
+// It starts after the last event that the page was drawn with, closes while nobody looks, and goes on from the last
+// event it saw. So a page that slept, a laptop that slept and a studio that was restarted all end up the same.
+
+const KINDS = ["state", "phase", "metric", "sample", "checkpoint", "rewind", "log"];
+const PATIENCE_MS = 3000; // a reconnect shorter than this is nobody's business
+
+export class Events {
+  // `filter` is {run}, {job} or {project}; `on` has a function for each kind of interest and may have `link(up)`.
+  constructor(filter, after, on) {
+    this.filter = filter;
+    this.last = Number(after) || 0;
+    this.on = on;
+    this.source = null;
+    this.retry = null;
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.close() : this.open()));
+    addEventListener("pagehide", () => this.close());
+    addEventListener("pageshow", (event) => event.persisted && this.open());
+    if (!document.hidden) this.open();
+  }
+
+  open() {
+    if (this.source) return;
+    clearTimeout(this.retry);
+    const query = new URLSearchParams({ ...this.filter, after: this.last });
+    const source = new EventSource(`/api/events?${query}`);
+    this.source = source;
+    for (const kind of KINDS) source.addEventListener(kind, (event) => this.take(kind, event));
+    source.onopen = () => this.link(true);
+    source.onerror = () => {
+      this.link(false);
+      if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+      this.close();
+      this.retry = setTimeout(() => document.hidden || this.open(), 2000);
+    };
+  }
+
+  close() {
+    clearTimeout(this.retry);
+    this.source?.close();
+    this.source = null;
+  }
+
+  take(kind, event) {
+    const id = Number(event.lastEventId);
+    if (id) {
+      if (id <= this.last) return;
+      this.last = id;
+    }
+    const row = JSON.parse(event.data);
+    this.on[kind]?.(row.payload ?? row, row);
+    this.on.any?.(kind, row);
+  }
+
+  link(up) {
+    clearTimeout(this.doubt);
+    if (up) this.on.link?.(true);
+    else this.doubt = setTimeout(() => this.on.link?.(false), PATIENCE_MS);
+  }
+}

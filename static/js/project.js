@@ -1,0 +1,199 @@
+// A project's page: photos in, photos out, captions, the project's own words, and its runs as they go on.
+
+import { ApiError, all, api } from "./api.js";
+import { listenToCaptions, setCaption } from "./captions.js";
+import { $, $$, copy, page, plural, show, showState, throttled, toast, write } from "./dom.js";
+import { Events } from "./events.js";
+import { onPress, onSubmit, showErrors, textsOf } from "./forms.js";
+import { Uploads, listenForFiles } from "./upload.js";
+
+const id = page.dataset.project;
+const grid = $("#photos");
+
+// ---- photos ----
+
+function count() {
+  const number = $$("[data-photo]:not(.leaving)", grid).length;
+  write($("#photo-count"), number);
+  show($("#caption-tools"), number > 0);
+  show($("#caption-help"), number > 0);
+  $("#drop").classList.toggle("roomy", number === 0);
+}
+
+function drawPhoto(photo) {
+  const known = $(`[data-photo="${photo.id}"]`, grid);
+  if (known) {
+    setCaption(known, photo.caption);
+    return;
+  }
+  const card = copy("photo-template");
+  card.dataset.photo = photo.id;
+  const image = new Image(photo.width, photo.height);
+  image.src = photo.thumb_url ?? `/api/photos/${photo.id}/thumb`;
+  image.alt = photo.caption || photo.name;
+  $(".frame", card).prepend(image);
+  $("[data-remove]", card).setAttribute("aria-label", `Delete ${photo.name}`);
+  write($(".name", card), photo.name);
+  $(".name", card).title = photo.name;
+  write($(".size", card), `${photo.width} × ${photo.height}`);
+  write($(".warnings", card), (photo.warnings ?? []).join(" "));
+  show($(".warnings", card), photo.warnings?.length > 0);
+  const field = $("[data-caption]", card);
+  field.id = `caption-${photo.id}`;
+  const label = $("label", card);
+  label.htmlFor = field.id;
+  write(label, `Caption of ${photo.name}`);
+  grid.append(card);
+  setCaption(card, photo.caption);
+  count();
+}
+
+// Deleting waits for a few seconds, in which it can be taken back; leaving the page does not take it back.
+const leaving = new Set();
+
+async function removePhoto(card) {
+  const photo = card.dataset.photo;
+  const name = $(".name", card).textContent;
+  const neighbour = card.nextElementSibling ?? card.previousElementSibling;
+  card.classList.add("leaving");
+  show(card, false);
+  leaving.add(photo);
+  count();
+  ($("[data-remove]", neighbour ?? document) ?? $("#choose-files")).focus();
+  if (await toast(`${name} was deleted.`, { undo: "Undo" })) {
+    leaving.delete(photo);
+    card.classList.remove("leaving");
+    show(card);
+    count();
+    return;
+  }
+  if (!leaving.delete(photo)) return;
+  try {
+    await api("DELETE", `/photos/${photo}`);
+    card.remove();
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    card.classList.remove("leaving");
+    show(card);
+    count();
+    toast(error.message);
+  }
+}
+
+addEventListener("pagehide", () => {
+  for (const photo of leaving) fetch(`/api/photos/${photo}`, { method: "DELETE", keepalive: true });
+  leaving.clear();
+});
+
+grid.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-remove]");
+  if (button) removePhoto(button.closest("[data-photo]"));
+});
+
+const uploads = new Uploads(id, drawPhoto);
+listenForFiles(uploads, $("#drop"));
+listenToCaptions(grid);
+
+// ---- captions by a job ----
+
+let captionJob = $("#captioning").dataset.job || null;
+
+const refreshCaptions = throttled(700, async () => {
+  for (const photo of await all(`/projects/${id}/photos`, "photos")) drawPhoto(photo);
+});
+
+function showCaptionJob(job, words, done, of) {
+  captionJob = String(job);
+  show($("#captioning"));
+  const bar = $("#captioning-bar");
+  bar.max = of || 1;
+  if (of) bar.value = done;
+  write($("#captioning-words"), words);
+}
+
+function endCaptionJob(state, error) {
+  captionJob = null;
+  show($("#captioning"), false);
+  show($("#captioning-error"), state === "failed");
+  if (state === "failed") write($("#captioning-error p"), error?.message ?? "The captions could not be written.");
+  refreshCaptions();
+  if (state === "succeeded") toast("The captions are written.");
+}
+
+const dialog = $("#write-captions");
+const backend = () => $("[name=backend]:checked", dialog).value;
+
+async function askCaptioner() {
+  const words = $("#captioner-words");
+  if (backend() !== "openai" || words.dataset.asked) return;
+  words.dataset.asked = "yes";
+  try {
+    const answer = await api("GET", "/captioner");
+    const names = answer.models ?? [];
+    $("#captioner-models").replaceChildren(...names.map((name) => new Option(name, name)));
+    const field = $("#captioner-model");
+    if (!field.value && names.length) [field.value] = names;
+    words.firstChild.textContent = names.length ? `${plural(names.length, "model")} found. ` : "It answers, but it has no model loaded. ";
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    words.firstChild.textContent = `${error.message} `;
+    delete words.dataset.asked;
+  }
+}
+
+dialog.addEventListener("change", () => {
+  for (const part of $$("[data-for]", dialog)) show(part, part.dataset.for === backend());
+  askCaptioner();
+});
+
+onSubmit($("#write-captions-form"), async (form) => {
+  const texts = textsOf(form);
+  const wish = { backend: texts.backend, overwrite: form.elements.overwrite.checked };
+  if (texts.backend === "template") wish.template = texts.template;
+  else if (texts.model) wish.model = texts.model;
+  const { job_id: job } = await api("POST", `/projects/${id}/captions`, wish);
+  dialog.close();
+  show($("#captioning-error"), false);
+  showCaptionJob(job, "Waiting for its turn.", 0, 0);
+});
+
+onPress($("#captioning-stop"), () => api("POST", `/jobs/${captionJob}/stop`), $("#captioning-words"));
+
+// ---- the project itself ----
+
+onSubmit($("#edit-project-form"), async (form) => {
+  await api("PATCH", `/projects/${id}`, textsOf(form));
+  location.reload();
+});
+
+onSubmit($("#delete-project form"), async () => {
+  await api("DELETE", `/projects/${id}`);
+  location.assign("/");
+}, showErrors);
+
+// ---- what happens meanwhile ----
+
+const runOf = (row) => $(`[data-job="${row.job_id}"].run-line`);
+const showStep = throttled(500, (line, row) => {
+  const words = $("[data-run-progress]", line);
+  write(words, words.textContent.replace(/^[\d,]+/, String(row.step)));
+});
+
+new Events({ project: id }, page.dataset.after, {
+  state(payload, row) {
+    const line = runOf(row);
+    if (line) showState($(".badge", line), payload.state);
+    if (String(row.job_id) !== captionJob) return;
+    if (payload.state === "running") write($("#captioning-words"), "Starting …");
+    else if (payload.state !== "queued") endCaptionJob(payload.state, payload.error);
+  },
+  phase(payload, row) {
+    if (String(row.job_id) !== captionJob) return;
+    showCaptionJob(row.job_id, `${payload.done} of ${payload.of} photos`, payload.done, payload.of);
+    refreshCaptions();
+  },
+  metric(payload, row) {
+    const line = runOf(row);
+    if (line && row.step !== null) showStep(line, row);
+  },
+});

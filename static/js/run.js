@@ -1,0 +1,225 @@
+// A run's page, live: state, progress, loss, samples, checkpoints, log. Drawn once by the server up to event `after`;
+// from there every change comes through the stream.
+
+import { ApiError, api } from "./api.js";
+import { LossChart, fillTable } from "./chart.js";
+import { $, $$, bytes, copy, duration, loss, page, show, showState, throttled, toast, write } from "./dom.js";
+import { Events } from "./events.js";
+import { onPress, onSubmit, textsOf } from "./forms.js";
+import { SampleGrid } from "./samples.js";
+
+const id = page.dataset.run;
+const now = { state: page.dataset.state, step: Number(page.dataset.step), steps: Number(page.dataset.steps), eta: null, stopping: false };
+const clock = []; // [when, step] of the latest steps: speed and time left
+const grid = $("#samples") ? new SampleGrid($("#samples")) : null;
+
+// ---- the numbers ----
+
+function secondsPerStep() {
+  if (clock.length < 2) return null;
+  const [from, to] = [clock[0], clock.at(-1)];
+  return to[1] > from[1] ? (to[0] - from[0]) / 1000 / (to[1] - from[1]) : null;
+}
+
+const drawNumbers = throttled(250, () => {
+  write($("#step"), now.step);
+  write($("#steps"), now.steps);
+  const bar = $("#progress");
+  bar.max = now.steps || 1;
+  bar.value = now.step;
+  const each = secondsPerStep();
+  const running = now.state === "running";
+  const left = running ? (each === null ? now.eta : Math.max(0, now.steps - now.step) * each) : null;
+  write($("#eta"), running && now.step < now.steps ? duration(left) : now.state === "succeeded" ? "done" : "–");
+  write($("#speed"), running && each ? (each >= 1 ? `${each.toFixed(1)} s a step` : `${(1 / each).toFixed(1)} steps a second`) : "–");
+});
+
+let spokenAt = 0;
+
+// What a screen reader hears: states at once, progress at most every fifteen seconds.
+function speak(text, urgent = false) {
+  if (!urgent && Date.now() - spokenAt < 15000) return;
+  spokenAt = Date.now();
+  write($("#spoken"), text);
+}
+
+function showButtons() {
+  for (const button of $$("[data-when]")) show(button, button.dataset.when.split(" ").includes(now.state));
+  write($("#stop span"), now.state === "queued" ? "Take out of the queue" : now.stopping ? "Stopping …" : "Stop");
+  $("#stop").disabled = now.stopping;
+}
+
+function setState(state, error) {
+  now.state = state;
+  now.stopping = now.stopping && state === "running";
+  showState($("#state"), state);
+  if (state !== "running") clock.length = 0;
+  const bar = $("#progress");
+  bar.dataset.tone = state === "failed" ? "bad" : state === "succeeded" ? "good" : "";
+  write($("#phase"), state === "queued" ? "Waiting for its turn" : "");
+  const failed = state === "failed" && error;
+  show($("#run-error"), Boolean(failed));
+  if (failed) {
+    write($("#run-error-text"), error.message);
+    show($("#run-error-hint"), true);
+  }
+  showButtons();
+  drawNumbers();
+}
+
+// ---- the chart ----
+
+const smoothing = $("#smoothing");
+smoothing.value = localStorage.getItem("smoothing") ?? smoothing.value;
+
+const chart = new LossChart($("#chart"), {
+  smoothing: smoothing.value / 100,
+  onText({ step, last, smooth, first, count }) {
+    write($("#loss-now"), loss(smooth));
+    if (!count) return;
+    const change = first ? Math.round((1 - smooth / first) * 100) : 0;
+    const way = Math.abs(change) < 2 ? "about where it began" : change > 0 ? `${change}% below where it began` : `${-change}% above where it began`;
+    write($("#chart-summary"), `Step ${step}: loss ${loss(last)}, smoothed ${loss(smooth)}, ${way}. Single steps are noisy; look at the smoothed line, and trust the pictures more.`);
+    if ($("#chart-table").open) fillTable($("#chart-table tbody"), chart);
+  },
+});
+
+function showSmoothing() {
+  write($("#smoothing-value"), `${smoothing.value}%`);
+  chart.smooth(smoothing.value / 100);
+}
+smoothing.addEventListener("input", () => { localStorage.setItem("smoothing", smoothing.value); showSmoothing(); });
+$("#chart-table").addEventListener("toggle", () => fillTable($("#chart-table tbody"), chart));
+showSmoothing();
+for (const line of $$("#checkpoints [data-step]")) chart.mark(Number(line.dataset.step));
+
+async function loadHistory() {
+  const { series } = await api("GET", `/runs/${id}/metrics?names=loss&points=4000`);
+  chart.set(series.loss ?? []);
+}
+
+// ---- checkpoints, log ----
+
+function addCheckpoint({ step, bytes: size }) {
+  const list = $("#checkpoints");
+  $(`[data-step="${step}"]`, list)?.remove();
+  const line = copy("checkpoint-template");
+  line.dataset.step = step;
+  write($("b", line), `Step ${step}`);
+  write($("span", line), bytes(size));
+  const link = $("a", line);
+  link.href = `/api/runs/${id}/adapter?step=${step}`;
+  link.setAttribute("aria-label", `Download the adapter of step ${step}`);
+  const before = $$("[data-step]", list).find((one) => Number(one.dataset.step) < step);
+  list.insertBefore(line, before ?? null);
+  show($("#no-checkpoints"), false);
+  show($("#download"));
+  for (const one of $$("[data-needs-checkpoint]")) show(one);
+  chart.mark(step);
+}
+
+function addLog(at, { level, text }) {
+  const log = $("#log");
+  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 30;
+  const line = document.createElement("span");
+  if (level === "error") line.className = "error-line";
+  else if (level === "warning") line.className = "warning";
+  const time = new Date(at);
+  line.textContent = `${Number.isNaN(time.getTime()) ? "" : time.toTimeString().slice(0, 8)}  ${text}\n`;
+  log.append(line);
+  while (log.childElementCount > 2000) log.firstElementChild.remove();
+  if (atEnd) log.scrollTop = log.scrollHeight;
+}
+
+// ---- what the user can do ----
+
+const errors = $("#action-error");
+const act = (what, body = {}) => api("POST", `/runs/${id}/${what}`, body);
+
+onPress($("#stop"), async () => {
+  const { state } = await act("stop");
+  now.stopping = state === "running";
+  showButtons();
+  if (now.stopping) write($("#phase"), "Finishing this step, then saving");
+}, errors);
+onPress($("#stop-now"), async () => {
+  await act("stop", { now: true });
+  now.stopping = true;
+  showButtons();
+  write($("#phase"), "Stopping; the last checkpoint stays");
+}, errors);
+onPress($("#resume"), () => act("resume"), errors);
+onPress($("#save-now"), async () => { await act("save"); toast("It is saved after this step."); }, errors);
+onPress($("#sample-now"), async () => { await act("sample"); toast("Samples are drawn after this step."); }, errors);
+
+onSubmit($("#continue-run-form"), async (form) => {
+  await act("resume", { steps: Number(textsOf(form).steps) || textsOf(form).steps });
+  $("#continue-run").close();
+});
+onSubmit($("#rename-run-form"), async (form) => {
+  const { name } = textsOf(form);
+  await api("PATCH", `/runs/${id}`, { name });
+  write($("#run-name"), name);
+  document.title = `${name} · Likeness`;
+  $("#rename-run").close();
+});
+onSubmit($("#delete-run form"), async () => {
+  await api("DELETE", `/runs/${id}`);
+  location.assign(`/projects/${page.dataset.project}`);
+});
+
+// ---- live ----
+
+const events = {
+  state(payload, row) {
+    const changed = payload.state !== now.state;
+    setState(payload.state, payload.error);
+    if (changed) speak(`The run is ${payload.state}.`, true);
+    if (payload.state === "queued" && row.payload?.steps) now.steps = row.payload.steps;
+    if (changed) refresh();
+  },
+  phase(payload) {
+    if (now.stopping) return;
+    const counted = payload.of > 1 ? `, ${payload.done} of ${payload.of}` : "";
+    write($("#phase"), `${payload.name}${counted}`);
+  },
+  metric(payload, row) {
+    if (row.step === null) return;
+    chart.push(row.step, payload.loss);
+    now.step = Math.max(now.step, row.step);
+    const when = Date.parse(row.at) || Date.now();
+    clock.push([when, row.step]);
+    if (clock.length > 30) clock.shift();
+    if (!now.stopping) write($("#phase"), "training");
+    drawNumbers();
+    speak(`Step ${now.step} of ${now.steps}, loss ${loss(payload.loss)}.`);
+  },
+  sample: (payload, row) => grid?.add(row.step ?? 0, payload),
+  checkpoint: (payload, row) => addCheckpoint({ step: payload.step ?? row.step, bytes: payload.bytes }),
+  rewind(payload) {
+    chart.rewind(payload.to_step);
+    grid?.rewind(payload.to_step);
+    now.step = payload.to_step;
+    clock.length = 0;
+    drawNumbers();
+  },
+  log: (payload, row) => addLog(row.at, payload),
+  link: (up) => show($("#link-state"), !up),
+};
+
+// What is in the row and in no event: the number of steps after "continue", the time left before the first step.
+async function refresh() {
+  const run = await api("GET", `/runs/${id}`);
+  now.steps = run.steps;
+  now.eta = run.eta_seconds;
+  if (run.state === now.state && run.state !== "running") now.step = run.step;
+  drawNumbers();
+}
+
+showButtons();
+drawNumbers();
+loadHistory().catch((error) => { if (!(error instanceof ApiError)) throw error; errors.textContent = error.message; });
+refresh().catch((error) => { if (!(error instanceof ApiError)) throw error; });
+new Events({ run: id }, page.dataset.after, events);
+$("#log").scrollTop = $("#log").scrollHeight;
+$("#log-fold").addEventListener("toggle", () => { $("#log").scrollTop = $("#log").scrollHeight; });
