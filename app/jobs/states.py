@@ -5,7 +5,8 @@
        |          |------> stopped -----------'
        |          '------> queued      its process died, or the studio was closed: resumes by itself from its last
        |                               checkpoint; failed after three deaths with no new checkpoint in between
-       '--> cancelled                  taken out before it ran (stop on a queued job)
+       |--> cancelled                  taken out before it ran (stop on a queued job)
+       '--> stopped                    taken out while it waited to go on: what it had saved stays, and can be resumed
 
 `store.py` is the only module that writes `Job.state`. Each of its writes names the state and the attempt that it
 expects to find, so a row can only move along an arrow and a left-over process can write nothing.
@@ -57,6 +58,7 @@ ARROWS: frozenset[tuple[State, State]] = frozenset(
     {
         (State.QUEUED, State.RUNNING),
         (State.QUEUED, State.CANCELLED),
+        (State.QUEUED, State.STOPPED),
         (State.RUNNING, State.SUCCEEDED),
         (State.RUNNING, State.FAILED),
         (State.RUNNING, State.STOPPED),

@@ -1,0 +1,177 @@
+"""Adapters to draw with: the checkpoints of runs, and files brought from elsewhere. And files made for elsewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sqlmodel import Session, col, select
+
+from app.actions import disk, models, runs
+from app.database import Database
+from app.errors import Conflict, NotFound
+from app.jobs import store
+from app.jobs.states import Kind, State
+from app.tables import Adapter, Checkpoint, Project
+from core import weights
+from core.errors import AdapterProblem, ConfigProblem, FieldProblem, disk_trouble_as_sentence
+
+BYTES_AT_MOST = 2 * 2**30
+FORMATS = ("diffusers", "comfyui", "kohya")
+DOWN = re.compile(r"\.(lora_A|lora_down|lora\.down)(\.default)?\.weight$")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterView:
+    """One adapter."""
+
+    id: int
+    name: str
+    model: str
+    run_id: int | None  # None for an imported one
+    project_id: int | None
+    step: int | None
+    rank: int
+    trigger: str
+    class_word: str
+    sha256: str
+    file_url: str
+    created_at: datetime
+
+
+def list_adapters(database: Database, after: int = 0, limit: int = 500) -> list[AdapterView]:
+    """Adapters with an id above `after`, oldest first."""
+    with database.read() as session:
+        chosen = select(Adapter).where(col(Adapter.id) > after).order_by(col(Adapter.id)).limit(limit)
+        return [_view(session, row) for row in session.exec(chosen).all()]
+
+
+def get_adapter(database: Database, adapter_id: int) -> AdapterView:
+    """Raises NotFound."""
+    with database.read() as session:
+        return _view(session, find(session, adapter_id))
+
+
+def import_file(database: Database, name: str, upload: Path, sha256: str, model: str) -> tuple[AdapterView, bool]:
+    """Take in the adapter file at `upload` (moved from there); False when the same bytes were here already.
+
+    Only its header is judged here; whether its layers fit the model is known when it is drawn with.
+    Raises AdapterProblem, NotFound for an unknown model, DiskProblem.
+    """
+    models.find(model)
+    rank = rank_of(upload, name)
+    with database.read() as session:
+        same = session.exec(select(Adapter).where(Adapter.sha256 == sha256, col(Adapter.run_id).is_(None))).first()
+        if same is not None:
+            return _view(session, same), False
+    target = database.home.adapters / f"{sha256}.safetensors"
+    with disk_trouble_as_sentence(target):
+        os.replace(upload, target)
+    shown = Path(name.replace("\\", "/")).name.removesuffix(".safetensors").strip()[:100] or "adapter"
+    with database.write() as session:
+        row = Adapter(name=shown, model=model, file=database.home.relative(target), sha256=sha256, rank=rank)
+        session.add(row)
+        session.flush()
+        return _view(session, row), True
+
+
+def rank_of(path: Path, name: str) -> int:
+    """The rank of a LoRA file, from its header. Raises AdapterProblem when it is none."""
+    try:
+        header = weights.read_header(path, AdapterProblem)
+    except AdapterProblem as problem:
+        raise AdapterProblem(problem.message.replace(path.name, name), problem.problems) from problem
+    ranks = [info.shape[0] for key, info in header.tensors.items() if DOWN.search(key) and info.shape]
+    if not ranks:
+        raise AdapterProblem(
+            f"{name} holds no LoRA: none of its {len(header.tensors)} tensors is a lora_A or lora_down."
+        )
+    return max(ranks)
+
+
+def delete(database: Database, adapter_id: int) -> None:
+    """Remove an imported adapter; its file goes to the trash. Raises NotFound, Conflict for one that belongs to a run."""
+    with database.write() as session:
+        row = find(session, adapter_id)
+        if row.run_id is not None:
+            raise Conflict("This adapter belongs to a run; delete the run to remove it.")
+        loose = disk.files_of_adapter(database.home, row)
+        session.delete(row)
+    loose.to_trash(f"adapter {row.name}")
+
+
+def file_of(database: Database, adapter_id: int) -> runs.AdapterFile:
+    """The file and the name to save it under. Raises NotFound."""
+    with database.read() as session:
+        view = _view(session, row := find(session, adapter_id))
+    if view.run_id is not None:
+        return runs.adapter_file(database, view.run_id, view.step)
+    path = database.home.file(row.file)
+    if not path.is_file():
+        raise NotFound(f"The file of {row.name} is no longer there.")
+    return runs.AdapterFile(path, f"{runs.file_word(row.name)}.safetensors")
+
+
+def export(database: Database, run_id: int, step: int | None, format_name: str) -> int:
+    """Write a checkpoint's adapter in another program's form, in a job; returns the job's id.
+
+    Raises NotFound, Conflict before the first checkpoint, ConfigProblem for an unknown format.
+    """
+    if format_name not in FORMATS:
+        words = f"is {format_name!r}; it can be {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise ConfigProblem("The file cannot be written like this.", [FieldProblem("format", words)])
+    adapter = runs.adapter_file(database, run_id, step)
+    with database.write() as session:
+        run = runs.find(session, run_id)
+        params: Mapping[str, object] = {
+            "file": database.home.relative(adapter.path),
+            "name": adapter.name.removesuffix(".safetensors") + f"-{format_name}.safetensors",
+            "format": format_name,
+        }
+        return int(store.enqueue(session, Kind.EXPORT, params, project_id=run.project_id).id or 0)
+
+
+def exported_file(database: Database, job_id: int) -> runs.AdapterFile:
+    """What an export job has written. Raises NotFound, Conflict while it is not done."""
+    with database.read() as session:
+        job = store.get(session, job_id)
+        if job.kind is not Kind.EXPORT:
+            raise NotFound(f"Job {job_id} is not an export.")
+        if job.state is not State.SUCCEEDED:
+            raise Conflict(f"This export is {job.state}; there is no file yet.")
+    path = database.home.file(job.result["file"])
+    if not path.is_file():
+        raise NotFound("The exported file is no longer there; export it again.")
+    return runs.AdapterFile(path, job.result["name"])
+
+
+def find(session: Session, adapter_id: int) -> Adapter:
+    """Raises NotFound."""
+    row = session.get(Adapter, adapter_id)
+    if row is None:
+        raise NotFound(f"There is no adapter {adapter_id}.")
+    return row
+
+
+def _view(session: Session, row: Adapter) -> AdapterView:
+    run = runs.find(session, row.run_id) if row.run_id is not None else None
+    project = session.get(Project, run.project_id) if run else None
+    checkpoint = session.get(Checkpoint, row.checkpoint_id) if row.checkpoint_id is not None else None
+    return AdapterView(
+        id=int(row.id or 0),
+        name=row.name,
+        model=row.model,
+        run_id=row.run_id,
+        project_id=run.project_id if run else None,
+        step=checkpoint.step if checkpoint else None,
+        rank=row.rank,
+        trigger=project.trigger if project else row.trigger,
+        class_word=project.class_word if project else "",
+        sha256=row.sha256,
+        file_url=f"/api/adapters/{row.id}/file",
+        created_at=row.created_at,
+    )

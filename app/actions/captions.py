@@ -1,0 +1,84 @@
+"""Captions for many photos at once, written by a job: from the template, or by a vision model on this computer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlmodel import col, select
+
+from app import settings
+from app.actions import photos, projects
+from app.database import Database
+from app.jobs import store
+from app.jobs.states import Kind, Lane
+from app.tables import Photo
+from core.dataset import captions
+from core.errors import ConfigProblem, DataProblem, FieldProblem, Problem
+
+BACKENDS = ("template", "openai")  # "openai" is the interface of Ollama, LM Studio, llama.cpp and mlx-vlm
+
+
+def start(
+    database: Database,
+    project_id: int,
+    backend: str = "template",
+    *,
+    template: str | None = None,
+    url: str | None = None,
+    model: str | None = None,
+    prompt: str | None = None,
+    overwrite: bool = False,
+    photo_ids: Sequence[int] | None = None,
+) -> int:
+    """Caption the photos that have no caption (all with `overwrite`, or just `photo_ids`); returns the job's id.
+
+    What is not given comes from the settings. Raises NotFound, ConfigProblem, DataProblem when there is nothing to do.
+    """
+    with database.write() as session:
+        projects.find(session, project_id)
+        params = _params(settings.values(session), backend, template, url, model, prompt)
+        chosen = select(Photo.id).where(Photo.project_id == project_id).order_by(col(Photo.id))
+        every = [int(each or 0) for each in session.exec(chosen)]
+        strangers = sorted(set(photo_ids or ()) - set(every))
+        if strangers:
+            raise DataProblem(f"Photo {strangers[0]} is not in this project.")
+        wanted = list(photo_ids) if photo_ids is not None else every
+        written = photos.newest_captions(session, wanted)
+        if not overwrite:
+            wanted = [each for each in wanted if each not in written or not written[each].text]
+        if not wanted:
+            raise DataProblem(
+                "There are no photos in this project yet."
+                if not every
+                else "Every photo has a caption already; choose to overwrite them to write new ones."
+            )
+        params |= {"photo_ids": wanted, "overwrite": overwrite}
+        lane = Lane.IO if backend == "template" else Kind.CAPTION.lane  # a template needs no memory, nor a wait
+        job = store.enqueue(session, Kind.CAPTION, params, project_id=project_id, steps=len(wanted), lane=lane)
+        return int(job.id or 0)
+
+
+def _params(
+    values: dict[str, Any], backend: str, template: str | None, url: str | None, model: str | None, prompt: str | None
+) -> dict[str, Any]:
+    problems: list[FieldProblem] = []
+    if backend not in BACKENDS:
+        problems.append(FieldProblem("backend", f"is {backend!r}; it can be {' or '.join(BACKENDS)}"))
+    params = {
+        "backend": backend,
+        "template": template or values["caption_template"],
+        "url": url or values["captioner_url"],
+        "model": model if model is not None else values["captioner_model"],
+        "prompt": prompt or values["captioner_prompt"],
+    }
+    for field in ("template", "prompt"):
+        try:
+            captions.check(params[field])
+        except Problem as problem:
+            problems.append(FieldProblem(field, problem.message))
+    if trouble := settings.loopback_trouble(params["url"]):
+        problems.append(FieldProblem("url", trouble))
+    if problems:
+        raise ConfigProblem("The captions cannot be written like this.", problems)
+    return params

@@ -1,0 +1,138 @@
+"""Files of the home folder: what they take, which ones nothing refers to any more, and the trash."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlmodel import Session, select
+
+from app.database import Database, Home
+from app.tables import Adapter, Photo, Run
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUse:
+    """Bytes by kind of file, and what the disk has left."""
+
+    home: str
+    photos: int
+    runs: int
+    pictures: int
+    adapters: int  # imported and exported ones
+    cache: int
+    trash: int
+    other: int
+    free: int
+
+    @property
+    def total(self) -> int:
+        return self.photos + self.runs + self.pictures + self.adapters + self.cache + self.trash + self.other
+
+
+@dataclass
+class Loose:
+    """Files and folders whose rows are being deleted."""
+
+    home: Home
+    photos: dict[str, list[Path]] = field(default_factory=dict)  # by SHA-256: the original and its thumbnail
+    others: list[Path] = field(default_factory=list)
+
+    def keep_referenced(self, session: Session) -> None:
+        """Leave what another photo or the frozen list of a run still needs; call after the rows are deleted."""
+        needed = set(session.exec(select(Photo.sha256)))
+        frozen = "SELECT DISTINCT json_extract(value, '$.sha256') FROM version, json_each(version.items)"
+        needed |= {sha256 for (sha256,) in session.connection().execute(text(frozen))}
+        self.photos = {sha256: paths for sha256, paths in self.photos.items() if sha256 not in needed}
+
+    def to_trash(self, label: str) -> None:
+        """Move them to a folder of the trash that says what they were; thumbnails are simply removed."""
+        paths = [path for group in self.photos.values() for path in group] + self.others
+        paths = [path for path in paths if path.exists()]
+        if not paths:
+            return
+        safe = "".join(c if c.isalnum() or c in " -_" else "_" for c in label)[:80].strip()
+        folder = self.home.trash / f"{datetime.now():%Y%m%d-%H%M%S-%f} {safe}"
+        folder.mkdir(parents=True)
+        for path in paths:
+            if path.parent == self.home.thumbs:
+                path.unlink(missing_ok=True)
+                continue
+            target = folder / path.relative_to(self.home.root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+
+
+def files_of_photos(home: Home, rows: Iterable[Photo]) -> Loose:
+    return Loose(home, {row.sha256: [home.photo(row.sha256, row.extension), home.thumb(row.sha256)] for row in rows})
+
+
+def files_of_project(session: Session, home: Home, project_id: int) -> Loose:
+    """The project's photos, those that only its runs still hold, and the folders of its runs."""
+    loose = files_of_photos(home, session.exec(select(Photo).where(Photo.project_id == project_id)))
+    frozen = text(
+        "SELECT DISTINCT json_extract(value, '$.sha256'), json_extract(value, '$.extension') "
+        "FROM version, json_each(version.items) WHERE version.project_id = :project"
+    )
+    for sha256, extension in session.connection().execute(frozen, {"project": project_id}):
+        loose.photos.setdefault(sha256, [home.photo(sha256, extension), home.thumb(sha256)])
+    loose.others += [
+        home.run(int(run.id or 0)) for run in session.exec(select(Run).where(Run.project_id == project_id))
+    ]
+    return loose
+
+
+def files_of_adapter(home: Home, row: Adapter) -> Loose:
+    return Loose(home, others=[home.file(row.file)])
+
+
+def use(database: Database) -> DiskUse:
+    """How much room everything takes."""
+    home = database.home
+    sizes = {
+        "photos": size_of(home.photos) + size_of(home.thumbs),
+        "runs": size_of(home.runs),
+        "pictures": size_of(home.pictures),
+        "adapters": size_of(home.adapters) + size_of(home.exports),
+        "cache": size_of(home.cache),
+        "trash": size_of(home.trash),
+    }
+    other = max(size_of(home.root) - sum(sizes.values()), 0)
+    return DiskUse(home=str(home.root), other=other, free=shutil.disk_usage(home.root).free, **sizes)
+
+
+def empty_trash(database: Database) -> int:
+    """Delete what lies in the trash, for good; returns the bytes that became free."""
+    return _empty(database.home.trash)
+
+
+def clear_cache(database: Database) -> int:
+    """Delete cached latents and texts, which are made again when needed; returns the bytes that became free."""
+    return sum(_empty(folder) for folder in database.home.cache.iterdir() if folder != database.home.uploads)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of every file below `folder`; files that go away meanwhile count nothing."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(place, name)).st_size
+            except FileNotFoundError:
+                continue
+    return total
+
+
+def _empty(folder: Path) -> int:
+    freed = size_of(folder)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return freed

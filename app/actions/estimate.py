@@ -1,0 +1,98 @@
+"""Before a run: how many steps suit so many photos, and how long they will take here."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app.actions import models, progress
+from app.database import Database
+from app.tables import Event, Job, Run
+from core.config import TrainConfig, resolve
+
+PHOTOS_OF_DEFAULT = 6  # the model's own number of steps suits up to this many photos
+STEPS_AT_MOST_TIMES = 3.0
+
+# Rough, for a computer that has not trained yet: Pocket (18 M parameters, 256 px) on two CPU cores took 0.36 s a step.
+ROUGH_SECONDS = 0.36
+ROUGH_PARAMETERS = 17.8e6
+ROUGH_SIDE_PX = 256
+APPLE_GPU_TIMES = 8.0
+START_SECONDS = 15.0  # process, model, encoding
+FORWARD_SHARE = 0.3  # of a training step, for one evaluation of the network
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What the new-run page offers."""
+
+    steps: int
+    seconds: float  # for the whole run, samples included
+    seconds_per_step: float
+    measured: bool  # from an earlier run on this computer, else a rough figure
+    sentence: str
+
+
+def suggest(database: Database, model: str, photos: int, knobs: Mapping[str, Any] | None = None) -> Suggestion:
+    """A number of steps for so many photos (the user's own, when `knobs` has one), and the time it will take.
+
+    Raises NotFound for an unknown model, ConfigProblem for knobs out of range.
+    """
+    entry = models.find(model)
+    given = {name: value for name, value in (knobs or {}).items() if name != "model"}
+    config = resolve(given, entry.defaults).config
+    if "steps" not in given:
+        steps = suggested_steps(config.steps, photos)
+    else:
+        steps = config.steps
+    with database.read() as session:
+        measured = _measured(session, model, config)
+    pace = measured if measured is not None else _rough(entry.parameters, config)
+    rounds = steps // config.sample_every + 1 if config.sample_every else 0
+    twice = 2 if config.sample_guidance > 1 else 1
+    picture = config.sample_steps * twice * pace * FORWARD_SHARE / max(config.batch_size * config.accumulate, 1)
+    seconds = START_SECONDS + steps * pace + rounds * len(config.sample_prompts) * picture
+    origin = "at the pace of your last run" if measured is not None else "a rough figure until the first run here"
+    return Suggestion(steps, seconds, pace, measured is not None, f"About {spoken(seconds)}, {origin}.")
+
+
+def suggested_steps(base: int, photos: int) -> int:
+    """More photos want more steps, but not in proportion: the square root, to the next fifty."""
+    times = min(max(math.sqrt(photos / PHOTOS_OF_DEFAULT), 1.0), STEPS_AT_MOST_TIMES)
+    return base if times == 1.0 else int(math.ceil(base * times / 50) * 50)
+
+
+def spoken(seconds: float) -> str:
+    """A length of time as people say it."""
+    if seconds < 90:
+        return f"{max(round(seconds / 10) * 10, 10)} seconds"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} minutes"
+    return f"{seconds / 3600:.1f} hours"
+
+
+def _measured(session: Session, model: str, config: TrainConfig) -> float | None:
+    """Seconds a step of the newest run of this model, scaled to this picture size and batch."""
+    for run in session.exec(select(Run).order_by(col(Run.id).desc()).limit(20)):
+        used = {name: entry["value"] for name, entry in run.config.items()}
+        if used["model"] != model:
+            continue
+        job = session.get(Job, run.job_id)
+        attempts = select(Event.attempt).where(Event.job_id == run.job_id, Event.kind == "metric")
+        attempt = session.exec(attempts.order_by(col(Event.id).desc()).limit(1)).first()
+        pace = progress.seconds_per_step(session, run.job_id, attempt) if job and attempt is not None else None
+        if pace is not None:
+            then = used["side_px"] ** 2 * used["batch_size"] * used["accumulate"]
+            return pace * config.side_px**2 * config.batch_size * config.accumulate / then
+    return None
+
+
+def _rough(parameters: int, config: TrainConfig) -> float:
+    work = (parameters / ROUGH_PARAMETERS) * (config.side_px / ROUGH_SIDE_PX) ** 2
+    apple = platform.system() == "Darwin" and platform.machine() == "arm64"
+    return ROUGH_SECONDS * work * config.batch_size * config.accumulate / (APPLE_GPU_TIMES if apple else 1.0)

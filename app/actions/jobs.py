@@ -1,0 +1,129 @@
+"""Jobs: what runs, what waits, and changing the order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app.database import Database
+from app.jobs import store
+from app.jobs.states import Kind, Lane, State, Stop
+from app.tables import Job, Project, Run, now
+
+SILENT_AFTER = timedelta(seconds=30)  # the process beats every second; older than this shows as "not responding"
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """One piece of work."""
+
+    id: int
+    kind: Kind
+    lane: Lane
+    state: State
+    stop: Stop  # what the user wishes of it: none, stop or now
+    place: int | None  # among the waiting ones of its lane; 0 runs next
+    project_id: int | None
+    project_name: str | None
+    run_id: int | None
+    phase: str
+    step: int
+    steps: int
+    error: dict[str, Any] | None
+    result: dict[str, Any]
+    deaths: int
+    not_responding: bool  # it runs, but has said nothing for a while
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+def list_jobs(
+    database: Database,
+    after: int = 0,
+    limit: int = 200,
+    *,
+    states: Sequence[State] = (),
+    kinds: Sequence[Kind] = (),
+    project_id: int | None = None,
+) -> list[JobView]:
+    """Jobs with an id above `after`, oldest first."""
+    chosen = select(Job).where(col(Job.id) > after).order_by(col(Job.id)).limit(limit)
+    if states:
+        chosen = chosen.where(col(Job.state).in_(states))
+    if kinds:
+        chosen = chosen.where(col(Job.kind).in_(kinds))
+    if project_id is not None:
+        chosen = chosen.where(Job.project_id == project_id)
+    with database.read() as session:
+        return views(session, session.exec(chosen).all())
+
+
+def queue(database: Database) -> list[JobView]:
+    """What runs and what waits, in the order in which it will run."""
+    with database.read() as session:
+        waiting = [job for lane in Lane for job in store.waiting(session, lane)]
+        return views(session, [*store.running(session), *waiting])
+
+
+def get_job(database: Database, job_id: int) -> JobView:
+    """Raises NotFound."""
+    with database.read() as session:
+        return views(session, [store.get(session, job_id)])[0]
+
+
+def stop(database: Database, job_id: int, *, at_once: bool = False) -> JobView:
+    """Take a waiting job out; let a running one finish its step and save, or (`at_once`) drop the step.
+
+    Raises NotFound, and Conflict when it has ended.
+    """
+    with database.write() as session:
+        return views(session, [store.stop(session, job_id, at_once=at_once)])[0]
+
+
+def move(database: Database, job_id: int, place: int) -> JobView:
+    """Put a waiting job at `place`; 0 runs next. Raises NotFound, Conflict."""
+    with database.write() as session:
+        job = store.move(session, job_id, place)
+        session.flush()
+        return views(session, [job])[0]
+
+
+def silent(job: Job) -> bool:
+    """Whether a running job has not beaten for a while."""
+    return job.state is State.RUNNING and job.heartbeat_at is not None and now() - job.heartbeat_at > SILENT_AFTER
+
+
+def views(session: Session, rows: Sequence[Job]) -> list[JobView]:
+    places = {job.id: place for lane in Lane for place, job in enumerate(store.waiting(session, lane))}
+    ids = [int(row.id or 0) for row in rows]
+    runs = {run.job_id: run.id for run in session.exec(select(Run).where(col(Run.job_id).in_(ids)))}
+    names = {project.id: project.name for project in session.exec(select(Project))}
+    return [
+        JobView(
+            id=int(row.id or 0),
+            kind=row.kind,
+            lane=row.lane,
+            state=row.state,
+            stop=row.stop,
+            place=places.get(row.id),
+            project_id=row.project_id,
+            project_name=names.get(row.project_id),
+            run_id=runs.get(int(row.id or 0)),
+            phase=row.phase,
+            step=row.step,
+            steps=row.steps,
+            error=row.error,
+            result=row.result,
+            deaths=row.deaths,
+            not_responding=silent(row),
+            created_at=row.created_at,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+        )
+        for row in rows
+    ]

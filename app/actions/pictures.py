@@ -1,0 +1,158 @@
+"""Drawing pictures with finished adapters, and looking at what was drawn."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app.actions import disk, models, runs
+from app.actions.run_views import SampleView, sample_view
+from app.database import Database
+from app.errors import NotFound
+from app.jobs import store
+from app.jobs.states import Kind
+from app.tables import Adapter, Checkpoint, Sample
+from core.errors import ConfigProblem, FieldProblem
+
+PROMPT_CHARACTERS = 1000
+COUNT_AT_MOST = 16
+SEEDS = 2**31
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureWish:
+    """What to draw. None means the model's own value; a seed of None is drawn by lot."""
+
+    model: str = "pocket"
+    prompt: str = ""
+    adapters: Sequence[Mapping[str, Any]] = ()  # [{"id", "strength"}] or [{"run", "step"?, "strength"}]
+    seed: int | None = None
+    count: int = 1  # pictures with this seed, the next number, ...
+    steps: int | None = None
+    guidance: float | None = None
+    width: int | None = None
+    height: int | None = None
+    without: bool = False  # also draw each picture without the adapters, to compare
+
+
+def list_pictures(database: Database, after: int = 0, limit: int = 200) -> list[SampleView]:
+    """Pictures of the drawing page with an id above `after`, oldest first; samples of runs are with their run."""
+    with database.read() as session:
+        chosen = select(Sample).where(col(Sample.run_id).is_(None), col(Sample.id) > after)
+        return [sample_view(row) for row in session.exec(chosen.order_by(col(Sample.id)).limit(limit)).all()]
+
+
+def newest_pictures(database: Database, limit: int = 60) -> list[SampleView]:
+    """The same, the newest first: what the page opens with."""
+    with database.read() as session:
+        chosen = select(Sample).where(col(Sample.run_id).is_(None)).order_by(col(Sample.id).desc()).limit(limit)
+        return [sample_view(row) for row in session.exec(chosen).all()]
+
+
+def draw(database: Database, wish: PictureWish) -> int:
+    """Queue the pictures; returns the job's id. Raises ConfigProblem, naming every wrong field."""
+    problems = _problems(wish)
+    entry = models.find(wish.model) if wish.model in models.names() else None
+    with database.write() as session:
+        stack: list[dict[str, Any]] = []
+        project_id = None
+        for place, wanted in enumerate(wish.adapters):
+            row, strength, trouble = _adapter(session, wanted)
+            if trouble or row is None:
+                problems.append(FieldProblem(f"adapters.{place}", trouble))
+                continue
+            if row.model != wish.model:
+                problems.append(FieldProblem(f"adapters.{place}", f"was made for {row.model}, not for {wish.model}"))
+            if row.run_id is not None:
+                project_id = runs.find(session, row.run_id).project_id
+            stack.append({"id": row.id, "file": row.file, "sha256": row.sha256, "strength": strength})
+        if problems or entry is None:
+            raise ConfigProblem("The picture cannot be drawn like this.", problems)
+        side = int(entry.drawing["side_px"])
+        params = {
+            "model": wish.model,
+            "prompt": " ".join(wish.prompt.split()),
+            "adapters": stack,
+            "seed": secrets.randbelow(SEEDS) if wish.seed is None else wish.seed,
+            "count": wish.count,
+            "steps": wish.steps or int(entry.drawing["steps"]),
+            "guidance": float(entry.drawing["guidance"]) if wish.guidance is None else wish.guidance,
+            "width": wish.width or side,
+            "height": wish.height or side,
+            "without": wish.without and bool(stack),
+        }
+        steps = wish.count * (2 if params["without"] else 1)
+        return int(store.enqueue(session, Kind.SAMPLE, params, project_id=project_id, steps=steps).id or 0)
+
+
+def file_of(database: Database, sample_id: int) -> Path:
+    """The PNG of a picture or a sample. Raises NotFound."""
+    with database.read() as session:
+        path = database.home.file(find(session, sample_id).file)
+    if not path.is_file():
+        raise NotFound("The file of this picture is no longer there.")
+    return path
+
+
+def delete(database: Database, sample_id: int) -> None:
+    """Remove a picture; its file goes to the trash. Raises NotFound."""
+    with database.write() as session:
+        row = find(session, sample_id)
+        loose = disk.Loose(database.home, others=[database.home.file(row.file)])
+        session.delete(row)
+    loose.to_trash(f"picture {sample_id}")
+
+
+def find(session: Session, sample_id: int) -> Sample:
+    """Raises NotFound."""
+    row = session.get(Sample, sample_id)
+    if row is None:
+        raise NotFound(f"There is no picture {sample_id}.")
+    return row
+
+
+def _problems(wish: PictureWish) -> list[FieldProblem]:
+    problems: list[FieldProblem] = []
+    if wish.model not in models.names():
+        problems.append(FieldProblem("model", f"is {wish.model!r}; it can be {' or '.join(models.names())}"))
+    if len(wish.prompt) > PROMPT_CHARACTERS:
+        problems.append(FieldProblem("prompt", f"has {len(wish.prompt)} characters; at most {PROMPT_CHARACTERS}"))
+    elif not wish.prompt.strip():
+        problems.append(FieldProblem("prompt", "is empty; say what to draw"))
+    spans: list[tuple[str, float | None, float, float]] = [
+        ("seed", wish.seed, 0, SEEDS - 1),
+        ("count", wish.count, 1, COUNT_AT_MOST),
+        ("steps", wish.steps, 1, 200),
+        ("guidance", wish.guidance, 0, 20),
+        ("width", wish.width, 64, 2048),
+        ("height", wish.height, 64, 2048),
+    ]
+    for field, value, low, high in spans:
+        if value is not None and not low <= value <= high:
+            problems.append(FieldProblem(field, f"is {value}; it can be {low} to {high}"))
+        elif field in ("width", "height") and value is not None and value % 16:
+            problems.append(FieldProblem(field, f"is {value} px; it must be a multiple of 16"))
+    return problems
+
+
+def _adapter(session: Session, wanted: Mapping[str, Any]) -> tuple[Adapter | None, float, str]:
+    """(row, strength, "") or (None, 0, a sentence about what is wrong)."""
+    try:
+        strength = float(wanted.get("strength", 1.0))
+    except (TypeError, ValueError):
+        return None, 0, f"has the strength {wanted.get('strength')!r}; it must be a number"
+    if not -4 <= strength <= 4:
+        return None, 0, f"has the strength {strength:g}; it can be -4 to 4"
+    if "id" in wanted:
+        row = session.get(Adapter, wanted["id"])
+    else:
+        chosen = select(Adapter).join(Checkpoint).where(Adapter.run_id == wanted.get("run"))
+        if wanted.get("step") is not None:
+            chosen = chosen.where(Checkpoint.step == wanted["step"])
+        row = session.exec(chosen.order_by(col(Checkpoint.step).desc()).limit(1)).first()
+    return (row, strength, "") if row is not None else (None, 0, "is not there; choose another adapter or checkpoint")

@@ -1,0 +1,122 @@
+"""What a run has reported: its curves, thinned for a chart, and how long it will still take.
+
+Rows of a resumed run that came after the step it went back to do not count: a `rewind` event says so.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from app.tables import Event, now
+
+ETA_STEPS = 200  # the speed is taken from the newest steps; a laptop on battery slows down
+POINTS_DEFAULT = 1000
+POINTS_AT_MOST = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Series by name, each a list of [step, value]; and where the event stream goes on."""
+
+    series: dict[str, list[tuple[int, float]]]
+    last_event_id: int
+
+
+def curves(
+    session: Session, job_id: int, names: Sequence[str] = (), after: int = 0, points: int = POINTS_DEFAULT
+) -> Curves:
+    """The metric rows of events above `after`, at most about `points` for each series; lows and highs are kept."""
+    rows = session.execute(
+        select(Event.id, Event.kind, Event.step, Event.payload)
+        .where(Event.job_id == job_id, col(Event.id) > after, col(Event.kind).in_(("metric", "rewind")))
+        .order_by(col(Event.id))
+    ).all()
+    newest = session.exec(select(func.max(Event.id)).where(Event.job_id == job_id)).one() or after
+    found: dict[str, dict[int, float]] = {}
+    for _, kind, step, payload in rows:
+        if kind == "rewind":
+            for series in found.values():
+                for late in [each for each in series if each > payload["to_step"]]:
+                    del series[late]
+            continue
+        for name, value in payload.items():
+            wanted = not names or name in names
+            if wanted and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+                found.setdefault(name, {})[step or 0] = float(value)
+    return Curves({name: thinned(sorted(series.items()), points) for name, series in found.items()}, newest)
+
+
+def thinned(series: Sequence[tuple[int, float]], points: int) -> list[tuple[int, float]]:
+    """The lowest and the highest of each stretch, with the first and the last: the picture stays what it was."""
+    points = min(max(points, 4), POINTS_AT_MOST)
+    if len(series) <= points:
+        return list(series)
+    stretches = (points - 2) // 2
+    inner = series[1:-1]
+    kept = [series[0]]
+    for number in range(stretches):
+        stretch = inner[number * len(inner) // stretches : (number + 1) * len(inner) // stretches]
+        lowest, highest = min(stretch, key=_value), max(stretch, key=_value)
+        kept += sorted({lowest, highest})
+    return [*kept, series[-1]]
+
+
+def newest_loss(session: Session, job_id: int) -> float | None:
+    """The loss of the last step taken."""
+    payload = session.exec(
+        select(Event.payload)
+        .where(Event.job_id == job_id, Event.kind == "metric", func.json_extract(Event.payload, "$.loss").is_not(None))
+        .order_by(col(Event.id).desc())
+        .limit(1)
+    ).first()
+    return None if payload is None else payload["loss"]
+
+
+def eta_seconds(session: Session, job_id: int, attempt: int, step: int, steps: int) -> float | None:
+    """Seconds until the last step, at the pace of this attempt's newest steps, pauses for samples included."""
+    taken = _step_times(session, job_id, attempt)
+    if len(taken) < 3 or steps <= step:
+        return 0.0 if steps and steps <= step else None
+    (first_step, first_at), (last_step, last_at) = taken[0], taken[-1]
+    pace = (last_at - first_at).total_seconds() / max(last_step - first_step, 1)
+    since = (now() - last_at).total_seconds()  # a step or a sample that is under way has used up some of it
+    return max((steps - step) * pace - min(since, pace), 0.0)
+
+
+def seconds_per_step(session: Session, job_id: int, attempt: int) -> float | None:
+    """The middle pause between two steps of an attempt, which leaves out samples and checkpoints."""
+    taken = _step_times(session, job_id, attempt)
+    gaps = [
+        (later - earlier).total_seconds() / (next_step - step)
+        for (step, earlier), (next_step, later) in itertools.pairwise(taken)
+        if next_step > step
+    ]
+    return statistics.median(gaps) if len(gaps) >= 3 else None
+
+
+def _step_times(session: Session, job_id: int, attempt: int) -> list[tuple[int, datetime]]:
+    """(step, time) of the newest steps, the oldest of them first."""
+    rows: Iterable[tuple[int, datetime]] = session.execute(
+        select(Event.step, Event.at)
+        .where(
+            Event.job_id == job_id,
+            Event.attempt == attempt,
+            Event.kind == "metric",
+            func.json_extract(Event.payload, "$.loss").is_not(None),
+        )
+        .order_by(col(Event.id).desc())
+        .limit(ETA_STEPS)
+    )
+    return [(step, at) for step, at in rows][::-1]
+
+
+def _value(point: tuple[int, float]) -> float:
+    return point[1]

@@ -1,0 +1,144 @@
+"""Projects: one subject each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from app.actions import disk
+from app.database import Database
+from app.errors import Conflict, NotFound
+from app.jobs.states import State
+from app.tables import Job, Photo, Project, Run
+from core.errors import ConfigProblem, FieldProblem
+
+NAME_CHARACTERS = 100
+WORD_CHARACTERS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectView:
+    """One subject, as lists and pages show it."""
+
+    id: int
+    name: str
+    trigger: str
+    class_word: str
+    created_at: datetime
+    photos: int  # how many
+    captioned: int  # how many of them have a caption
+    runs: int  # how many
+    cover_url: str | None  # thumbnail of the first photo
+    working: bool  # a job of this project waits or runs
+
+
+def list_projects(database: Database, after: int = 0, limit: int = 200) -> list[ProjectView]:
+    """Projects with an id above `after`, oldest first, at most `limit`."""
+    with database.read() as session:
+        rows = session.exec(select(Project).where(col(Project.id) > after).order_by(col(Project.id)).limit(limit))
+        return [_view(session, row) for row in rows]
+
+
+def get_project(database: Database, project_id: int) -> ProjectView:
+    """Raises NotFound."""
+    with database.read() as session:
+        return _view(session, find(session, project_id))
+
+
+def create(database: Database, name: str, trigger: str, class_word: str) -> ProjectView:
+    """Raises ConfigProblem, naming every field that needs another look."""
+    words = _checked({"name": name, "trigger": trigger, "class_word": class_word})
+    with database.write() as session:
+        row = Project(**words)
+        session.add(row)
+        session.flush()
+        return _view(session, row)
+
+
+def change(
+    database: Database,
+    project_id: int,
+    *,
+    name: str | None = None,
+    trigger: str | None = None,
+    class_word: str | None = None,
+) -> ProjectView:
+    """Rename, or choose other words; None leaves a field as it is. Raises NotFound, ConfigProblem."""
+    wishes = {"name": name, "trigger": trigger, "class_word": class_word}
+    words = _checked({field: value for field, value in wishes.items() if value is not None})
+    with database.write() as session:
+        row = find(session, project_id)
+        for field, value in words.items():
+            setattr(row, field, value)
+        session.add(row)
+        return _view(session, row)
+
+
+def delete(database: Database, project_id: int) -> None:
+    """Remove a project with its photos, runs and adapters; their files go to the trash.
+
+    Raises NotFound, and Conflict while one of its jobs runs.
+    """
+    with database.write() as session:
+        row = find(session, project_id)
+        if _jobs(session, project_id, (State.RUNNING,)):
+            raise Conflict(f"{row.name} has a job that is running; stop it first.")
+        loose = disk.files_of_project(session, database.home, project_id)
+        session.delete(row)
+        session.flush()
+        loose.keep_referenced(session)
+    loose.to_trash(f"project {row.name}")
+
+
+def find(session: Session, project_id: int) -> Project:
+    """Raises NotFound."""
+    row = session.get(Project, project_id)
+    if row is None:
+        raise NotFound(f"There is no project {project_id}.")
+    return row
+
+
+def _jobs(session: Session, project_id: int, states: tuple[State, ...]) -> int:
+    chosen = select(func.count()).where(Job.project_id == project_id, col(Job.state).in_(states))
+    return session.exec(chosen).one()
+
+
+def _view(session: Session, row: Project) -> ProjectView:
+    from app.actions.photos import newest_captions, thumb_url
+
+    photos = session.exec(select(Photo).where(Photo.project_id == row.id).order_by(col(Photo.id))).all()
+    captions = newest_captions(session, [int(photo.id or 0) for photo in photos])
+    return ProjectView(
+        id=int(row.id or 0),
+        name=row.name,
+        trigger=row.trigger,
+        class_word=row.class_word,
+        created_at=row.created_at,
+        photos=len(photos),
+        captioned=sum(1 for caption in captions.values() if caption.text),
+        runs=session.exec(select(func.count()).where(Run.project_id == row.id)).one(),
+        cover_url=thumb_url(photos[0]) if photos else None,
+        working=_jobs(session, int(row.id or 0), (State.QUEUED, State.RUNNING)) > 0,
+    )
+
+
+def _checked(fields: dict[str, str]) -> dict[str, str]:
+    limits = {"name": NAME_CHARACTERS, "trigger": WORD_CHARACTERS, "class_word": WORD_CHARACTERS}
+    problems: list[FieldProblem] = []
+    words: dict[str, str] = {}
+    for field, value in fields.items():
+        words[field] = " ".join(value.split())
+        if not words[field]:
+            problems.append(FieldProblem(field, "is empty"))
+        elif len(words[field]) > limits[field]:
+            problems.append(FieldProblem(field, f"has {len(words[field])} characters; at most {limits[field]}"))
+        elif not words[field].isprintable():
+            problems.append(FieldProblem(field, "has characters that cannot be shown"))
+        elif field != "name" and set("{}") & set(words[field]):
+            problems.append(FieldProblem(field, f"is {value!r}; braces are kept for templates"))
+    if problems:
+        raise ConfigProblem("The project needs another look.", problems)
+    return words

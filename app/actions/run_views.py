@@ -1,0 +1,174 @@
+"""How runs are shown: in lists, and in full on their page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from app.actions import jobs, progress
+from app.database import Home
+from app.jobs import store
+from app.jobs.states import State, Stop
+from app.tables import Checkpoint, Event, Project, Run, Sample, Version
+
+LOG_LINES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class SampleView:
+    """A picture that was drawn."""
+
+    id: int
+    job_id: int
+    run_id: int | None
+    step: int | None
+    prompt_id: int  # the column of the grid
+    prompt: str
+    seed: int
+    adapter_strength: float
+    url: str
+    width: int
+    height: int
+    recipe: dict[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointView:
+    """A saved state; its adapter can be downloaded and drawn with."""
+
+    id: int
+    step: int
+    bytes: int
+    sha256: str
+    adapter_url: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """One training, as lists show it."""
+
+    id: int
+    job_id: int
+    project_id: int
+    project_name: str
+    name: str
+    model: str
+    state: State
+    stop: Stop  # what the user wishes of it: none, stop or now
+    phase: str
+    step: int
+    steps: int
+    loss: float | None
+    eta_seconds: float | None
+    error: dict[str, Any] | None
+    photos: int  # how many it trains on
+    cover_url: str | None  # the newest sample picture
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDetail(RunView):
+    """Everything the run page shows, but for the curves."""
+
+    config: dict[str, Any]  # {knob: {"value", "source"}}
+    items: list[dict[str, Any]]  # what it trains on: [{photo_id, sha256, extension, name, crop, caption}]
+    versions: dict[str, str]
+    hashes: dict[str, str]
+    checkpoints: list[CheckpointView]  # the oldest first
+    samples: list[SampleView]  # by step, then by prompt
+    deaths: int
+    not_responding: bool
+    can_stop: bool
+    can_resume: bool
+    last_event_id: int  # open the event stream with ?after= this
+
+
+def list_view(session: Session, run: Run) -> RunView:
+    return RunView(**_common(session, run))
+
+
+def detail_of(session: Session, home: Home, run: Run) -> RunDetail:
+    job = store.get(session, run.job_id)
+    version = session.get(Version, run.version_id)
+    checkpoints = session.exec(select(Checkpoint).where(Checkpoint.run_id == run.id).order_by(col(Checkpoint.step)))
+    drawn = select(Sample).where(Sample.run_id == run.id).order_by(col(Sample.step), col(Sample.prompt_id))
+    grid = {(sample.step, sample.prompt_id): sample for sample in session.exec(drawn)}
+    return RunDetail(
+        **_common(session, run),
+        config=run.config,
+        items=version.items if version else [],
+        versions=run.versions,
+        hashes=run.hashes,
+        checkpoints=[checkpoint_view(row) for row in checkpoints],
+        samples=[sample_view(sample) for sample in grid.values()],
+        deaths=job.deaths,
+        not_responding=jobs.silent(job),
+        can_stop=job.state in (State.QUEUED, State.RUNNING),
+        can_resume=job.state in (State.FAILED, State.STOPPED, State.SUCCEEDED),
+        last_event_id=session.exec(select(func.max(Event.id)).where(Event.job_id == run.job_id)).one() or 0,
+    )
+
+
+def sample_view(row: Sample) -> SampleView:
+    return SampleView(
+        id=int(row.id or 0),
+        job_id=row.job_id,
+        run_id=row.run_id,
+        step=row.step,
+        prompt_id=row.prompt_id,
+        prompt=row.prompt,
+        seed=row.seed,
+        adapter_strength=row.adapter_strength,
+        url=picture_url(int(row.id or 0)),
+        width=row.width,
+        height=row.height,
+        recipe=row.recipe,
+        created_at=row.created_at,
+    )
+
+
+def checkpoint_view(row: Checkpoint) -> CheckpointView:
+    url = f"/api/runs/{row.run_id}/adapter?step={row.step}"
+    return CheckpointView(int(row.id or 0), row.step, row.bytes, row.sha256, url, row.created_at)
+
+
+def picture_url(sample_id: int) -> str:
+    return f"/api/pictures/{sample_id}/file"
+
+
+def _common(session: Session, run: Run) -> dict[str, Any]:
+    job = store.get(session, run.job_id)
+    project = session.get(Project, run.project_id)
+    version = session.get(Version, run.version_id)
+    cover = session.exec(select(Sample.id).where(Sample.run_id == run.id).order_by(col(Sample.id).desc())).first()
+    is_running = job.state is State.RUNNING
+    eta = progress.eta_seconds(session, run.job_id, job.attempt, job.step, job.steps) if is_running else None
+    return {
+        "id": int(run.id or 0),
+        "job_id": run.job_id,
+        "project_id": run.project_id,
+        "project_name": project.name if project else "",
+        "name": run.name,
+        "model": run.config["model"]["value"],
+        "state": job.state,
+        "stop": job.stop,
+        "phase": job.phase,
+        "step": job.step,
+        "steps": job.steps,
+        "loss": progress.newest_loss(session, run.job_id),
+        "eta_seconds": eta,
+        "error": job.error,
+        "photos": len(version.items) if version else 0,
+        "cover_url": picture_url(cover) if cover is not None else None,
+        "created_at": run.created_at,
+        "started_at": job.started_at,
+        "ended_at": job.ended_at,
+    }

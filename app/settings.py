@@ -1,0 +1,134 @@
+"""What a user can set for the whole studio: key, default, kind and sentence, in one table.
+
+The settings page and PATCH /api/settings are drawn from `SETTINGS`; only changed values are rows in the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from sqlmodel import Session, select
+
+from app.tables import Setting
+from core.dataset import captions
+from core.errors import ConfigProblem, FieldProblem, Problem
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+CAPTION_PROMPT = (
+    "Describe this photo for training an image model, in one or two plain sentences: the subject's pose and "
+    "surroundings, the light and the framing. Call the subject '{trigger} {class_word}'. No introduction."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One setting: what the page draws and what the check needs."""
+
+    key: str
+    default: Any
+    label: str
+    sentence: str
+    kind: str  # "bool", "text" or "url"
+
+
+SETTINGS: dict[str, Choice] = {
+    choice.key: choice
+    for choice in (
+        Choice(
+            "resume_automatically",
+            True,
+            "Resume by itself",
+            "A run that was cut short, or was going on when the studio closed, resumes from its last checkpoint.",
+            "bool",
+        ),
+        Choice(
+            "caption_template",
+            captions.TEMPLATE,
+            "Caption template",
+            "The caption of photos that have none; {trigger} and {class_word} are filled in.",
+            "text",
+        ),
+        Choice(
+            "captioner_url",
+            "http://127.0.0.1:11434",
+            "Caption server",
+            "The address of Ollama, LM Studio, llama.cpp or mlx-vlm on this computer.",
+            "url",
+        ),
+        Choice(
+            "captioner_model", "", "Caption model", "The vision model's name; empty takes the server's first.", "text"
+        ),
+        Choice("captioner_prompt", CAPTION_PROMPT, "Caption request", "What the vision model is asked.", "text"),
+    )
+}
+
+
+def value_of(session: Session, key: str) -> Any:
+    """The value in force."""
+    row = session.get(Setting, key)
+    return SETTINGS[key].default if row is None else row.value
+
+
+def values(session: Session) -> dict[str, Any]:
+    """Every value in force, by key."""
+    changed = {row.key: row.value for row in session.exec(select(Setting))}
+    return {key: changed.get(key, choice.default) for key, choice in SETTINGS.items()}
+
+
+def checked(wishes: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as they will be stored; None goes back to the default.
+
+    Raises ConfigProblem, naming every wrong one.
+    """
+    problems: list[FieldProblem] = []
+    good: dict[str, Any] = {}
+    for key, value in wishes.items():
+        if key not in SETTINGS:
+            problems.append(FieldProblem(key, f"there is no setting called {key}"))
+            continue
+        good[key], trouble = _read(SETTINGS[key], value)
+        if trouble:
+            problems.append(FieldProblem(key, trouble))
+    if problems:
+        raise ConfigProblem("Some settings need another look.", problems)
+    return good
+
+
+def _read(choice: Choice, value: Any) -> tuple[Any, str]:
+    """(value, "") or (anything, a sentence about what is wrong)."""
+    if value is None:
+        return choice.default, ""
+    if choice.kind == "bool":
+        words = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False, "": False}
+        read = value if isinstance(value, bool) else words.get(str(value).strip().lower())
+        return read, "" if read is not None else f"is {value!r}; it can be on or off"
+    if not isinstance(value, str):
+        return None, f"is {value!r}; it must be text"
+    text = value.strip()
+    if len(text) > 2000:
+        return None, f"has {len(text)} characters; at most 2000"
+    if choice.kind == "url":
+        return text, loopback_trouble(text)
+    if choice.key in ("caption_template", "captioner_prompt"):
+        if not text:
+            return choice.default, ""
+        try:
+            captions.check(text)
+        except Problem as problem:
+            return None, problem.message
+    return text, ""
+
+
+def loopback_trouble(url: str) -> str:
+    """A sentence when `url` is not http on this computer; photos are sent nowhere else."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return f"is {url!r}, which is not an address"
+    if parts.scheme != "http" or host not in LOOPBACK or parts.username or parts.password or parts.query:
+        return f"is {url!r}; photos are only sent to this computer: http://127.0.0.1:PORT or http://localhost:PORT"
+    return ""
