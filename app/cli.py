@@ -1,0 +1,236 @@
+"""`likeness`: the studio in the browser, and the same work without it.
+
+    likeness                          the studio
+    likeness demo | train | sample | models
+
+Exit codes: 0 done, 1 failed, 2 wrong use, 130 stopped by the user and saved. Messages go to stderr; with --json the
+last line of stdout is one object. Each verb imports what it needs when it runs: the studio never loads MLX, and
+training never loads a web server.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.terminal import console
+from core.errors import ConfigProblem, FieldProblem, Problem
+
+cli = typer.Typer(
+    name="likeness",
+    help="Teach an image model the likeness of your subject. Without a command: the studio, in your browser.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong use, 130 stopped by you (what was done is saved).",
+    no_args_is_help=False,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line of stdout.")]
+
+
+@cli.callback(invoke_without_command=True)
+def studio(
+    context: typer.Context,
+    home: Annotated[
+        Path | None, typer.Option(help="Folder for photos, runs and settings; else LIKENESS_HOME, else ~/Likeness.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port of the studio on this computer.", min=1, max=65535)] = 7860,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser window.")] = False,
+) -> None:
+    """The studio at http://127.0.0.1:7860; a second start opens the one that runs."""
+    if home is not None:
+        os.environ["LIKENESS_HOME"] = str(home.expanduser().resolve())
+    if context.invoked_subcommand is not None:
+        return
+    from app.main import serve
+
+    try:
+        raise typer.Exit(serve(home_folder(), port, not no_browser) or console.DONE)
+    except Problem as problem:
+        raise typer.Exit(console.report(problem, as_json=False)) from None
+
+
+@cli.command()
+def demo(
+    steps: Annotated[int | None, typer.Option(help="Steps to train; else what ends in about two minutes.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the adapter, the sample sheet and the loss chart.")] = Path(
+        "demo-out"
+    ),
+    json_: Json = False,
+) -> None:
+    """Train on the example photos and draw samples: adapter, sample sheet and loss chart, no browser."""
+
+    def work() -> int:
+        from app.terminal.demo import run_demo
+
+        found = run_demo(out, steps)
+        if json_:
+            console.answer(found)
+        return console.STOPPED if found["stopped"] else console.DONE
+
+    raise typer.Exit(_computing(work, json_))
+
+
+@cli.command()
+def train(
+    photos: Annotated[Path, typer.Argument(help="Folder of photos; a photo's caption is the .txt beside it.")],
+    out: Annotated[Path, typer.Option(help="Folder for the adapter, samples and checkpoints.")],
+    trigger: Annotated[str | None, typer.Option(help="The rare word that will mean your subject.  [sks]")] = None,
+    class_word: Annotated[str | None, typer.Option(help="What kind of thing it is, such as dog or can.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model's name (likeness models) or folder.  [pocket]")] = None,
+    steps: Annotated[int | None, typer.Option(help="How many times the adapter changes.")] = None,
+    config: Annotated[Path | None, typer.Option(help='JSON file of settings, such as {"rank": 8}.')] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
+    json_: Json = False,
+) -> None:
+    """Train an adapter on a folder of photos. Ctrl-C finishes the step, saves and exits 130; --resume goes on.
+
+    A photo without a .txt beside it is captioned "a photo of TRIGGER CLASS-WORD".
+    """
+
+    def work() -> int:
+        from app.terminal import training
+
+        if not photos.is_dir():
+            raise _wrong("PHOTOS", f"{photos} is not a folder")
+        if out.exists() and not out.is_dir():
+            raise _wrong("--out", f"{out} is a file; it must be a folder")
+        user, subject = training.stored(out) if resume else ({}, None)
+        user |= _settings_in(config)
+        user |= {name: value for name, value in (("model", model), ("steps", steps)) if value is not None}
+        word = class_word or (subject.class_word if subject else "")
+        if not word.strip():
+            raise _wrong("--class-word", "is missing; say what kind of thing your subject is, such as dog or can")
+        subject = training.Subject((trigger or (subject.trigger if subject else "sks")).strip(), word.strip())
+        ended, left_out = training.train_folder(photos, out, subject, user, home_folder() / "cache", resume=resume)
+        if ended.adapter is not None:
+            console.say(f"{'Stopped' if ended.stopped else 'Done'} at step {ended.step}: {out / 'adapter.safetensors'}")
+        if json_:
+            console.answer(_result(ended, out, left_out))
+        return console.STOPPED if ended.stopped else console.DONE
+
+    raise typer.Exit(_computing(work, json_))
+
+
+@cli.command()
+def sample(
+    prompt: Annotated[str, typer.Option(help="What the picture shows, in words.")],
+    out: Annotated[Path, typer.Option(help="The picture's file; its name ends in .png.")],
+    model: Annotated[str, typer.Option(help="A model's name (likeness models) or folder.")] = "pocket",
+    adapter: Annotated[Path | None, typer.Option(help="An adapter file to draw with.")] = None,
+    strength: Annotated[float, typer.Option(help="How much of the adapter is heard; 0 is none.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Same seed, same picture.", min=0, max=2**31 - 1)] = 0,
+    steps: Annotated[int | None, typer.Option(help="Steps from noise to picture; else the model's own.")] = None,
+    json_: Json = False,
+) -> None:
+    """Draw one picture, with or without an adapter."""
+
+    def work() -> int:
+        from app.terminal.picture import draw_to_file
+
+        if out.suffix.lower() != ".png":
+            raise _wrong("--out", f"{out} must end in .png")
+        if not prompt.strip():
+            raise _wrong("--prompt", "is empty; say what the picture shows")
+        recipe = draw_to_file(out, prompt.strip(), model, adapter, strength, seed, steps)
+        console.say(f"Drawn: {out}")
+        if json_:
+            console.answer({"picture": str(out), "recipe": recipe})
+        return console.DONE
+
+    raise typer.Exit(_computing(work, json_))
+
+
+@cli.command()
+def models(json_: Json = False) -> None:
+    """What is in the catalog, what is on disk, and what each model needs."""
+    from core import catalog
+
+    found = []
+    for entry in catalog.models().values():
+        size = sum(path.stat().st_size for path in entry.folder.rglob("*.safetensors")) if entry.on_disk else 0
+        facts: dict[str, Any] = {
+            "name": entry.name,
+            "title": entry.title,
+            "what_for": entry.what_for,
+            "licence": entry.licence,
+            "on_disk": entry.on_disk,
+            "bytes": size,
+            "side_px": entry.drawing["side_px"],
+        }
+        found.append(facts)
+        where = f"on disk, {size / 2**20:.0f} MB" if entry.on_disk else "not on disk"
+        console.say(f"{entry.name:<12} {entry.title}: {entry.what_for}")
+        console.say(f"{'':<12} {where}; draws {facts['side_px']} x {facts['side_px']} px; licence: {entry.licence}")
+    console.say("A folder in diffusers' layout (FluxPipeline) can be named instead: --model path/to/folder")
+    if json_:
+        console.answer({"models": found})
+
+
+def home_folder() -> Path:
+    """LIKENESS_HOME, else ~/Likeness."""
+    return Path(os.environ.get("LIKENESS_HOME") or "~/Likeness").expanduser().resolve()
+
+
+def main() -> None:
+    """The `likeness` program."""
+    cli()
+
+
+def _computing(work: Any, as_json: bool) -> int:
+    """Run a verb that computes: the backend first, problems as sentences, Ctrl-C as 130."""
+    try:
+        from core import backend
+
+        backend.prepare()
+        return work()
+    except Problem as problem:
+        return console.report(problem, as_json)
+    except KeyboardInterrupt:
+        console.say("Stopped; the last checkpoint is kept.")
+        return console.STOPPED
+
+
+def _settings_in(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _wrong("--config", f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise _wrong("--config", f"{path} is not JSON: {error}") from None
+    if not isinstance(table, dict):
+        raise _wrong("--config", f'{path} must hold an object of settings, such as {{"rank": 8}}')
+    # A run's own config.json holds {"value", "source"} for each knob; it can be handed back as it is.
+    return {
+        name: value["value"] if isinstance(value, dict) and "value" in value else value
+        for name, value in table.items()
+        if not name.startswith("_")
+    }
+
+
+def _wrong(field: str, message: str) -> ConfigProblem:
+    return ConfigProblem("This cannot be done as asked.", [FieldProblem(field, message)])
+
+
+def _result(ended: Any, out: Path, left_out: list[FieldProblem]) -> dict[str, Any]:
+    return {
+        "adapter": str((out / "adapter.safetensors").resolve()) if ended.adapter is not None else None,
+        "steps": ended.step,
+        "final_loss": ended.final_loss,
+        "held_out_loss": ended.held_out_loss,
+        "seconds": round(ended.seconds, 3),
+        "peak_memory_bytes": ended.peak_memory_bytes,
+        "stopped": ended.stopped,
+        "problems": [{"field": each.field, "message": each.message} for each in left_out],
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""`likeness demo`: the example photos become an adapter, a sample sheet and a loss chart, in a few minutes."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from app.terminal import training
+from app.terminal.console import duration, interruptible, say
+from core import catalog, files, pocket
+from core.config import resolve
+from core.dataset import photos
+from core.dataset.examples import read_folder
+from core.models.load import load_family
+
+DEMO_STEPS = 200  # about two minutes on two CPU cores
+SHEETS = 4  # rows of samples after the untrained one
+
+
+def run_demo(out: Path, steps: int | None) -> dict[str, Any]:
+    """Train on the example photos in `out` and say where everything is. Raises every Problem that training raises."""
+    began = time.monotonic()
+    subject = training.Subject(pocket.EXAMPLE_TRIGGER, pocket.EXAMPLE_CLASS_WORD)
+    entry = catalog.find("pocket")
+    steps = DEMO_STEPS if steps is None else steps
+    every = max(1, steps // SHEETS)
+    user = {"steps": steps, "save_every": max(1, steps // 2), "sample_every": every}
+    config = resolve(user, entry.defaults).config
+    examples, _ = read_folder(pocket.EXAMPLES, subject.trigger, subject.class_word)
+    say(f"Pocket learns {subject.trigger!r}, a {subject.class_word}, from {len(examples)} example photos.")
+    family = load_family(entry.folder)
+    with interruptible() as interrupt:
+        ended = training.run(family, examples, config, out, subject, out / "cache", interrupt=interrupt)
+    training.write_pictures(out, config, subject, photos.find(pocket.EXAMPLES))
+    found: dict[str, Any] = {"adapter": None, "steps": ended.step, "stopped": ended.stopped, "loss": ended.final_loss}
+    if ended.adapter is not None:
+        with files.written_whole(out / "adapter.safetensors") as part:
+            shutil.copyfile(ended.adapter, part)
+        found["adapter"] = str((out / "adapter.safetensors").resolve())
+    for name in ("samples", "loss"):
+        path = out / f"{name}.png"
+        found[f"{name}_picture"] = str(path.resolve()) if path.is_file() else None
+    found["seconds"] = round(time.monotonic() - began, 1)
+    say(f"\nDone in {duration(found['seconds'])}.")
+    say(f"  the adapter        {found['adapter']}")
+    say(f"  the sample sheet   {found['samples_picture']}")
+    say(f"  the loss chart     {found['loss_picture']}")
+    say(f"Draw with it:  likeness sample --adapter {out / 'adapter.safetensors'} \\")
+    say(f'                 --prompt "a photo of {subject.trigger} {subject.class_word} in the snow" --out picture.png')
+    return found

@@ -1,0 +1,50 @@
+"""`likeness sample`: one prompt in, one picture out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from PIL.PngImagePlugin import PngInfo
+
+from core import catalog, files, lora
+from core.errors import ConfigProblem, FieldProblem, ModelProblem
+from core.export import diffusers
+from core.models.load import load_family
+from core.sampling import draw
+
+
+def draw_to_file(
+    out: Path, prompt: str, model: str, adapter: Path | None, strength: float, seed: int, steps: int | None
+) -> dict[str, Any]:
+    """Draw one picture to `out` and return its recipe, which also lies in the PNG's text.
+
+    Raises ConfigProblem, ModelProblem, AdapterProblem, DiskProblem.
+    """
+    try:
+        entry = catalog.find(model)
+    except ModelProblem as problem:
+        raise ConfigProblem("This cannot be drawn.", [FieldProblem("model", problem.message)]) from None
+    family = load_family(entry.folder)
+    adapters = []
+    if adapter is not None:
+        held = diffusers.read(adapter)
+        lora.attach_factors(family.transformer, held.factors, name=adapter.stem, strength=strength)
+        adapters.append({"file": adapter.name, "sha256": files.sha256_of(adapter), "strength": strength})
+    side_px = int(entry.drawing["side_px"])
+    picture = draw(
+        family,
+        prompt,
+        height_px=side_px,
+        width_px=side_px,
+        steps=steps if steps is not None else int(entry.drawing["steps"]),
+        guidance=float(entry.drawing["guidance"]),
+        seed=seed,
+        about={"adapters": adapters},
+    )
+    text = PngInfo()
+    text.add_text("recipe", json.dumps(picture.recipe))
+    with files.written_whole(out) as part:
+        picture.image.save(part, "PNG", pnginfo=text)
+    return picture.recipe

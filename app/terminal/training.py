@@ -1,0 +1,168 @@
+"""`likeness train`: a folder of photos in, an adapter out.
+
+OUT/adapter.safetensors   config.json   loss.png   samples.png   samples/   checkpoints/<step>/
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from app.terminal.console import Interrupt, duration, interruptible, say
+from core import catalog, files
+from core.config import Resolved, TrainConfig, resolve
+from core.dataset.examples import Example, read_folder
+from core.errors import ConfigProblem, DataProblem, FieldProblem, ModelProblem
+from core.export import sheet
+from core.models.base import Family
+from core.models.load import load_family
+from core.training import checkpoint
+from core.training.preview import prompts_of
+from core.training.trainer import Finished, Note, Phase, Resumed, Sampled, Saved, Stepped, Wish, train
+
+SAID_STEPS = 20  # about as many lines of steps as a run prints
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The words that will mean the subject."""
+
+    trigger: str
+    class_word: str
+
+
+def train_folder(
+    photos: Path,
+    out: Path,
+    subject: Subject,
+    user: Mapping[str, Any],
+    cache: Path,
+    *,
+    resume: bool,
+) -> tuple[Finished, list[FieldProblem]]:
+    """Train on a folder of photos; returns how it ended and which files were left out.
+
+    Raises every Problem that training raises; ConfigProblem when `out` holds a run already and `resume` is not set.
+    """
+    saved = checkpoint.steps_saved(out)
+    if saved and not resume:
+        problem = FieldProblem("--out", f"{out} holds a run at step {saved[-1]}; add --resume, or use another folder")
+        raise ConfigProblem("Nothing was trained.", [problem])
+    entry = _model(str(user.get("model", "pocket")))
+    resolved = resolve(user, entry.defaults)
+    examples, left_out = read_folder(photos, subject.trigger, subject.class_word)
+    for each in left_out:
+        say(f"Left out: {each.field} {each.message}")
+    family = load_family(entry.folder)
+    out.mkdir(parents=True, exist_ok=True)
+    files.write_json(out / "config.json", {**resolved.as_json(), "_subject": asdict(subject)})
+    config = resolved.config
+    say(f"Training {subject.trigger!r} on {len(examples)} photos with {config.model}, {config.steps} steps.")
+    with interruptible() as interrupt:
+        finished = run(family, examples, config, out, subject, cache, resume=resume, interrupt=interrupt)
+    write_pictures(out, config, subject)
+    if finished.adapter is not None:
+        with files.written_whole(out / "adapter.safetensors") as part:
+            shutil.copyfile(finished.adapter, part)
+    return finished, left_out
+
+
+def run(
+    family: Family,
+    examples: list[Example],
+    config: TrainConfig,
+    out: Path,
+    subject: Subject,
+    cache: Path,
+    *,
+    resume: bool = False,
+    interrupt: Interrupt | None = None,
+) -> Finished:
+    """Walk through a training, saying how it goes; Ctrl-C becomes the wish to stop."""
+    words = {"trigger": subject.trigger, "class_word": subject.class_word}
+    going = train(family, examples, config, out, **words, cache=cache, resume=resume, title=subject.trigger)
+    every = max(1, config.steps // SAID_STEPS)
+    seconds: list[float] = []
+    progress = next(going)
+    while not isinstance(progress, Finished):
+        match progress:
+            case Stepped():
+                seconds = [*seconds[-19:], progress.seconds]
+                if progress.step % every == 0 or progress.step in (1, config.steps) or not progress.counted:
+                    left = sorted(seconds)[len(seconds) // 2] * (config.steps - progress.step)
+                    skipped = "" if progress.counted else "  (not a number: this step changed nothing)"
+                    say(
+                        f"  step {progress.step:>5} of {config.steps}  loss {progress.loss:.4f}  "
+                        f"{progress.seconds:.2f} s a step  {duration(left)} left{skipped}"
+                    )
+            case Phase(name=name, done=done, of=of) if done == of and of:
+                say(f"  {name}: {of}")
+            case Note(text=text):
+                say(f"  {text}")
+            case Resumed(step=step):
+                say(f"  goes on from step {step}" if step else "  no checkpoint yet: begins at the first step")
+            case Saved(step=step, folder=folder):
+                say(f"  saved step {step}: {folder}")
+            case Sampled():
+                pass
+        progress = going.send(Wish.STOP if interrupt is not None and interrupt.asked else None)
+    return progress
+
+
+def stored(out: Path) -> tuple[dict[str, Any], Subject | None]:
+    """What the user had set for the run in `out`, and its subject; empty when there is no run."""
+    path = out / "config.json"
+    if not path.is_file():
+        return {}, None
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        subject = Subject(**table.pop("_subject"))
+        resolved = Resolved.from_json(table)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataProblem(f"{path} cannot be read ({error}); the run cannot be resumed from it.") from None
+    return {name: getattr(resolved.config, name) for name in resolved.sources}, subject
+
+
+def write_pictures(out: Path, config: TrainConfig, subject: Subject, photos: list[Path] | None = None) -> None:
+    """loss.png and samples.png: what the checkpoints and the samples folder hold, as two pictures."""
+    state, _ = checkpoint.newest(out)
+    if state is not None:
+        picture = sheet.chart(f"Loss, {len(state.losses)} steps on {Path(config.model).name}", state.losses)
+        _write_png(picture, out / "loss.png")
+    drawn: dict[int, dict[int, Path]] = {}
+    for path in sorted((out / "samples").glob("*-*.png")):
+        step, _, prompt_id = path.stem.partition("-")
+        drawn.setdefault(int(step), {})[int(prompt_id)] = path
+    if not drawn:
+        return
+    columns = prompts_of(config, subject.trigger, subject.class_word)
+    rows = []
+    if photos:
+        rows.append(sheet.Row("photos", [_opened(path) for path in photos[: len(columns)]]))
+    for step, row in sorted(drawn.items()):
+        pictures = [_opened(row[index]) if index in row else None for index in range(len(columns))]
+        rows.append(sheet.Row(f"step {step}" if step else "untrained", pictures))
+    _write_png(sheet.sheet(f"{subject.trigger} {subject.class_word}", columns, rows), out / "samples.png")
+
+
+def _model(name: str) -> catalog.Entry:
+    try:
+        return catalog.find(name)
+    except ModelProblem as problem:
+        raise ConfigProblem("Some settings need another look.", [FieldProblem("model", problem.message)]) from None
+
+
+def _opened(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        return picture.convert("RGB")
+
+
+def _write_png(picture: Image.Image, to: Path) -> None:
+    with files.written_whole(to) as part:
+        picture.save(part, "PNG")

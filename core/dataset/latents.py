@@ -1,0 +1,81 @@
+"""Clean latents and text conditionings, computed once and kept on disk by what they were made of.
+
+    cache/latents/<key>.safetensors     key = hash of photo, crop, side, flip, VAE
+    cache/text/<key>.safetensors        key = hash of text, text encoders
+
+So a second run on the same photos encodes nothing, and another crop, caption or model finds other keys. The arrays
+are float32 and in the compute dtype; a file that cannot be read is made again.
+
+Shapes   L image tokens   C channels of one token
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+
+from core import files
+from core.dataset import crops, photos
+from core.dataset.examples import Example
+from core.models.base import Conditioning, Family
+
+VERSION = 1  # part of every key: raise it when an encoding changes its meaning
+
+
+def latents_of(family: Family, example: Example, side_px: int, cache: Path, *, flip: bool = False) -> mx.array:
+    """l_T of one photo: float32 (1, L, C), from the cache or from the VAE.
+
+    Raises DataProblem when the photo cannot be read, DiskProblem when the cache cannot be written.
+    """
+    box = example.box
+    crop = [box.left, box.top, box.right, box.bottom] if box else None
+    key = _key("latents", example.sha256, crop, side_px, flip, family.hashes["vae"])
+    found = _read(cache / "latents", key)
+    if found is None:
+        picture = crops.square(photos.open_rgb(example.photo), side_px, box, flip=flip)
+        pixels_BHWC = mx.array(np.asarray(picture, dtype=np.float32)[None] / 127.5 - 1.0)
+        found = {"l_T": family.encode_photo(pixels_BHWC)}
+        _write(cache / "latents", key, found)
+    return found["l_T"]
+
+
+def texts_of(family: Family, prompts: Sequence[str], cache: Path) -> Iterator[tuple[str, Conditioning]]:
+    """(prompt, its conditioning) for each different prompt, one at a time; batch axis 1. Raises DiskProblem."""
+    for prompt in dict.fromkeys(prompts):
+        key = _key("text", prompt, family.hashes["text"], family_dtype(family))
+        found = _read(cache / "text", key)
+        if found is None:
+            found = family.encode_text([prompt])
+            _write(cache / "text", key, found)
+        yield prompt, found
+
+
+def family_dtype(family: Family) -> str:
+    """The name of the dtype that the family computes in, e.g. "float32"."""
+    return str(getattr(family, "dtype", mx.float32)).rpartition(".")[2]
+
+
+def _key(*parts: object) -> str:
+    return hashlib.sha256(json.dumps([VERSION, *parts]).encode()).hexdigest()
+
+
+def _read(folder: Path, key: str) -> dict[str, mx.array] | None:
+    path = folder / f"{key}.safetensors"
+    if not path.is_file():
+        return None
+    try:
+        arrays = mx.load(str(path))
+        mx.eval(arrays)
+    except RuntimeError:
+        return None  # cut off or damaged: made again, and written over
+    return arrays
+
+
+def _write(folder: Path, key: str, arrays: dict[str, mx.array]) -> None:
+    with files.written_whole(folder / f"{key}.safetensors") as part, part.open("wb") as file:
+        mx.save_safetensors(file, arrays)

@@ -1,0 +1,251 @@
+"""Low-rank adapters on linear layers: several at once, over a dense or a quantized weight.
+
+    y = W x + sum_i  strength_i * (alpha_i / rank_i) * B_i (A_i x)          W frozen
+
+    A  (rank, in)    small random        B  (out, rank)   zeros
+
+B starts at zero, so a freshly attached adapter changes no bit of the output. Each adapter on a layer has its own rank,
+alpha and live strength, and is trained or frozen; at strength 0 it costs nothing.
+
+Dtypes   A and B are float32 (the master weights); the product is taken in the activations' dtype
+
+Source: Hu et al. 2021, arXiv:2106.09685.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from core.errors import AdapterProblem, ConfigProblem, FieldProblem
+
+Factors = Mapping[str, tuple[mx.array, mx.array]]
+"""(A, B) by full module path."""
+
+
+class LowRank(nn.Module):
+    """strength * scale * B (A x): one adapter's part on one layer."""
+
+    def __init__(self, a_RI: mx.array, b_OR: mx.array, scale: float, strength: float) -> None:
+        super().__init__()
+        self.lora_A = a_RI.astype(mx.float32)
+        self.lora_B = b_OR.astype(mx.float32)
+        self.scale = scale
+        self.strength = strength
+
+    def __call__(self, x: mx.array) -> mx.array:
+        low = x @ self.lora_A.T.astype(x.dtype)
+        return (low @ self.lora_B.T.astype(x.dtype)) * (self.strength * self.scale)
+
+
+class LoRALinear(nn.Module):
+    """A linear layer and the adapters on it, by name."""
+
+    def __init__(self, base: nn.Linear | nn.QuantizedLinear) -> None:
+        super().__init__()
+        self.base = base
+        self.adapters: dict[str, LowRank] = {}
+
+    def __call__(self, x: mx.array) -> mx.array:
+        y = self.base(x)
+        for adapter in self.adapters.values():
+            if adapter.strength:
+                y = y + adapter(x).astype(y.dtype)
+        return y
+
+
+class Adapter:
+    """One adapter across all its layers: what training changes and what a file holds."""
+
+    def __init__(self, transformer: nn.Module, name: str, parts: dict[str, LowRank], trained: bool) -> None:
+        self.name = name
+        self.trained = trained
+        self.parts = parts
+        self._transformer = transformer
+
+    @property
+    def strength(self) -> float:
+        """How much of the adapter is heard: 1 as trained, 0 not at all. A compiled function keeps the value it saw."""
+        return next(iter(self.parts.values())).strength
+
+    @strength.setter
+    def strength(self, value: float) -> None:
+        for part in self.parts.values():
+            part.strength = float(value)
+
+    def parameters(self) -> dict[str, mx.array]:
+        """`<path>.lora_A` and `<path>.lora_B`, float32."""
+        found: dict[str, mx.array] = {}
+        for path, part in self.parts.items():
+            found[f"{path}.lora_A"], found[f"{path}.lora_B"] = part.lora_A, part.lora_B
+        return found
+
+    def update(self, parameters: Mapping[str, mx.array]) -> None:
+        """Put other values in place of `parameters()`; the names must be the same."""
+        for path, part in self.parts.items():
+            part.lora_A, part.lora_B = parameters[f"{path}.lora_A"], parameters[f"{path}.lora_B"]
+
+    def baked(self) -> dict[str, tuple[mx.array, mx.array]]:
+        """(A, alpha / rank * B) by path: the form files hold, in which no alpha is needed."""
+        return {path: (part.lora_A, part.lora_B * part.scale) for path, part in self.parts.items()}
+
+    def detach(self) -> None:
+        """Take the adapter off; a layer without adapters is the plain linear layer again."""
+        for path in self.parts:
+            layer = find(self._transformer, path)
+            del layer.adapters[self.name]
+            if not layer.adapters:
+                _put(self._transformer, path, layer.base)
+        self.parts = {}
+
+
+def attach(
+    transformer: nn.Module,
+    targets: Sequence[str],
+    rank: int,
+    alpha: float,
+    key: mx.array,
+    *,
+    name: str = "subject",
+    trained: bool = True,
+) -> Adapter:
+    """Put a fresh adapter on the linear layers at `targets` (full module paths). All else in the network is frozen.
+
+    Raises AdapterProblem, naming every target that is not a linear layer of this model.
+    """
+    factors: dict[str, tuple[mx.array, mx.array]] = {}
+    sizes = _sizes(transformer, targets)
+    for one_key, (path, (size_in, size_out)) in zip(mx.random.split(key, len(sizes)), sizes.items(), strict=True):
+        edge = 1.0 / math.sqrt(size_in)
+        factors[path] = (mx.random.uniform(-edge, edge, (rank, size_in), key=one_key), mx.zeros((size_out, rank)))
+    return _attach(transformer, factors, alpha / rank, name, trained, 1.0)
+
+
+def attach_factors(
+    transformer: nn.Module, factors: Factors, *, name: str, strength: float = 1.0, trained: bool = False
+) -> Adapter:
+    """Put an adapter with these (A, B) on, as a file holds them: alpha / rank is already in B, ranks may differ.
+
+    Raises AdapterProblem, naming every path that is not a linear layer here and every factor of a wrong shape.
+    """
+    sizes = _sizes(transformer, list(factors))
+    problems = []
+    for path, (a_RI, b_OR) in factors.items():
+        size_in, size_out = sizes[path]
+        if a_RI.ndim != 2 or b_OR.ndim != 2 or a_RI.shape[0] != b_OR.shape[1]:
+            problems.append(FieldProblem(path, f"A is {a_RI.shape} and B is {b_OR.shape}; they do not share a rank"))
+        elif a_RI.shape[1] != size_in or b_OR.shape[0] != size_out:
+            is_for = f"is for a layer of {a_RI.shape[1]} in and {b_OR.shape[0]} out"
+            problems.append(FieldProblem(path, f"{is_for}; this model's has {size_in} in and {size_out} out"))
+    if problems:
+        raise AdapterProblem("This adapter was made for another model.", _shortened(problems))
+    return _attach(transformer, factors, 1.0, name, trained, strength)
+
+
+def resolve_targets(transformer: nn.Module, presets: Mapping[str, Sequence[str]], wanted: str) -> list[str]:
+    """Full module paths for the knob `targets`: a preset's name, or paths and globs with commas between them.
+
+    Raises ConfigProblem naming each one that matches no linear layer.
+    """
+    if wanted in presets:
+        return list(presets[wanted])
+    linear = [path for path, module in _linear_layers(transformer)]
+    found: dict[str, None] = {}
+    unmatched = []
+    for pattern in (part.strip() for part in wanted.split(",")):
+        matches = [path for path in linear if fnmatch.fnmatchcase(path, pattern)]
+        if pattern and not matches:
+            unmatched.append(f"{pattern!r} matches no layer")
+        found.update(dict.fromkeys(matches))
+    if unmatched or not found:
+        say = "; ".join(unmatched) or "is empty"
+        hint = f"use {', '.join(presets)} or module paths such as {linear[0] if linear else 'blocks.0.attn.to_q'}"
+        raise ConfigProblem("Some settings need another look.", [FieldProblem("targets", f"{say}; {hint}")])
+    return list(found)
+
+
+def find(transformer: nn.Module, path: str) -> Any:
+    """The module at a dotted path, or None."""
+    here: Any = transformer
+    for name in path.split("."):
+        if isinstance(here, list):
+            here = here[int(name)] if name.isdecimal() and int(name) < len(here) else None
+        else:
+            here = here.get(name) if isinstance(here, dict) else None
+        if here is None:
+            return None
+    return here
+
+
+def _attach(
+    transformer: nn.Module, factors: Factors, scale: float, name: str, trained: bool, strength: float
+) -> Adapter:
+    parts: dict[str, LowRank] = {}
+    for path, (a_RI, b_OR) in factors.items():
+        layer = find(transformer, path)
+        if not isinstance(layer, LoRALinear):
+            layer = LoRALinear(layer)
+            _put(transformer, path, layer)
+        if name in layer.adapters:
+            raise AdapterProblem(f"There already is an adapter called {name} on this model.")
+        parts[path] = layer.adapters[name] = LowRank(a_RI, b_OR, scale, strength)
+        if not trained:
+            parts[path].freeze()
+    _freeze_all_but_adapters(transformer)
+    mx.eval([part.parameters() for part in parts.values()])
+    return Adapter(transformer, name, parts, trained)
+
+
+def _freeze_all_but_adapters(transformer: nn.Module) -> None:
+    for module in transformer.modules():
+        if not isinstance(module, LowRank):
+            module.freeze(recurse=False)
+
+
+def _sizes(transformer: nn.Module, targets: Sequence[str]) -> dict[str, tuple[int, int]]:
+    sizes: dict[str, tuple[int, int]] = {}
+    problems = []
+    for path in targets:
+        layer = find(transformer, path)
+        layer = layer.base if isinstance(layer, LoRALinear) else layer
+        if isinstance(layer, nn.QuantizedLinear):
+            sizes[path] = (layer.scales.shape[1] * layer.group_size, layer.weight.shape[0])
+        elif isinstance(layer, nn.Linear):
+            sizes[path] = (layer.weight.shape[1], layer.weight.shape[0])
+        else:
+            problems.append(
+                FieldProblem(path, "is not a linear layer" if layer is not None else "is not in this model")
+            )
+    if problems:
+        raise AdapterProblem("An adapter cannot be put on this model.", _shortened(problems))
+    return sizes
+
+
+def _linear_layers(transformer: nn.Module) -> list[tuple[str, nn.Module]]:
+    wrapped = {path for path, module in transformer.named_modules() if isinstance(module, LoRALinear)}
+    return sorted(
+        (path, module)
+        for path, module in transformer.named_modules()
+        if isinstance(module, LoRALinear)
+        or (isinstance(module, nn.Linear | nn.QuantizedLinear) and path.removesuffix(".base") not in wrapped)
+    )
+
+
+def _put(transformer: nn.Module, path: str, module: nn.Module) -> None:
+    above, _, name = path.rpartition(".")
+    parent = find(transformer, above) if above else transformer
+    if isinstance(parent, list):
+        parent[int(name)] = module
+    else:
+        parent[name] = module
+
+
+def _shortened(problems: list[FieldProblem], shown: int = 12) -> list[FieldProblem]:
+    """The first dozen; a foreign file would name hundreds."""
+    more = len(problems) - shown
+    return problems if more <= 0 else [*problems[:shown], FieldProblem("...", f"and {more} more")]

@@ -1,0 +1,170 @@
+"""Checkpoints: a complete state of a run, written whole or not at all.
+
+    <run>/checkpoints/<step>/   adapter.safetensors     the portable file (bfloat16), for drawing and for download
+                                optimizer.safetensors   exact float32 master weights, m, v, n
+                                state.json              step, data order, settings, hashes, losses; written last
+
+A folder is filled under a temporary name, flushed and renamed; state.json holds the SHA-256 of the other two, so a
+damaged checkpoint is known by it, named, and the one before it is taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from core import files
+from core.config import TrainConfig
+from core.errors import ConfigProblem, FieldProblem, TrainingProblem
+from core.export import diffusers
+from core.lora import Factors
+from core.training.optimizer import Moments, Tensors
+
+FORMAT = 1
+ADAPTER, OPTIMIZER, STATE = "adapter.safetensors", "optimizer.safetensors", "state.json"
+MAY_CHANGE = ("steps", "sample_every", "sample_prompts", "sample_seed", "sample_steps", "sample_guidance", "save_every")
+"""Knobs that a resumed run may change; the others are what its weights were trained with."""
+
+
+@dataclass(slots=True)
+class State:
+    """All that a run needs, besides its photos and its base model, to go on as if it had never stopped."""
+
+    step: int
+    parameters: Tensors
+    moments: Moments
+    config: dict[str, Any]
+    data_hash: str
+    model_hashes: dict[str, str]
+    next_example: int  # the global index of the first example of the next step
+    losses: list[float | None] = field(default_factory=list)  # of every step; None where it was not finite
+    bad_steps_in_a_row: int = 0
+    seconds: float = 0.0  # trained so far
+
+
+def save(run: Path, state: State, factors: Factors, metadata: Mapping[str, str]) -> Path:
+    """Write checkpoints/<step> and return its folder.
+
+    Raises AdapterProblem for an adapter that is all zeros or not finite, DiskProblem when it cannot be written.
+    """
+    target = run / "checkpoints" / str(state.step)
+    with files.folder_written_whole(target) as folder:
+        diffusers.write(folder / ADAPTER, factors, metadata)
+        tensors = {f"w.{name}": value for name, value in state.parameters.items()}
+        tensors |= {f"m.{name}": value for name, value in state.moments.m.items()}
+        tensors |= {f"v.{name}": value for name, value in state.moments.v.items()}
+        with (folder / OPTIMIZER).open("wb") as file:
+            mx.save_safetensors(file, tensors | {"n": state.moments.n.reshape(1)})
+        table = {
+            "format": FORMAT,
+            "step": state.step,
+            "next_example": state.next_example,
+            "config": state.config,
+            "config_hash": config_hash(state.config),
+            "data_hash": state.data_hash,
+            "model_hashes": state.model_hashes,
+            "versions": {"mlx": mx.__version__, "python": platform.python_version()},
+            "seed": state.config["seed"],
+            "bad_steps_in_a_row": state.bad_steps_in_a_row,
+            "seconds": state.seconds,
+            "losses": state.losses,
+            "files": {name: files.sha256_of(folder / name) for name in (ADAPTER, OPTIMIZER)},
+        }
+        (folder / STATE).write_text(json.dumps(table), encoding="utf-8")
+    return target
+
+
+def steps_saved(run: Path) -> list[int]:
+    """The steps that have a checkpoint folder, whole or not, rising."""
+    folder = run / "checkpoints"
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal()) if folder.is_dir() else []
+
+
+def newest(run: Path) -> tuple[State | None, list[str]]:
+    """The newest whole checkpoint of a run, and a sentence for each newer one that is damaged.
+
+    (None, []) when there are none. Raises TrainingProblem when there are some and all are damaged.
+    """
+    sentences = []
+    for step in reversed(steps_saved(run)):
+        folder = run / "checkpoints" / str(step)
+        try:
+            return load(folder), sentences
+        except TrainingProblem as problem:
+            sentences.append(problem.message)
+    if sentences:
+        problems = [FieldProblem("checkpoint", sentence) for sentence in sentences]
+        raise TrainingProblem("None of this run's checkpoints can be read; start it anew.", problems)
+    return None, []
+
+
+def load(folder: Path) -> State:
+    """Read one checkpoint. Raises TrainingProblem with what is damaged."""
+    name = f"checkpoint {folder.name}"
+    try:
+        table = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        if table["format"] != FORMAT:
+            raise TrainingProblem(f"{name} was written by another version of Likeness (format {table['format']}).")
+        for file, expected in table["files"].items():
+            if files.sha256_of(folder / file) != expected:
+                raise TrainingProblem(f"{name} is damaged: {file} is not what was written.")
+        tensors = mx.load(str(folder / OPTIMIZER))
+        mx.eval(tensors)
+        groups: dict[str, Tensors] = {"w": {}, "m": {}, "v": {}}
+        for key, value in tensors.items():
+            group, _, parameter = key.partition(".")
+            if parameter:
+                groups[group][parameter] = value
+        return State(
+            step=table["step"],
+            parameters=groups["w"],
+            moments=Moments(groups["m"], groups["v"], tensors["n"].reshape(())),
+            config=table["config"],
+            data_hash=table["data_hash"],
+            model_hashes=table["model_hashes"],
+            next_example=table["next_example"],
+            losses=table["losses"],
+            bad_steps_in_a_row=table["bad_steps_in_a_row"],
+            seconds=table["seconds"],
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise TrainingProblem(f"{name} is damaged: {error}.") from error
+
+
+def check_same_run(state: State, config: TrainConfig, data_hash: str, model_hashes: Mapping[str, str]) -> None:
+    """Raise unless a resumed run has the settings, photos, captions and base model that it began with.
+
+    Raises ConfigProblem naming each knob that changed, TrainingProblem for photos or model.
+    """
+    now = json.loads(json.dumps(asdict(config)))
+    changed = [name for name in now if name not in MAY_CHANGE and now[name] != state.config.get(name, now[name])]
+    if changed:
+        problems = [FieldProblem(name, f"was {state.config[name]} and is now {now[name]}") for name in changed]
+        raise ConfigProblem("A run goes on with the settings it began with; start a new one to change these.", problems)
+    if config.steps < state.step:
+        problem = FieldProblem("steps", f"is {config.steps}, and {state.step} are done already")
+        raise ConfigProblem("Some settings need another look.", [problem])
+    if data_hash != state.data_hash:
+        raise TrainingProblem("The photos, crops or captions have changed since this run began; start a new run.")
+    if dict(model_hashes) != state.model_hashes:
+        raise TrainingProblem("The base model's files have changed since this run began; start a new run.")
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """A hash of the knobs that a run keeps for life."""
+    kept = {name: value for name, value in config.items() if name not in MAY_CHANGE}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def clear(run: Path) -> None:
+    """Remove what an earlier run left in this folder, before a new one starts in it."""
+    for name in ("checkpoints", "samples"):
+        shutil.rmtree(run / name, ignore_errors=True)

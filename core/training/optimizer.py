@@ -1,0 +1,76 @@
+"""AdamW on the adapter, with a global gradient limit, and a guard that a bad step cannot pass.
+
+    g   <- g * min(1, limit / |g|)                                      |g| over the whole adapter
+    m   <- b1 m + (1 - b1) g          v <- b2 v + (1 - b2) g^2
+    w   <- w - lr * (m / (1 - b1^n) / (sqrt(v / (1 - b2^n)) + e) + decay * w)
+
+Where the loss or |g| is not finite, w, m, v and n stay as they are: the choice lies inside the graph, so reading the
+loss late is safe. All float32. Pure functions: arrays in, arrays out.
+
+Source: Loshchilov and Hutter 2019, arXiv:1711.05101.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from core.config import Schedule, TrainConfig
+
+Tensors = dict[str, mx.array]
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
+LOWEST_SHARE = 0.1  # of the learning rate, at the end of the cosine
+
+
+@dataclass(slots=True)
+class Moments:
+    """What AdamW remembers: m and v by parameter, and n, the number of steps that counted (a float32 scalar)."""
+
+    m: Tensors
+    v: Tensors
+    n: mx.array
+
+    @staticmethod
+    def of(parameters: Tensors) -> Moments:
+        zeros = {name: mx.zeros_like(value) for name, value in parameters.items()}
+        return Moments(dict(zeros), dict(zeros), mx.array(0.0))
+
+
+def update(
+    w: Tensors, g: Tensors, moments: Moments, loss: mx.array, lr: mx.array, *, limit: float, decay: float
+) -> tuple[Tensors, Moments, mx.array, mx.array]:
+    """One step: the new parameters and moments, |g| before the limit, and whether the step counted (a bool scalar)."""
+    norm = global_norm(g)
+    finite = mx.isfinite(norm) & mx.isfinite(loss)
+    share = mx.minimum(1.0, limit / (norm + 1e-6)) if limit > 0 else mx.array(1.0)
+    n = moments.n + 1.0
+    unbias_m, unbias_v = 1.0 - mx.power(BETA_1, n), 1.0 - mx.power(BETA_2, n)
+    new_w: Tensors = {}
+    new = Moments({}, {}, mx.where(finite, n, moments.n))
+    for name, old in w.items():
+        grad = g[name] * share
+        m = BETA_1 * moments.m[name] + (1 - BETA_1) * grad
+        v = BETA_2 * moments.v[name] + (1 - BETA_2) * grad.square()
+        moved = old - lr * (m / unbias_m / (mx.sqrt(v / unbias_v) + EPSILON) + decay * old)
+        new_w[name] = mx.where(finite, moved, old)
+        new.m[name] = mx.where(finite, m, moments.m[name])
+        new.v[name] = mx.where(finite, v, moments.v[name])
+    return new_w, new, norm, finite
+
+
+def global_norm(tensors: Tensors) -> mx.array:
+    """The Euclidean norm over all tensors together, float32."""
+    return mx.sqrt(mx.stack([value.astype(mx.float32).square().sum() for value in tensors.values()]).sum())
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """The learning rate of `step` (1, 2, ...): a line up over the warm-up, then a cosine to a tenth, or constant."""
+    if step <= config.warmup_steps:
+        return config.learning_rate * step / config.warmup_steps
+    schedule: Schedule = config.schedule
+    if schedule == "constant":
+        return config.learning_rate
+    share = (step - config.warmup_steps - 1) / max(1, config.steps - config.warmup_steps - 1)
+    return config.learning_rate * (LOWEST_SHARE + (1 - LOWEST_SHARE) * (1 + math.cos(math.pi * share)) / 2)

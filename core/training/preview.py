@@ -1,0 +1,67 @@
+"""Sample pictures of a run: the same prompts and seeds at step 0 and every so often, drawn with the adapter as it is.
+
+samples/<step>-<prompt_id>.png        prompt i is drawn with seed sample_seed + i
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from core import files
+from core.config import TrainConfig
+from core.dataset import captions
+from core.models.base import Conditioning, Family
+from core.sampling import draw
+from core.training.progress import Sampled
+
+
+@dataclass(frozen=True, slots=True)
+class Previews:
+    """What is drawn, encoded beforehand so that the text encoders can be freed."""
+
+    family: Family
+    config: TrainConfig
+    folder: Path  # the run's
+    prompts: tuple[str, ...]
+    texts: dict[str, Conditioning]  # of every prompt and of ""
+
+    def due(self, step: int) -> bool:
+        """Whether pictures are drawn after `step` without anyone asking."""
+        every = self.config.sample_every
+        return every > 0 and (step % every == 0 or step == self.config.steps)
+
+    def missing(self, step: int) -> bool:
+        """Whether a picture of `step` is not on disk: a run that died while drawing draws them again."""
+        return any(not self.file(step, index).is_file() for index in range(len(self.prompts)))
+
+    def file(self, step: int, prompt_id: int) -> Path:
+        return self.folder / "samples" / f"{step:06d}-{prompt_id}.png"
+
+    def pictures(self, step: int) -> Iterator[Sampled]:
+        """Draw and write each picture of `step`, one at a time. Raises DiskProblem."""
+        config = self.config
+        for prompt_id, prompt in enumerate(self.prompts):
+            seed = (config.sample_seed + prompt_id) % 2**31
+            picture = draw(
+                self.family,
+                self.texts[prompt],
+                height_px=config.side_px,
+                width_px=config.side_px,
+                steps=config.sample_steps,
+                guidance=config.sample_guidance,
+                seed=seed,
+                negative_prompt=self.texts[""],
+                about={"prompt": prompt, "negative_prompt": "", "step": step},
+            )
+            target = self.file(step, prompt_id)
+            with files.written_whole(target) as part:
+                picture.image.save(part, "PNG")
+            yield Sampled(step, prompt_id, prompt, seed, 1.0, target, *picture.image.size, picture.recipe)
+        self.family.free("vae")
+
+
+def prompts_of(config: TrainConfig, trigger: str, class_word: str) -> tuple[str, ...]:
+    """The run's sample prompts, placeholders filled in. Raises DataProblem."""
+    return tuple(captions.fill(prompt, trigger, class_word) for prompt in config.sample_prompts)

@@ -1,0 +1,99 @@
+"""What a training run says while it goes, and what its caller may wish.
+
+`train` yields one of these at a time. The caller answers with `send(wish)`, or `next` when it wishes nothing; it drops
+the run by closing the generator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Flag, auto
+from pathlib import Path
+from typing import Any
+
+
+class Wish(Flag):
+    """What the caller would like next; they can be combined."""
+
+    NOTHING = 0
+    STOP = auto()  #: the step is finished; save and end
+    SAVE = auto()  #: write a checkpoint now
+    SAMPLE = auto()  #: draw the sample pictures now
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of work other than steps: "encoding photos", 3 of 12."""
+
+    name: str
+    done: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A sentence for the log."""
+
+    text: str
+    level: str = "info"  # or "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The run goes on from this checkpoint; whatever was shown of later steps is void. Step 0: from the beginning."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """One optimizer step is done."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    counted: bool  # False: the loss was not finite and the step changed nothing
+    seconds: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A sample picture was drawn and written."""
+
+    step: int
+    prompt_id: int  # its place among the run's prompts
+    prompt: str
+    seed: int
+    adapter_strength: float
+    file: Path
+    width: int
+    height: int
+    recipe: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint is complete on disk."""
+
+    step: int
+    folder: Path
+    bytes: int  # of the whole folder
+    sha256: str  # of its adapter.safetensors
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last thing a run says: it reached its last step, or was asked to stop."""
+
+    step: int
+    stopped: bool
+    adapter: Path | None  # the last checkpoint's file; None when the run was stopped before its first step
+    final_loss: float | None  # mean of the last steps (up to 20)
+    held_out_loss: float | None
+    seconds: float  # spent in this call
+    peak_memory_bytes: int
+
+
+Progress = Phase | Note | Resumed | Stepped | Sampled | Saved | Finished

@@ -1,0 +1,320 @@
+"""The training loop. It yields what happens and does what it is asked to; saving state and stopping well are its part.
+
+    encode texts, encode photos      once, cached; the encoders are freed
+    for step in 1 ... steps:
+        g = mean over micro-steps of  d/d(A, B) dreambooth_loss(batch(step, micro))          core/loss.py
+        A, B = AdamW(A, B, g)        unless the loss is not finite                           training/optimizer.py
+        yield Stepped; then what is due or wished: a checkpoint, sample pictures
+
+    run = train(family, examples, config, folder, trigger="sks", class_word="can")
+    for progress in run: ...         or   progress = run.send(Wish.STOP)   or   run.close()
+
+Every draw is a function of (seed, step, example), and a checkpoint holds exact float32 weights and moments, so a run
+that was stopped or killed and resumed ends bit for bit like one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from core import backend, files, lora
+from core.config import TrainConfig
+from core.dataset import latents
+from core.dataset.batches import Batch, Batches, Encoded
+from core.dataset.examples import Example
+from core.errors import DataProblem, FieldProblem, Problem, TrainingProblem
+from core.export import diffusers
+from core.loss import dreambooth_loss
+from core.models.base import Conditioning, Family, Grid
+from core.randomness import key_for
+from core.training import checkpoint
+from core.training.optimizer import Moments, Tensors, learning_rate, update
+from core.training.preview import Previews, prompts_of
+from core.training.progress import Finished, Note, Phase, Progress, Resumed, Sampled, Saved, Stepped, Wish
+
+BAD_STEPS_ALLOWED = 3  # in a row; one more chance than bad luck needs
+LOSSES_AVERAGED = 20  # a single step's loss says more about its sigma than about the adapter
+
+
+def train(
+    family: Family,
+    examples: Sequence[Example],
+    config: TrainConfig,
+    folder: Path,
+    *,
+    trigger: str,
+    class_word: str,
+    cache: Path,
+    resume: bool = False,
+    title: str = "",
+) -> Generator[Progress, Wish | None, None]:
+    """Train an adapter in `folder`, yielding progress; the last thing yielded is `Finished`.
+
+    With `resume` the run goes on from its newest whole checkpoint (from the start when it has none); without it, what
+    an earlier run left in `folder` is removed. The family is left as it was found, without the adapter.
+
+    Raises DataProblem, ConfigProblem, ModelProblem, DiskProblem, and TrainingProblem after three steps in a row whose
+    loss was not finite.
+    """
+    run = _Run(family, examples, config, folder, trigger, class_word, cache, title)
+    try:
+        yield from run.go(resume)
+    finally:
+        run.end()
+
+
+class _Run:
+    """One call of `train`: what its parts share."""
+
+    def __init__(
+        self,
+        family: Family,
+        examples: Sequence[Example],
+        config: TrainConfig,
+        folder: Path,
+        trigger: str,
+        class_word: str,
+        cache: Path,
+        title: str,
+    ) -> None:
+        if not examples:
+            raise DataProblem("There are no photos to train on; add at least one.")
+        self.family, self.examples, self.config, self.folder, self.cache = family, examples, config, folder, cache
+        self.trigger, self.title = trigger, title or trigger
+        self.grid: Grid = family.grid(config.side_px, config.side_px)
+        self.prompts = prompts_of(config, trigger, class_word)
+        self.data_hash = _data_hash(examples)
+        self.wish = Wish.NOTHING
+        self.adapter: lora.Adapter | None = None
+        self.started, self.started_at = time.monotonic(), time.time()
+        self.peak = 0
+        mx.reset_peak_memory()
+
+    # The order of things
+
+    def go(self, resume: bool) -> Generator[Progress, Wish | None, None]:
+        config = self.config
+        state, sentences = checkpoint.newest(self.folder) if resume else (None, [])
+        for sentence in sentences:
+            yield from self.say(Note(f"{sentence[0].upper()}{sentence[1:]} The one before it is used.", "warning"))
+        if state is not None:
+            checkpoint.check_same_run(state, config, self.data_hash, self.family.hashes)
+        if not resume:
+            checkpoint.clear(self.folder)
+
+        texts = yield from self.encode_texts()
+        encoded = yield from self.encode_photos(texts)
+        previews = Previews(self.family, config, self.folder, self.prompts, texts)
+        batches = Batches(encoded, texts[""], config, self.family.training_shift(self.grid))
+
+        self.attach(state)
+        if resume:
+            yield from self.say(Resumed(self.state.step))
+        if previews.due(self.state.step) and previews.missing(self.state.step):
+            yield from self.sample(previews)
+        if Wish.STOP not in self.wish:
+            yield from self.steps(batches, previews)
+        yield self.finished()
+
+    def steps(self, batches: Batches, previews: Previews) -> Generator[Progress, Wish | None, None]:
+        micro_step, apply = self.compiled()
+        state, config = self.state, self.config
+        for step in range(state.step + 1, config.steps + 1):
+            began = time.monotonic()
+            stepped = self.step(step, batches, micro_step, apply)
+            state.seconds += time.monotonic() - began
+            yield from self.say(stepped)
+            if state.bad_steps_in_a_row >= BAD_STEPS_ALLOWED:
+                raise TrainingProblem(
+                    f"The loss was not a number in {BAD_STEPS_ALLOWED} steps in a row, the last at step {step}. The "
+                    f"adapter is as it was before them. Try a lower learning rate (it is {config.learning_rate:g})."
+                )
+            last = step == config.steps
+            if last or step % config.save_every == 0 or self.wish & (Wish.STOP | Wish.SAVE):
+                yield from self.save()
+            if previews.due(step) or Wish.SAMPLE in self.wish:
+                yield from self.sample(previews)
+            if Wish.STOP in self.wish:
+                if checkpoint.steps_saved(self.folder)[-1:] != [step]:
+                    yield from self.save()  # the wish came while the pictures were drawn
+                return
+
+    def say(self, progress: Progress) -> Generator[Progress, Wish | None, None]:
+        """Yield, and remember what the caller answers."""
+        self.wish |= (yield progress) or Wish.NOTHING
+
+    # Before the first step
+
+    def encode_texts(self) -> Generator[Progress, Wish | None, dict[str, Conditioning]]:
+        wanted = list(dict.fromkeys(["", *self.prompts, *(example.caption for example in self.examples)]))
+        texts: dict[str, Conditioning] = {}
+        yield from self.say(Phase("reading captions", 0, len(wanted)))
+        for done, (prompt, conditioning) in enumerate(latents.texts_of(self.family, wanted, self.cache), start=1):
+            texts[prompt] = conditioning
+            yield from self.say(Phase("reading captions", done, len(wanted)))
+        self.family.free("text")
+        return texts
+
+    def encode_photos(self, texts: dict[str, Conditioning]) -> Generator[Progress, Wish | None, list[Encoded]]:
+        encoded: list[Encoded] = []
+        problems: list[FieldProblem] = []
+        side_px = self.config.side_px
+        yield from self.say(Phase("encoding photos", 0, len(self.examples)))
+        for done, example in enumerate(self.examples, start=1):
+            try:
+                l_T = latents.latents_of(self.family, example, side_px, self.cache)
+                flipped = None
+                if self.config.flip:
+                    flipped = latents.latents_of(self.family, example, side_px, self.cache, flip=True)
+                encoded.append(Encoded(l_T, flipped, texts[example.caption]))
+            except (DataProblem, FileNotFoundError) as error:
+                message = error.message if isinstance(error, Problem) else "is gone"
+                problems.append(FieldProblem(example.name or example.photo.name, message))
+            yield from self.say(Phase("encoding photos", done, len(self.examples)))
+        self.family.free("vae")
+        if problems:
+            raise DataProblem("Some photos cannot be trained on; replace them or take them out.", problems)
+        return encoded
+
+    def attach(self, state: checkpoint.State | None) -> None:
+        config, transformer = self.config, self.family.transformer
+        targets = lora.resolve_targets(transformer, self.family.presets, config.targets)
+        key = key_for("adapter", config.seed)
+        self.adapter = lora.attach(transformer, targets, config.rank, config.alpha, key)
+        if state is None:
+            fresh = self.adapter.parameters()
+            settings = json.loads(json.dumps(asdict(config)))
+            hashes = dict(self.family.hashes)
+            state = checkpoint.State(0, fresh, Moments.of(fresh), settings, self.data_hash, hashes, 0)
+        else:
+            if state.parameters.keys() != self.adapter.parameters().keys():
+                raise TrainingProblem("The checkpoint holds other layers than this run trains; start a new run.")
+            state.config = json.loads(json.dumps(asdict(config)))
+            self.adapter.update(state.parameters)
+        self.state = state
+
+    # A step
+
+    def compiled(self) -> tuple[Any, Any]:
+        """(loss and gradients of a micro-step; the optimizer's update), compiled where that pays."""
+        family, grid, config, adapter = self.family, self.grid, self.config, self.adapter
+
+        def loss_of(parameters: Tensors, batch: tuple[Any, ...]) -> mx.array:
+            clean_BLC, noise_BLC, sigma_B, conditioning = batch
+            adapter.update(parameters)
+
+            def predict(l_t_BLC: mx.array, sigma_B: mx.array) -> mx.array:
+                return family.velocity(l_t_BLC, sigma_B, conditioning, grid, config.train_guidance)
+
+            return dreambooth_loss(predict, clean_BLC, noise_BLC, sigma_B)
+
+        def apply(w: Tensors, g: Tensors, m: Tensors, v: Tensors, n: mx.array, loss: mx.array, lr: mx.array) -> Any:
+            g = {name: value / config.accumulate for name, value in g.items()} if config.accumulate > 1 else g
+            limit, decay = config.clip_norm, config.weight_decay
+            new_w, moments, norm, counted = update(w, g, Moments(m, v, n), loss, lr, limit=limit, decay=decay)
+            return new_w, moments.m, moments.v, moments.n, norm, counted
+
+        return backend.compile_step(mx.value_and_grad(loss_of)), backend.compile_step(apply)
+
+    def step(self, step: int, batches: Batches, micro_step: Any, apply: Any) -> Stepped:
+        """Take one optimizer step; afterwards `self.state` and the adapter hold the new weights, evaluated."""
+        began, state, config = time.monotonic(), self.state, self.config
+        loss, g = mx.array(0.0), None
+        for micro in range(config.accumulate):
+            batch: Batch = batches.batch(step, micro)
+            arrays = (batch.clean_BLC, batch.noise_BLC, batch.sigma_B, batch.conditioning)
+            one_loss, one_g = micro_step(state.parameters, arrays)
+            loss = loss + one_loss / config.accumulate
+            g = one_g if g is None else {name: value + one_g[name] for name, value in g.items()}
+            mx.eval(loss, g)
+        lr = learning_rate(step, config)
+        moments = state.moments
+        w, m, v, n, norm, counted = apply(state.parameters, g, moments.m, moments.v, moments.n, loss, mx.array(lr))
+        mx.eval(w, m, v, n, norm, counted)
+        self.adapter.update(w)
+        state.step, state.parameters, state.moments = step, w, Moments(m, v, n)
+        state.next_example = batches.first_index(step + 1)
+        value, fine = float(loss.item()), bool(counted.item())
+        state.losses.append(value if math.isfinite(value) else None)
+        state.bad_steps_in_a_row = 0 if fine else state.bad_steps_in_a_row + 1
+        self.note_memory()
+        return Stepped(step, value, lr, float(norm.item()), fine, time.monotonic() - began, self.peak)
+
+    # After a step
+
+    def save(self) -> Generator[Progress, Wish | None, None]:
+        self.wish &= ~Wish.SAVE
+        state = self.state
+        if state.moments.n.item() == 0:
+            text = f"No checkpoint at step {state.step}: the adapter has not changed yet."
+            yield from self.say(Note(text, "warning"))
+            return
+        metadata = diffusers.metadata_for(
+            self.config,
+            family=self.family.name,
+            title=self.title,
+            trigger=self.trigger,
+            step=state.step,
+            photos=len(self.examples),
+            started_at=self.started_at,
+        )
+        folder = checkpoint.save(self.folder, state, self.adapter.baked(), metadata)
+        size = sum(each.stat().st_size for each in folder.iterdir())
+        yield from self.say(Saved(state.step, folder, size, files.sha256_of(folder / checkpoint.ADAPTER)))
+
+    def sample(self, previews: Previews) -> Generator[Progress, Wish | None, None]:
+        self.wish &= ~Wish.SAMPLE
+        step, of = self.state.step, len(previews.prompts)
+        yield from self.say(Phase("drawing samples", 0, of))
+        for done, picture in enumerate(previews.pictures(step), start=1):
+            yield from self.say(picture)
+            yield from self.say(Phase("drawing samples", done, of))
+            if Wish.STOP in self.wish:
+                break
+        self.note_memory()
+
+    # The end
+
+    def finished(self) -> Finished:
+        state = self.state
+        recent = [loss for loss in state.losses if loss is not None][-LOSSES_AVERAGED:]
+        saved = checkpoint.steps_saved(self.folder)
+        adapter = self.folder / "checkpoints" / str(saved[-1]) / checkpoint.ADAPTER if saved else None
+        self.note_memory()
+        return Finished(
+            step=state.step,
+            stopped=state.step < self.config.steps,
+            adapter=adapter,
+            final_loss=sum(recent) / len(recent) if recent else None,
+            held_out_loss=None,
+            seconds=time.monotonic() - self.started,
+            peak_memory_bytes=self.peak,
+        )
+
+    def end(self) -> None:
+        """Leave the family as it was found."""
+        if self.adapter is not None:
+            self.adapter.detach()
+
+    def note_memory(self) -> None:
+        """`get_peak_memory` restarts at zero, not at what is held; so the larger of the two counts."""
+        self.peak = max(self.peak, mx.get_peak_memory(), mx.get_active_memory())
+
+
+def _data_hash(examples: Sequence[Example]) -> str:
+    items = [
+        [e.sha256, e.caption, [e.box.left, e.box.top, e.box.right, e.box.bottom] if e.box else None] for e in examples
+    ]
+    return hashlib.sha256(json.dumps(items).encode()).hexdigest()
+
+
+__all__ = ["Finished", "Note", "Phase", "Progress", "Resumed", "Sampled", "Saved", "Stepped", "Wish", "train"]
