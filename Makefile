@@ -1,0 +1,85 @@
+# Every target sets up what it needs in .venv, once. Only Python 3.11 or newer is asked for; PYTHON= names another one.
+#
+#   make studio   the studio in your browser          make test     all tests that need no reference models
+#   make demo     example photos to adapter, no UI    make interop  the tests against torch and diffusers
+#   make bench    what README claims, measured        make lint     style
+#   make eval PHOTOS=DIR    train each subject in DIR with the defaults and judge the pictures
+
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help studio demo test interop lint bench eval knobs clean
+
+FITS := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
+
+# On Linux MLX comes in two builds: EXTRA=cuda13 takes the one for NVIDIA cards. On a Mac there is one.
+EXTRA ?= $(if $(filter Linux,$(shell uname -s)),cpu)
+ALL_OF_US := -e ".$(if $(EXTRA),[$(EXTRA)])"
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+RUN := $(VENV)/.run-$(EXTRA)
+OUT ?= demo-out
+
+help:
+	@sed -n '2,7s/^# \{0,1\}//p' Makefile
+
+studio: $(RUN)
+	$(BIN)/likeness
+
+demo: $(RUN)
+	$(BIN)/likeness demo --out $(OUT)
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest --ignore=tests/interop
+
+interop: $(VENV)/.interop
+	$(BIN)/python -m pytest tests/interop
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+bench: $(VENV)/.test
+	$(BIN)/python -m bench.blas
+	$(BIN)/python -m bench.step_time
+	$(BIN)/python -m bench.first_page
+
+eval: $(RUN)
+	@test -n "$(PHOTOS)" || { echo "Say where the photos are: make eval PHOTOS=DIR, with one folder for each subject."; exit 2; }
+	$(BIN)/python -m bench.eval_subjects "$(PHOTOS)"
+
+knobs: $(RUN)
+	$(BIN)/python docs/make_knobs.py
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Likeness needs Python 3.11 or newer; make PYTHON=/path/to/python3 names one."; exit 2; }
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "This Python cannot make virtual environments; on Debian: apt install python3-venv"; exit 2; }
+	$(PIP) install --quiet --upgrade "pip>=25.1"
+
+$(RUN): pyproject.toml | $(BIN)/python
+	$(PIP) install --quiet $(ALL_OF_US)
+	@touch $@
+
+$(VENV)/.test: pyproject.toml $(RUN)
+	$(PIP) install --quiet --group test
+	@touch $@
+
+$(VENV)/.lint: pyproject.toml | $(BIN)/python
+	$(PIP) install --quiet --group lint
+	@touch $@
+
+# torch first and by itself: from PyPI its Linux build brings gigabytes of CUDA; an index that holds the CPU build,
+# named in PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS, spares them.
+$(VENV)/.interop: pyproject.toml $(VENV)/.test
+	$(PIP) install --quiet torch==2.13.0
+	$(PIP) install --quiet --group interop
+	@touch $@
