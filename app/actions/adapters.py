@@ -94,7 +94,7 @@ def rank_of(path: Path, name: str) -> int:
 
 
 def delete(database: Database, adapter_id: int) -> None:
-    """Remove an imported adapter; its file goes to the trash. Raises NotFound, Conflict for one that belongs to a run."""
+    """Remove an imported adapter; its file goes to the trash. Raises NotFound, Conflict for one of a run."""
     with database.write() as session:
         row = find(session, adapter_id)
         if row.run_id is not None:

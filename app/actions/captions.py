@@ -59,6 +59,15 @@ def start(
         return int(job.id or 0)
 
 
+def servers(database: Database) -> list[dict[str, Any]]:
+    """The vision servers that answer here now: [{"url", "name", "models"}], the one in the settings first."""
+    from core.captioners import openai  # its HTTP client is only loaded when somebody asks
+
+    with database.read() as session:
+        own = str(settings.value_of(session, "captioner_url"))
+    return openai.find_servers(own)
+
+
 def _params(
     values: dict[str, Any], backend: str, template: str | None, url: str | None, model: str | None, prompt: str | None
 ) -> dict[str, Any]:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from app.actions import disk, models, photos, progress, projects
+from app.actions import disk, estimate, models, photos, progress, projects
+from app.actions.estimate import Suggestion
 from app.actions.run_views import RunDetail, RunView, detail_of, list_view
 from app.database import Database
 from app.errors import Conflict, NotFound
@@ -23,6 +25,7 @@ from core.dataset import captions
 from core.errors import ConfigProblem, DataProblem, FieldProblem, Problem
 
 ADAPTER_FILE = "adapter.safetensors"
+LOG_BYTES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,3 +250,26 @@ def _checked_name(name: str) -> str:
         words = f"is {name!r}; it can have 1 to {projects.NAME_CHARACTERS} characters"
         raise ConfigProblem("The run needs another name.", [FieldProblem("name", words)])
     return text
+
+
+def suggest(database: Database, project_id: int, model: str, knobs: Mapping[str, Any] | None = None) -> Suggestion:
+    """How many steps suit the project's photos, and how long the run will take.
+
+    Raises NotFound, ConfigProblem for knobs out of range.
+    """
+    with database.read() as session:
+        projects.find(session, project_id)
+        count = session.exec(select(func.count()).where(Photo.project_id == project_id)).one()
+    return estimate.suggest(database, model, count, knobs)
+
+
+def log_text(database: Database, run_id: int) -> str:
+    """The end of the run's log file. Raises NotFound."""
+    with database.read() as session:
+        find(session, run_id)
+    path = database.home.run(run_id) / "log.txt"
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - LOG_BYTES, 0))
+        return file.read().decode(errors="replace")

@@ -1,0 +1,33 @@
+"""The example project: the photos that come with Pocket, with their captions, ready to train."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from app.actions import photos, projects
+from app.actions.projects import ProjectView
+from app.database import Database
+from core import files, pocket
+from core.dataset import captions
+from core.dataset import photos as reading
+
+NAME = "Example"
+
+
+def create(database: Database) -> ProjectView:
+    """Make the project; when something goes wrong, nothing of it stays. Raises DataProblem, DiskProblem."""
+    found = reading.find(pocket.EXAMPLES)
+    project = projects.create(database, NAME, pocket.EXAMPLE_TRIGGER, pocket.EXAMPLE_CLASS_WORD)
+    try:
+        for path in found:
+            with tempfile.TemporaryDirectory(dir=database.home.uploads) as folder:
+                copy = Path(shutil.copyfile(path, Path(folder) / path.name))
+                photo, _ = photos.add(database, project.id, path.name, copy, files.sha256_of(copy))
+            if text := captions.read(path.with_suffix(".txt")):
+                photos.change(database, photo.id, caption=text)
+    except Exception:
+        projects.delete(database, project.id)
+        raise
+    return projects.get_project(database, project.id)

@@ -1,0 +1,1 @@
+"""Routes: read the request, call one action, show the answer."""

@@ -1,0 +1,157 @@
+"""JSON: projects, their photos and captions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Body, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+
+from app.actions import captions, examples, photos, projects
+from app.actions.photos import UNCHANGED, PhotoView
+from app.actions.projects import ProjectView
+from app.errors import TooLarge
+from app.routes.files import kept, received
+from app.routes.given import After, Db, Id, Limit
+from core.errors import DataProblem, FieldProblem
+
+router = APIRouter(prefix="/api", tags=["projects"])
+
+
+class ProjectBody(BaseModel):
+    name: str
+    trigger: str
+    class_word: str
+
+
+class ProjectChange(BaseModel):
+    name: str | None = None
+    trigger: str | None = None
+    class_word: str | None = None
+
+
+class CaptionJobBody(BaseModel):
+    """How captions are written; what is left out comes from the settings."""
+
+    backend: str = "template"
+    template: str | None = None
+    url: str | None = None
+    model: str | None = None
+    prompt: str | None = None
+    overwrite: bool = False
+    photos: list[int] | None = None
+
+
+class JobStarted(BaseModel):
+    job_id: int
+
+
+@router.get("/projects")
+def list_projects(db: Db, after: After = 0, limit: Limit = 200) -> list[ProjectView]:
+    return projects.list_projects(db, after, limit)
+
+
+@router.post("/projects", status_code=201)
+def create_project(db: Db, body: ProjectBody) -> ProjectView:
+    return projects.create(db, body.name, body.trigger, body.class_word)
+
+
+@router.post("/projects/example", status_code=201)
+def create_example(db: Db) -> ProjectView:
+    """A project with the example photos, ready to train."""
+    return examples.create(db)
+
+
+@router.get("/projects/{project_id}")
+def get_project(db: Db, project_id: Id) -> ProjectView:
+    return projects.get_project(db, project_id)
+
+
+@router.patch("/projects/{project_id}")
+def change_project(db: Db, project_id: Id, body: ProjectChange) -> ProjectView:
+    return projects.change(db, project_id, **body.model_dump())
+
+
+@router.delete("/projects/{project_id}", status_code=204)
+def delete_project(db: Db, project_id: Id) -> None:
+    projects.delete(db, project_id)
+
+
+@router.get("/projects/{project_id}/photos")
+def list_photos(db: Db, project_id: Id, after: After = 0, limit: Limit = 500) -> list[PhotoView]:
+    return photos.list_photos(db, project_id, after, limit)
+
+
+@router.put("/projects/{project_id}/photos/{filename:path}", status_code=201, max_body_size=2**40)
+async def put_photo(db: Db, project_id: Id, filename: str, request: Request, response: Response) -> PhotoView:
+    """Raw bytes of one photo. 201 when it is new, 200 when the project had the same bytes already."""
+    await run_in_threadpool(projects.get_project, db, project_id)
+    try:
+        async with received(request, db.home.uploads, photos.BYTES_AT_MOST, filename) as upload:
+            photo, new = await run_in_threadpool(photos.add, db, project_id, filename, upload.path, upload.sha256)
+    except TooLarge as problem:
+        problem.problems.append(FieldProblem(filename, problem.message.removeprefix(f"{filename} ")))
+        raise
+    response.status_code = 201 if new else 200
+    return photo
+
+
+@router.post("/projects/{project_id}/captions", status_code=202)
+def start_captions(db: Db, project_id: Id, body: CaptionJobBody) -> JobStarted:
+    job_id = captions.start(
+        db,
+        project_id,
+        body.backend,
+        template=body.template,
+        url=body.url,
+        model=body.model,
+        prompt=body.prompt,
+        overwrite=body.overwrite,
+        photo_ids=body.photos,
+    )
+    return JobStarted(job_id=job_id)
+
+
+@router.get("/captioners")
+def list_captioners(db: Db) -> list[dict[str, Any]]:
+    """The vision servers that answer on this computer, with their models."""
+    return captions.servers(db)
+
+
+@router.get("/photos/{photo_id}")
+def get_photo(db: Db, photo_id: Id) -> PhotoView:
+    return photos.get_photo(db, photo_id)
+
+
+@router.get("/photos/{photo_id}/captions")
+def caption_history(db: Db, photo_id: Id) -> list[dict[str, Any]]:
+    """Every caption the photo has had, the newest first."""
+    history = photos.caption_history(db, photo_id)
+    return [{"id": row.id, "text": row.text, "origin": row.origin, "at": row.at} for row in history]
+
+
+@router.get("/photos/{photo_id}/file")
+def photo_file(db: Db, photo_id: Id, request: Request, v: str | None = None) -> Response:
+    file = photos.file_of(db, photo_id)
+    return kept(request, file.path, file.media_type, file.tag, version=v)
+
+
+@router.get("/photos/{photo_id}/thumb")
+def photo_thumb(db: Db, photo_id: Id, request: Request, v: str | None = None) -> Response:
+    file = photos.thumb_of(db, photo_id)
+    return kept(request, file.path, file.media_type, file.tag, version=v)
+
+
+@router.patch("/photos/{photo_id}")
+def change_photo(db: Db, photo_id: Id, body: dict[str, Any] = Body()) -> PhotoView:  # noqa: B008
+    """{"caption": text} and/or {"crop": {"left", "top", "right", "bottom"}}; null takes either away."""
+    strangers = [FieldProblem(key, "cannot be changed") for key in body if key not in ("caption", "crop")]
+    if strangers:
+        raise DataProblem("Only the caption and the crop of a photo can be changed.", strangers)
+    return photos.change(db, photo_id, caption=body.get("caption", UNCHANGED), crop=body.get("crop", UNCHANGED))
+
+
+@router.delete("/photos/{photo_id}", status_code=204)
+def delete_photo(db: Db, photo_id: Id) -> None:
+    photos.delete(db, photo_id)

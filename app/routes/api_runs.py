@@ -1,0 +1,189 @@
+"""JSON: training runs, their curves, and the adapters that come of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, Field
+
+from app.actions import adapters, estimate, runs
+from app.actions.adapters import AdapterView
+from app.actions.run_views import RunDetail, RunView
+from app.jobs.states import State
+from app.routes.api_projects import JobStarted
+from app.routes.files import attachment, received
+from app.routes.given import ID_AT_MOST, After, Db, Id, Limit
+from core.config import default_of, kind_of, knobs
+
+router = APIRouter(prefix="/api", tags=["runs"])
+Step = Annotated[int | None, Query(ge=0, le=ID_AT_MOST)]
+
+
+class StopBody(BaseModel):
+    now: bool = False
+
+
+class ResumeBody(BaseModel):
+    steps: int | None = Field(default=None, description="How many steps the run should have in all.")
+
+
+class NameBody(BaseModel):
+    name: str
+
+
+class ExportBody(BaseModel):
+    run: int
+    step: int | None = None
+    format: str = "diffusers"
+
+
+class StateNow(BaseModel):
+    state: State
+
+
+class CurvesBody(BaseModel):
+    series: dict[str, list[tuple[int, float]]]
+    last_event_id: int
+
+
+@router.get("/projects/{project_id}/runs")
+def list_runs(db: Db, project_id: Id, after: After = 0, limit: Limit = 200) -> list[RunView]:
+    return runs.list_runs(db, project_id, after, limit)
+
+
+@router.post("/projects/{project_id}/runs", status_code=201)
+def create_run(db: Db, project_id: Id, body: dict[str, Any] = Body()) -> RunDetail:  # noqa: B008
+    """Every knob of core/config.py by its name, and "name"; what is left out takes the model's value."""
+    given = dict(body)
+    return runs.create(db, project_id, given, name=str(given.pop("name", "")))
+
+
+@router.get("/projects/{project_id}/suggestion")
+def suggestion(db: Db, project_id: Id, request: Request, model: str = "pocket") -> estimate.Suggestion:
+    """How many steps suit this project's photos, and how long they take; any knob may be given as well."""
+    given = {key: value for key, value in request.query_params.items() if key != "model" and value != ""}
+    return runs.suggest(db, project_id, model, given)
+
+
+@router.get("/knobs")
+def list_knobs() -> list[dict[str, Any]]:
+    """Every setting of a run: what a form needs to draw it."""
+    return [
+        {
+            "name": name,
+            "kind": kind_of(name),
+            "default": default_of(name),
+            "label": knob.label,
+            "sentence": knob.sentence,
+            "group": knob.group,
+            "at_least": knob.at_least,
+            "at_most": knob.at_most,
+            "above": knob.above,
+            "unit": knob.unit,
+            "choices": list(knob.choices),
+            "front": knob.front,
+        }
+        for name, knob in knobs().items()
+    ]
+
+
+@router.get("/runs")
+def list_all_runs(db: Db, after: After = 0, limit: Limit = 200) -> list[RunView]:
+    return runs.list_runs(db, None, after, limit)
+
+
+@router.get("/runs/{run_id}")
+def get_run(db: Db, run_id: Id) -> RunDetail:
+    return runs.get_run(db, run_id)
+
+
+@router.patch("/runs/{run_id}")
+def rename_run(db: Db, run_id: Id, body: NameBody) -> RunDetail:
+    return runs.rename(db, run_id, body.name)
+
+
+@router.delete("/runs/{run_id}", status_code=204)
+def delete_run(db: Db, run_id: Id) -> None:
+    runs.delete(db, run_id)
+
+
+@router.post("/runs/{run_id}/stop", status_code=202)
+def stop_run(db: Db, run_id: Id, body: StopBody | None = None) -> StateNow:
+    return StateNow(state=runs.stop(db, run_id, at_once=bool(body and body.now)))
+
+
+@router.post("/runs/{run_id}/resume", status_code=202)
+def resume_run(db: Db, run_id: Id, body: ResumeBody | None = None) -> StateNow:
+    return StateNow(state=runs.resume(db, run_id, body.steps if body else None))
+
+
+@router.post("/runs/{run_id}/save", status_code=202)
+def save_run(db: Db, run_id: Id) -> StateNow:
+    return StateNow(state=runs.save(db, run_id))
+
+
+@router.post("/runs/{run_id}/sample", status_code=202)
+def sample_run(db: Db, run_id: Id) -> StateNow:
+    return StateNow(state=runs.sample(db, run_id))
+
+
+@router.get("/runs/{run_id}/metrics")
+def run_metrics(
+    db: Db,
+    run_id: Id,
+    names: str = Query("", description="Comma-separated; all when left out."),
+    after: After = 0,
+    points: Annotated[int, Query(ge=4, le=10_000)] = 1000,
+) -> CurvesBody:
+    wanted = tuple(name.strip() for name in names.split(",") if name.strip())
+    curves = runs.metrics(db, run_id, wanted, after, points)
+    return CurvesBody(series=curves.series, last_event_id=curves.last_event_id)
+
+
+@router.get("/runs/{run_id}/adapter")
+def run_adapter(db: Db, run_id: Id, step: Step = None) -> Response:
+    file = runs.adapter_file(db, run_id, step)
+    return attachment(file.path, file.name)
+
+
+@router.get("/runs/{run_id}/log")
+def run_log(db: Db, run_id: Id) -> Response:
+    return Response(runs.log_text(db, run_id), media_type="text/plain; charset=utf-8")
+
+
+@router.post("/exports", status_code=202)
+def start_export(db: Db, body: ExportBody) -> JobStarted:
+    return JobStarted(job_id=adapters.export(db, body.run, body.step, body.format))
+
+
+@router.get("/exports/{job_id}/file")
+def exported_file(db: Db, job_id: Id) -> Response:
+    file = adapters.exported_file(db, job_id)
+    return attachment(file.path, file.name)
+
+
+@router.get("/adapters")
+def list_adapters(db: Db, after: After = 0, limit: Limit = 500) -> list[AdapterView]:
+    return adapters.list_adapters(db, after, limit)
+
+
+@router.put("/adapters/{name:path}", status_code=201, max_body_size=2**40)
+async def put_adapter(db: Db, name: str, request: Request, response: Response, model: str = "pocket") -> AdapterView:
+    """Raw bytes of a .safetensors LoRA that was made elsewhere, for `model`."""
+    async with received(request, db.home.uploads, adapters.BYTES_AT_MOST, name) as upload:
+        view, new = await run_in_threadpool(adapters.import_file, db, name, upload.path, upload.sha256, model)
+    response.status_code = 201 if new else 200
+    return view
+
+
+@router.get("/adapters/{adapter_id}/file")
+def adapter_file(db: Db, adapter_id: Id) -> Response:
+    file = adapters.file_of(db, adapter_id)
+    return attachment(file.path, file.name)
+
+
+@router.delete("/adapters/{adapter_id}", status_code=204)
+def delete_adapter(db: Db, adapter_id: Id) -> None:
+    adapters.delete(db, adapter_id)

@@ -1,0 +1,165 @@
+"""JSON: pictures, jobs, models, settings, the disk; and the event stream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel
+
+from app import events
+from app.actions import disk, jobs, models, pictures, runs, settings
+from app.actions.jobs import JobView
+from app.actions.models import ModelView
+from app.actions.run_views import SampleView
+from app.jobs.states import Kind, State
+from app.routes.api_projects import JobStarted
+from app.routes.api_runs import StateNow, StopBody
+from app.routes.files import kept
+from app.routes.given import ID_AT_MOST, After, Db, Id, Limit
+
+router = APIRouter(prefix="/api", tags=["studio"])
+MaybeId = Annotated[int | None, Query(ge=1, le=ID_AT_MOST)]
+
+
+class PictureBody(BaseModel):
+    """What to draw; what is left out takes the model's own value, the seed is drawn by lot."""
+
+    prompt: str
+    model: str = "pocket"
+    adapters: list[dict[str, Any]] = []
+    seed: int | None = None
+    count: int = 1
+    steps: int | None = None
+    guidance: float | None = None
+    width: int | None = None
+    height: int | None = None
+    without: bool = False
+
+
+class MoveBody(BaseModel):
+    position: int
+
+
+class Freed(BaseModel):
+    bytes: int
+
+
+@router.get("/pictures")
+def list_pictures(db: Db, after: After = 0, limit: Limit = 200) -> list[SampleView]:
+    return pictures.list_pictures(db, after, limit)
+
+
+@router.post("/pictures", status_code=202)
+def draw_pictures(db: Db, body: PictureBody) -> JobStarted:
+    return JobStarted(job_id=pictures.draw(db, pictures.PictureWish(**body.model_dump())))
+
+
+@router.get("/pictures/{sample_id}/file")
+def picture_file(db: Db, sample_id: Id, request: Request) -> Response:
+    path = pictures.file_of(db, sample_id)
+    stat = path.stat()
+    return kept(request, path, "image/png", f"{sample_id}-{stat.st_mtime_ns:x}-{stat.st_size:x}")
+
+
+@router.delete("/pictures/{sample_id}", status_code=204)
+def delete_picture(db: Db, sample_id: Id) -> None:
+    pictures.delete(db, sample_id)
+
+
+@router.get("/jobs")
+def list_jobs(
+    db: Db,
+    after: After = 0,
+    limit: Limit = 200,
+    state: Annotated[list[State] | None, Query()] = None,
+    kind: Annotated[list[Kind] | None, Query()] = None,
+    project: MaybeId = None,
+) -> list[JobView]:
+    return jobs.list_jobs(db, after, limit, states=state or (), kinds=kind or (), project_id=project)
+
+
+@router.get("/jobs/{job_id}")
+def get_job(db: Db, job_id: Id) -> JobView:
+    return jobs.get_job(db, job_id)
+
+
+@router.post("/jobs/{job_id}/stop", status_code=202)
+def stop_job(db: Db, job_id: Id, body: StopBody | None = None) -> StateNow:
+    return StateNow(state=jobs.stop(db, job_id, at_once=bool(body and body.now)).state)
+
+
+@router.post("/jobs/{job_id}/move", status_code=202)
+def move_job(db: Db, job_id: Id, body: MoveBody) -> JobView:
+    """Put a waiting job at a place of its lane; 0 runs next."""
+    return jobs.move(db, job_id, body.position)
+
+
+@router.get("/models")
+def list_models() -> list[ModelView]:
+    return models.list_models()
+
+
+@router.post("/models/{name}/download", status_code=202)
+def download_model(name: str) -> JobStarted:
+    return JobStarted(job_id=models.download(name))
+
+
+@router.get("/settings")
+def get_settings(db: Db) -> dict[str, Any]:
+    return settings.get_settings(db)
+
+
+@router.patch("/settings")
+def change_settings(db: Db, body: dict[str, Any] = Body()) -> dict[str, Any]:  # noqa: B008
+    return settings.change(db, body)
+
+
+@router.get("/disk")
+def disk_use(db: Db) -> disk.DiskUse:
+    return disk.use(db)
+
+
+@router.delete("/trash")
+def empty_trash(db: Db) -> Freed:
+    return Freed(bytes=disk.empty_trash(db))
+
+
+@router.delete("/cache")
+def clear_cache(db: Db) -> Freed:
+    return Freed(bytes=disk.clear_cache(db))
+
+
+def _starting_point(
+    db: Db,
+    run: MaybeId = None,
+    job: MaybeId = None,
+    project: MaybeId = None,
+    after: str | None = None,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> tuple[events.Chosen, int]:
+    """Whose events, and after which; answered before the stream opens, so that a wrong id is a plain 404."""
+    if run is not None:
+        job = runs.get_run(db, run).job_id
+    if job is not None:
+        jobs.get_job(db, job)
+    chosen = events.Chosen(job, project)
+    for given in (last_event_id, after):  # a reconnect knows better than the address it was opened with
+        if given is not None and given.strip().isdecimal():
+            return chosen, min(int(given), ID_AT_MOST)
+    if job is None and project is None:
+        with db.read() as session:
+            return chosen, events.newest_id(session)
+    return chosen, 0
+
+
+@router.get("/events", response_class=EventSourceResponse)
+async def stream_events(
+    request: Request, db: Db, start: Annotated[tuple[events.Chosen, int], Depends(_starting_point)]
+) -> AsyncIterator[ServerSentEvent]:
+    """Events of a run, a job or a project from the beginning (or after=); of everything, from now on."""
+    chosen, after = start
+    async for event in events.stream(db, request.app.state.bell, chosen, after):
+        yield event

@@ -1,0 +1,90 @@
+"""Files in and out: uploads streamed to the disk, and pictures that browsers may keep."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse, Response
+
+from app.errors import TooLarge
+from core.errors import disk_trouble_as_sentence
+
+DRAINED_AT_MOST = 2**30  # bytes of a refused upload read and dropped, so that the browser gets to read the answer
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A body on the disk, under a temporary name."""
+
+    path: Path
+    sha256: str
+
+
+@asynccontextmanager
+async def received(request: Request, folder: Path, limit: int, what: str) -> AsyncIterator[Upload]:
+    """Stream the body to a temporary file in `folder`; it is gone when the block ends, unless it was moved.
+
+    Raises TooLarge, before anything is written where the length is announced; DiskProblem.
+    """
+    sentence = f"{what} has more than {limit // 2**20} MB, which is the most that is taken. Save it smaller."
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        await _drain(request)
+        raise TooLarge(sentence)
+    with disk_trouble_as_sentence(folder):
+        handle, name = tempfile.mkstemp(prefix="upload-", suffix=".part", dir=folder)
+        path = Path(name)
+        try:
+            digest, size = hashlib.sha256(), 0
+            with os.fdopen(handle, "wb") as file:
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    if size > limit:
+                        break
+                    digest.update(chunk)
+                    file.write(chunk)
+                if size <= limit:
+                    await run_in_threadpool(_flush, file)
+            if size > limit:
+                await _drain(request)
+                raise TooLarge(sentence)
+            yield Upload(path, digest.hexdigest())
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def kept(request: Request, path: Path, media_type: str, tag: str, *, version: str | None = None) -> Response:
+    """A file with its tag; 304 when the browser has it. One that names its version may be kept for ever."""
+    etag = f'"{tag}"'
+    lasting = version is not None and tag.startswith(version)
+    headers = {"ETag": etag, "Cache-Control": f"private, {'max-age=31536000, immutable' if lasting else 'no-cache'}"}
+    if request.headers.get("if-none-match") == etag:
+        return Response(status_code=304, headers=headers)
+    return FileResponse(path, media_type=media_type, headers=headers)
+
+
+def attachment(path: Path, name: str) -> FileResponse:
+    """A file to save under `name`."""
+    return FileResponse(path, media_type="application/octet-stream", filename=name)
+
+
+async def _drain(request: Request) -> None:
+    dropped = 0
+    async for chunk in request.stream():
+        dropped += len(chunk)
+        if dropped > DRAINED_AT_MOST:
+            return
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
