@@ -22,6 +22,7 @@ import mlx.core as mx
 from PIL import Image
 
 from core import flow
+from core.backend import describe
 from core.errors import ConfigProblem, FieldProblem
 from core.models.base import Conditioning, Family, Grid
 from core.randomness import key_for
@@ -139,7 +140,7 @@ def draw(
         "model": dict(family.hashes),
         "adapters": [],
         "dtype": str(family.dtype).removeprefix("mlx.core."),
-        "device": str(mx.default_device().type).removeprefix("DeviceType."),
+        "device": describe()["device"],
         "mlx": mx.__version__,
         **(about or {}),
     }

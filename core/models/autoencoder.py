@@ -19,7 +19,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from core.models.blocks import silu
+from core.models.exponentials import silu
 
 NORM_EPSILON = 1e-6
 

@@ -14,10 +14,10 @@ Source: Esser et al. 2024, arXiv:2403.03206; Black Forest Labs, FLUX.1; rotary e
 
 from __future__ import annotations
 
-import math
-
 import mlx.core as mx
 import mlx.nn as nn
+
+from core.models.exponentials import attention, gelu_tanh, silu
 
 NORM_EPSILON = 1e-6
 Rotary = tuple[mx.array, mx.array]
@@ -47,20 +47,10 @@ def rotate(x_BHSd: mx.array, rotary: Rotary) -> mx.array:
 def sinusoid(t_B: mx.array, dim: int = 256, max_period: float = 10_000.0) -> mx.array:
     """cos and sin of t * max_period^(-i / (dim/2)): float32 (B, dim), cosines first."""
     half = dim // 2
-    frequencies = mx.exp(mx.arange(half, dtype=mx.float32) * (-math.log(max_period) / half))
+    # Python's floats, as above: t reaches thousands, and each digit lost in a frequency is lost in the phase.
+    frequencies = mx.array([max_period ** (-i / half) for i in range(half)], dtype=mx.float32)
     angles = t_B.astype(mx.float32)[:, None] * frequencies
     return mx.concatenate([mx.cos(angles), mx.sin(angles)], axis=1)
-
-
-def silu(x: mx.array) -> mx.array:
-    """x * sigmoid(x)."""
-    return x * mx.sigmoid(x)
-
-
-def gelu_tanh(x: mx.array) -> mx.array:
-    """x/2 * (1 + tanh(u)), u = sqrt(2/pi) (x + 0.044715 x^3), written as x * sigmoid(2u), which is the same."""
-    root = 2.0 * math.sqrt(2.0 / math.pi)
-    return x * mx.sigmoid(x * (root + (0.044715 * root) * (x * x)))
 
 
 def norm(x: mx.array) -> mx.array:
@@ -185,7 +175,7 @@ class Attention(nn.Module):
     def _attend(self, q_BSHd: mx.array, k_BSHd: mx.array, v_BSHd: mx.array, rotary: Rotary) -> mx.array:
         q, k, v = (x.transpose(0, 2, 1, 3) for x in (q_BSHd, k_BSHd, v_BSHd))
         q, k = rotate(q, rotary), rotate(k, rotary)
-        out_BHSd = mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5)
+        out_BHSd = attention(q, k, v, scale=q.shape[-1] ** -0.5)
         batch, _, tokens, _ = out_BHSd.shape
         return out_BHSd.transpose(0, 2, 1, 3).reshape(batch, tokens, -1)
 

@@ -28,6 +28,7 @@ from core.files import sha256_of
 from core.models import blocks
 from core.models.autoencoder import AutoencoderKL
 from core.models.base import Block, Conditioning, Grid, Stream
+from core.models.exponentials import silu
 from core.models.text.clip import CLIPText
 from core.models.text.t5 import T5Encoder
 from core.models.text.tokenizers import TextTokenizer
@@ -84,7 +85,7 @@ class FluxTransformer(nn.Module):
         return {
             "img": self.x_embedder(l_t_BLC.astype(dtype)),
             "txt": self.context_embedder(txt_BNC),
-            "vec": blocks.silu(vec_BD),
+            "vec": silu(vec_BD),
             "cos": cos,
             "sin": sin,
         }

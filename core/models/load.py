@@ -18,6 +18,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from core.backend import compute_dtype
 from core.catalog import family_of
 from core.errors import FieldProblem, ModelProblem
 from core.models.base import Family
@@ -96,7 +97,7 @@ def load_family(folder: Path, *, dtype: mx.Dtype | None = None) -> Family:
     folder = Path(folder)
     families = {"flux1": Flux1}
     family = families[family_of(folder)]
-    compute = dtype or mx.float32
+    compute = dtype or compute_dtype()
     table = {name: Part(*row) for name, row in family.parts.items()}
     missing = [part.folder for part in table.values() if not (folder / part.folder / "config.json").is_file()]
     if missing:

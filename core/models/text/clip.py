@@ -18,10 +18,10 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from core.models.blocks import silu
+from core.models.exponentials import sigmoid, silu
 
 ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
-    "quick_gelu": lambda x: x * mx.sigmoid(1.702 * x),
+    "quick_gelu": lambda x: x * sigmoid(1.702 * x),
     "gelu": lambda x: x * 0.5 * (1.0 + mx.erf(x * 0.5**0.5)),
     "silu": silu,
 }

@@ -18,7 +18,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from core.models.blocks import gelu_tanh
+from core.models.exponentials import gelu_tanh
 
 
 def distance_buckets(tokens: int, buckets: int, max_distance: int) -> mx.array:
