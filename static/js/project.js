@@ -121,6 +121,7 @@ function endCaptionJob(state, error) {
 }
 
 const dialog = $("#write-captions");
+let captionerUrl = null;
 const backend = () => $("[name=backend]:checked", dialog).value;
 
 async function askCaptioner() {
@@ -128,12 +129,17 @@ async function askCaptioner() {
   if (backend() !== "openai" || words.dataset.asked) return;
   words.dataset.asked = "yes";
   try {
-    const answer = await api("GET", "/captioner");
-    const names = answer.models ?? [];
-    $("#captioner-models").replaceChildren(...names.map((name) => new Option(name, name)));
+    const [server] = await api("GET", "/captioners");
+    if (!server) {
+      words.firstChild.textContent = "No vision server answers on this computer. Start one, then choose this again. ";
+      delete words.dataset.asked;
+      return;
+    }
+    $("#captioner-models").replaceChildren(...server.models.map((name) => new Option(name, name)));
     const field = $("#captioner-model");
-    if (!field.value && names.length) [field.value] = names;
-    words.firstChild.textContent = names.length ? `${plural(names.length, "model")} found. ` : "It answers, but it has no model loaded. ";
+    if (!field.value && server.models.length) [field.value] = server.models;
+    captionerUrl = server.url;
+    words.firstChild.textContent = server.models.length ? `${server.name ?? "A server"} answers at ${server.url} with ${plural(server.models.length, "model")}. ` : `${server.url} answers, but has no model loaded. `;
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     words.firstChild.textContent = `${error.message} `;
@@ -150,7 +156,7 @@ onSubmit($("#write-captions-form"), async (form) => {
   const texts = textsOf(form);
   const wish = { backend: texts.backend, overwrite: form.elements.overwrite.checked };
   if (texts.backend === "template") wish.template = texts.template;
-  else if (texts.model) wish.model = texts.model;
+  else Object.assign(wish, texts.model ? { model: texts.model } : {}, captionerUrl ? { url: captionerUrl } : {});
   const { job_id: job } = await api("POST", `/projects/${id}/captions`, wish);
   dialog.close();
   show($("#captioning-error"), false);

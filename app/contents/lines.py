@@ -1,0 +1,80 @@
+"""What several pages show: a run in a list, a job in a line, the newest event they know of."""
+
+from __future__ import annotations
+
+from sqlalchemy import func
+from sqlmodel import select
+
+from app import wording
+from app.actions import jobs, models
+from app.actions.jobs import JobView
+from app.actions.run_views import RunView
+from app.database import Database
+from app.jobs.states import Kind, State
+from app.pages import JobLine, RunLine
+from app.tables import Event
+
+ALL = 10_000  # a page shows the whole list: people have dozens of photos and runs, not tens of thousands
+
+
+def newest_event(database: Database) -> int:
+    with database.read() as session:
+        return session.exec(select(func.max(Event.id))).one() or 0
+
+
+def active_jobs(database: Database) -> int:
+    """How many jobs run or wait: the number in the navigation."""
+    return len(jobs.queue(database))
+
+
+def run_line(view: RunView, with_project: bool = False) -> RunLine:
+    return RunLine(
+        id=view.id,
+        job_id=view.job_id,
+        name=f"{view.project_name}: {view.name}" if with_project else view.name,
+        model=title(view.model),
+        state=view.state.value,
+        state_words=wording.STATES[view.state],
+        progress=f"{view.step} of {view.steps} steps",
+        picture_url=view.cover_url,
+        created_at=view.created_at.isoformat(),
+        when=wording.ago(view.created_at),
+    )
+
+
+def job_line(job: JobView) -> JobLine:
+    name = wording.KINDS[job.kind]
+    url = f"/runs/{job.run_id}" if job.run_id else "/pictures" if job.kind is Kind.SAMPLE else ""
+    if not url and job.project_id:
+        url = f"/projects/{job.project_id}"
+    return JobLine(
+        id=job.id,
+        title=f"{name}: {job.project_name}" if job.project_name else name,
+        url=url,
+        state=job.state.value,
+        state_words=wording.STATES[job.state],
+        words=job_words(job),
+        error=wording.error(job.error) if job.state is State.FAILED else "",
+        step=job.step,
+        steps=job.steps,
+        created_at=job.created_at.isoformat(),
+        when=wording.ago(job.ended_at or job.started_at or job.created_at),
+    )
+
+
+def job_words(job: JobView) -> str:
+    """Where a job stands, in a few words."""
+    units = {Kind.TRAIN: "step", Kind.CAPTION: "photo", Kind.SAMPLE: "picture"}
+    done = f"{job.step} of {wording.plural(job.steps, units.get(job.kind, 'part'))}" if job.steps else ""
+    if job.state is State.QUEUED:
+        return "next" if job.place == 0 else f"{job.place} before it" if job.place else "waiting"
+    if job.not_responding:
+        return "it has said nothing for a while; the computer may have slept"
+    if job.state is State.RUNNING:
+        return ", ".join(part for part in (job.phase, done) if part) or "starting"
+    return done
+
+
+def title(model: str) -> str:
+    found = {each.name: each.title for each in models.list_models()}
+    return found.get(model, model)

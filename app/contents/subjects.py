@@ -1,0 +1,106 @@
+"""The pages about a subject: all projects, one project, the settings of a run to be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app import wording
+from app.actions import estimate, jobs, models, photos, projects, runs
+from app.actions import settings as settings_actions
+from app.actions.photos import PhotoView
+from app.contents.lines import ALL, job_words, newest_event, run_line
+from app.database import Database
+from app.jobs.states import Kind, State
+from app.knob_fields import Option, fields, front, groups
+from app.pages import Captioning, HomePage, NewRunPage, ProjectCard, ProjectPage
+from app.tables import now
+from core import pocket
+from core.dataset import captions
+from core.dataset import photos as reading
+
+
+def home(database: Database) -> HomePage:
+    cards = []
+    for project in reversed(projects.list_projects(database, limit=ALL)):
+        first = photos.list_photos(database, project.id, limit=3) if project.photos else []
+        counts = f"{wording.plural(project.photos, 'photo')}, {wording.plural(project.runs, 'run')}"
+        thumbs = tuple(photo.thumb_url for photo in first)
+        cards.append(ProjectCard(project.id, project.name, project.trigger, project.class_word, counts, thumbs))
+    newest = runs.list_runs(database, limit=ALL)[::-1][:5]
+    return HomePage(projects=tuple(cards), runs=tuple(run_line(each, True) for each in newest), examples=_examples())
+
+
+def project(database: Database, project_id: int) -> ProjectPage:
+    """Raises NotFound."""
+    after = newest_event(database)
+    found = projects.get_project(database, project_id)
+    values = settings_actions.get_settings(database)
+    template = values["caption_template"]
+    lines = runs.list_runs(database, project_id, limit=ALL)[::-1]
+    waiting = jobs.list_jobs(
+        database, limit=ALL, states=(State.QUEUED, State.RUNNING), kinds=(Kind.CAPTION,), project_id=project_id
+    )
+    return ProjectPage(
+        after=after,
+        project=found,
+        counts=f"{wording.plural(found.photos, 'photo')} and {wording.plural(found.runs, 'run')}",
+        photos=tuple(photos.list_photos(database, project_id, limit=ALL)),
+        blank_photo=_blank_photo(project_id),
+        runs=tuple(run_line(each) for each in lines),
+        captioning=Captioning(waiting[-1].id, job_words(waiting[-1])) if waiting else None,
+        caption_template=template,
+        default_caption=captions.fill(template, found.trigger, found.class_word),
+        captioner_url=values["captioner_url"],
+        captioner_model=values["captioner_model"],
+    )
+
+
+def new_run(database: Database, project_id: int) -> NewRunPage:
+    """Raises NotFound."""
+    found = projects.get_project(database, project_id)
+    here = [each for each in models.list_models() if each.on_disk and not each.trouble]
+    choices = tuple(Option(each.name, each.title) for each in here)
+    about: dict[str, Any] = {}
+    for model in here:
+        steps = estimate.suggest(database, model.name, found.photos).steps
+        drawn = fields(model.defaults, choices)
+        defaults = {name: {"value": one.default, "source": one.source} for name, one in drawn.items()}
+        about[model.name] = {"defaults": defaults, "steps": steps, "why": _why(steps, found.photos)}
+    first = here[0] if here else None
+    drawn = fields(first.defaults if first else {}, choices)
+    ahead = sum(1 for job in jobs.queue(database) if job.kind.lane == Kind.TRAIN.lane)
+    return NewRunPage(
+        project=found,
+        photos=found.photos,
+        photo_words=wording.plural(found.photos, "photo"),
+        front=front(drawn),
+        groups=groups(drawn),
+        suggested_steps=about[first.name]["steps"] if first else 0,
+        suggestion=about[first.name]["why"] if first else "",
+        queue_words=f"It starts after {wording.plural(ahead, 'job')} before it." if ahead else "It starts at once.",
+        models=about,
+    )
+
+
+def _examples() -> int:
+    """How many example photos there are to start with; none while Pocket is not whole."""
+    return len(reading.find(pocket.EXAMPLES)) if pocket.EXAMPLES.is_dir() and pocket.WEIGHTS.is_dir() else 0
+
+
+def _why(steps: int, count: int) -> str:
+    if not count:
+        return f"{steps} steps suit this model. More photos want more."
+    return f"{steps} steps suit {wording.plural(count, 'photo')}. You can stop earlier, or add more afterwards."
+
+
+def _blank_photo(project_id: int) -> PhotoView:
+    """What the page's script copies for a photo that has just arrived."""
+    blank = {
+        "caption": None,
+        "caption_origin": None,
+        "crop": None,
+        "file_url": "",
+        "thumb_url": "",
+        "created_at": now(),
+    }
+    return PhotoView(0, project_id, "photo", "", 0, 1, 1, [], **blank)

@@ -1,0 +1,105 @@
+"""The fields of the new-run form, drawn from the knobs of `core/config.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.wording import number
+from core.config import GROUPS, Knob, Source, default_of, kind_of, knobs
+
+SOURCES: dict[Source, str] = {"default": "default", "model": "from the model", "user": "yours"}
+
+CHOICES = {
+    "logit_normal": "logit-normal: mostly medium noise",
+    "uniform": "uniform: every amount alike",
+    "model_shift": "as the model itself was trained",
+    "cosine": "cosine: falls to a tenth",
+    "constant": "constant",
+}
+"""What a choice means, in words; a choice that is not here is shown as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One entry of a select."""
+
+    value: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnobField:
+    """One field, ready to draw."""
+
+    name: str
+    label: str
+    sentence: str
+    kind: str  # int, float, bool, str, choice or lines
+    value: str  # what stands in it at first
+    default: str  # what stands in it when the user has not touched it; sent only when it differs
+    source: Source
+    source_words: str
+    span: str  # "1 to 256"; empty when there is none
+    unit: str
+    choices: tuple[Option, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KnobGroup:
+    """The fields that fold away together."""
+
+    name: str
+    label: str
+    gist: str  # their labels, in one line
+    knobs: tuple[KnobField, ...]
+
+
+def fields(model_defaults: Mapping[str, Any], models: tuple[Option, ...]) -> dict[str, KnobField]:
+    """Every knob as a field, by name, filled in with the model's value or ours."""
+    return {name: _field(name, knob, model_defaults, models) for name, knob in knobs().items()}
+
+
+def front(fields_by_name: Mapping[str, KnobField]) -> tuple[KnobField, ...]:
+    """The few that are shown unfolded."""
+    return tuple(fields_by_name[name] for name, knob in knobs().items() if knob.front)
+
+
+def groups(fields_by_name: Mapping[str, KnobField]) -> tuple[KnobGroup, ...]:
+    """The rest, by group."""
+    found = []
+    for name, label in GROUPS.items():
+        members = tuple(fields_by_name[each] for each, one in knobs().items() if one.group == name and not one.front)
+        if members:
+            gist = ", ".join(member.label.lower() for member in members)
+            found.append(KnobGroup(name, "More about the run" if name == "run" else label, gist, members))
+    return tuple(found)
+
+
+def _field(name: str, knob: Knob, model_defaults: Mapping[str, Any], models: tuple[Option, ...]) -> KnobField:
+    source: Source = "model" if name in model_defaults else "default"
+    value = number(model_defaults.get(name, default_of(name)))
+    options = models if name == "model" else tuple(Option(each, CHOICES.get(each, each)) for each in knob.choices)
+    return KnobField(
+        name=name,
+        label=knob.label,
+        sentence=knob.sentence,
+        kind="choice" if options else kind_of(name),
+        value=value,
+        default=value,
+        source=source,
+        source_words=SOURCES[source],
+        span=_span(knob),
+        unit=knob.unit,
+        choices=options,
+    )
+
+
+def _span(knob: Knob) -> str:
+    low = number(knob.at_least) if knob.at_least is not None else ""
+    low = f"more than {number(knob.above)}" if knob.above is not None else low
+    high = number(knob.at_most) if knob.at_most is not None else ""
+    if not low and not high:
+        return ""
+    return f"{low} to {high}" if low and high else f"at least {low}" if low else f"at most {high}"

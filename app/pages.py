@@ -1,0 +1,433 @@
+"""The pages of the studio. Each is a frozen dataclass, and its template may use nothing else.
+
+    HomePage  ProjectPage  NewRunPage  RunPage  PicturesPage  JobsPage  ModelsPage  SettingsPage  ErrorPage
+
+Beside its own fields every template has `frame`. What the fields are filled with is read in `app/contents.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from app import resources
+from app.actions.photos import PhotoView
+from app.actions.projects import ProjectView
+from app.knob_fields import KnobField, KnobGroup, Option
+
+VERSION = "0.1.0"
+THEMES = ("system", "light", "dark")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One entry of the main navigation."""
+
+    name: str
+    label: str
+    url: str
+
+
+PLACES = (
+    Place("projects", "Projects", "/"),
+    Place("pictures", "Pictures", "/pictures"),
+    Place("queue", "Queue", "/queue"),
+    Place("models", "Models", "/models"),
+    Place("settings", "Settings", "/settings"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What every page has around it."""
+
+    here: str  # name of the place in the navigation
+    theme: str  # system, light or dark: this browser's choice, kept in a cookie
+    active_jobs: int  # how many run or wait
+    version: str = VERSION
+    places: tuple[Place, ...] = PLACES
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectCard:
+    """One project on the home page."""
+
+    id: int
+    name: str
+    trigger: str
+    class_word: str
+    counts: str  # "8 photos, 2 runs"
+    thumbs: tuple[str, ...]  # addresses of up to three thumbnails
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """One run in a list."""
+
+    id: int
+    job_id: int
+    name: str
+    model: str
+    state: str
+    state_words: str
+    progress: str  # "120 of 300 steps"
+    picture_url: str | None  # its newest sample
+    created_at: str
+    when: str
+
+
+@dataclass(frozen=True, slots=True)
+class Captioning:
+    """The caption job that waits or runs."""
+
+    id: int
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class GridPrompt:
+    """A column of the sample grid."""
+
+    id: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class GridCell:
+    """A sample, or the place where one will be (without a url)."""
+
+    prompt_id: int
+    prompt: str
+    url: str | None = None
+    seed: int | None = None
+    width: int = 256
+    height: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class GridRow:
+    """The samples of one step."""
+
+    step: int
+    label: str
+    cells: tuple[GridCell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Steps as rows, prompts as columns; rows still to come are there already, so that nothing jumps."""
+
+    prompts: tuple[GridPrompt, ...]
+    rows: tuple[GridRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointLine:
+    """A saved state to download."""
+
+    step: int
+    size: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of the log."""
+
+    at: str
+    text: str
+    tone: str  # a class name: empty, warning or error-line
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A name and a value."""
+
+    label: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class UsedKnob:
+    """A knob as a run used it."""
+
+    label: str
+    value: str
+    source_words: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunNow:
+    """A run as it stands when its page is drawn."""
+
+    id: int
+    job_id: int
+    name: str
+    model: str
+    state: str
+    state_words: str
+    phase: str
+    step: int
+    steps: int
+    error: str
+    resumable: bool
+    created_at: str
+    when: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterOption:
+    """An adapter to draw with."""
+
+    value: str  # its id
+    label: str
+    model: str
+    trigger: str
+    class_word: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One drawn picture."""
+
+    url: str
+    label: str  # "with the adapter" or "without"
+    file_name: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """What one press on Draw made: one picture, or two side by side."""
+
+    job_id: int
+    state: str
+    prompt: str
+    words: str
+    error: str
+    pictures: tuple[Picture, ...]
+    recipe: tuple[Line, ...]
+    ask: dict[str, Any]  # the form as it was filled in, to fill it in again
+
+
+@dataclass(frozen=True, slots=True)
+class JobLine:
+    """One job in the queue."""
+
+    id: int
+    title: str
+    url: str
+    state: str
+    state_words: str
+    words: str
+    error: str
+    step: int
+    steps: int
+    created_at: str
+    when: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """One model of the catalog."""
+
+    name: str
+    title: str
+    what_for: str
+    licence: str
+    on_disk: bool
+    parameters: str
+    problem: str
+    sets: str  # the knobs it brings its own values for
+
+
+@dataclass(frozen=True, slots=True)
+class SettingField:
+    """One setting of the studio."""
+
+    key: str
+    label: str
+    sentence: str
+    kind: str  # bool, text or url
+    value: Any
+    long: bool  # wants several lines
+
+
+@dataclass(frozen=True, slots=True)
+class DiskLine:
+    """What one kind of file takes."""
+
+    label: str
+    folder: str
+    size: str
+
+
+class Page:
+    """A page knows its template and where it stands in the navigation."""
+
+    template: ClassVar[str]
+    here: ClassVar[str] = "projects"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HomePage(Page):
+    """The projects; the way in when there are none."""
+
+    template = "home.html"
+    projects: tuple[ProjectCard, ...]
+    runs: tuple[RunLine, ...]  # the latest, over all projects
+    examples: int  # how many example photos come with Likeness; 0 offers none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectPage(Page):
+    """One subject: its photos, captions and runs."""
+
+    template = "project.html"
+    after: int  # the newest event the page knows of
+    project: ProjectView
+    counts: str  # "8 photos and 2 runs"
+    photos: tuple[PhotoView, ...]
+    blank_photo: PhotoView  # for the script to fill in
+    runs: tuple[RunLine, ...]
+    captioning: Captioning | None
+    caption_template: str
+    default_caption: str  # the template filled in
+    captioner_url: str
+    captioner_model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRunPage(Page):
+    """The settings of a run to be."""
+
+    template = "new_run.html"
+    project: ProjectView
+    photos: int
+    photo_words: str  # "6 photos"
+    front: tuple[KnobField, ...]  # the four that are shown unfolded
+    groups: tuple[KnobGroup, ...]
+    suggested_steps: int
+    suggestion: str  # why so many
+    queue_words: str  # when it would start
+    models: dict[str, Any]  # by name: {"defaults", "steps", "why"}; for the script
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPage(Page):
+    """One training, live."""
+
+    template = "run.html"
+    after: int
+    project: ProjectView
+    run: RunNow
+    photo_words: str
+    grid: Grid
+    checkpoints: tuple[CheckpointLine, ...]  # the newest first
+    first_checkpoint: int  # the step that will bring it
+    more_steps: int  # what "continue" offers
+    log: tuple[LogLine, ...]
+    settings: tuple[UsedKnob, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PicturesPage(Page):
+    """Drawing with an adapter, and what was drawn."""
+
+    template = "pictures.html"
+    here = "pictures"
+    after: int
+    adapters: tuple[AdapterOption, ...]  # the newest first
+    chosen: str
+    prompt: str
+    trigger_words: str  # "sks can"; empty without an adapter
+    seed: int
+    more: tuple[KnobField, ...]  # steps, guidance, size
+    drawings: tuple[Drawing, ...]  # the newest first
+    blank_drawing: Drawing  # for the script to fill in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsPage(Page):
+    """What runs, waits and has ended."""
+
+    template = "jobs.html"
+    here = "queue"
+    after: int
+    running: tuple[JobLine, ...]
+    queued: tuple[JobLine, ...]
+    ended: tuple[JobLine, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsPage(Page):
+    """The base models."""
+
+    template = "models.html"
+    here = "models"
+    models: tuple[ModelCard, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsPage(Page):
+    """The studio's settings."""
+
+    template = "settings.html"
+    here = "settings"
+    themes: tuple[Option, ...]
+    run_settings: tuple[SettingField, ...]
+    caption_settings: tuple[SettingField, ...]
+    home: str
+    free_words: str
+    disk: tuple[DiskLine, ...]
+    about: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorPage(Page):
+    """Something is not there, or went wrong."""
+
+    template = "error.html"
+    status: int
+    title: str
+    message: str
+
+
+PAGES: tuple[type[Page], ...] = (
+    HomePage,
+    ProjectPage,
+    NewRunPage,
+    RunPage,
+    PicturesPage,
+    JobsPage,
+    ModelsPage,
+    SettingsPage,
+    ErrorPage,
+)
+
+
+@cache
+def templates() -> Environment:
+    """The templates; a name that no page declares is an error, not an empty place."""
+    return Environment(
+        loader=FileSystemLoader(resources.folder("templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(request: Request, page: Any, *, active_jobs: int = 0, status: int = 200) -> HTMLResponse:
+    """The page as HTML."""
+    theme = request.cookies.get("likeness-theme", "system")
+    frame = Frame(page.here, theme if theme in THEMES else "system", active_jobs)
+    names = [field.name for field in dataclasses.fields(page)]
+    text = templates().get_template(page.template).render(frame=frame, **{name: getattr(page, name) for name in names})
+    return HTMLResponse(text, status, headers={"Cache-Control": "no-store"})

@@ -1,0 +1,64 @@
+// The queue: take out, stop, change the order. The page is drawn anew when a job changes its state.
+
+import { api } from "./api.js";
+import { $, $$, page, throttled, write } from "./dom.js";
+import { Events } from "./events.js";
+
+const queue = $("#queue");
+
+const redraw = throttled(300, async () => {
+  const answer = await fetch(location.pathname, { headers: { Accept: "text/html" } });
+  if (!answer.ok) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const focused = document.activeElement;
+  const job = focused?.closest("[data-job]")?.dataset.job;
+  const way = focused?.dataset?.move;
+  queue.replaceChildren(...$("#queue", fresh).childNodes);
+  if (job) {
+    const line = $(`[data-job="${job}"]`);
+    ($(`[data-move="${way}"]:not(:disabled)`, line ?? document.createElement("i")) ?? (line && $("button:not(:disabled)", line)))?.focus();
+  }
+});
+
+queue.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-stop], [data-move]");
+  if (!button) return;
+  const line = button.closest("[data-job]");
+  const id = line.dataset.job;
+  write($("#queue-error"), "");
+  try {
+    if (button.dataset.move) {
+      const waiting = $$('[data-state="queued"]', queue);
+      const place = waiting.indexOf(line) + (button.dataset.move === "up" ? -1 : 1);
+      await api("POST", `/jobs/${id}/move`, { position: Math.max(0, place) });
+    } else {
+      button.disabled = true;
+      await api("POST", `/jobs/${id}/stop`);
+    }
+    redraw();
+  } catch (error) {
+    if (!("problems" in error)) throw error;
+    write($("#queue-error"), error.message);
+    button.disabled = false;
+  }
+});
+
+const showStep = throttled(500, (line, step) => {
+  const bar = $("progress", line);
+  if (!bar?.hasAttribute("value")) return;
+  bar.value = step;
+  const words = $("[data-words]", line);
+  write(words, words.textContent.replace(/[\d,]+(?= of )/, step));
+});
+
+new Events({}, page.dataset.after, {
+  state: () => redraw(),
+  metric: (_, row) => {
+    const line = $(`[data-job="${row.job_id}"]`, queue);
+    if (line && row.step !== null) showStep(line, row.step);
+  },
+  phase: (payload, row) => {
+    const line = $(`[data-job="${row.job_id}"]`, queue);
+    if (line && payload.of && !$("progress", line)?.hasAttribute("value")) write($("[data-words]", line), `${payload.name}, ${payload.done} of ${payload.of}`);
+  },
+});

@@ -1,0 +1,126 @@
+// The settings of a run to be. Only what the user changed is sent, so that the run knows what came from whom.
+
+import { ApiError, api } from "./api.js";
+import { $, $$, duration, page, show, throttled, write } from "./dom.js";
+import { onSubmit, showErrors } from "./forms.js";
+
+const form = $("#new-run");
+const project = page.dataset.project;
+const models = JSON.parse($("#models-data").textContent);
+const SOURCES = { default: "default", model: "from the model", user: "yours", photos: "for your photos" };
+const touched = new Set();
+
+const fields = () => $$("[data-knob]", form);
+const inputOf = (field) => form.elements[field.dataset.knob];
+const valueOf = (input) => (input.type === "checkbox" ? (input.checked ? "on" : "off") : input.value.trim());
+const currentModel = () => models[form.elements.model.value] ?? Object.values(models)[0];
+
+function put(field, value, source) {
+  const input = inputOf(field);
+  if (input.type === "checkbox") input.checked = value === "on";
+  else input.value = value;
+  showSource(field, source);
+}
+
+function showSource(field, source) {
+  const badge = $("[data-source-words]", field);
+  badge.dataset.source = source;
+  write(badge, SOURCES[source]);
+}
+
+// Fill in what suits the model, except for what the user has set already.
+function followModel() {
+  const model = currentModel();
+  for (const field of fields()) {
+    const name = field.dataset.knob;
+    const own = model.defaults[name];
+    if (!own || name === "model") continue;
+    field.dataset.default = own.value;
+    field.dataset.source = own.source;
+    if (touched.has(name)) continue;
+    if (name === "steps" && String(model.steps) !== own.value) put(field, String(model.steps), "photos");
+    else put(field, own.value, own.source);
+  }
+  write($("#suggestion"), model.why);
+  $("#suggestion").dataset.steps = model.steps;
+  write($("#use-suggestion"), `Use ${model.steps} steps`);
+  offerSteps();
+}
+
+function offerSteps() {
+  show($("#use-suggestion"), form.elements.steps.value.trim() !== $("#suggestion").dataset.steps);
+}
+
+// What differs from what the run would have anyway.
+function changes() {
+  const given = {};
+  for (const field of fields()) {
+    const value = valueOf(inputOf(field));
+    if (field.dataset.knob === "model" || value !== field.dataset.default) given[field.dataset.knob] = value;
+  }
+  return given;
+}
+
+const estimate = throttled(350, async () => {
+  const given = changes();
+  delete given.sample_prompts; // long, and it hardly counts
+  try {
+    const answer = await api("GET", `/projects/${project}/suggestion?${new URLSearchParams(given)}`);
+    write($("#estimate"), duration(answer.seconds));
+    write($("#estimate-why"), answer.measured ? "At the pace of your last run, samples included." : "A rough figure; after the first run here it is measured. Samples included.");
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    write($("#estimate"), "–");
+    write($("#estimate-why"), "No estimate with these settings.");
+  }
+});
+
+form.addEventListener("input", (event) => {
+  const field = event.target.closest("[data-knob]");
+  if (!field) return;
+  const name = field.dataset.knob;
+  const isDefault = valueOf(inputOf(field)) === field.dataset.default;
+  if (isDefault) touched.delete(name);
+  else touched.add(name);
+  showSource(field, isDefault ? field.dataset.source : "user");
+  inputOf(field).removeAttribute("aria-invalid");
+  write($(".error", field), "");
+  if (name === "model") followModel();
+  offerSteps();
+  estimate();
+});
+
+$("#use-suggestion").addEventListener("click", () => {
+  const field = $('[data-knob="steps"]', form);
+  touched.delete("steps");
+  const steps = $("#suggestion").dataset.steps;
+  put(field, steps, steps === field.dataset.default ? field.dataset.source : "photos");
+  offerSteps();
+  estimate();
+});
+
+onSubmit(form, async () => {
+  show($("#form-problems"), false);
+  const run = await api("POST", `/projects/${project}/runs`, changes());
+  location.assign(`/runs/${run.id}`);
+}, (_, error) => {
+  const wrong = showErrors(form, error);
+  if (wrong.length < 2) return;
+  // Several at once: one list on top that leads to each.
+  const box = $("#form-problems");
+  write($("p", box), `${wrong.length} settings need another look. Nothing was lost.`);
+  $("ul", box).replaceChildren(...wrong.map(({ field, text }) => {
+    const line = document.createElement("li");
+    const link = document.createElement("a");
+    link.href = `#${field.id}`;
+    link.textContent = text;
+    link.addEventListener("click", (event) => { event.preventDefault(); field.focus(); });
+    line.append(link);
+    return line;
+  }));
+  show(box);
+  box.focus();
+});
+
+followModel();
+estimate();

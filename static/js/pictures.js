@@ -1,0 +1,186 @@
+// Drawing: one press is one job, which shows up at the top of the history at once and fills in as pictures come.
+
+import { ApiError, api, put } from "./api.js";
+import { $, $$, copy, page, show, throttled, write } from "./dom.js";
+import { Events } from "./events.js";
+import { onSubmit, textsOf } from "./forms.js";
+import { openLightbox } from "./lightbox.js";
+
+const form = $("#draw");
+const gallery = $("#gallery");
+const adapter = form.elements.adapter;
+
+// ---- the form ----
+
+function followAdapter(previousWords) {
+  const chosen = adapter.selectedOptions[0];
+  const has = Boolean(adapter.value);
+  for (const part of [$("#strength-field"), $("#compare-field")]) show(part, has);
+  const words = has ? `${chosen.dataset.trigger} ${chosen.dataset.classWord}`.trim() : "";
+  if ($("#trigger-words")) write($("#trigger-words"), words || "anything you like");
+  const prompt = form.elements.prompt;
+  if (previousWords && words && prompt.value.includes(previousWords)) prompt.value = prompt.value.replaceAll(previousWords, words);
+  adapter.dataset.words = words;
+}
+
+adapter.addEventListener("change", () => followAdapter(adapter.dataset.words));
+form.elements.strength.addEventListener("input", () => write($("#strength-value"), Number(form.elements.strength.value).toFixed(2)));
+$("#new-seed").addEventListener("click", () => { form.elements.seed.value = Math.floor(Math.random() * 1e6); });
+
+const numberOrText = (text) => (text === "" ? undefined : Number.isFinite(Number(text)) ? Number(text) : text);
+
+function wish() {
+  const texts = textsOf(form);
+  const body = {
+    model: adapter.selectedOptions[0].dataset.model,
+    prompt: form.elements.prompt.value,
+    adapters: adapter.value ? [{ id: Number(adapter.value), strength: Number(texts.strength) }] : [],
+    seed: numberOrText(texts.seed),
+    without: Boolean(adapter.value) && form.elements.compare.checked,
+    steps: numberOrText(texts.steps),
+    guidance: numberOrText(texts.guidance),
+    width: numberOrText(texts.side),
+    height: numberOrText(texts.side),
+  };
+  return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== undefined));
+}
+
+onSubmit(form, async () => {
+  const asked = wish();
+  try {
+    const { job_id: job } = await api("POST", "/pictures", asked);
+    addDrawing(job, asked);
+  } catch (error) {
+    for (const problem of error.problems ?? []) {
+      if (problem.field.startsWith("adapters")) problem.field = "adapters";
+      if (problem.field === "width" || problem.field === "height") problem.field = "side";
+    }
+    throw error;
+  }
+});
+
+// ---- the history ----
+
+function addDrawing(job, asked) {
+  const card = copy("drawing-template");
+  card.dataset.job = job;
+  write($("[data-prompt]", card), asked.prompt);
+  write($("[data-words]", card), "Waiting for its turn.");
+  $("details", card).dataset.recipe = JSON.stringify({
+    adapter: String(asked.adapters[0]?.id ?? ""), strength: asked.adapters[0]?.strength ?? 1, compare: asked.without,
+    prompt: asked.prompt, seed: asked.seed, steps: asked.steps, guidance: asked.guidance, width: asked.width,
+  });
+  const pair = $("[data-pair]", card);
+  for (let count = asked.without ? 2 : 1; count > 0; count -= 1) {
+    const figure = document.createElement("figure");
+    const empty = document.createElement("div");
+    empty.className = "canvas waiting";
+    const caption = document.createElement("figcaption");
+    caption.textContent = "\u00a0";
+    figure.append(empty, caption);
+    pair.append(figure);
+  }
+  show($("#no-drawings"), false);
+  gallery.prepend(card);
+}
+
+const cardOf = (row) => $(`[data-job="${row.job_id}"]`, gallery);
+
+function addPicture(card, sample) {
+  if ($(`img[src="${CSS.escape(sample.url)}"]`, card)) return;
+  const stack = JSON.parse($("details", card).dataset.recipe).adapter !== "";
+  const label = !stack ? "the model as it is" : sample.adapter_strength ? `with the adapter, strength ${sample.adapter_strength}` : "without it";
+  const figure = $(".waiting", card)?.closest("figure") ?? $("[data-pair]", card).appendChild(document.createElement("figure"));
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "canvas";
+  button.dataset.picture = "";
+  const title = `${label}: ${sample.prompt}`;
+  button.dataset.title = title;
+  const image = new Image();
+  image.alt = title;
+  image.src = sample.url;
+  button.append(image);
+  const caption = document.createElement("figcaption");
+  const link = document.createElement("a");
+  link.href = sample.url;
+  link.download = `likeness-${sample.id}.png`;
+  link.textContent = "Save";
+  caption.append(`${label} · `, link);
+  figure.replaceChildren(button, caption);
+}
+
+gallery.addEventListener("click", (event) => {
+  const picture = event.target.closest("[data-picture]");
+  if (picture) {
+    const all = $$("[data-picture]", gallery);
+    openLightbox(picture, (from, way) => all[all.indexOf(from) + (way === "left" || way === "up" ? -1 : 1)] ?? null, "Arrow keys go through the pictures");
+  }
+  const again = event.target.closest("[data-again]");
+  if (again) fillIn(JSON.parse($("details", again.closest("[data-job]")).dataset.recipe));
+});
+
+function fillIn(asked) {
+  if ([...adapter.options].some((option) => option.value === asked.adapter)) adapter.value = asked.adapter;
+  followAdapter();
+  for (const [name, value] of [["prompt", asked.prompt], ["seed", asked.seed], ["strength", asked.strength], ["steps", asked.steps], ["guidance", asked.guidance], ["side", asked.width]]) {
+    if (form.elements[name]) form.elements[name].value = value ?? "";
+  }
+  form.elements.compare.checked = asked.compare;
+  form.elements.strength.dispatchEvent(new Event("input"));
+  form.elements.prompt.focus();
+}
+
+const settle = throttled(300, async () => {
+  // The recipe and the time are known when the job has ended: take them as the server draws them.
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+  if (!answer.ok) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const card of $$("[data-job]", gallery)) {
+    const drawn = $(`#gallery [data-job="${card.dataset.job}"]`, fresh);
+    if (drawn && !["queued", "running"].includes(drawn.dataset.state) && card.dataset.state !== drawn.dataset.state) card.replaceWith(drawn);
+  }
+});
+
+new Events({}, page.dataset.after, {
+  state(payload, row) {
+    const card = cardOf(row);
+    if (!card) return;
+    if (payload.state === "running") write($("[data-words]", card), "Loading the model …");
+    else if (payload.state !== "queued") settle();
+  },
+  phase(payload, row) {
+    const card = cardOf(row);
+    if (card) write($("[data-words]", card), payload.of > 1 ? `${payload.name}, ${payload.done} of ${payload.of}` : payload.name);
+  },
+  sample(payload, row) {
+    const card = cardOf(row);
+    if (card) addPicture(card, payload);
+  },
+});
+
+// ---- adapters from elsewhere ----
+
+$("#import-file").addEventListener("change", async (event) => {
+  const [file] = event.target.files;
+  event.target.value = "";
+  if (!file) return;
+  const words = $("#import-words");
+  write($("#import-error"), "");
+  show(words);
+  try {
+    const { data } = await put(`/adapters/${encodeURIComponent(file.name)}`, file, (fraction) => write(words, `Reading ${file.name}, ${Math.round(fraction * 100)}%`)).promise;
+    const option = new Option(`${data.name} (imported)`, data.id, true, true);
+    Object.assign(option.dataset, { model: data.model, trigger: data.trigger, classWord: data.class_word });
+    if (![...adapter.options].some((one) => one.value === String(data.id))) adapter.prepend(option);
+    adapter.value = String(data.id);
+    followAdapter();
+    write(words, `${data.name} is here: rank ${data.rank}, for ${data.model}.`);
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    show(words, false);
+    write($("#import-error"), [error.message, ...error.problems.map((one) => one.message).filter((text) => !error.message.includes(text)).slice(0, 3)].join(" "));
+  }
+});
+
+followAdapter();
