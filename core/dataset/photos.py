@@ -143,7 +143,7 @@ def _opened(source: Path | bytes) -> tuple[Image.Image, int]:
         head = source[:64] if isinstance(source, bytes) else _head(source)
         raise DataProblem(_why_unknown(head)) from None
     except _DAMAGED as error:
-        raise DataProblem(f"is damaged and cannot be read ({_first_line(error)}); copy it again.") from error
+        raise _damage(error) from error
     if image.format not in EXTENSIONS:
         raise DataProblem(f"is a {image.format} file, which is not read; save it as JPEG or PNG.")
     width, height = image.size
@@ -161,9 +161,7 @@ def _decode(image: Image.Image) -> None:
     try:
         image.load()
     except _DAMAGED as error:
-        if "truncated" in str(error) or isinstance(error, EOFError):
-            raise DataProblem("is cut off: the end of the file is missing; copy it again.") from error
-        raise DataProblem(f"is damaged and cannot be read ({_first_line(error)}); copy it again.") from error
+        raise _damage(error) from error
 
 
 def _size_as_seen(image: Image.Image) -> tuple[int, int]:
@@ -252,5 +250,8 @@ def _spoken(format_name: str) -> str:
     return {"MPO": "JPEG", "HEIF": "HEIC", "WEBP": "WebP"}.get(format_name, format_name)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+def _damage(error: BaseException) -> DataProblem:
+    if isinstance(error, EOFError) or "truncated" in str(error).lower():
+        return DataProblem("is cut off: the end of the file is missing; copy it again.")
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+    return DataProblem(f"is damaged and cannot be read ({reason}); copy it again.")

@@ -1,0 +1,76 @@
+"""A tiny model and a few drawn photos, for tests that train. Photos are coloured shapes, one file each."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from core.config import TrainConfig, resolve
+from core.dataset.examples import Example, read_folder
+from core.models.base import Family
+from core.training.progress import Progress
+from core.training.trainer import train
+
+TINY_RUN: dict[str, Any] = {
+    "steps": 4,
+    "side_px": 64,
+    "rank": 2,
+    "learning_rate": 1e-2,
+    "warmup_steps": 0,
+    "sample_every": 0,
+    "sample_steps": 1,
+    "sample_guidance": 1.0,
+    "save_every": 2,
+}
+
+
+def picture(number: int = 0, width: int = 48, height: int = 40) -> Image.Image:
+    """A coloured disc on another colour."""
+    image = Image.new("RGB", (width, height), (40 * number % 256, 120, 200 - 20 * number))
+    ImageDraw.Draw(image).ellipse((10, 8, 34, 32), fill=(230, 30 * number % 256, 40))
+    return image
+
+
+def encoded(image: Image.Image, format_name: str = "PNG", **options: Any) -> bytes:
+    content = io.BytesIO()
+    image.save(content, format_name, **options)
+    return content.getvalue()
+
+
+def photo_folder(path: Path, count: int = 3) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        picture(number).save(path / f"{number}.png")
+    return path
+
+
+def settings(**knobs: Any) -> TrainConfig:
+    return resolve({**TINY_RUN, **knobs}).config
+
+
+def examples(folder: Path) -> list[Example]:
+    return read_folder(folder, "sks", "can")[0]
+
+
+def training(
+    family: Family, photos: Path, out: Path, *, resume: bool = False, cache: Path | None = None, **knobs: Any
+) -> Any:
+    """A run of `TINY_RUN` with other knobs, not started."""
+    return train(
+        family,
+        examples(photos),
+        settings(**knobs),
+        out,
+        trigger="sks",
+        class_word="can",
+        cache=cache or out.parent / "cache",
+        resume=resume,
+    )
+
+
+def of_kind(progress: Iterator[Progress], kind: type) -> list[Any]:
+    return [each for each in progress if isinstance(each, kind)]

@@ -1,0 +1,41 @@
+"""Captions: as typed beside the photo, else from the template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.dataset import captions
+from core.errors import DataProblem
+
+
+def test_the_template_is_filled_in() -> None:
+    assert captions.fill(captions.TEMPLATE, "sks", "can") == "a photo of sks can"
+    assert captions.fill("a photo of {trigger} {class_word}", "sks", "") == "a photo of sks"
+
+
+@pytest.mark.parametrize("template", ["a {colour} can", "a {trigger", "a } can", "{trigger!r}", "{0}", "{}"])
+def test_a_wrong_placeholder_is_a_sentence(template: str) -> None:
+    with pytest.raises(DataProblem, match=r"\{trigger\} and \{class_word\} are filled in"):
+        captions.fill(template, "sks", "can")
+
+
+def test_a_caption_is_read_from_beside_the_photo(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("\ufeffein Foto  von\nsks Dose\n".encode())
+    assert captions.for_photo(tmp_path / "a.jpg", "sks", "can") == "ein Foto von sks Dose"
+    assert captions.for_photo(tmp_path / "b.jpg", "sks", "can") == "a photo of sks can"
+
+
+def test_a_blank_caption_counts_as_none(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("  \n", encoding="utf-8")
+    assert captions.for_photo(tmp_path / "a.jpg", "sks", "can") == "a photo of sks can"
+
+
+def test_a_caption_that_is_not_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00caption")
+    with pytest.raises(DataProblem, match=r"a\.txt: is not UTF-8"):
+        captions.for_photo(tmp_path / "a.jpg", "sks", "can")
+    (tmp_path / "a.txt").write_text("x" * 3000, encoding="utf-8")
+    with pytest.raises(DataProblem, match="3000 characters; at most 2000"):
+        captions.for_photo(tmp_path / "a.jpg", "sks", "can")

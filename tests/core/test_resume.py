@@ -1,0 +1,90 @@
+"""Stopping at step k and resuming equals never stopping, every tensor bit for bit; also after SIGKILL."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from core.models.base import Family
+from core.models.load import load_family
+from core.training import checkpoint
+from core.training.progress import Finished, Stepped, Wish
+from tests.core.subjects import training
+
+KNOBS = {"steps": 8, "save_every": 3, "accumulate": 2, "batch_size": 2, "flip": True, "caption_dropout": 0.3}
+
+
+def assert_same(one: Path, other: Path, step: int) -> None:
+    first, second = (checkpoint.load(run / "checkpoints" / str(step)) for run in (one, other))
+    pairs = [(first.parameters, second.parameters)]
+    pairs += [(first.moments.m, second.moments.m), (first.moments.v, second.moments.v)]
+    for ours, theirs in pairs:
+        assert ours.keys() == theirs.keys()
+        assert all(mx.array_equal(ours[name], theirs[name]) for name in ours)
+    assert first.losses == second.losses
+    files = [(run / "checkpoints" / str(step) / "adapter.safetensors") for run in (one, other)]
+    tensors = [mx.load(str(path)) for path in files]
+    assert all(mx.array_equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+def test_stopping_and_resuming_equals_never_stopping(
+    model_folder: Path, photos: Path, tmp_path: Path, stop_at: int
+) -> None:
+    list(training(load_family(model_folder), photos, tmp_path / "whole", **KNOBS))
+    run = training(load_family(model_folder), photos, tmp_path / "parts", **KNOBS)
+    progress = next(run)
+    while not isinstance(progress, Finished):
+        progress = run.send(Wish.STOP if isinstance(progress, Stepped) and progress.step == stop_at else None)
+    assert progress.stopped
+    list(training(load_family(model_folder), photos, tmp_path / "parts", resume=True, **KNOBS))
+    assert_same(tmp_path / "whole", tmp_path / "parts", 8)
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from core import backend
+backend.prepare()
+from core.models.load import load_family
+from core.training.progress import Stepped
+from tests.core.subjects import training
+from tests.core.test_resume import KNOBS
+model, photos, out = map(Path, sys.argv[1:])
+for progress in training(load_family(model), photos, out, **KNOBS):
+    if isinstance(progress, Stepped):
+        print(progress.step, flush=True)
+        if progress.step == 5:
+            sys.stdin.read()
+"""
+
+
+def test_a_killed_run_resumes_from_its_last_checkpoint(
+    model_folder: Path, family: Family, photos: Path, tmp_path: Path
+) -> None:
+    list(training(family, photos, tmp_path / "whole", **KNOBS))
+    command = [sys.executable, "-c", CHILD, str(model_folder), str(photos), str(tmp_path / "killed")]
+    child = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2], env=os.environ
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while child.stdout.readline().strip() != "5":
+            assert time.monotonic() < deadline
+            assert child.poll() is None
+        child.send_signal(signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+    finally:
+        child.kill()
+        child.stdin.close()
+        child.stdout.close()
+    assert checkpoint.steps_saved(tmp_path / "killed") == [3]
+    list(training(load_family(model_folder), photos, tmp_path / "killed", resume=True, **KNOBS))
+    assert_same(tmp_path / "whole", tmp_path / "killed", 8)
