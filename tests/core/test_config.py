@@ -1,0 +1,114 @@
+"""Every knob has one home, and bad values come back as sentences, all at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from core.config import GROUPS, Resolved, TrainConfig, default_of, kind_of, knobs, resolve
+from core.errors import ConfigProblem
+
+NUMBERS = [name for name in knobs() if kind_of(name) in ("int", "float")]
+
+
+def sentences(user: dict, **more: object) -> dict[str, str]:
+    with pytest.raises(ConfigProblem) as caught:
+        resolve(user, **more)
+    return {problem.field: problem.message for problem in caught.value.problems}
+
+
+def test_every_knob_says_what_it_is() -> None:
+    for name, one in knobs().items():
+        assert one.label, name
+        assert one.sentence.endswith("."), name
+        assert one.group in GROUPS, name
+        assert kind_of(name) in ("int", "float", "bool", "str", "choice", "lines"), name
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_has_a_range_that_holds_its_default(name: str) -> None:
+    one = knobs()[name]
+    assert one.at_most is not None
+    assert (one.at_least is None) != (one.above is None)
+    low = one.at_least if one.at_least is not None else one.above
+    assert low <= default_of(name) <= one.at_most
+
+
+def test_the_form_shows_four_or_five_fields_and_folds_the_rest() -> None:
+    assert 4 <= sum(one.front for one in knobs().values()) <= 5
+
+
+def test_the_defaults_are_valid_and_say_where_they_come_from() -> None:
+    resolved = resolve({})
+    assert resolved.config == TrainConfig()
+    assert set(resolved.sources.values()) == {"default"}
+
+
+def test_the_user_wins_over_the_model_and_the_model_over_us() -> None:
+    resolved = resolve({"steps": 7}, {"steps": 500, "learning_rate": 1e-3})
+    assert (resolved.config.steps, resolved.sources["steps"]) == (7, "user")
+    assert (resolved.config.learning_rate, resolved.sources["learning_rate"]) == (1e-3, "model")
+    assert resolved.sources["seed"] == "default"
+
+
+def test_a_rank_chosen_alone_keeps_the_scale_at_1() -> None:
+    assert resolve({"rank": 4}).config.alpha == 4
+    assert resolve({"rank": 4, "alpha": 8}).config.alpha == 8
+
+
+def test_everything_wrong_is_named_at_once_with_the_value_and_the_range() -> None:
+    found = sentences({"steps": 0, "rank": "many", "flip": "perhaps", "sigma_draw": "cubic", "stepz": 3})
+    assert set(found) == {"steps", "rank", "flip", "sigma_draw", "stepz"}
+    assert found["steps"] == "is 0 steps; it can be 1 to 100000 steps"
+    assert found["rank"].startswith("is 'many'; it must be a number")
+    assert "logit_normal, uniform or model_shift" in found["sigma_draw"]
+    assert found["stepz"] == "there is no setting called stepz"
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", float("nan"), float("-inf"), True, None, [], "1e999", "300.5", {}])
+def test_what_is_not_a_whole_number_is_never_a_number_of_steps(value: object) -> None:
+    if value is None:
+        assert resolve({"steps": value}).sources["steps"] == "default"
+    else:
+        assert "steps" in sentences({"steps": value})
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_the_edges_of_a_range_are_in_it_and_what_is_beyond_is_not(name: str) -> None:
+    one = knobs()[name]
+    step = 1 if kind_of(name) == "int" else 0.5
+    assert name in sentences({name: one.at_most + step})
+    low = one.at_least if one.at_least is not None else one.above
+    assert name in sentences({name: low - step})
+    assert getattr(resolve({name: one.at_most}).config, name) == one.at_most
+
+
+def test_strings_from_a_form_are_read_as_what_they_mean() -> None:
+    config = resolve(
+        {"steps": " 300 ", "flip": "on", "learning_rate": "2e-4", "sample_prompts": "one\n\n two \n"}
+    ).config
+    assert (config.steps, config.flip, config.learning_rate) == (300, True, 2e-4)
+    assert config.sample_prompts == ("one", "two")
+
+
+def test_a_picture_size_is_a_multiple_of_16() -> None:
+    assert "multiple of 16" in sentences({"side_px": 250})["side_px"]
+
+
+def test_choices_from_outside_are_checked_and_listed() -> None:
+    assert sentences({"model": "sdxl"}, choices={"model": ("pocket", "flux")})["model"] == (
+        "is 'sdxl'; it can be pocket or flux"
+    )
+
+
+def test_a_resolved_configuration_survives_json() -> None:
+    resolved = resolve({"steps": 7, "flip": True}, {"rank": 8})
+    again = Resolved.from_json(json.loads(json.dumps(resolved.as_json())))
+    assert again == resolved
+
+
+def test_a_configuration_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainConfig().steps = 2  # type: ignore[misc]

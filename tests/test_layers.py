@@ -1,0 +1,200 @@
+"""The map of who may import whom, and other rules of the house that a reader may rely on.
+
+`app` imports `core`, `core` never imports `app`, and inside both a module imports only from levels below its own or
+from its own package. A new module has to be given a level here.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Lowest first. A name stands for the module and, unless a longer name is listed, for all below it.
+CORE_LEVELS: list[tuple[str, ...]] = [
+    ("core.errors", "core.blas", "core.pocket", "core.randomness"),
+    ("core.config", "core.files", "core.backend"),
+    ("core.weights", "core.flow", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops",
+     "core.dataset.names"),
+    ("core.catalog", "core.loss", "core.lora", "core.captioners"),
+    ("core.models",),
+    ("core.dataset", "core.sampling", "core.export"),
+    ("core.training",),
+    ("core.pocket.pretrain", "core.pocket.*"),
+]  # fmt: skip
+APP_LEVELS: list[tuple[str, ...]] = [
+    ("app.errors", "app.resources", "app.jobs.states", "app.jobs.process"),
+    ("app.tables",),
+    ("app.database", "app.settings", "app.wording"),
+    ("app.jobs",),
+    ("app.events", "app.security", "app.worker.supervisor"),
+    ("app.actions",),
+    ("app.knob_fields",),
+    ("app.pages",),
+    ("app.contents",),
+    ("app.routes",),
+    ("app.main", "app.worker", "app.terminal"),
+    ("app.cli",),
+]  # fmt: skip
+LEVELS = [("core",), *CORE_LEVELS, ("app",), *APP_LEVELS]
+
+COMPUTES = ("app.worker", "app.terminal", "app.cli")  # processes of their own; the web process is all the rest
+LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX or numpy
+    "core.config", "core.catalog", "core.errors", "core.files", "core.weights", "core.pocket", "core.dataset.photos",
+    "core.dataset.captions", "core.dataset.crops", "core.dataset.names", "core.captioners.openai",
+}  # fmt: skip
+HEAVY = {"mlx", "numpy", "torch", "tokenizers"}
+HOSTS = {  # every address that a tracked file may name: sources, standards, and this computer
+    "127.0.0.1", "localhost", "github.com", "arxiv.org", "w3.org", "json-schema.org",
+}  # fmt: skip
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of app and core by dotted name."""
+    found = {}
+    for package in ("app", "core"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            found[".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")] = path
+    return found
+
+
+def imports(module: str) -> Iterator[str]:
+    """Dotted names of what a module imports, at its top or within functions, for types only or not."""
+    path = modules()[module]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in modules() else str(node.module)
+
+
+def level_of(module: str) -> int | None:
+    """The index into LEVELS of the longest name that stands for this module."""
+    best: tuple[int, int] | None = None
+    for index, names in enumerate(LEVELS):
+        for name in names:
+            stem = name.removesuffix(".*")
+            inside = module.startswith(f"{stem}.") if name.endswith(".*") else module == stem
+            below = not name.endswith(".*") and module.startswith(f"{stem}.") and stem not in ("app", "core")
+            if (inside or below) and (best is None or len(name) > best[0]):
+                best = (len(name), index)
+    return None if best is None else best[1]
+
+
+def related(module: str, other: str) -> bool:
+    """Whether both are of one package below `app` or `core`, or one is the other's package."""
+    home = module if modules()[module].name == "__init__.py" else module.rpartition(".")[0]
+    package = home.split(".")[:2]
+    return len(package) == 2 and other.split(".")[:2] == package
+
+
+def is_of(module: str, package: str, name: str, other: str) -> bool:
+    return module.split(".")[0] == package and name.split(".")[0] == other
+
+
+def test_a_module_imports_only_from_below_or_from_its_own_package() -> None:
+    wrong = []
+    for module in modules():
+        own = level_of(module)
+        if own is None:
+            wrong.append(f"{module} has no level; give it one in tests/test_layers.py")
+            continue
+        for name in imports(module):
+            other = level_of(name)
+            if name.split(".")[0] not in ("app", "core") or other is None:
+                continue
+            if other > own or (other == own and not related(module, name)):
+                wrong.append(f"{module} imports {name}, which is not below it")
+    assert not wrong
+
+
+def test_core_never_imports_app() -> None:
+    wrong = [(module, name) for module in modules() for name in imports(module) if is_of(module, "core", name, "app")]
+    assert not wrong
+
+
+def test_the_web_side_of_app_knows_only_the_light_part_of_core() -> None:
+    wrong = [
+        f"{module} imports {name}"
+        for module in modules()
+        if not module.startswith(COMPUTES)
+        for name in imports(module)
+        if is_of(module, "app", name, "core") and name not in LIGHT_CORE
+    ]
+    assert not wrong
+
+
+def test_the_light_part_of_core_imports_nothing_heavy() -> None:
+    wrong = [
+        f"{module} imports {name}"
+        for module in LIGHT_CORE & modules().keys()
+        for name in imports(module)
+        if name.split(".")[0] in HEAVY or (name.split(".")[0] == "core" and name not in LIGHT_CORE)
+    ]
+    assert not wrong
+
+
+def test_the_product_runs_without_the_references() -> None:
+    foreign = {"torch", "transformers", "diffusers", "peft", "mflux", "emoji"}
+    wrong = [
+        f"{module} imports {name}"
+        for module in modules()
+        if not module.startswith("core.pocket.")  # what made Pocket may have used anything
+        for name in imports(module)
+        if name.split(".")[0] in foreign
+    ]
+    assert not wrong
+
+
+def sources() -> list[Path]:
+    """Everything that people read: code, pages, guides; not what was vendored or trained."""
+    kinds = {".py", ".md", ".html", ".css", ".js", ".toml", ".svg"}
+    folders = ("app", "core", "templates", "static", "tests", "bench", "docs", ".ci")
+    files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*"))]
+    files += [path for path in sorted(ROOT.iterdir()) if path.is_file() and path.name != ".coverage"]
+    skipped = {"vendor", "weights", "__pycache__", "examples"}
+    return [
+        path
+        for path in files
+        if path.is_file()
+        and not skipped & set(path.relative_to(ROOT).parts)
+        and (path.suffix in kinds or path.name in ("Makefile", "run", ".gitignore"))
+    ]
+
+
+def test_no_file_is_over_400_lines() -> None:
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in sources()
+        if path.suffix in (".py", ".js", ".css", ".html")
+        and (lines := len(path.read_text(encoding="utf-8").splitlines())) > 400
+    }
+    assert not long
+
+
+def test_files_name_only_hosts_that_are_sources() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}: {host}"
+        for path in sources()
+        for host in re.findall(r"https?://(?:www\.)?([\w-]+(?:\.[\w-]+)+)", path.read_text(encoding="utf-8"))
+        if host not in HOSTS and not host.endswith((".example", ".invalid", ".test"))
+    ]
+    assert not wrong
+
+
+def test_files_name_no_folder_of_anybodys_machine() -> None:
+    machine = re.compile(r"(?<![\w.}*~])/(?:root|work|opt|mnt)/[a-z]")
+    wrong = [
+        f"{path.relative_to(ROOT)}: {found.group()}"
+        for path in sources()
+        if (found := machine.search(path.read_text(encoding="utf-8")))
+    ]
+    assert not wrong
