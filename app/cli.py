@@ -57,7 +57,9 @@ def studio(
 
 @cli.command()
 def demo(
-    steps: Annotated[int | None, typer.Option(help="Steps to train; else what ends in about two minutes.")] = None,
+    steps: Annotated[
+        str | None, typer.Option(metavar="N", help="Steps to train; else what ends in about two minutes.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the adapter, the sample sheet and the loss chart.")] = Path(
         "demo-out"
     ),
@@ -78,12 +80,14 @@ def demo(
 
 @cli.command()
 def train(
-    photos: Annotated[Path, typer.Argument(help="Folder of photos; a photo's caption is the .txt beside it.")],
+    photos: Annotated[
+        Path, typer.Argument(metavar="PHOTOS", help="Folder of photos; a photo's caption is the .txt beside it.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the adapter, samples and checkpoints.")],
     trigger: Annotated[str | None, typer.Option(help="The rare word that will mean your subject.  [sks]")] = None,
     class_word: Annotated[str | None, typer.Option(help="What kind of thing it is, such as dog or can.")] = None,
     model: Annotated[str | None, typer.Option(help="A model's name (likeness models) or folder.  [pocket]")] = None,
-    steps: Annotated[int | None, typer.Option(help="How many times the adapter changes.")] = None,
+    steps: Annotated[str | None, typer.Option(metavar="N", help="How many times the adapter changes.")] = None,
     config: Annotated[Path | None, typer.Option(help='JSON file of settings, such as {"rank": 8}.')] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
     json_: Json = False,

@@ -19,12 +19,12 @@ DEMO_STEPS = 200  # about two minutes on two CPU cores
 SHEETS = 4  # rows of samples after the untrained one
 
 
-def run_demo(out: Path, steps: int | None) -> dict[str, Any]:
+def run_demo(out: Path, wanted_steps: str | None) -> dict[str, Any]:
     """Train on the example photos in `out` and say where everything is. Raises every Problem that training raises."""
     began = time.monotonic()
     subject = training.Subject(pocket.EXAMPLE_TRIGGER, pocket.EXAMPLE_CLASS_WORD)
     entry = catalog.find("pocket")
-    steps = DEMO_STEPS if steps is None else steps
+    steps = resolve({"steps": DEMO_STEPS if wanted_steps is None else wanted_steps}).config.steps
     every = max(1, steps // SHEETS)
     user = {"steps": steps, "save_every": max(1, steps // 2), "sample_every": every}
     config = resolve(user, entry.defaults).config

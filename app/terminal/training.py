@@ -50,12 +50,12 @@ def train_folder(
 
     Raises every Problem that training raises; ConfigProblem when `out` holds a run already and `resume` is not set.
     """
+    entry = _model(str(user.get("model", "pocket")))
+    resolved = resolve(user, entry.defaults)
     saved = checkpoint.steps_saved(out)
     if saved and not resume:
         problem = FieldProblem("--out", f"{out} holds a run at step {saved[-1]}; add --resume, or use another folder")
         raise ConfigProblem("Nothing was trained.", [problem])
-    entry = _model(str(user.get("model", "pocket")))
-    resolved = resolve(user, entry.defaults)
     examples, left_out = read_folder(photos, subject.trigger, subject.class_word)
     for each in left_out:
         say(f"Left out: {each.field} {each.message}")

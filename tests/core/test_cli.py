@@ -1,0 +1,197 @@
+"""The command line as others rely on it: verbs, exit codes, messages on stderr, one JSON object on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from PIL import Image
+from typer.testing import CliRunner
+
+from app.cli import cli
+from core.export import diffusers
+from core.training import checkpoint
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LIKENESS_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def likeness(*words: object) -> Result:
+    return CliRunner().invoke(cli, [str(word) for word in words])
+
+
+def object_of(result: Result) -> dict[str, Any]:
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def knobs(path: Path, **values: object) -> Path:
+    file = path / "knobs.json"
+    file.write_text(json.dumps({"sample_every": 0, "sample_steps": 1, **values}), encoding="utf-8")
+    return file
+
+
+def test_train_writes_an_adapter_and_says_so_in_json(model_folder: Path, photos: Path, tmp_path: Path) -> None:
+    out, config = tmp_path / "out", knobs(tmp_path, rank=2, sample_every=2)
+    words = ["--trigger", "sks", "--class-word", "can", "--model", model_folder, "--config", config]
+    result = likeness("train", photos, "--steps", 2, "--out", out, "--json", *words)
+    assert result.exit_code == 0, result.stderr
+    found = object_of(result)
+    assert set(found) >= {"adapter", "steps", "final_loss", "held_out_loss", "seconds", "peak_memory_bytes"}
+    assert (found["steps"], found["held_out_loss"]) == (2, None)
+    assert diffusers.read(Path(found["adapter"])).rank == 2
+    assert len(result.stdout.splitlines()) == 1
+    assert "step     2 of 2" in result.stderr
+    for name in ("loss.png", "samples.png"):
+        with Image.open(out / name) as picture:
+            assert min(picture.size) > 200
+
+
+def test_resume_goes_on_with_what_the_run_began_with(model_folder: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    likeness(
+        "train", photos, "--class-word", "can", "--model", model_folder, "--steps", 2, "--out", out,
+        "--config", knobs(tmp_path, rank=2),
+    )  # fmt: skip
+    again = likeness("train", photos, "--class-word", "can", "--model", model_folder, "--steps", 2, "--out", out)
+    assert again.exit_code == 2
+    assert "holds a run at step 2; add --resume" in again.stderr
+    more = likeness("train", photos, "--out", out, "--resume", "--steps", 3, "--json")
+    assert more.exit_code == 0, more.stderr
+    assert object_of(more)["steps"] == 3
+    assert "goes on from step 2" in more.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--steps", "0"], "steps: is 0 steps; it can be 1 to 100000 steps"),
+        (["--steps", "many"], "steps: is 'many'; it must be a number 1 to 100000 steps"),
+        (["--model", "nonesuch"], "There is no model called nonesuch"),
+        (["--class-word", " "], "--class-word: is missing"),
+        (["--config", "nowhere.json"], "--config: nowhere.json cannot be read"),
+        (["--nonesuch"], "nonesuch"),
+    ],
+)
+def test_wrong_use_exits_2_with_a_sentence(photos: Path, tmp_path: Path, words: list[str], sentence: str) -> None:
+    result = likeness("train", photos, "--class-word", "can", "--out", tmp_path / "out", *words)
+    assert result.exit_code == 2
+    assert sentence in " ".join(result.stderr.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_wrong_setting_is_named_at_once(model_folder: Path, photos: Path, tmp_path: Path) -> None:
+    config = knobs(tmp_path, rank=0, colour="red", learning_rate="fast")
+    words = ["--class-word", "can", "--model", model_folder, "--config", config, "--out", tmp_path / "out"]
+    result = likeness("train", photos, "--json", *words)
+    assert result.exit_code == 2
+    error = object_of(result)["error"]
+    assert error["code"] == "config"
+    assert [each["field"] for each in error["problems"]] == ["colour", "rank", "learning_rate"]
+
+
+def test_a_folder_without_photos_exits_1(model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    words = ["--class-word", "can", "--model", model_folder, "--out", tmp_path / "out", "--json"]
+    result = likeness("train", tmp_path / "empty", *words)
+    assert result.exit_code == 1
+    assert "has no photos in it" in result.stderr
+    assert object_of(result)["error"]["code"] == "data"
+    assert likeness("train", tmp_path / "nowhere", *words).exit_code == 2
+
+
+def test_broken_photos_are_named_and_the_rest_is_used(model_folder: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    words = ["--class-word", "can", "--model", model_folder, "--config", knobs(tmp_path), "--steps", 1]
+    result = likeness("train", photos, "--out", tmp_path / "out", "--json", *words)
+    assert result.exit_code == 0, result.stderr
+    assert "Left out: cut.jpg" in result.stderr
+    assert [each["field"] for each in object_of(result)["problems"]] == ["cut.jpg"]
+
+
+def test_ctrl_c_finishes_the_step_saves_and_exits_130(model_folder: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["--class-word", "can", "--model", model_folder, "--config", knobs(tmp_path), "--out", out, "--json"]
+    command = [sys.executable, "-m", "app.cli", "train", photos, "--steps", "5000", *words]
+    child = subprocess.Popen(
+        [str(word) for word in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=os.environ,
+    )
+    deadline = time.monotonic() + 60
+    while "step     1 of" not in (line := child.stderr.readline()):
+        assert line, "the run ended before its first step"
+        assert time.monotonic() < deadline
+    child.send_signal(signal.SIGINT)
+    stdout, stderr = child.communicate(timeout=60)
+    assert child.returncode == 130, stderr
+    found = json.loads(stdout.splitlines()[-1])
+    assert found["stopped"]
+    assert checkpoint.steps_saved(out) == [found["steps"]]
+    assert Path(found["adapter"]).is_file()
+
+
+def test_sample_draws_with_and_without_an_adapter(model_folder: Path, photos: Path, tmp_path: Path) -> None:
+    config = knobs(tmp_path, rank=2, learning_rate=0.1, warmup_steps=0)
+    words = ["--class-word", "can", "--model", model_folder, "--config", config, "--steps", 3]
+    likeness("train", photos, "--out", tmp_path / "out", *words)
+    adapter, pictures = tmp_path / "out" / "adapter.safetensors", []
+    for name, more in (
+        ("base", []),
+        ("with", ["--adapter", adapter]),
+        ("none", ["--adapter", adapter, "--strength", 0]),
+    ):
+        target = tmp_path / f"{name}.png"
+        result = likeness("sample", "--model", model_folder, "--prompt", "sks can", "--out", target, "--json", *more)
+        assert result.exit_code == 0, result.stderr
+        assert object_of(result)["picture"] == str(target)
+        with Image.open(target) as picture:
+            pictures.append(picture.tobytes())
+            assert json.loads(picture.text["recipe"])["prompt"] == "sks can"
+    assert pictures[0] == pictures[2] != pictures[1]
+
+
+def test_sample_says_what_is_wrong_with_an_adapter(model_folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"not an adapter")
+    words = ["--model", model_folder, "--prompt", "a can", "--out", tmp_path / "p.png", "--adapter", broken]
+    result = likeness("sample", *words)
+    assert result.exit_code == 1
+    assert "broken.safetensors" in result.stderr
+    assert not (tmp_path / "p.png").exists()
+    assert likeness("sample", "--prompt", "a can", "--out", tmp_path / "p.jpg").exit_code == 2
+    assert likeness("sample", "--prompt", "a can", "--model", "nonesuch", "--out", tmp_path / "p.png").exit_code == 2
+
+
+def test_models_lists_what_there_is() -> None:
+    result = likeness("models", "--json")
+    assert result.exit_code == 0
+    assert object_of(result)["models"][0]["name"] == "pocket"
+
+
+@pytest.mark.parametrize("verb", ["", "demo", "train", "sample", "models"])
+def test_help_explains_each_verb(verb: str) -> None:
+    result = likeness(*([verb] if verb else []), "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.stdout
+
+
+def test_the_command_line_itself_imports_neither_mlx_nor_a_web_server() -> None:
+    code = "import sys, app.cli; print([m for m in ('mlx', 'numpy', 'fastapi', 'PIL') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert found.stdout.strip() == "[]"
