@@ -181,6 +181,7 @@ class Database:
         """One consistent view of the database; nothing is written."""
         with Session(self._engine, expire_on_commit=False) as session:
             yield session
+            session.expunge_all()  # what was read stays readable: a rollback would expire it
             session.rollback()
 
     @contextmanager
