@@ -1,0 +1,73 @@
+"""What core/blas.py gains: matrix products and convolutions with MLX's own BLAS and with OpenBLAS in its place.
+
+    python -m bench.blas
+
+Each column is a process of its own, since a BLAS is chosen before MLX is first imported. Medians of five, in ms.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+
+def measure(stock: bool) -> dict[str, float]:
+    """Milliseconds by what was computed; "blas" is told by name."""
+    if stock:
+        import mlx.core as mx  # first, so that prepare() comes too late
+    from core import backend
+
+    backend.prepare()
+    import mlx.core as mx
+
+    def median_ms(compute: Callable[[], mx.array], times: int = 5) -> float:
+        mx.eval(compute())
+        taken = []
+        for _ in range(times):
+            began = time.perf_counter()
+            mx.eval(compute())
+            taken.append(time.perf_counter() - began)
+        return 1e3 * statistics.median(taken)
+
+    keys = iter(mx.random.split(mx.random.key(0), 9))
+    square = [mx.random.normal((1024, 1024), key=next(keys)) for _ in range(2)]
+    tokens, weight = mx.random.normal((304, 256), key=next(keys)), mx.random.normal((1024, 256), key=next(keys))
+    picture, kernel = (
+        mx.random.normal((1, 64, 64, 64), key=next(keys)),
+        mx.random.normal((64, 3, 3, 64), key=next(keys)),
+    )
+    heads = [mx.random.normal((1, 4, 304, 64), key=next(keys)) for _ in range(3)]
+    mx.eval(square, tokens, weight, picture, kernel, heads)
+    gradient = mx.grad(lambda x: mx.conv2d(x, kernel, padding=1).sum())
+    return {
+        "matmul 1024 x 1024 x 1024": median_ms(lambda: square[0] @ square[1]),
+        "linear 304 tokens, 256 to 1024": median_ms(lambda: tokens @ weight.T),
+        "conv2d 3x3, 64 channels, 64 x 64 px": median_ms(lambda: mx.conv2d(picture, kernel, padding=1)),
+        "its gradient": median_ms(lambda: gradient(picture)),
+        "attention, 4 heads, 304 tokens": median_ms(
+            lambda: mx.fast.scaled_dot_product_attention(*heads, scale=0.125),
+        ),
+    }
+
+
+def in_a_process(which: str) -> dict[str, float]:
+    done = subprocess.run([sys.executable, "-m", "bench.blas", which], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def main() -> None:
+    if sys.argv[1:]:
+        print(json.dumps(measure(stock=sys.argv[1] == "stock")))
+        return
+    stock, quick = in_a_process("stock"), in_a_process("openblas")
+    print(f"{'':<38}{'own BLAS':>10}{'OpenBLAS':>10}")
+    for name in stock:
+        print(f"{name:<38}{stock[name]:>10.1f}{quick[name]:>10.1f}   {stock[name] / quick[name]:.0f} times")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""How long a training step and a picture take with Pocket on this machine, and how much memory they need.
+
+    python -m bench.step_time [--steps 20] [--stock]
+
+--stock leaves MLX's own BLAS in place (Linux CPUs), which is what this costs without core/blas.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--stock", action="store_true")
+    asked = parser.parse_args()
+    if asked.stock:
+        import mlx.core  # noqa: F401  (first, so that prepare() comes too late)
+    from core import backend
+
+    backend.prepare()
+    from core import catalog, pocket
+    from core.config import resolve
+    from core.dataset.examples import read_folder
+    from core.models.load import load_family
+    from core.training.progress import Finished, Sampled, Stepped
+    from core.training.trainer import train
+
+    described = backend.describe()
+    print(
+        ", ".join(f"{name} {described[name]}" for name in ("device_name", "device", "dtype", "blas", "threads", "mlx"))
+    )
+    entry = catalog.find("pocket")
+    user = {"steps": asked.steps, "sample_every": asked.steps, "warmup_steps": 0}
+    config = resolve(user, entry.defaults).config
+    examples, _ = read_folder(pocket.EXAMPLES, pocket.EXAMPLE_TRIGGER, pocket.EXAMPLE_CLASS_WORD)
+    steps: list[float] = []
+    pictures: list[float] = []
+    peak = 0
+    with tempfile.TemporaryDirectory() as folder:
+        run = train(
+            load_family(entry.folder),
+            examples,
+            config,
+            Path(folder, "run"),
+            trigger=pocket.EXAMPLE_TRIGGER,
+            class_word=pocket.EXAMPLE_CLASS_WORD,
+            cache=Path(folder, "cache"),
+        )
+        since = began = time.perf_counter()
+        for progress in run:
+            now = time.perf_counter()
+            if isinstance(progress, Stepped):
+                steps.append(progress.seconds)
+            elif isinstance(progress, Sampled):
+                pictures.append(now - since)
+            elif isinstance(progress, Finished):
+                peak = progress.peak_memory_bytes
+            since = now
+    print(f"batch {config.batch_size}, rank {config.rank}, {config.side_px} px, {config.sample_steps} sampler steps")
+    print(f"step      {statistics.median(steps):.2f} s, median of {len(steps)}")
+    print(f"picture   {statistics.median(pictures):.1f} s, median of {len(pictures)}")
+    print(f"peak      {peak / 2**20:.0f} MB of arrays; all in all {time.perf_counter() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
