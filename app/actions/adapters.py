@@ -21,7 +21,7 @@ from core import weights
 from core.errors import AdapterProblem, ConfigProblem, FieldProblem, disk_trouble_as_sentence
 
 BYTES_AT_MOST = 2 * 2**30
-FORMATS = ("diffusers", "comfyui", "kohya")
+FORMATS = ("diffusers",)  # the one form that loads everywhere; writers of others join app/worker/tasks.py
 DOWN = re.compile(r"\.(lora_A|lora_down|lora\.down)(\.default)?\.weight$")
 
 
@@ -122,7 +122,7 @@ def export(database: Database, run_id: int, step: int | None, format_name: str) 
     Raises NotFound, Conflict before the first checkpoint, ConfigProblem for an unknown format.
     """
     if format_name not in FORMATS:
-        words = f"is {format_name!r}; it can be {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        words = f"is {format_name!r}; it can be {' or '.join(FORMATS)}"
         raise ConfigProblem("The file cannot be written like this.", [FieldProblem("format", words)])
     adapter = runs.adapter_file(database, run_id, step)
     with database.write() as session:

@@ -5,13 +5,14 @@ moves along an arrow of `states.py`, or not at all, and the history never disagr
 
     who                     verbs
     actions (a session)     enqueue, stop, requeue, wish, move
-    a job process (Claim)   claim, beat, report, end, release
+    a job process (Claim)   claim, beat, holding, tell, end, release
     the supervisor          lost, running
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from app.tables import Event, Job, now
 from core.errors import Problem
 
 KILLED = -9  # SIGKILL
+REPORTED = {"phase", "step", "steps", "save", "sample", "deaths"}  # what a job process may set while it runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +47,6 @@ class Wishes:
     stop: Stop
     save: bool
     sample: bool
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """One event to append: kinds and payloads as in the design ("metric", "phase", "sample" ...)."""
-
-    kind: str
-    payload: Mapping[str, Any]
-    step: int | None = None
 
 
 # ---- what actions do, inside a transaction of theirs ---------------------------------------------------------------
@@ -197,21 +190,23 @@ def beat(database: Database, claim: Claim) -> Wishes:
     return Wishes(*row)
 
 
-def report(database: Database, claim: Claim, news: Iterable[News], *, rows: Iterable[Any] = (), **columns: Any) -> None:
-    """Append events, set columns of the job (never its state) and add or update `rows`, all or nothing.
+@contextmanager
+def holding(database: Database, claim: Claim, **columns: Any) -> Iterator[Session]:
+    """A transaction of a job process: sets columns of the job (never its state), and is void when the claim is gone.
 
     Raises LostJob.
     """
-    if not columns.keys() <= {"phase", "step", "steps", "result", "save", "sample", "deaths"}:
-        raise ValueError(f"a report cannot set {sorted(columns)}")
+    if not columns.keys() <= REPORTED:
+        raise ValueError(f"a job process cannot set {sorted(columns.keys() - REPORTED)}")
     with database.write() as session:
         _hold(session, claim, columns)
-        for row in rows:
-            if row.id is None:
-                session.add(row)
-            else:
-                session.merge(row)
-        session.add_all(_event(claim, one) for one in news)
+        yield session
+
+
+def tell(session: Session, claim: Claim, kind: str, payload: Mapping[str, Any], step: int | None = None) -> None:
+    """Append one event: kinds and payloads as in the design ("metric", "phase", "sample" ...)."""
+    row = Event(job_id=claim.job_id, attempt=claim.attempt, kind=kind, step=step, payload=dict(payload))
+    session.add(row)
 
 
 def end(
@@ -323,10 +318,6 @@ def _mine(claim: Claim) -> Any:
     return update(Job).where(
         col(Job.id) == claim.job_id, col(Job.attempt) == claim.attempt, col(Job.state) == State.RUNNING
     )
-
-
-def _event(claim: Claim, one: News) -> Event:
-    return Event(job_id=claim.job_id, attempt=claim.attempt, kind=one.kind, step=one.step, payload=dict(one.payload))
 
 
 def _tell_state(session: Session, job: Job) -> None:

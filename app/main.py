@@ -1,0 +1,261 @@
+"""The studio: one web application, and the server that runs it on this computer's own address.
+
+Nothing here imports MLX: the server starts at once, and running out of memory can only take a job's process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from app import resources
+from app.database import Database, Home
+from app.errors import HomeProblem, status_of
+from app.events import Bell
+from app.routes import api_projects, api_runs, api_studio, pages
+from app.security import HEADERS, Guard
+from app.worker import lanes
+from app.worker.supervisor import Supervisor
+from core.errors import DiskProblem, FieldProblem, Problem
+
+BODY_BYTES_AT_MOST = 2**20  # of JSON; uploads have limits of their own
+CLOSE_SECONDS = 300.0  # for jobs to finish a step and save, unless the user is in a hurry
+LOCK_FILE = "studio.lock"
+
+CODES = {
+    400: "bad_request",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "unsupported_media_type",
+    422: "invalid",
+    500: "bug",
+}
+SENTENCES = {
+    404: "There is nothing at this address.",
+    405: "This address cannot be used like this.",
+    413: "The request is too large.",
+}
+
+log = logging.getLogger(__name__)
+
+
+def create_app(home: Path, *, with_jobs: bool = True) -> FastAPI:
+    """The application over a home folder. Raises HomeProblem, DiskProblem.
+
+    `with_jobs` False leaves the queue alone, for tests that look at the queue itself.
+    """
+    database = Database(Home(home.expanduser().absolute()))
+
+    @asynccontextmanager
+    async def lifespan(application: FastAPI) -> AsyncIterator[None]:
+        bell = Bell(database.home.database)
+        supervisor = Supervisor(database, bell)
+        application.state.bell, application.state.supervisor = bell, supervisor
+        application.state.hurry = asyncio.Event()
+        database.home.keep_reserve()
+        tasks = [asyncio.create_task(bell.watch())]
+        if with_jobs:
+            tasks.append(asyncio.create_task(supervisor.run()))
+        yield
+        supervisor.closing = True
+        bell.stop()
+        await asyncio.gather(*tasks)
+        if with_jobs:
+            await supervisor.close(CLOSE_SECONDS, application.state.hurry)
+        database.close()
+
+    application = FastAPI(
+        title="Likeness",
+        summary="Teach an image model the likeness of your subject.",
+        version="0.1.0",
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # their pages are loaded from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        max_body_size=BODY_BYTES_AT_MOST,
+        redirect_slashes=False,
+    )
+    application.state.database = database
+    for router in (api_projects.router, api_runs.router, api_studio.router, pages.router):
+        application.include_router(router)
+    application.mount("/static", StaticFiles(directory=resources.folder("static")), name="static")
+    application.add_exception_handler(Problem, _on_problem)
+    application.add_exception_handler(HTTPException, _on_http_error)
+    application.add_exception_handler(RequestValidationError, _on_invalid)
+    application.add_exception_handler(Exception, _on_bug)
+    application.add_middleware(Guard)
+    return application
+
+
+def error_body(code: str, message: str, problems: list[FieldProblem]) -> dict[str, Any]:
+    """The one shape of every error."""
+    listed = [{"field": problem.field, "message": problem.message} for problem in problems]
+    return {"error": {"code": code, "message": message, "problems": listed}}
+
+
+def _answer(
+    request: Request, status: int, code: str, message: str, problems: list[FieldProblem], headers: Any = None
+) -> Response:
+    if pages.wants_page(request):
+        response: Response = pages.error_page(request, status, message)
+        response.headers.update(headers or {})
+        return response
+    return JSONResponse(error_body(code, message, problems), status, headers)
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    if isinstance(error, DiskProblem):
+        log.warning("%s", error)
+    return _answer(request, status_of(error), error.code, error.message, error.problems)
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = error.status_code
+    message = SENTENCES.get(status) or f"{error.detail}".rstrip(".") + "."
+    return _answer(request, status, CODES.get(status, HTTPStatus(status).name.lower()), message, [], error.headers)
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problems = [FieldProblem(_field_of(each["loc"]), _sentence_of(each)) for each in error.errors()]
+    return _answer(request, 422, "invalid", "The request needs another look.", problems)
+
+
+async def _on_bug(request: Request, error: Exception) -> Response:
+    message = f"Something unexpected went wrong: {type(error).__name__}. The terminal has the details."
+    return _answer(request, 500, "bug", message, [], HEADERS)
+
+
+def _field_of(location: tuple[int | str, ...]) -> str:
+    """("body", "photos", 3) -> "photos.3"."""
+    inner = [str(part) for part in location if part not in ("body", "query", "path", "header")]
+    return ".".join(inner) or str(location[0])
+
+
+def _sentence_of(detail: dict[str, Any]) -> str:
+    if detail["type"] == "missing":
+        return "is missing"
+    if detail["type"] == "json_invalid":
+        return f"is not JSON: {detail.get('ctx', {}).get('error', detail['msg'])}"
+    given = detail.get("input")
+    shown = f"is {given!r}; " if isinstance(given, str | int | float | bool) and len(str(given)) < 100 else ""
+    words = str(detail["msg"])
+    return f"{shown}{words[0].lower()}{words[1:]}"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, ending cleanly with event streams open: readers are told first, and jobs are waited for."""
+
+    def __init__(self, config: uvicorn.Config, application: FastAPI, url: str, open_browser: bool) -> None:
+        super().__init__(config)
+        self._application, self._url, self._open_browser = application, url, open_browser
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        if self.started:
+            say(f"Likeness is at {self._url}   (Ctrl-C ends it; jobs save first and go on at the next start)")
+            if self._open_browser:
+                threading.Thread(target=webbrowser.open, args=(self._url,), daemon=True).start()
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        state = self._application.state
+        if self.should_exit:
+            self.force_exit = True
+            self._soon(state.hurry.set)
+            return
+        self.should_exit = True
+        say("Closing. Jobs finish their step and save; Ctrl-C again leaves them to it.")
+        self._soon(state.bell.stop)
+
+    def _soon(self, call: Any) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(call)
+
+
+def serve(home: Path, port: int = 7860, open_browser: bool = True) -> int:
+    """Run the studio until it is asked to end; when it runs already for this home, open that one instead.
+
+    Returns an exit code. Raises HomeProblem for a home or a port that cannot be used, DiskProblem.
+    """
+    place = Home(home.expanduser().absolute())
+    place.lay_out()
+    lock = lanes.hold(place.locks / LOCK_FILE)
+    if lock is None:
+        return _open_running(place, open_browser)
+    listener = _listen(port)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    application = create_app(place.root)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, json.dumps({"url": url, "pid": os.getpid()}).encode(), 0)
+    config = uvicorn.Config(
+        application, log_level="warning", access_log=False, timeout_graceful_shutdown=5, server_header=False, ws="none"
+    )
+    server = _Server(config, application, url, open_browser)
+    signal.signal(signal.SIGHUP, server.handle_exit)  # the terminal window was closed
+    server.run(sockets=[listener])
+    os.close(lock)
+    return 0 if server.started else 1
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def _open_running(home: Home, open_browser: bool) -> int:
+    try:
+        url = json.loads((home.locks / LOCK_FILE).read_text())["url"]
+    except (OSError, ValueError, KeyError):
+        raise HomeProblem(f"Another Likeness is just starting with {home.root}; try again in a moment.") from None
+    say(f"Likeness already runs at {url} with {home.root}.")
+    if open_browser:
+        webbrowser.open(url)
+    return 0
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise HomeProblem(
+                f"Port {port} is taken by another program; choose one: likeness --port {port + 1}"
+            ) from None
+        if error.errno == errno.EACCES:
+            raise HomeProblem(
+                f"Port {port} may not be used here; choose one above 1023: likeness --port 7860"
+            ) from None
+        raise
+    listener.set_inheritable(False)
+    return listener

@@ -1,0 +1,1 @@
+"""Jobs at work: the supervisor in the server, and the process that it starts for each job."""

@@ -1,0 +1,266 @@
+"""A training run as a job: the engine's progress becomes rows and events, the user's wishes are sent back to it.
+
+    Phase   -> phase          Stepped -> metric         Sampled -> Sample row + sample event
+    Note    -> log            Resumed -> rewind         Saved   -> Checkpoint and Adapter rows + checkpoint event
+
+Files are written by the engine before it speaks of them; the row that names a file comes after it.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import shutil
+from importlib import metadata
+from typing import Any
+
+from sqlalchemy import delete
+from sqlmodel import Session, col, select
+
+from app.actions.run_views import picture_url
+from app.jobs import store
+from app.jobs.states import State, Stop
+from app.tables import Adapter, Checkpoint, Project, Run, Sample, Version
+from app.worker.outcome import Outcome
+from app.worker.work import Work, note
+from core import backend, catalog, files
+from core.config import Resolved
+from core.dataset.crops import Box
+from core.dataset.examples import Example
+
+
+def train_run(work: Work) -> Outcome:
+    """Train from the last checkpoint, or the start, until the last step or until the user or the studio stops it."""
+    backend.prepare()  # before MLX is imported for the first time
+    from core.models.load import load_family
+    from core.training.progress import Finished, Wish
+    from core.training.trainer import train
+
+    with work.database.read() as session:
+        run = session.exec(select(Run).where(Run.job_id == work.claim.job_id)).one()
+        project = session.get_one(Project, run.project_id)
+        version = session.get_one(Version, run.version_id)
+    config = Resolved.from_json(run.config).config
+    folder = work.home.run(int(run.id or 0))
+    clear_parts(work, run)
+
+    work.phase("loading the model", 0, 1)
+    family = load_family(catalog.find(config.model).folder)
+    record_origin(work, run, dict(family.hashes))
+    examples = [example_of(work, item) for item in version.items]
+    going = train(
+        family,
+        examples,
+        config,
+        folder,
+        trigger=project.trigger,
+        class_word=project.class_word,
+        cache=work.home.cache,
+        resume=True,
+        title=project.name,
+    )
+    teller = Teller(work, run, project, config.model, config.rank)
+    wish: Wish | None = None
+    try:
+        while True:
+            progress = going.send(wish)
+            if isinstance(progress, Finished):
+                return _outcome(work, progress)
+            teller.tell(progress)
+            wish = _wish(work, Wish)
+    finally:
+        going.close()
+
+
+class Teller:
+    """Writes down what a run reports."""
+
+    def __init__(self, work: Work, run: Run, project: Project, model: str, rank: int) -> None:
+        self.work, self.project, self.model, self.rank = work, project, model, rank
+        self.run_id = int(run.id or 0)
+        self.phase = ""
+
+    def tell(self, progress: Any) -> None:
+        """One piece of progress into the database. Raises LostJob, DiskProblem."""
+        from core.training import progress as said
+
+        match progress:
+            case said.Phase():
+                self.phase = progress.name
+                self.work.phase(progress.name, progress.done, progress.of)
+            case said.Note():
+                self.work.log(progress.text, progress.level)
+            case said.Resumed():
+                self.rewind(progress.step)
+            case said.Stepped():
+                self.step(progress)
+            case said.Sampled():
+                self.sample(progress)
+            case said.Saved():
+                self.checkpoint(progress.step, progress.bytes, progress.sha256)
+
+    def rewind(self, step: int) -> None:
+        """What came after `step` in an earlier attempt is void."""
+        if self.work.claim.attempt == 1:
+            return
+        with self.work.telling(step=step) as session:
+            later = (col(Sample.run_id) == self.run_id, col(Sample.step) > step)
+            session.execute(delete(Sample).where(*later))
+            store.tell(session, self.work.claim, "rewind", {"to_step": step}, step)
+        self.adopt_checkpoints()
+        note(f"goes on from step {step}")
+
+    def step(self, progress: Any) -> None:
+        if not progress.counted:
+            self.work.log(f"Step {progress.step}: the loss was not a number; the step changed nothing.", "warning")
+        values = {
+            "loss": progress.loss,
+            "lr": progress.learning_rate,
+            "gradient_norm": progress.gradient_norm,
+            "seconds": progress.seconds,
+            "peak_memory_bytes": progress.peak_memory_bytes,
+        }
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        with self.work.telling(step=progress.step, phase="training") as session:
+            store.tell(session, self.work.claim, "metric", finite, progress.step)
+            if self.phase != "training":
+                self.phase = "training"
+                store.tell(session, self.work.claim, "phase", {"name": "training", "done": 0, "of": 0}, progress.step)
+
+    def sample(self, progress: Any) -> None:
+        with self.work.telling() as session:
+            same = (Sample.run_id == self.run_id, Sample.step == progress.step, Sample.prompt_id == progress.prompt_id)
+            for old in session.exec(select(Sample).where(*same)):
+                session.delete(old)
+            row = Sample(
+                job_id=self.work.claim.job_id,
+                run_id=self.run_id,
+                step=progress.step,
+                prompt_id=progress.prompt_id,
+                prompt=progress.prompt,
+                seed=progress.seed,
+                adapter_strength=progress.adapter_strength,
+                recipe=progress.recipe,
+                file=self.work.home.relative(progress.file),
+                width=progress.width,
+                height=progress.height,
+            )
+            session.add(row)
+            session.flush()
+            payload = {
+                "id": row.id,
+                "prompt_id": row.prompt_id,
+                "prompt": row.prompt,
+                "seed": row.seed,
+                "adapter_strength": row.adapter_strength,
+                "url": picture_url(int(row.id or 0)),
+                "width": row.width,
+                "height": row.height,
+            }
+            store.tell(session, self.work.claim, "sample", payload, progress.step)
+
+    def checkpoint(self, step: int, size: int, sha256: str) -> None:
+        """A checkpoint's rows; getting this far also clears the count of deaths."""
+        with self.work.telling(deaths=0, save=False) as session:
+            self._checkpoint_rows(session, step, size, sha256)
+            payload = {"step": step, "bytes": size, "sha256": sha256}
+            store.tell(session, self.work.claim, "checkpoint", payload, step)
+        note(f"saved step {step}")
+
+    def adopt_checkpoints(self) -> None:
+        """Rows for checkpoints that were complete on disk when the process died, just before it could say so."""
+        from core.training import checkpoint
+
+        with self.work.database.read() as session:
+            known = set(session.exec(select(Checkpoint.step).where(Checkpoint.run_id == self.run_id)))
+        folder = self.work.home.run(self.run_id)
+        for step in checkpoint.steps_saved(folder):
+            if step not in known:
+                files_of_step = list((folder / "checkpoints" / str(step)).iterdir())
+                adapter = folder / "checkpoints" / str(step) / checkpoint.ADAPTER
+                self.checkpoint(step, sum(each.stat().st_size for each in files_of_step), files.sha256_of(adapter))
+
+    def _checkpoint_rows(self, session: Session, step: int, size: int, sha256: str) -> None:
+        folder = self.work.home.relative(self.work.home.run(self.run_id) / "checkpoints" / str(step))
+        same = select(Checkpoint).where(Checkpoint.run_id == self.run_id, Checkpoint.step == step)
+        row = session.exec(same).one_or_none() or Checkpoint(
+            run_id=self.run_id, step=step, folder=folder, bytes=0, sha256=""
+        )
+        row.bytes, row.sha256 = size, sha256
+        session.add(row)
+        session.flush()
+        adapter = session.exec(select(Adapter).where(Adapter.checkpoint_id == row.id)).one_or_none() or Adapter(
+            name=f"{self.project.name}, step {step}",
+            model=self.model,
+            run_id=self.run_id,
+            checkpoint_id=row.id,
+            file=f"{folder}/adapter.safetensors",
+            sha256=sha256,
+            rank=self.rank,
+            trigger=self.project.trigger,
+        )
+        adapter.sha256 = sha256
+        session.add(adapter)
+
+
+def example_of(work: Work, item: dict[str, Any]) -> Example:
+    """One frozen photo as the engine wants it."""
+    box = Box(**item["crop"]) if item["crop"] else None
+    photo = work.home.photo(item["sha256"], item["extension"])
+    return Example(photo, item["sha256"], item["caption"], box, item["name"])
+
+
+def record_origin(work: Work, run: Run, hashes: dict[str, str]) -> None:
+    """What this run is made with: kept in its row, so that it can be made again."""
+    described = {name: str(value) for name, value in backend.describe().items()}
+    likeness = metadata.version("likeness") if _installed() else "checkout"
+    with work.telling() as session:
+        row = session.get_one(Run, run.id)
+        row.hashes = hashes
+        row.versions = {"likeness": likeness, "python": platform.python_version(), **described}
+        session.add(row)
+
+
+def clear_parts(work: Work, run: Run) -> None:
+    """Remove what a process that was killed left half-written under temporary names."""
+    folder = work.home.run(int(run.id or 0))
+    for pattern in (".part-*", ".old-*"):
+        for path in folder.rglob(pattern):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _wish(work: Work, wish: Any) -> Any:
+    found = wish.NOTHING
+    if work.should_stop:
+        found |= wish.STOP
+    if work.wishes.save or work.wishes.sample:
+        found |= (wish.SAVE if work.wishes.save else wish.NOTHING) | (
+            wish.SAMPLE if work.wishes.sample else wish.NOTHING
+        )
+        work.take_wishes()
+    return found
+
+
+def _outcome(work: Work, finished: Any) -> Outcome:
+    result = {
+        "steps": finished.step,
+        "final_loss": finished.final_loss,
+        "held_out_loss": finished.held_out_loss,
+        "seconds": finished.seconds,
+        "peak_memory_bytes": finished.peak_memory_bytes,
+    }
+    if not finished.stopped:
+        return Outcome(State.SUCCEEDED, result=result)
+    by_user = work.wishes.stop is not Stop.NONE
+    return Outcome(State.STOPPED if by_user else State.QUEUED, result=result)
+
+
+def _installed() -> bool:
+    try:
+        metadata.version("likeness")
+    except metadata.PackageNotFoundError:
+        return False
+    return True
