@@ -1,10 +1,11 @@
-"""The models this computer knows: Pocket, which comes with Likeness, and any diffusers folder the user names.
+"""The models this computer knows: Pocket, which comes with Likeness, and diffusers folders of the user's own.
 
 Plain Python over JSON files and weight headers: the web process reads it to draw its forms.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from core.weights import read_header, read_json, weight_files
 
 POCKET_FOLDER = Path(__file__).parent / "pocket" / "weights"
 PIPELINES = {"FluxPipeline": "flux1"}  # diffusers' pipeline class -> our family
+MODELS_VARIABLE = "LIKENESS_MODELS"  # a folder of models; each folder in it is known by its name
 CARD_FILE = "likeness.json"  # optional, beside model_index.json: what Likeness should know about this model
 
 # FLUX.1's own knobs, where they differ from core/config.py's; a model's card can replace each.
@@ -49,8 +51,13 @@ class Entry:
 
 
 def models() -> dict[str, Entry]:
-    """Every model that has a name, by name."""
-    return {"pocket": entry_for(POCKET_FOLDER, "pocket")}
+    """Every model that has a name, by name: Pocket, and those in the folder that LIKENESS_MODELS names."""
+    found = {"pocket": entry_for(POCKET_FOLDER, "pocket")}
+    own = os.environ.get(MODELS_VARIABLE)
+    for folder in sorted(Path(own).expanduser().iterdir()) if own and Path(own).expanduser().is_dir() else ():
+        if (folder / "model_index.json").is_file():
+            found.setdefault(folder.name, entry_for(folder, folder.name))
+    return found
 
 
 def find(name: str | Path) -> Entry:
