@@ -19,14 +19,55 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from core.backend import prepare
 from core.models.exponentials import silu
 
 NORM_EPSILON = 1e-6
 
 
-def group_norm(groups: int, channels: int) -> nn.GroupNorm:
-    """GroupNorm as PyTorch groups it: neighbouring channels together."""
-    return nn.GroupNorm(groups, channels, eps=NORM_EPSILON, pytorch_compatible=True)
+class GroupNorm(nn.Module):
+    """(x - mean) / sqrt(var + epsilon) * weight + bias, over the pixels and the neighbouring channels of a group.
+
+    MLX's own adds all pixels in one running sum, which loses digits over a large picture, and is 5 times as slow on
+    a CPU.
+    """
+
+    def __init__(self, groups: int, channels: int) -> None:
+        super().__init__()
+        self._groups = groups
+        self.weight = mx.ones((channels,))
+        self.bias = mx.zeros((channels,))
+
+    def __call__(self, x_BHWC: mx.array) -> mx.array:
+        centred = x_BHWC - self._mean(x_BHWC)
+        return centred * (mx.rsqrt(self._mean(centred * centred) + NORM_EPSILON) * self.weight) + self.bias
+
+    def _mean(self, x_BHWC: mx.array) -> mx.array:
+        """The group's mean at each channel: (B, 1, 1, C); over columns, rows and channels in turn, in short sums."""
+        batch, _, _, channels = x_BHWC.shape
+        group_BG = x_BHWC.mean(axis=2).mean(axis=1).reshape(batch, self._groups, -1).mean(axis=2)
+        return mx.repeat(group_BG, channels // self._groups, axis=1)[:, None, None]
+
+
+class Conv3x3(nn.Conv2d):
+    """A 3x3 convolution that keeps height and width."""
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__(width_in, width_out, 3, padding=1)
+
+    def __call__(self, x_BHWC: mx.array) -> mx.array:
+        """On a CPU as three matrix products, one for each row of the kernel: half the time of MLX's convolution."""
+        if prepare().device != "cpu" or x_BHWC.dtype != mx.float32:
+            return super().__call__(x_BHWC)
+        batch, height, width, channels = x_BHWC.shape
+        padded = mx.pad(x_BHWC, [(0, 0), (1, 1), (1, 1), (0, 0)])
+        triples = mx.concatenate([padded[:, :, i : i + width] for i in range(3)], axis=-1)
+        kernel = self.weight.transpose(1, 2, 3, 0).reshape(3, 3 * channels, -1)
+        out = self.bias
+        for row in range(3):
+            seen = triples[:, row : row + height].reshape(batch * height * width, 3 * channels)
+            out = seen @ kernel[row] + out
+        return out.reshape(batch, height, width, -1)
 
 
 class ResnetBlock(nn.Module):
@@ -34,10 +75,10 @@ class ResnetBlock(nn.Module):
 
     def __init__(self, width_in: int, width_out: int, groups: int) -> None:
         super().__init__()
-        self.norm1 = group_norm(groups, width_in)
-        self.conv1 = nn.Conv2d(width_in, width_out, 3, padding=1)
-        self.norm2 = group_norm(groups, width_out)
-        self.conv2 = nn.Conv2d(width_out, width_out, 3, padding=1)
+        self.norm1 = GroupNorm(groups, width_in)
+        self.conv1 = Conv3x3(width_in, width_out)
+        self.norm2 = GroupNorm(groups, width_out)
+        self.conv2 = Conv3x3(width_out, width_out)
         if width_in != width_out:
             self.conv_shortcut = nn.Conv2d(width_in, width_out, 1)
 
@@ -52,7 +93,7 @@ class MidAttention(nn.Module):
 
     def __init__(self, width: int, groups: int) -> None:
         super().__init__()
-        self.group_norm = group_norm(groups, width)
+        self.group_norm = GroupNorm(groups, width)
         self.to_q = nn.Linear(width, width)
         self.to_k = nn.Linear(width, width)
         self.to_v = nn.Linear(width, width)
@@ -97,7 +138,7 @@ class Double(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.conv = Conv3x3(width, width)
 
     def __call__(self, x_BHWC: mx.array) -> mx.array:
         return self.conv(mx.repeat(mx.repeat(x_BHWC, 2, axis=1), 2, axis=2))
@@ -128,14 +169,14 @@ class Encoder(nn.Module):
     def __init__(self, widths: list[int], layers: int, groups: int, channels: int, latent: int, mid: bool) -> None:
         super().__init__()
         last = len(widths) - 1
-        self.conv_in = nn.Conv2d(channels, widths[0], 3, padding=1)
+        self.conv_in = Conv3x3(channels, widths[0])
         self.down_blocks = [
             Stage(widths[max(i - 1, 0)], width, layers, groups, "down" if i < last else None)
             for i, width in enumerate(widths)
         ]
         self.mid_block = MidBlock(widths[-1], groups, mid)
-        self.conv_norm_out = group_norm(groups, widths[-1])
-        self.conv_out = nn.Conv2d(widths[-1], 2 * latent, 3, padding=1)
+        self.conv_norm_out = GroupNorm(groups, widths[-1])
+        self.conv_out = Conv3x3(widths[-1], 2 * latent)
 
     def __call__(self, x_BHWC: mx.array) -> mx.array:
         x = self.conv_in(x_BHWC)
@@ -151,14 +192,14 @@ class Decoder(nn.Module):
         super().__init__()
         last = len(widths) - 1
         down_to_up = widths[::-1]
-        self.conv_in = nn.Conv2d(latent, down_to_up[0], 3, padding=1)
+        self.conv_in = Conv3x3(latent, down_to_up[0])
         self.mid_block = MidBlock(down_to_up[0], groups, mid)
         self.up_blocks = [
             Stage(down_to_up[max(i - 1, 0)], width, layers + 1, groups, "up" if i < last else None)
             for i, width in enumerate(down_to_up)
         ]
-        self.conv_norm_out = group_norm(groups, down_to_up[-1])
-        self.conv_out = nn.Conv2d(down_to_up[-1], channels, 3, padding=1)
+        self.conv_norm_out = GroupNorm(groups, down_to_up[-1])
+        self.conv_out = Conv3x3(down_to_up[-1], channels)
 
     def __call__(self, z_BHWC: mx.array) -> mx.array:
         x = self.mid_block(self.conv_in(z_BHWC))
