@@ -115,7 +115,6 @@ class GridRow:
     """The samples of one step."""
 
     step: int
-    label: str
     cells: tuple[GridCell, ...]
 
 

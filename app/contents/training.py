@@ -80,7 +80,7 @@ def _grid(found: RunDetail, config: Mapping[str, Any], trigger: str, class_word:
                 cells.append(GridCell(number, sample.prompt, sample.url, sample.seed, sample.width, sample.height))
             else:
                 cells.append(GridCell(number, text))
-        rows.append(GridRow(step, "0, untrained" if step == 0 else str(step), tuple(cells)))
+        rows.append(GridRow(step, tuple(cells)))
     return Grid(tuple(GridPrompt(number, text) for number, text in prompts.items()), tuple(rows))
 
 

@@ -120,7 +120,7 @@ export class LossChart {
       cursor: { y: false, drag: { x: true, y: false }, points: { size: 7 } },
       scales: { x: { time: false }, y: { range: (_, low, high) => this.span(low, high) } },
       axes: [
-        { ...axis, space: 60 },
+        { ...axis, space: 60, size: 32 },
         { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => String(Number(tick.toPrecision(3)))) },
       ],
       series: [

@@ -27,7 +27,7 @@ export class SampleGrid {
     row.dataset.step = step;
     const head = document.createElement("th");
     head.scope = "row";
-    head.textContent = step === 0 ? "0, untrained" : String(step);
+    head.textContent = step;
     row.append(head, ...this.columns().map((prompt) => this.cell(prompt)));
     const later = rows.find((one) => Number(one.dataset.step) > step);
     this.body.insertBefore(row, later ?? null);
