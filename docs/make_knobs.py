@@ -1,0 +1,57 @@
+"""Writes docs/knobs.md from core/config.py: `make knobs`. A test holds the two together."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).with_name("knobs.md")
+sys.path.insert(0, str(PAGE.parents[1]))
+
+from core.config import GROUPS, Knob, default_of, kind_of, knobs  # noqa: E402
+
+TOP = """# Every setting of a run
+
+Made from `core/config.py` by `make knobs`; change it there. The same table draws the form on the new-run page and checks
+what `likeness train --config FILE` reads: a JSON object of these names, such as `{"rank": 8, "learning_rate": 5e-4}`.
+A model has better defaults for some of them (`likeness models` names the models); what you set always wins.
+"""
+
+
+def page() -> str:
+    """The whole page, as Markdown."""
+    parts = [TOP]
+    for group, title in GROUPS.items():
+        parts.append(f"## {title}\n\n| name | default | may be | what it does |\n|---|---|---|---|")
+        parts += [row(name, one) for name, one in knobs().items() if one.group == group]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def row(name: str, one: Knob) -> str:
+    unit = f" {one.unit}" if one.unit else ""
+    cells = [f"`{name}`", f"{shown(default_of(name))}{unit}", span(name, one), f"**{one.label}.** {one.sentence}"]
+    return "| " + " | ".join(cells) + " |"
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return "<br>".join(f"`{line}`" for line in value)
+    return f"{value:g}" if isinstance(value, float) else f"{value}"
+
+
+def span(name: str, one: Knob) -> str:
+    kind = kind_of(name)
+    if kind in ("int", "float"):
+        low = f"{one.at_least:g}" if one.at_least is not None else f"more than {one.above:g}"
+        return f"{low} to {one.at_most:.10g}" if one.at_most is not None else f"at least {low}"
+    if kind == "bool":
+        return "on, off"
+    return ", ".join(one.choices) or {"lines": "up to 8 lines"}.get(kind, "a name")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
