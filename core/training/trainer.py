@@ -31,7 +31,7 @@ from core.config import TrainConfig
 from core.dataset import latents
 from core.dataset.batches import Batch, Batches, Encoded
 from core.dataset.examples import Example
-from core.errors import DataProblem, FieldProblem, Problem, TrainingProblem
+from core.errors import AdapterProblem, DataProblem, FieldProblem, Problem, TrainingProblem
 from core.export import diffusers
 from core.loss import dreambooth_loss
 from core.models.base import Conditioning, Family, Grid
@@ -254,9 +254,13 @@ class _Run:
     def save(self) -> Generator[Progress, Wish | None, None]:
         self.wish &= ~Wish.SAVE
         state = self.state
-        if state.moments.n.item() == 0:
-            text = f"No checkpoint at step {state.step}: the adapter has not changed yet."
-            yield from self.say(Note(text, "warning"))
+        factors = self.adapter.baked()
+        try:
+            diffusers.check_worth(factors)
+        except AdapterProblem as problem:
+            if state.step == self.config.steps:
+                raise TrainingProblem(f"Nothing was learned in {state.step} steps. {problem.message}") from None
+            yield from self.say(Note(f"No checkpoint at step {state.step}. {problem.message}", "warning"))
             return
         metadata = diffusers.metadata_for(
             self.config,
@@ -267,7 +271,7 @@ class _Run:
             photos=len(self.examples),
             started_at=self.started_at,
         )
-        folder = checkpoint.save(self.folder, state, self.adapter.baked(), metadata)
+        folder = checkpoint.save(self.folder, state, factors, metadata)
         size = sum(each.stat().st_size for each in folder.iterdir())
         yield from self.say(Saved(state.step, folder, size, files.sha256_of(folder / checkpoint.ADAPTER)))
 

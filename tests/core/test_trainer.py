@@ -192,3 +192,11 @@ def test_a_photo_that_went_away_is_named(family: Family, photos: Path, tmp_path:
     (photos / "1.png").unlink()
     with pytest.raises(DataProblem, match=r"1\.png: is gone"):
         list(run)
+
+
+def test_an_adapter_that_never_moved_is_not_saved_and_said_so(family: Family, photos: Path, tmp_path: Path) -> None:
+    family.project = lambda stream: mx.zeros_like(stream["img"][..., :16])  # a model whose output ignores its blocks
+    run = training(family, photos, tmp_path / "run", steps=3, save_every=2)
+    with pytest.raises(TrainingProblem, match="Nothing was learned in 3 steps"):
+        list(run)
+    assert checkpoint.steps_saved(tmp_path / "run") == []
