@@ -39,7 +39,9 @@ def studio(
     home: Annotated[
         Path | None, typer.Option(help="Folder for photos, runs and settings; else LIKENESS_HOME, else ~/Likeness.")
     ] = None,
-    port: Annotated[int, typer.Option(help="Port of the studio on this computer.", min=1, max=65535)] = 7860,
+    port: Annotated[
+        int, typer.Option(help="Port of the studio on this computer; 0 takes any free one.", min=0, max=65535)
+    ] = 7860,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser window.")] = False,
 ) -> None:
     """The studio at http://127.0.0.1:7860; a second start opens the one that runs."""

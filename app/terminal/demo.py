@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from core import catalog, files, pocket
 from core.config import resolve
 from core.dataset import photos
 from core.dataset.examples import read_folder
+from core.errors import ConfigProblem, FieldProblem
 from core.models.load import load_family
+from core.training import checkpoint
 
 DEMO_STEPS = 200  # about two minutes on two CPU cores
 SHEETS = 4  # rows of samples after the untrained one
@@ -27,10 +31,13 @@ def run_demo(out: Path, wanted_steps: str | None) -> dict[str, Any]:
     steps = resolve({"steps": DEMO_STEPS if wanted_steps is None else wanted_steps}).config.steps
     every = max(1, steps // SHEETS)
     user = {"steps": steps, "save_every": max(1, steps // 2), "sample_every": every}
-    config = resolve(user, entry.defaults).config
+    resolved = resolve(user, entry.defaults)
+    config = resolved.config
+    _keep_other_runs(out)
     examples, _ = read_folder(pocket.EXAMPLES, subject.trigger, subject.class_word)
     say(f"Pocket learns {subject.trigger!r}, a {subject.class_word}, from {len(examples)} example photos.")
     family = load_family(entry.folder)
+    files.write_json(out / "config.json", {**resolved.as_json(), "_subject": asdict(subject), "_demo": True})
     with interruptible() as interrupt:
         ended = training.run(family, examples, config, out, subject, out / "cache", interrupt=interrupt)
     training.write_pictures(out, config, subject, photos.find(pocket.EXAMPLES))
@@ -50,3 +57,14 @@ def run_demo(out: Path, wanted_steps: str | None) -> dict[str, Any]:
     say(f"Draw with it:  likeness sample --adapter {out / 'adapter.safetensors'} \\")
     say(f'                 --prompt "a photo of {subject.trigger} {subject.class_word} in the snow" --out picture.png')
     return found
+
+
+def _keep_other_runs(out: Path) -> None:
+    """A demo may be run again in its folder; a training of the user's own is never written over."""
+    try:
+        earlier_demo = bool(json.loads((out / "config.json").read_text(encoding="utf-8")).get("_demo"))
+    except (OSError, ValueError, AttributeError):
+        earlier_demo = False
+    if checkpoint.steps_saved(out) and not earlier_demo:
+        problem = FieldProblem("--out", f"{out} holds a run of yours; use another folder for the demo")
+        raise ConfigProblem("Nothing was trained.", [problem])
