@@ -251,7 +251,7 @@ def _full_disk_as_sentence(home: Home) -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        if "full" in str(error.orig) or "readonly" in str(error.orig):
+        if any(words in str(error.orig) for words in ("is full", "readonly", "disk I/O")):
             raise DiskProblem(
                 f"{home.database} could not be written: {error.orig}. Make room, then try again."
             ) from error

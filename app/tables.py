@@ -11,9 +11,11 @@ Times are UTC. JSON columns hold what only people and programs outside the datab
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import JSON, Column, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import Enum as SaEnum
 from sqlmodel import Field, SQLModel
 
 from app.jobs.states import Kind, Lane, State, Stop
@@ -36,6 +38,12 @@ def _owner(table: str, *, optional: bool = False, on_delete: str = "CASCADE") ->
 
 def _json(default: Any) -> Any:
     return Field(default_factory=default, sa_column=Column(JSON, nullable=False))
+
+
+def _word(kind: type[StrEnum], **more: Any) -> Any:
+    """An enumeration kept as its word, as people read it in the file."""
+    words = SaEnum(kind, values_callable=lambda members: [member.value for member in members], native_enum=False)
+    return Field(sa_column=Column(words, nullable=False), **more)
 
 
 class Project(SQLModel, table=True):
@@ -114,9 +122,9 @@ class Job(SQLModel, table=True):
     __table_args__ = (Index("job_waiting", "lane", "state", "position"), IDS_ONCE)
 
     id: int | None = Field(default=None, primary_key=True)
-    kind: Kind
-    lane: Lane
-    state: State = Field(default=State.QUEUED)
+    kind: Kind = _word(Kind)
+    lane: Lane = _word(Lane)
+    state: State = _word(State, default=State.QUEUED)
     position: float = 0.0  # within the lane; the lowest queued one runs next
     project_id: int | None = _owner("project", optional=True)
     params: dict[str, Any] = _json(dict)
@@ -128,7 +136,7 @@ class Job(SQLModel, table=True):
     boot_id: str | None = None
     heartbeat_at: datetime | None = None
 
-    stop: Stop = Field(default=Stop.NONE)  # wishes: read by the job after each step
+    stop: Stop = _word(Stop, default=Stop.NONE)  # wishes: read by the job after each step
     save: bool = False
     sample: bool = False
 

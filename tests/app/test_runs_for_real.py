@@ -1,0 +1,197 @@
+"""Training runs in real processes, with real signals, on a tiny real model."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from core.errors import AdapterProblem
+from core.weights import read_header
+from tests.app.conftest import Studio, until
+
+Start = Callable[..., Studio]
+
+FILE_BYTES = 3 * 2**19  # as if the disk had no more room: enough for the database, too little for a checkpoint
+
+
+def test_a_run_trains_saves_samples_and_gives_its_adapter(start_studio: Start, tmp_path: Path) -> None:
+    studio = start_studio()
+    run = studio.run(studio.project_with_photos(), steps=4, save_every=2, sample_every=4)
+    assert run["state"] == "queued"
+    assert studio.http.get(f"/api/runs/{run['id']}/adapter").status_code == 409
+
+    done = studio.until_state(run["id"], "succeeded")
+    assert [each["step"] for each in done["checkpoints"]] == [2, 4]
+    assert [(each["step"], each["prompt_id"]) for each in done["samples"]] == [(0, 0), (0, 1), (4, 0), (4, 1)]
+    assert studio.http.get(done["samples"][0]["url"]).headers["content-type"] == "image/png"
+    series = studio.get(f"/api/runs/{run['id']}/metrics?names=loss")["series"]
+    assert [step for step, _ in series["loss"]] == [1, 2, 3, 4]
+
+    answer = studio.http.get(f"/api/runs/{run['id']}/adapter")
+    assert 'filename="My-can-4.safetensors"' in answer.headers["content-disposition"]
+    (tmp_path / "adapter.safetensors").write_bytes(answer.content)
+    assert read_header(tmp_path / "adapter.safetensors", AdapterProblem).tensors
+
+
+def test_stop_finishes_the_step_and_resume_goes_on_from_there(start_studio: Start) -> None:
+    studio = start_studio()
+    run = studio.run(studio.project_with_photos(), steps=100_000, save_every=100_000)["id"]
+    studio.until_step(run, 3)
+    assert studio.post(f"/api/runs/{run}/stop")["state"] == "running"
+    stopped = studio.until_state(run, "stopped")
+    assert [each["step"] for each in stopped["checkpoints"]] == [stopped["step"]]
+
+    more = stopped["step"] + 3
+    assert studio.post(f"/api/runs/{run}/resume", {"steps": more})["state"] == "queued"
+    done = studio.until_state(run, "succeeded")
+    assert done["step"] == done["steps"] == more
+    series = studio.get(f"/api/runs/{run}/metrics?names=loss")["series"]["loss"]
+    assert [step for step, _ in series] == list(range(1, more + 1))
+
+
+def test_save_and_sample_now(start_studio: Start) -> None:
+    studio = start_studio()
+    run = studio.run(studio.project_with_photos(), steps=100_000, save_every=100_000)["id"]
+    studio.until_step(run, 1)
+    studio.post(f"/api/runs/{run}/save")
+    studio.post(f"/api/runs/{run}/sample")
+    until(lambda: (now := studio.get(f"/api/runs/{run}"))["checkpoints"] and len(now["samples"]) >= 2)
+    studio.post(f"/api/runs/{run}/stop", {"now": True})
+    studio.until_state(run, "stopped")
+
+
+def test_stop_now_ends_with_the_last_checkpoint(start_studio: Start) -> None:
+    studio = start_studio()
+    run = studio.run(studio.project_with_photos(), steps=100_000, save_every=2)
+    studio.until_step(run["id"], 5)
+    pid = studio.job_pid(run["job_id"])
+    studio.post(f"/api/runs/{run['id']}/stop", {"now": True})
+    studio.until_state(run["id"], "stopped")
+    until(lambda: not _alive(pid))
+
+
+def test_a_killed_process_resumes_from_its_last_checkpoint(start_studio: Start) -> None:
+    studio = start_studio()
+    run = studio.run(studio.project_with_photos(), steps=400, save_every=5)
+    studio.until_step(run["id"], 7)
+    os.kill(studio.job_pid(run["job_id"]), signal.SIGKILL)
+    studio.until_step(run["id"], 12)
+    studio.until_state(run["id"], "running")
+    studio.post(f"/api/runs/{run['id']}/stop")
+    studio.until_state(run["id"], "stopped")
+    history = studio.get(f"/api/jobs/{run['job_id']}")
+    assert history["deaths"] == 0, "a checkpoint after the death clears the count"
+    log = studio.log(run["id"])
+    assert "attempt 2" in log
+    assert "goes on from step " in log
+
+
+def test_three_deaths_without_a_checkpoint_fail_the_run_in_words(start_studio: Start) -> None:
+    studio = start_studio()
+    run = studio.run(studio.project_with_photos(), steps=100_000, save_every=100_000)
+    seen: set[int] = set()
+    for _ in range(3):
+        pid = until(lambda: (found := studio.job_pid(run["job_id"])) not in seen and found)
+        seen.add(pid)
+        studio.until_state(run["id"], "running")
+        os.kill(pid, signal.SIGKILL)
+    failed = studio.until_state(run["id"], "failed")
+    assert "killed by the system, most likely because memory ran out" in failed["error"]["message"]
+    assert "3 times" in failed["error"]["message"]
+    assert failed["can_resume"]
+
+
+def test_closing_the_studio_saves_and_the_next_start_goes_on(start_studio: Start) -> None:
+    studio = start_studio()
+    run = studio.run(studio.project_with_photos(), steps=100_000, save_every=100_000)["id"]
+    studio.until_step(run, 2)
+    assert studio.end(signal.SIGTERM) == 0
+
+    again = start_studio()
+    detail = again.until_state(run, "running")
+    saved = detail["checkpoints"][0]["step"]
+    assert saved >= 2, "the step in hand was finished and saved"
+    again.until_step(run, saved + 2)
+    events = again.get(f"/api/runs/{run}/metrics?names=loss")["series"]["loss"]
+    assert [step for step, _ in events] == list(range(1, len(events) + 1))
+    again.post(f"/api/runs/{run}/stop", {"now": True})
+
+
+def test_resuming_by_itself_can_be_turned_off(start_studio: Start) -> None:
+    studio = start_studio()
+    assert studio.http.patch("/api/settings", json={"resume_automatically": False}).status_code == 200
+    run = studio.run(studio.project_with_photos(), steps=100_000, save_every=100_000)["id"]
+    studio.until_step(run, 2)
+    assert studio.end(signal.SIGHUP) == 0
+    again = start_studio()
+    detail = again.get(f"/api/runs/{run}")
+    assert (detail["state"], detail["can_resume"]) == ("stopped", True)
+
+
+def test_a_job_outlives_a_killed_server_and_the_next_one_finds_it(start_studio: Start) -> None:
+    studio = start_studio()
+    run = studio.run(studio.project_with_photos(), steps=100_000, save_every=100_000)
+    studio.until_step(run["id"], 2)
+    pid = studio.job_pid(run["job_id"])
+    studio.end(signal.SIGKILL)
+
+    again = start_studio()
+    step = again.get(f"/api/runs/{run['id']}")["step"]
+    again.until_step(run["id"], step + 2)
+    assert again.job_pid(run["job_id"]) == pid
+    again.post(f"/api/runs/{run['id']}/stop")
+    again.until_state(run["id"], "stopped")
+
+
+def test_two_runs_take_turns(start_studio: Start) -> None:
+    studio = start_studio()
+    project = studio.project_with_photos()
+    first = studio.run(project, steps=100_000, save_every=100_000)
+    studio.until_step(first["id"], 1)
+    second, third = (studio.run(project, steps=4, seed=seed) for seed in range(2))
+    studio.post(f"/api/jobs/{third['job_id']}/move", {"position": 0})
+    studio.post(f"/api/runs/{first['id']}/stop")
+    studio.until_state(second["id"], "succeeded")
+    ended = {each["id"]: each["ended_at"] for each in studio.get(f"/api/projects/{project}/runs")}
+    assert ended[first["id"]] < ended[third["id"]] < ended[second["id"]]
+
+
+def test_pictures_are_drawn_with_and_without_the_adapter(start_studio: Start) -> None:
+    studio = start_studio()
+    run = studio.run(studio.project_with_photos(), steps=3, learning_rate=0.05)["id"]
+    studio.until_state(run, "succeeded")
+    wish = {"model": "tiny", "prompt": "sks can in the snow", "seed": 7, "without": True, "adapters": [{"run": run}]}
+    job = studio.post("/api/pictures", wish)["job_id"]
+    until(lambda: studio.get(f"/api/jobs/{job}")["state"] == "succeeded")
+    drawn = studio.get("/api/pictures")
+    assert [(each["seed"], each["adapter_strength"]) for each in drawn] == [(7, 1.0), (7, 0.0)]
+    first, second = (studio.http.get(each["url"]).content for each in drawn)
+    assert first != second
+
+
+def test_a_full_disk_while_saving_is_a_sentence_and_can_be_resumed(start_studio: Start) -> None:
+    limit = f"import os, resource as r, sys; r.setrlimit(r.RLIMIT_FSIZE, ({FILE_BYTES}, r.RLIM_INFINITY)); "
+    studio = start_studio([sys.executable, "-c", limit + "os.execv(sys.argv[1], sys.argv[1:])"])
+    run = studio.run(studio.project_with_photos(), steps=4, save_every=2, rank=256)["id"]
+    failed = studio.until_state(run, "failed")
+    assert failed["error"]["code"] == "disk", failed["error"]
+    assert "could not be written" in failed["error"]["message"]
+    assert failed["can_resume"]
+    assert failed["checkpoints"] == []
+    assert list((studio.home / "runs" / str(run)).rglob(".part-*")) == []
+    studio.end()
+
+    roomy = start_studio()
+    roomy.post(f"/api/runs/{run}/resume")
+    roomy.until_state(run, "succeeded")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
