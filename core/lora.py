@@ -39,8 +39,8 @@ class LowRank(nn.Module):
         self.strength = strength
 
     def __call__(self, x: mx.array) -> mx.array:
-        low = x @ self.lora_A.T.astype(x.dtype)
-        return (low @ self.lora_B.T.astype(x.dtype)) * (self.strength * self.scale)
+        low = (x @ self.lora_A.T.astype(x.dtype)) * (self.strength * self.scale)  # scaled where it is narrow
+        return low @ self.lora_B.T.astype(x.dtype)
 
 
 class LoRALinear(nn.Module):
