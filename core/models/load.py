@@ -25,8 +25,6 @@ from core.models.base import Family
 from core.models.flux1 import Flux1
 from core.weights import TensorInfo, read_header, read_json, weight_files, weights_sha256_of_all
 
-SHOWN_PROBLEMS = 20  # a wrong model has hundreds of wrong tensors; this many say it
-
 
 def same_name(name: str) -> str | None:
     """The `rename` of checkpoints that use our names."""
@@ -144,9 +142,7 @@ def read_weights(
             problems.append(FieldProblem(name, f"is {_shape(theirs)}; it should be {_shape(wanted[name])}"))
     if problems:
         problems.sort(key=lambda each: each.field)
-        more = len(problems) - SHOWN_PROBLEMS
-        shown = problems[:SHOWN_PROBLEMS] + ([FieldProblem("and", f"{more} more")] if more > 0 else [])
-        raise ModelProblem(f"{files[0].parent} does not fit its config.json.", shown)
+        raise ModelProblem(f"{files[0].parent} does not fit its config.json.", problems)
     tensors: dict[Path, dict[str, mx.array]] = {path: _map(path) for path in set(sources.values())}
     pairs = []
     for name, path in sources.items():

@@ -127,6 +127,18 @@ def test_parts_are_read_when_first_used_and_dropped_when_freed(folder: Path) -> 
     assert all(mx.array_equal(before[name], after[name]).item() for name in before)
 
 
+def test_older_checkpoints_names_and_repeated_tables_are_understood(folder: Path, copy: Path) -> None:
+    clip, t5 = copy / "text_encoder" / "model.safetensors", copy / "text_encoder_2" / "model.safetensors"
+    older = {f"text_model.{name}": value for name, value in mx.load(str(clip)).items()}
+    mx.eval(older)
+    mx.save_safetensors(str(clip), older | {"text_model.embeddings.position_ids": mx.arange(16)[None]})
+    twice = dict(mx.load(str(t5)))
+    mx.eval(twice)
+    mx.save_safetensors(str(t5), twice | {"encoder.embed_tokens.weight": mx.contiguous(twice["shared.weight"] + 0.0)})
+    expected, found = (load_family(path).encode_text(["a red toy car"]) for path in (folder, copy))
+    assert all(mx.array_equal(expected[name], found[name]).item() for name in expected)
+
+
 def test_a_loaded_model_has_nothing_to_train(folder: Path) -> None:
     assert tree_flatten(load_family(folder).transformer.trainable_parameters()) == []
 
