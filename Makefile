@@ -37,7 +37,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest --ignore=tests/interop
 
 interop: $(VENV)/.interop
-	$(BIN)/python -m pytest tests/interop
+	$(BIN)/python -m pytest tests/interop -W default  # the references warn about themselves
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check
