@@ -13,6 +13,7 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from warnings import filterwarnings
 
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
@@ -40,11 +41,18 @@ _ALIASES = {"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tiff": "tif", "heif": "
 SUFFIXES = frozenset(f".{name}" for name in [*EXTENSIONS.values(), *_ALIASES])
 """File name endings that are taken for photos when a folder is read."""
 
+_MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F"}
+
 # What Pillow's decoders raise on damaged files.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error)
+_DAMAGED = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, RuntimeError, TypeError, OverflowError,
+    struct.error, zlib.error,
+)  # fmt: skip
 
 # Sizes are judged in `_opened`, before decoding and with a sentence; Pillow's own limit would only warn or trace back.
 Image.MAX_IMAGE_PIXELS = None
+# Damaged notes of the camera inside a photo that can be read otherwise: of no use to whoever looks at the terminal.
+filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +104,7 @@ def open_rgb(source: Path | bytes) -> Image.Image:
     image, _ = _opened(source)
     with image:
         _decode(image)
-        return _as_rgb(ImageOps.exif_transpose(image))
+        return _as_rgb(_upright(image))
 
 
 def write_thumb(source: Path | bytes, to: Path, side_px: int) -> None:
@@ -105,7 +113,7 @@ def write_thumb(source: Path | bytes, to: Path, side_px: int) -> None:
     with image:
         image.draft("RGB", (2 * side_px, 2 * side_px))  # a JPEG decodes at a fraction of its size, several times faster
         _decode(image)
-        small = ImageOps.exif_transpose(image)
+        small = _upright(image)
         if small.mode in ("RGB", "L", "CMYK"):
             small.thumbnail((2 * side_px, 2 * side_px), Image.Resampling.BOX)
         small = _as_rgb(small)
@@ -146,6 +154,8 @@ def _opened(source: Path | bytes) -> tuple[Image.Image, int]:
         raise _damage(error) from error
     if image.format not in EXTENSIONS:
         raise DataProblem(f"is a {image.format} file, which is not read; save it as JPEG or PNG.")
+    if image.mode.split(";")[0] not in _MODES:
+        raise DataProblem(f"has colours of a kind ({image.mode}) that is not read; save it as an sRGB JPEG or PNG.")
     width, height = image.size
     if max(width, height) > SIDE_AT_MOST_PX or width * height > PIXELS_AT_MOST:
         raise DataProblem(
@@ -162,6 +172,13 @@ def _decode(image: Image.Image) -> None:
         image.load()
     except _DAMAGED as error:
         raise _damage(error) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except _DAMAGED:
+        return image  # the camera's notes are damaged, the picture is not
 
 
 def _size_as_seen(image: Image.Image) -> tuple[int, int]:

@@ -274,3 +274,17 @@ def test_the_file_a_photo_comes_from_is_never_changed(tmp_path: Path) -> None:
     photos.write_thumb(path, tmp_path / "thumb.jpg", 32)
     assert path.read_bytes() == before
     assert io.BytesIO(before).getbuffer().nbytes == path.stat().st_size
+
+
+def test_damaged_notes_of_the_camera_do_not_spoil_a_photo() -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a long description " * 4
+    content = bytearray(encoded(picture(), "JPEG", exif=exif))
+    place = content.index(b"Exif") + 18
+    content[place : place + 8] = b"\xff" * 8
+    assert photos.open_rgb(bytes(content)).size in ((48, 40), (40, 48))
+
+
+def test_colours_of_a_kind_that_is_not_read_are_a_sentence() -> None:
+    with pytest.raises(DataProblem, match=r"a kind \(LAB\) that is not read"):
+        photos.inspect(encoded(picture().convert("LAB"), "TIFF"))
