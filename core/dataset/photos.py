@@ -76,7 +76,7 @@ def inspect(source: Path | bytes, name: str | None = None) -> PhotoFacts:
     image, _ = _opened(source)
     with image:
         _decode(image)
-        frames = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+        frames = _frames(image)
         width, height = _size_as_seen(image)
         extension = EXTENSIONS[str(image.format)]
         warnings = []
@@ -152,6 +152,16 @@ def _opened(source: Path | bytes) -> tuple[Image.Image, int]:
         raise DataProblem(_why_unknown(head)) from None
     except _DAMAGED as error:
         raise _damage(error) from error
+    try:
+        _judge(image)
+    except DataProblem:
+        image.close()
+        raise
+    return image, size
+
+
+def _judge(image: Image.Image) -> None:
+    """Raise DataProblem for a format that is not read, or a size that is not taken."""
     if image.format not in EXTENSIONS:
         raise DataProblem(f"is a {image.format} file, which is not read; save it as JPEG or PNG.")
     if image.mode.split(";")[0] not in _MODES:
@@ -164,7 +174,6 @@ def _opened(source: Path | bytes) -> tuple[Image.Image, int]:
         )
     if min(width, height) < SIDE_AT_LEAST_PX:
         raise DataProblem(f"has {width} x {height} px; at least {SIDE_AT_LEAST_PX} px a side are needed.")
-    return image, size
 
 
 def _decode(image: Image.Image) -> None:
@@ -172,6 +181,15 @@ def _decode(image: Image.Image) -> None:
         image.load()
     except _DAMAGED as error:
         raise _damage(error) from error
+
+
+def _frames(image: Image.Image) -> int:
+    if image.format == "MPO":
+        return 1  # the pictures behind the first are the phone's own, such as depth
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except _DAMAGED:
+        return 1
 
 
 def _upright(image: Image.Image) -> Image.Image:
