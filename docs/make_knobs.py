@@ -13,8 +13,8 @@ from core.config import GROUPS, Knob, default_of, kind_of, knobs  # noqa: E402
 
 TOP = """# Every setting of a run
 
-Made from `core/config.py` by `make knobs`; change it there. The same table draws the form on the new-run page and checks
-what `likeness train --config FILE` reads: a JSON object of these names, such as `{"rank": 8, "learning_rate": 5e-4}`.
+Made from `core/config.py` by `make knobs`; change it there. The same table draws the form on the new-run page and
+checks what `likeness train --config FILE` reads: a JSON object of these names, such as `{"rank": 8}`.
 A model has better defaults for some of them (`likeness models` names the models); what you set always wins.
 """
 
