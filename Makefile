@@ -45,6 +45,7 @@ lint: $(VENV)/.lint
 
 bench: $(VENV)/.test
 	$(BIN)/python -m bench.blas
+	$(BIN)/python -m bench.exponentials
 	$(BIN)/python -m bench.step_time
 	$(BIN)/python -m bench.first_page
 
