@@ -38,7 +38,6 @@ from app.worker import lanes
 from app.worker.supervisor import Supervisor
 from core.errors import DiskProblem, FieldProblem, Problem
 
-BODY_BYTES_AT_MOST = 2**20  # of JSON; uploads have limits of their own
 CLOSE_SECONDS = 300.0  # for jobs to finish a step and save, unless the user is in a hurry
 LOCK_FILE = "studio.lock"
 
@@ -94,7 +93,6 @@ def create_app(home: Path, *, with_jobs: bool = True) -> FastAPI:
         docs_url=None,  # their pages are loaded from elsewhere
         redoc_url=None,
         lifespan=lifespan,
-        max_body_size=BODY_BYTES_AT_MOST,
         redirect_slashes=False,
     )
     application.state.database = database

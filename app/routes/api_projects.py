@@ -83,7 +83,7 @@ def list_photos(db: Db, project_id: Id, after: After = 0, limit: Limit = 500) ->
     return photos.list_photos(db, project_id, after, limit)
 
 
-@router.put("/projects/{project_id}/photos/{filename:path}", status_code=201, max_body_size=2**40)
+@router.put("/projects/{project_id}/photos/{filename:name}", status_code=201)
 async def put_photo(db: Db, project_id: Id, filename: str, request: Request, response: Response) -> PhotoView:
     """Raw bytes of one photo. 201 when it is new, 200 when the project had the same bytes already."""
     await run_in_threadpool(projects.get_project, db, project_id)

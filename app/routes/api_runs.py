@@ -169,7 +169,7 @@ def list_adapters(db: Db, after: After = 0, limit: Limit = 500) -> list[AdapterV
     return adapters.list_adapters(db, after, limit)
 
 
-@router.put("/adapters/{name:path}", status_code=201, max_body_size=2**40)
+@router.put("/adapters/{name:name}", status_code=201)
 async def put_adapter(db: Db, name: str, request: Request, response: Response, model: str = "pocket") -> AdapterView:
     """Raw bytes of a .safetensors LoRA that was made elsewhere, for `model`."""
     async with received(request, db.home.uploads, adapters.BYTES_AT_MOST, name) as upload:

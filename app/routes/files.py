@@ -14,11 +14,21 @@ from typing import BinaryIO
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, Response
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from app.errors import TooLarge
 from core.errors import disk_trouble_as_sentence
 
-DRAINED_AT_MOST = 2**30  # bytes of a refused upload read and dropped, so that the browser gets to read the answer
+DROPPED_AT_MOST = 2**30  # bytes of a refused upload read and dropped, so that the browser gets to read the answer
+
+
+class _NameConvertor(PathConvertor):
+    """A file name in an address: anything, line breaks included, since a user's disk may hold it."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("name", _NameConvertor())
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +48,7 @@ async def received(request: Request, folder: Path, limit: int, what: str) -> Asy
     sentence = f"{what} has more than {limit // 2**20} MB, which is the most that is taken. Save it smaller."
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
-        await _drain(request)
+        await _drop(request)
         raise TooLarge(sentence)
     with disk_trouble_as_sentence(folder):
         handle, name = tempfile.mkstemp(prefix="upload-", suffix=".part", dir=folder)
@@ -48,14 +58,13 @@ async def received(request: Request, folder: Path, limit: int, what: str) -> Asy
             with os.fdopen(handle, "wb") as file:
                 async for chunk in request.stream():
                     size += len(chunk)
-                    if size > limit:
+                    if size <= limit:
+                        digest.update(chunk)
+                        file.write(chunk)
+                    elif size > limit + DROPPED_AT_MOST:
                         break
-                    digest.update(chunk)
-                    file.write(chunk)
-                if size <= limit:
-                    await run_in_threadpool(_flush, file)
+                await run_in_threadpool(_flush, file)
             if size > limit:
-                await _drain(request)
                 raise TooLarge(sentence)
             yield Upload(path, digest.hexdigest())
         finally:
@@ -77,11 +86,11 @@ def attachment(path: Path, name: str) -> FileResponse:
     return FileResponse(path, media_type="application/octet-stream", filename=name)
 
 
-async def _drain(request: Request) -> None:
+async def _drop(request: Request) -> None:
     dropped = 0
     async for chunk in request.stream():
         dropped += len(chunk)
-        if dropped > DRAINED_AT_MOST:
+        if dropped > DROPPED_AT_MOST:
             return
 
 

@@ -1,0 +1,332 @@
+"""The JSON interface: projects, photos, captions, runs, settings, and one shape for every error."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.app.conftest import picture
+
+WORDS = {"name": "My can", "trigger": "sks", "class_word": "can"}
+
+
+def problem_of(answer: Any, status: int) -> dict[str, Any]:
+    """The error of an answer, in the one shape that every error has."""
+    assert answer.status_code == status, answer.text
+    assert list(answer.json()) == ["error"]
+    error = answer.json()["error"]
+    assert sorted(error) == ["code", "message", "problems"]
+    assert error["code"]
+    assert error["message"].endswith((".", "?"))
+    assert all(sorted(one) == ["field", "message"] for one in error["problems"])
+    return dict(error)
+
+
+def fields(error: dict[str, Any]) -> list[str]:
+    return [one["field"] for one in error["problems"]]
+
+
+@pytest.fixture
+def project(client: TestClient) -> int:
+    return int(client.post("/api/projects", json=WORDS).json()["id"])
+
+
+def put(client: TestClient, project: int, name: str, content: bytes) -> Any:
+    return client.put(f"/api/projects/{project}/photos/{quote(name, safe='')}", content=content)
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/api/nowhere", None, 404),
+        ("GET", "/api/projects/1", None, 404),
+        ("GET", "/api/runs/1/adapter", None, 404),
+        ("GET", "/api/events?run=77", None, 404),
+        ("GET", "/static/nowhere.css", None, 404),
+        ("DELETE", "/api/settings", None, 405),
+        ("GET", "/api/projects/99999999999999999999", None, 422),
+        ("GET", "/api/projects?limit=0", None, 422),
+        ("POST", "/api/projects", {"name": "x"}, 422),
+        ("POST", "/api/projects", [1], 422),
+        ("PATCH", "/api/settings", {"no_such": 1}, 422),
+        ("POST", "/api/jobs/1/move", {"position": "first"}, 422),
+        ("POST", "/api/models/nope/download", None, 404),
+        ("POST", "/api/models/pocket/download", None, 409),
+    ],
+)
+def test_every_error_has_the_one_shape(client: TestClient, method: str, path: str, body: Any, status: int) -> None:
+    problem_of(client.request(method, path, json=body), status)
+
+
+def test_a_bug_has_the_one_shape_too(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("app.actions.projects.list_projects", broken)
+    assert problem_of(client.get("/api/projects"), 500)["code"] == "bug"
+
+
+def test_a_body_that_is_not_json_is_told(client: TestClient) -> None:
+    answer = client.post("/api/projects", content=b"{", headers={"Content-Type": "application/json"})
+    assert problem_of(answer, 422)["message"]
+
+
+def test_a_body_that_is_too_large_is_refused(client: TestClient) -> None:
+    answer = client.post("/api/projects", json={**WORDS, "name": "x" * 2**21})
+    assert problem_of(answer, 413)["code"] == "too_large"
+
+
+def test_a_browser_gets_an_error_as_a_page(client: TestClient) -> None:
+    answer = client.get("/projects/12", headers={"Accept": "text/html"})
+    assert answer.status_code == 404
+    assert answer.headers["content-type"].startswith("text/html")
+
+
+def test_the_description_names_every_address(client: TestClient) -> None:
+    paths = client.get("/api/openapi.json").json()["paths"]
+    for path in (
+        "/api/projects",
+        "/api/runs/{run_id}/adapter",
+        "/api/pictures",
+        "/api/events",
+        "/api/jobs/{job_id}/move",
+    ):
+        assert path in paths
+
+
+# ---- projects --------------------------------------------------------------------------------------------------------
+
+
+def test_a_project_is_made_renamed_and_deleted(client: TestClient) -> None:
+    made = client.post("/api/projects", json=WORDS)
+    assert made.status_code == 201
+    path = f"/api/projects/{made.json()['id']}"
+    assert client.patch(path, json={"name": "  Other   name "}).json()["name"] == "Other name"
+    assert client.get(path).json()["trigger"] == "sks"
+    assert client.delete(path).status_code == 204
+    problem_of(client.get(path), 404)
+
+
+def test_every_field_of_a_project_that_is_wrong_is_named(client: TestClient) -> None:
+    error = problem_of(client.post("/api/projects", json={"name": " ", "trigger": "{x}", "class_word": "c" * 99}), 422)
+    assert fields(error) == ["name", "trigger", "class_word"]
+
+
+def test_lists_go_on_after_an_id(client: TestClient) -> None:
+    ids = [client.post("/api/projects", json=WORDS).json()["id"] for _ in range(3)]
+    first = client.get("/api/projects?limit=2").json()
+    rest = client.get(f"/api/projects?after={first[-1]['id']}&limit=2").json()
+    assert [one["id"] for one in first + rest] == ids
+
+
+# ---- photos ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_photo_comes_in_and_is_kept_untouched(client: TestClient, project: int) -> None:
+    content = picture()
+    answer = put(client, project, "red.png", content)
+    assert answer.status_code == 201
+    photo = answer.json()
+    assert (photo["name"], photo["width"], photo["height"]) == ("red.png", 80, 64)
+    file = client.get(f"/api/photos/{photo['id']}/file")
+    assert file.content == content
+    assert file.headers["content-type"] == "image/png"
+    assert client.get(photo["thumb_url"]).headers["content-type"] == "image/jpeg"
+
+
+def test_the_same_bytes_again_are_the_same_photo(client: TestClient, project: int) -> None:
+    first, again = put(client, project, "red.png", picture()), put(client, project, "other.png", picture())
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json()["id"] == first.json()["id"]
+    assert len(client.get(f"/api/projects/{project}/photos").json()) == 1
+
+
+def test_the_same_name_with_other_bytes_gets_a_free_name(client: TestClient, project: int) -> None:
+    names = [put(client, project, "photo.png", picture(colour)).json()["name"] for colour in ("red", "green", "blue")]
+    assert names == ["photo.png", "photo (2).png", "photo (3).png"]
+
+
+def test_two_projects_share_a_file_and_deleting_one_keeps_it(client: TestClient, project: int) -> None:
+    other = client.post("/api/projects", json=WORDS).json()["id"]
+    one, two = (put(client, each, "red.png", picture()).json() for each in (project, other))
+    assert one["id"] != two["id"]
+    assert client.delete(f"/api/projects/{project}").status_code == 204
+    assert client.get(two["file_url"]).status_code == 200
+    assert client.delete(f"/api/photos/{two['id']}").status_code == 204
+    home = client.app.state.database.home  # type: ignore[attr-defined]
+    assert list(home.photos.iterdir()) == []
+    assert [path.suffix for path in home.trash.rglob("*") if path.is_file()] == [".png"]
+
+
+def test_a_photo_that_a_run_was_made_with_stays_on_the_disk(client: TestClient, project: int) -> None:
+    photo = put(client, project, "red.png", picture()).json()
+    run = client.post(f"/api/projects/{project}/runs", json={"steps": 3}).json()["id"]
+    client.delete(f"/api/photos/{photo['id']}")
+    home = client.app.state.database.home  # type: ignore[attr-defined]
+    assert home.photo(photo["sha256"], "png").is_file()
+    client.post(f"/api/runs/{run}/stop")
+    assert client.delete(f"/api/runs/{run}").status_code == 204
+    assert not home.photo(photo["sha256"], "png").exists()
+
+
+def test_browsers_may_keep_a_photo_whose_version_they_name(client: TestClient, project: int) -> None:
+    photo = put(client, project, "red.png", picture()).json()
+    first = client.get(photo["thumb_url"])
+    assert "immutable" in first.headers["cache-control"]
+    assert "no-cache" in client.get(f"/api/photos/{photo['id']}/thumb").headers["cache-control"]
+    again = client.get(photo["thumb_url"], headers={"If-None-Match": first.headers["etag"]})
+    assert again.status_code == 304
+
+
+def test_captions_are_kept_as_typed_with_their_history(client: TestClient, project: int) -> None:
+    photo = put(client, project, "red.png", picture()).json()
+    path = f"/api/photos/{photo['id']}"
+    assert photo["caption"] is None
+    client.patch(path, json={"caption": "a r"})
+    changed = client.patch(path, json={"caption": "a  red\nthing"}).json()
+    assert (changed["caption"], changed["caption_origin"]) == ("a red thing", "user")
+    assert len(client.get(f"{path}/captions").json()) == 1, "typing on is one caption"
+    assert client.patch(path, json={"caption": ""}).json()["caption"] is None
+
+
+def test_a_crop_is_set_and_taken_back(client: TestClient, project: int) -> None:
+    path = f"/api/photos/{put(client, project, 'red.png', picture()).json()['id']}"
+    box = {"left": 0.25, "top": 0.0, "right": 0.75, "bottom": 1.0}
+    assert client.patch(path, json={"crop": box}).json()["crop"] == box
+    assert client.patch(path, json={"caption": "x"}).json()["crop"] == box
+    assert client.patch(path, json={"crop": None}).json()["crop"] is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"crop": {"left": 0.9, "top": 0, "right": 0.1, "bottom": 1}},
+        {"crop": {"left": 0}},
+        {"crop": "all"},
+        {"crop": {"left": float(-1), "top": 0, "right": 1, "bottom": 1}},
+        {"caption": "x" * 2001},
+        {"caption": 7},
+        {"name": "other.png"},
+    ],
+)
+def test_a_wrong_change_of_a_photo_names_the_field(client: TestClient, project: int, change: dict[str, Any]) -> None:
+    path = f"/api/photos/{put(client, project, 'red.png', picture()).json()['id']}"
+    assert fields(problem_of(client.patch(path, json=change), 422)) == list(change)
+
+
+# ---- runs ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_needs_a_photo(client: TestClient, project: int) -> None:
+    error = problem_of(client.post(f"/api/projects/{project}/runs", json={}), 422)
+    assert (error["code"], fields(error)) == ("data", ["photos"])
+
+
+def test_everything_that_is_wrong_with_a_run_is_named_at_once(client: TestClient, project: int) -> None:
+    wrong = {"steps": 0, "model": "nope", "rank": "many", "colour": "red"}
+    error = problem_of(client.post(f"/api/projects/{project}/runs", json=wrong), 422)
+    assert sorted(fields(error)) == ["colour", "model", "photos", "rank", "steps"]
+    sentences = {one["field"]: one["message"] for one in error["problems"]}
+    assert "is 0 steps" in sentences["steps"]
+    assert "'nope'" in sentences["model"]
+
+
+def test_a_run_freezes_its_photos_and_says_where_each_knob_came_from(client: TestClient, project: int) -> None:
+    photo = put(client, project, "red.png", picture()).json()
+    client.patch(f"/api/photos/{photo['id']}", json={"caption": "a red thing"})
+    put(client, project, "blue.png", picture("blue"))
+    answer = client.post(f"/api/projects/{project}/runs", json={"steps": 7, "name": "First"})
+    assert answer.status_code == 201
+    run = answer.json()
+    assert (run["state"], run["name"], run["steps"]) == ("queued", "First", 7)
+    assert run["config"]["steps"] == {"value": 7, "source": "user"}
+    assert run["config"]["seed"]["source"] == "default"
+    client.patch(f"/api/photos/{photo['id']}", json={"caption": "changed later"})
+    items = client.get(f"/api/runs/{run['id']}").json()["items"]
+    assert [item["caption"] for item in items] == ["a red thing", "a photo of sks can"]
+
+
+def test_a_run_that_waits_is_renamed_cancelled_and_deleted(client: TestClient, project: int) -> None:
+    put(client, project, "red.png", picture())
+    run = client.post(f"/api/projects/{project}/runs", json={}).json()["id"]
+    assert client.patch(f"/api/runs/{run}", json={"name": "Better"}).json()["name"] == "Better"
+    assert client.post(f"/api/runs/{run}/stop").json() == {"state": "cancelled"}
+    problem_of(client.post(f"/api/runs/{run}/stop"), 409)
+    problem_of(client.post(f"/api/runs/{run}/resume"), 409)
+    problem_of(client.post(f"/api/runs/{run}/save"), 409)
+    problem_of(client.get(f"/api/runs/{run}/adapter"), 409)
+    assert client.delete(f"/api/runs/{run}").status_code == 204
+    assert client.get("/api/jobs").json() == []
+
+
+def test_a_suggestion_says_steps_and_time(client: TestClient, project: int) -> None:
+    for number in range(12):
+        put(client, project, f"{number}.png", picture((number, 0, 0)))
+    few = client.get(f"/api/projects/{project}/suggestion?model=pocket&steps=10").json()
+    many = client.get(f"/api/projects/{project}/suggestion?model=pocket").json()
+    assert few["steps"] == 10
+    assert many["steps"] > 10
+    assert many["seconds"] > few["seconds"] > 0
+    assert "rough" in many["sentence"]
+
+
+def test_pictures_and_captions_wait_in_their_lanes(client: TestClient, project: int) -> None:
+    put(client, project, "red.png", picture())
+    job = client.post("/api/pictures", json={"prompt": "a can", "seed": 3}).json()["job_id"]
+    assert client.get(f"/api/jobs/{job}").json()["lane"] == "memory"
+    job = client.post(f"/api/projects/{project}/captions", json={"backend": "template"}).json()["job_id"]
+    assert client.get(f"/api/jobs/{job}").json()["lane"] == "io"
+
+
+def test_everything_that_is_wrong_with_a_picture_is_named(client: TestClient) -> None:
+    wish = {
+        "prompt": " ",
+        "model": "nope",
+        "seed": -1,
+        "width": 65,
+        "adapters": [{"id": 9}, {"run": 1, "strength": "x"}],
+    }
+    error = problem_of(client.post("/api/pictures", json=wish), 422)
+    assert sorted(fields(error)) == ["adapters.0", "adapters.1", "model", "prompt", "seed", "width"]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example.com", "https://127.0.0.1", "http://127.0.0.1@evil.example", "file:///x"]
+)
+def test_captions_are_only_asked_of_this_computer(client: TestClient, project: int, url: str) -> None:
+    put(client, project, "red.png", picture())
+    body = {"backend": "openai", "url": url}
+    assert fields(problem_of(client.post(f"/api/projects/{project}/captions", json=body), 422)) == ["url"]
+    assert fields(problem_of(client.patch("/api/settings", json={"captioner_url": url}), 422)) == ["captioner_url"]
+
+
+def test_settings_are_changed_and_go_back_to_their_default(client: TestClient) -> None:
+    before = client.get("/api/settings").json()
+    changed = client.patch(
+        "/api/settings", json={"resume_automatically": False, "caption_template": "{trigger}"}
+    ).json()
+    assert (changed["resume_automatically"], changed["caption_template"]) == (False, "{trigger}")
+    back = client.patch("/api/settings", json={"resume_automatically": None, "caption_template": None}).json()
+    assert back == before
+
+
+def test_wrong_settings_change_nothing(client: TestClient) -> None:
+    before = client.get("/api/settings").json()
+    wrong = {"resume_automatically": False, "caption_template": "{colour}", "nope": 1}
+    assert fields(problem_of(client.patch("/api/settings", json=wrong), 422)) == ["caption_template", "nope"]
+    assert client.get("/api/settings").json() == before
+
+
+def test_the_disk_use_is_told_and_the_trash_emptied(client: TestClient, project: int) -> None:
+    photo = put(client, project, "red.png", picture()).json()
+    assert client.get("/api/disk").json()["photos"] > 0
+    client.delete(f"/api/photos/{photo['id']}")
+    assert client.get("/api/disk").json()["trash"] > 0
+    assert client.delete("/api/trash").json()["bytes"] > 0
+    assert client.get("/api/disk").json()["trash"] == 0

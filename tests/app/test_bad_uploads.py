@@ -1,0 +1,164 @@
+"""Every kind of file that is no photo, or a strange one: a sentence, the rest kept, nothing half-written."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from core.dataset.photos import BYTES_AT_MOST
+from tests.app.conftest import picture
+from tests.app.test_api import WORDS, problem_of, put
+
+
+@pytest.fixture
+def project(client: TestClient) -> int:
+    return int(client.post("/api/projects", json=WORDS).json()["id"])
+
+
+def claiming(width: int, height: int) -> bytes:
+    """A PNG whose header claims a size, with next to nothing behind it."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+
+
+def noisy(form: str = "JPEG") -> bytes:
+    import random
+
+    from PIL import Image
+
+    pixels = random.Random(0).randbytes(200 * 200 * 3)
+    import io
+
+    content = io.BytesIO()
+    Image.frombytes("RGB", (200, 200), pixels).save(content, form)
+    return content.getvalue()
+
+
+BAD = {
+    "words.png": (b"This is not an image at all.", "not an image"),
+    "empty.jpg": (b"", "0 bytes"),
+    "cut.jpg": (noisy()[:5000], "cut off"),
+    "cut.png": (noisy("PNG")[:5000], "cut off"),
+    "bomb.png": (claiming(30_000, 30_000), "30,000 x 30,000 px"),
+    "drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", "SVG"),
+    "paper.jpg": (b"%PDF-1.7\n", "PDF"),
+    "bundle.jpg": (b"PK\x03\x04" + b"\0" * 100, "zip"),
+    "script.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "EPS"),
+}
+
+
+@pytest.mark.parametrize("name", list(BAD))
+def test_what_is_no_photo_is_refused_in_a_sentence(client: TestClient, project: int, name: str) -> None:
+    content, words = BAD[name]
+    put(client, project, "good.png", picture())
+    error = problem_of(put(client, project, name, content), 422)
+    assert error["code"] == "data"
+    assert name in error["message"]
+    assert words in error["message"]
+    assert error["problems"][0]["field"] == name
+    assert [photo["name"] for photo in client.get(f"/api/projects/{project}/photos").json()] == ["good.png"]
+    home = client.app.state.database.home  # type: ignore[attr-defined]
+    assert len(list(home.photos.iterdir())) == len(list(home.thumbs.iterdir())) == 1
+    assert list(home.uploads.iterdir()) == []
+
+
+def test_200_megabytes_are_refused_by_their_announced_length(client: TestClient, project: int) -> None:
+    def many() -> Any:
+        for _ in range(200):
+            yield bytes(2**20)
+
+    headers = {"Content-Length": str(200 * 2**20)}
+    answer = client.put(f"/api/projects/{project}/photos/huge.jpg", content=many(), headers=headers)
+    assert "64 MB" in problem_of(answer, 413)["message"]
+    assert list(client.app.state.database.home.uploads.iterdir()) == []  # type: ignore[attr-defined]
+
+
+def test_a_length_that_is_not_announced_is_counted(client: TestClient, project: int) -> None:
+    def many() -> Any:
+        for _ in range(BYTES_AT_MOST // 2**20 + 2):
+            yield bytes(2**20)
+
+    answer = client.put(f"/api/projects/{project}/photos/huge.jpg", content=many())
+    assert "64 MB" in problem_of(answer, 413)["message"]
+    assert list(client.app.state.database.home.uploads.iterdir()) == []  # type: ignore[attr-defined]
+
+
+STRANGE: dict[str, tuple[bytes, str]] = {
+    "print.jpg": (picture((0, 0, 0, 0), form="JPEG", mode="CMYK"), "CMYK"),
+    "deep.png": (picture(40_000, mode="I;16"), "8 bits"),
+    "glass.png": (picture((255, 0, 0, 128), mode="RGBA"), "transparent"),
+    "really.jpg": (picture(), "PNG file"),
+    "small.png": (picture(size=(40, 30)), "small"),
+}
+
+
+@pytest.mark.parametrize("name", list(STRANGE))
+def test_a_strange_photo_is_taken_with_a_warning(client: TestClient, project: int, name: str) -> None:
+    content, words = STRANGE[name]
+    answer = put(client, project, name, content)
+    assert answer.status_code == 201, answer.text
+    assert any(words in warning for warning in answer.json()["warnings"]), answer.json()["warnings"]
+    assert client.get(answer.json()["thumb_url"]).status_code == 200
+
+
+def test_a_palette_and_an_animation_are_taken(client: TestClient, project: int) -> None:
+    from PIL import Image
+
+    frames = [Image.new("RGB", (300, 300), colour) for colour in ("red", "green")]
+    import io
+
+    content = io.BytesIO()
+    frames[0].save(content, "GIF", save_all=True, append_images=frames[1:])
+    animated = put(client, project, "moves.gif", content.getvalue())
+    assert any("2 frames" in warning for warning in animated.json()["warnings"])
+    assert put(client, project, "palette.png", picture(3, mode="P")).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("../../etc/passwd.png", "passwd.png"),
+        ("..\\..\\windows\\photo.png", "photo.png"),
+        ("é.png", "é.png"),
+        ("e\u0301.png", "é.png"),
+        ("a\u202egnp.exe.png", "agnp.exe.png"),
+        ("tab\there\n.png", "tabhere.png"),
+        ("x" * 300 + ".png", "x" * 116 + ".png"),
+        (".png", "png.png"),
+        ("CON.png", "CON_.png"),
+        ("写真 1.png", "写真 1.png"),
+        ('a<b>:"c".png', "a_b___c_.png"),
+    ],
+)
+def test_odd_file_names_become_good_ones(client: TestClient, project: int, name: str, kept: str) -> None:
+    answer = put(client, project, name, picture())
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["name"] == kept
+    home = client.app.state.database.home  # type: ignore[attr-defined]
+    assert [path.name for path in home.photos.iterdir()] == [f"{answer.json()['sha256']}.png"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "cut off"),
+        (b"\xff" * 64, "cut off"),
+        (struct.pack("<Q", 2) + b"{}", "no LoRA"),
+        (struct.pack("<Q", 60) + b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}     ', "damaged"),
+    ],
+)
+def test_a_broken_adapter_is_refused_in_a_sentence(client: TestClient, content: bytes, words: str) -> None:
+    error = problem_of(client.put("/api/adapters/mine.safetensors", content=content), 422)
+    assert error["code"] == "adapter"
+    assert "mine.safetensors" in error["message"]
+    assert words in error["message"]
+    home = client.app.state.database.home  # type: ignore[attr-defined]
+    assert list(home.adapters.iterdir()) == list(home.uploads.iterdir()) == []

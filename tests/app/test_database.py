@@ -1,0 +1,125 @@
+"""The home folder and its file: private, migrated with a backup, refused where locks do not hold."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, text
+from sqlmodel import select
+
+from app import database as module
+from app.database import Database, Home
+from app.errors import HomeProblem
+from app.tables import Project
+from core.errors import DiskProblem
+
+
+def project() -> Project:
+    return Project(name="My can", trigger="sks", class_word="can")
+
+
+def test_only_the_user_may_read_the_home(database: Database) -> None:
+    assert database.home.root.stat().st_mode & 0o777 == 0o700
+    assert database.home.database.stat().st_mode & 0o777 == 0o600
+    assert database.home.photos.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_connection_is_set_up_for_many_processes(database: Database) -> None:
+    with database.read() as session:
+        values = [
+            session.connection().execute(text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "foreign_keys")
+        ]
+    assert values == ["wal", 1]
+
+
+def test_a_failed_write_leaves_nothing(database: Database) -> None:
+    def half() -> None:
+        with database.write() as session:
+            session.add(project())
+            session.flush()
+            raise RuntimeError("half-way")
+
+    with pytest.raises(RuntimeError, match="half-way"):
+        half()
+    with database.read() as session:
+        assert session.exec(select(Project)).all() == []
+
+
+def test_ids_are_never_used_twice(database: Database) -> None:
+    with database.write() as session:
+        session.add(first := project())
+        session.flush()
+        session.delete(first)
+    with database.write() as session:
+        session.add(second := project())
+        session.flush()
+    assert (first.id, second.id) == (1, 2)
+
+
+def test_an_older_file_is_migrated_after_a_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Home(tmp_path / "home")
+    old = Database(home)
+    with old.write() as session:
+        session.add(project())
+    old.close()
+
+    def add_a_column(connection: Connection) -> None:
+        connection.exec_driver_sql("ALTER TABLE project ADD COLUMN colour TEXT NOT NULL DEFAULT 'red'")
+
+    monkeypatch.setattr(module, "MIGRATIONS", [add_a_column])
+    monkeypatch.setattr(module, "VERSION", 2)
+    Database(home).close()
+    with closing(sqlite3.connect(home.database)) as connection:
+        assert connection.execute("SELECT name, colour FROM project").fetchall() == [("My can", "red")]
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    (backup,) = home.root.glob("likeness-v1-*.db")
+    with closing(sqlite3.connect(backup)) as connection:
+        assert connection.execute("SELECT name FROM project").fetchall() == [("My can",)]
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Home(tmp_path / "home")
+    Database(home).close()
+
+    def stumble(connection: Connection) -> None:
+        connection.exec_driver_sql("ALTER TABLE project ADD COLUMN colour TEXT")
+        raise RuntimeError("stumbled")
+
+    monkeypatch.setattr(module, "MIGRATIONS", [stumble])
+    monkeypatch.setattr(module, "VERSION", 2)
+    with pytest.raises(RuntimeError, match="stumbled"):
+        Database(home)
+    with closing(sqlite3.connect(home.database)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert "colour" not in [row[1] for row in connection.execute("PRAGMA table_info(project)")]
+
+
+def test_a_newer_file_is_refused_in_words(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    Database(home).close()
+    with closing(sqlite3.connect(home.database)) as connection:
+        connection.execute("PRAGMA user_version=99")
+    with pytest.raises(HomeProblem, match="newer Likeness"):
+        Database(home)
+
+
+@pytest.mark.parametrize("folder", ["Dropbox", "OneDrive - Work", "Library/Mobile Documents/com~apple~CloudDocs"])
+def test_a_synced_folder_is_refused_in_words(tmp_path: Path, folder: str) -> None:
+    with pytest.raises(HomeProblem, match="cloud service"):
+        Database(Home(tmp_path / folder / "Likeness"))
+    assert not (tmp_path / folder).exists()
+
+
+def test_a_home_that_is_a_file_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("")
+    with pytest.raises((HomeProblem, DiskProblem)):
+        Database(Home(tmp_path / "home"))
+
+
+def test_a_file_outside_the_home_is_never_named(database: Database) -> None:
+    with pytest.raises(HomeProblem):
+        database.home.file("../../etc/passwd")
