@@ -172,6 +172,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._application, self._url, self._open_browser = application, url, open_browser
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -182,14 +183,16 @@ class _Server(uvicorn.Server):
                 threading.Thread(target=webbrowser.open, args=(self._url,), daemon=True).start()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        state = self._application.state
-        if self.should_exit:
+        """First: close properly. Again: leave the jobs to finish alone. A third time: out."""
+        self._asked += 1
+        if self._asked > 2:
             self.force_exit = True
-            self._soon(state.hurry.set)
-            return
-        self.should_exit = True
-        say("Closing. Jobs finish their step and save; Ctrl-C again leaves them to it.")
-        self._soon(state.bell.stop)
+        elif self._asked == 2:
+            self._soon(self._application.state.hurry.set)
+        else:
+            self.should_exit = True
+            say("Closing. Jobs finish their step and save; Ctrl-C again leaves them to it.")
+            self._soon(self._application.state.bell.stop)
 
     def _soon(self, call: Any) -> None:
         if self._loop is not None:

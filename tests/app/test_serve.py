@@ -1,0 +1,119 @@
+"""Starting and ending the studio as a program."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app import main
+from app.database import Database, Home
+from app.errors import HomeProblem
+from app.events import Bell
+from app.jobs import store
+from app.jobs.states import Kind, Lane, State
+from app.main import serve
+from app.tables import Job
+from app.worker import lanes, supervisor
+from app.worker.__main__ import LANE_FULL
+from tests.app.conftest import ROOT, Studio, until
+
+Start = Callable[..., Studio]
+
+
+def test_a_second_start_opens_the_one_that_runs(
+    start_studio: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    studio = start_studio()
+    opened: list[str] = []
+    monkeypatch.setattr(main.webbrowser, "open", opened.append)
+    assert serve(studio.home, 0, open_browser=True) == 0
+    assert opened == [studio.url]
+    assert f"already runs at {studio.url}" in capsys.readouterr().err
+
+
+def test_a_taken_port_is_a_sentence(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(HomeProblem, match=f"Port {port} is taken by another program"):
+            serve(tmp_path / "home", port, open_browser=False)
+
+
+def test_the_studio_listens_on_this_computer_only(start_studio: Start) -> None:
+    studio = start_studio()
+    assert studio.url.startswith("http://127.0.0.1:")
+    port = int(studio.url.rpartition(":")[2])
+    other = socket.socket()
+    other.settimeout(2)
+    outside = socket.gethostbyname(socket.gethostname())
+    if not outside.startswith("127."):
+        with pytest.raises(OSError, match="refused"):
+            other.connect((outside, port))
+    other.close()
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_every_way_of_ending_it_is_a_good_end(start_studio: Start, sig: signal.Signals) -> None:
+    studio = start_studio()
+    assert studio.end(sig) == 0
+    assert studio.process.stderr is not None
+    said = studio.process.stderr.read().decode()
+    assert "Traceback" not in said
+    assert "Closing." in said
+
+
+def test_a_job_process_that_cannot_even_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three tries, then the job fails with the process's last words."""
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho no such luck >&2\nexit 1\n")
+    broken.chmod(0o700)
+    monkeypatch.setattr(supervisor.sys, "executable", str(broken))
+    monkeypatch.setattr(supervisor, "BACK_OFF_SECONDS", (0,))
+    database = Database(Home(tmp_path / "home"))
+    with database.write() as session:
+        job_id = int(store.enqueue(session, Kind.EXPORT, {}).id or 0)
+    watch = supervisor.Supervisor(database, Bell(database.home.database))
+
+    def failed() -> Job | None:
+        watch.look()
+        with database.read() as session:
+            job = store.get(session, job_id)
+        return job if job.state is State.FAILED else None
+
+    error = until(failed).error
+    assert error is not None
+    assert "no such luck" in error["message"]
+    assert "3 times" in error["message"]
+    database.close()
+
+
+def test_a_foreign_core_in_the_current_folder_is_not_imported(start_studio: Start, tmp_path: Path) -> None:
+    for name in ("app", "core"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong one')")
+    studio = start_studio()  # starts in tmp_path
+    project = studio.project_with_photos()
+    job = studio.post(f"/api/projects/{project}/captions", {"backend": "template"})["job_id"]
+    until(lambda: studio.get(f"/api/jobs/{job}")["state"] == "succeeded")
+    captions = {photo["caption"] for photo in studio.get(f"/api/projects/{project}/photos")}
+    assert captions == {"a photo of sks can"}
+
+
+def test_a_worker_finds_a_full_lane_and_leaves(tmp_path: Path) -> None:
+    database = Database(Home(tmp_path / "home"))
+    held = lanes.take(database.home.locks, Lane.MEMORY)
+    assert held is not None
+    command = [sys.executable, "-P", "-m", "app.worker", "--home", str(database.home.root), "--lane", "memory"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run(command, env=environment, check=False).returncode == LANE_FULL
+    os.close(held)
+    assert subprocess.run(command, env=environment, check=False).returncode == 0
+    database.close()
