@@ -13,7 +13,7 @@ Sources: "DreamBooth loss" (Filip Strand, 2024); Ho and Salimans 2022, arXiv:220
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -94,6 +94,27 @@ def draw(
     family: Family,
     prompt: str | Conditioning,
     *,
+    on_step: OnStep | None = None,
+    **options: Any,
+) -> Picture:
+    """Draw one picture at once: `drawing` with its options, walked to its end.
+
+    Raises what `drawing` raises; whatever `on_step` raises.
+    """
+    walk = drawing(family, prompt, **options)
+    while True:
+        try:
+            done, steps = next(walk)
+        except StopIteration as end:
+            return end.value
+        if on_step is not None:
+            on_step(done, steps)
+
+
+def drawing(
+    family: Family,
+    prompt: str | Conditioning,
+    *,
     height_px: int,
     width_px: int,
     steps: int,
@@ -101,17 +122,16 @@ def draw(
     seed: int,
     true_guidance: float | None = None,
     negative_prompt: str | Conditioning = "",
-    on_step: OnStep | None = None,
     noise: mx.array | None = None,
     about: Mapping[str, Any] | None = None,
-) -> Picture:
-    """Draw one picture.
+) -> Generator[tuple[int, int], None, Picture]:
+    """Draw one picture, yielding (steps done, steps in all) after each step and returning the picture.
 
     `prompt` and `negative_prompt` are text, or conditioning that `family.encode_text` made of one prompt (then the
     text encoders are not needed). `guidance` and `true_guidance`: see `guidance_for`. `noise`, float32 (1, L, C),
     replaces the seed's. `about` is laid into the recipe: the prompt where conditioning was given, adapter hashes.
 
-    Raises ConfigProblem for sizes and steps that cannot be, ModelProblem for a broken model; whatever `on_step` raises.
+    Raises ConfigProblem for sizes and steps that cannot be, ModelProblem for a broken model.
     """
     _check(family, height_px, width_px, steps)
     grid = family.grid(height_px, width_px)
@@ -125,8 +145,7 @@ def draw(
     clean_1LC = noise_1LC
     for done, l_t in enumerate(walk, start=1):
         clean_1LC = l_t
-        if on_step is not None:
-            on_step(done, steps)
+        yield done, steps
     recipe = {
         "prompt": prompt if isinstance(prompt, str) else None,
         "negative_prompt": negative_prompt if isinstance(negative_prompt, str) and weight.true > 1.0 else None,

@@ -5,7 +5,7 @@ samples/<step>-<prompt_id>.png        prompt i is drawn with seed sample_seed + 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from core import files
 from core.config import TrainConfig
 from core.dataset import captions
 from core.models.base import Conditioning, Family
-from core.sampling import draw
+from core.sampling import Picture, drawing
 from core.training.progress import Sampled
 
 
@@ -39,12 +39,16 @@ class Previews:
     def file(self, step: int, prompt_id: int) -> Path:
         return self.folder / "samples" / f"{step:06d}-{prompt_id}.png"
 
-    def pictures(self, step: int) -> Iterator[Sampled]:
-        """Draw and write each picture of `step`, one at a time. Raises DiskProblem."""
+    def pictures(self, step: int) -> Iterator[Sampled | None]:
+        """Draw and write each picture of `step`, one at a time, with a None between two sampler steps.
+
+        Raises DiskProblem.
+        """
         config = self.config
+        adapters = [{"step": step, "strength": 1.0}] if step else []
         for prompt_id, prompt in enumerate(self.prompts):
             seed = (config.sample_seed + prompt_id) % 2**31
-            picture = draw(
+            walk = drawing(
                 self.family,
                 self.texts[prompt],
                 height_px=config.side_px,
@@ -53,13 +57,22 @@ class Previews:
                 guidance=config.sample_guidance,
                 seed=seed,
                 negative_prompt=self.texts[""],
-                about={"prompt": prompt, "negative_prompt": "", "step": step},
+                about={"prompt": prompt, "negative_prompt": "", "adapters": adapters},
             )
+            picture = yield from _ticks(walk)
             target = self.file(step, prompt_id)
             with files.written_whole(target) as part:
                 picture.image.save(part, "PNG")
             yield Sampled(step, prompt_id, prompt, seed, 1.0, target, *picture.image.size, picture.recipe)
-        self.family.free("vae")
+
+
+def _ticks(walk: Generator[tuple[int, int], None, Picture]) -> Generator[None, None, Picture]:
+    while True:
+        try:
+            next(walk)
+        except StopIteration as end:
+            return end.value
+        yield None
 
 
 def prompts_of(config: TrainConfig, trigger: str, class_word: str) -> tuple[str, ...]:

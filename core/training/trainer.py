@@ -42,6 +42,7 @@ from core.training.preview import Previews, prompts_of
 from core.training.progress import Finished, Note, Phase, Progress, Resumed, Sampled, Saved, Stepped, Wish
 
 BAD_STEPS_ALLOWED = 3  # in a row; one more chance than bad luck needs
+SECONDS_BETWEEN_QUESTIONS = 1.0  # a picture takes long; its caller may want to stop in the middle of it
 LOSSES_AVERAGED = 20  # a single step's loss says more about its sigma than about the adapter
 
 
@@ -277,13 +278,19 @@ class _Run:
 
     def sample(self, previews: Previews) -> Generator[Progress, Wish | None, None]:
         self.wish &= ~Wish.SAMPLE
-        step, of = self.state.step, len(previews.prompts)
+        done, of = 0, len(previews.prompts)
+        asked = time.monotonic()
         yield from self.say(Phase("drawing samples", 0, of))
-        for done, picture in enumerate(previews.pictures(step), start=1):
-            yield from self.say(picture)
-            yield from self.say(Phase("drawing samples", done, of))
+        for picture in previews.pictures(self.state.step):
+            if picture is not None:
+                done += 1
+                yield from self.say(picture)
+            if picture is not None or time.monotonic() - asked > SECONDS_BETWEEN_QUESTIONS:
+                asked = time.monotonic()
+                yield from self.say(Phase("drawing samples", done, of))
             if Wish.STOP in self.wish:
                 break
+        self.family.free("vae")
         self.note_memory()
 
     # The end

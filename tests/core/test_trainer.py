@@ -200,3 +200,16 @@ def test_an_adapter_that_never_moved_is_not_saved_and_said_so(family: Family, ph
     with pytest.raises(TrainingProblem, match="Nothing was learned in 3 steps"):
         list(run)
     assert checkpoint.steps_saved(tmp_path / "run") == []
+
+
+def test_a_stop_wish_is_heard_in_the_middle_of_a_picture(
+    family: Family, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.training.trainer.SECONDS_BETWEEN_QUESTIONS", 0.0)
+    run = training(family, photos, tmp_path / "run", sample_every=1, sample_steps=50)
+    said: list[object] = [next(run)]
+    while not isinstance(said[-1], Finished):
+        drawing = isinstance(said[-1], Phase) and said[-1].name == "drawing samples"
+        said.append(run.send(Wish.STOP if drawing else None))
+    assert not [each for each in said if isinstance(each, Sampled)]
+    assert not (tmp_path / "run" / "samples").exists()
