@@ -122,5 +122,11 @@ onSubmit(form, async () => {
   box.focus();
 });
 
+// What was typed before this script was there, or kept by the browser over a reload, is the user's.
+for (const field of fields()) {
+  if (valueOf(inputOf(field)) === field.dataset.default) continue;
+  touched.add(field.dataset.knob);
+  showSource(field, "user");
+}
 followModel();
 estimate();

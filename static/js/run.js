@@ -21,7 +21,7 @@ function secondsPerStep() {
   return to[1] > from[1] ? (to[0] - from[0]) / 1000 / (to[1] - from[1]) : null;
 }
 
-const drawNumbers = throttled(250, () => {
+function drawNumbers() {
   write($("#step"), now.step);
   write($("#steps"), now.steps);
   const bar = $("#progress");
@@ -32,7 +32,9 @@ const drawNumbers = throttled(250, () => {
   const left = running ? (each === null ? now.eta : Math.max(0, now.steps - now.step) * each) : null;
   write($("#eta"), running && now.step < now.steps ? duration(left) : now.state === "succeeded" ? "done" : "–");
   write($("#speed"), running && each ? (each >= 1 ? `${each.toFixed(1)} s a step` : `${(1 / each).toFixed(1)} steps a second`) : "–");
-});
+}
+
+const drawNumbersSoon = throttled(250, drawNumbers);
 
 let spokenAt = 0;
 
@@ -191,7 +193,7 @@ const events = {
     clock.push([when, row.step]);
     if (clock.length > 30) clock.shift();
     if (!now.stopping) write($("#phase"), "training");
-    drawNumbers();
+    drawNumbersSoon();
     speak(`Step ${now.step} of ${now.steps}, loss ${loss(payload.loss)}.`);
   },
   sample: (payload, row) => grid?.add(row.step ?? 0, payload),

@@ -174,7 +174,9 @@ export class Uploads {
 // The places where files can come from: two buttons, a drop anywhere on the page, a paste.
 export function listenForFiles(uploads, drop) {
   for (const input of [$("#choose-files"), $("#choose-folder")]) {
-    input.addEventListener("change", () => { uploads.add([...input.files]); input.value = ""; });
+    const take = () => { const files = [...input.files]; input.value = ""; uploads.add(files); };
+    input.addEventListener("change", take);
+    if (input.files.length) take(); // chosen before this script was there
   }
   let depth = 0;
   const hasFiles = (event) => event.dataTransfer?.types.includes("Files");

@@ -1,0 +1,92 @@
+"""A run that is watched: from the middle, from two tabs, to its end and beyond."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.sync_api import BrowserContext, Page, expect
+
+from tests.e2e.conftest import Studio, new_project, start_tiny_run, step_of, wait_for_step
+
+STEPS_ON_THE_CHART = """() => {
+  document.querySelector('#chart-table').open = true;
+  return [...document.querySelectorAll('#chart-table tbody tr')].map((row) => Number(row.cells[0].textContent));
+}"""
+
+
+def test_reload_in_the_middle_shows_all_and_two_tabs_agree(
+    page: Page, context: BrowserContext, studio: Studio, photo_files: list[Path]
+) -> None:
+    new_project(page, studio, photo_files, "Live house")
+    start_tiny_run(page, steps=3000, every=500)
+    wait_for_step(page, 30)
+    page.reload()
+    wait_for_step(page, 60)
+    page.locator("#chart-table summary").click()
+    shown = page.evaluate(STEPS_ON_THE_CHART)
+    assert shown[0] == 1
+    assert shown[-1] >= 60
+    expect(page.locator('#samples tr[data-step="0"] img')).to_have_count(2)
+
+    other = context.new_page()
+    other.goto(page.url)
+    wait_for_step(other, step_of(page))
+    other.get_by_role("button", name="Stop", exact=True).click()
+    for tab in (page, other):
+        expect(tab.locator("#state")).to_contain_text("stopped")
+        expect(tab.locator("#checkpoints li")).not_to_have_count(0)
+    last = page.locator("#checkpoints li").first.get_attribute("data-step") or ""
+    for tab in (page, other):
+        expect(tab.locator("#step")).to_have_text(last)
+    assert page.locator("#checkpoints li b").all_inner_texts() == other.locator("#checkpoints li b").all_inner_texts()
+    other.close()
+
+    page.get_by_role("button", name="Resume", exact=True).click()
+    expect(page.locator("#state")).to_contain_text("running")
+    page.get_by_label("More about this run").click()
+    page.get_by_role("button", name="Save now").click()
+    page.get_by_label("More about this run").click()
+    page.get_by_role("button", name="Draw samples now").click()
+    expect(page.locator("#checkpoints li")).not_to_have_count(1)
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.locator("#state")).to_contain_text("stopped")
+
+
+def test_a_run_that_is_done_can_go_on_and_be_drawn_with(page: Page, studio: Studio, photo_files: list[Path]) -> None:
+    new_project(page, studio, photo_files[:2], "Drawn house")
+    start_tiny_run(page, steps=8, every=4)
+    expect(page.locator("#state")).to_contain_text("done", timeout=60_000)
+    expect(page.locator("#checkpoints li")).to_have_count(2)
+    expect(page.locator("#samples td img")).to_have_count(6)
+
+    page.locator("#samples td button").first.click()
+    title = page.locator("#lightbox-title")
+    expect(title).to_contain_text("Step 0")
+    page.keyboard.press("ArrowDown")
+    expect(title).to_contain_text("Step 4")
+    page.keyboard.press("ArrowRight")
+    expect(title).to_contain_text("on the beach")
+    page.keyboard.press("Escape")
+    expect(page.locator("#lightbox")).to_be_hidden()
+
+    page.get_by_role("button", name="Continue with more steps").click()
+    page.get_by_label("Steps in all").fill("12")
+    page.get_by_role("button", name="Continue", exact=True).click()
+    expect(page.locator("#steps")).to_have_text("12")
+    expect(page.locator('#checkpoints [data-step="12"]')).to_be_visible(timeout=60_000)
+
+    page.get_by_label("More about this run").click()
+    page.get_by_role("button", name="Rename").click()
+    page.get_by_label("Name", exact=True).fill("The good one")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("The good one")
+
+    page.get_by_label("More about this run").click()
+    page.get_by_role("link", name="Draw pictures with it").click()
+    page.wait_for_url("**/pictures?*")
+    expect(page.locator("#adapter option:checked")).to_contain_text("The good one, step 12")
+    page.get_by_role("button", name="Draw", exact=True).click()
+    drawn = page.locator("#gallery > li").first
+    expect(drawn.locator("img")).to_have_count(2, timeout=60_000)
+    expect(drawn).to_contain_text("without it")
+    expect(drawn.get_by_text("Recipe")).to_be_visible()
