@@ -30,11 +30,13 @@ backend.prepare()
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from app.terminal.console import say  # noqa: E402
 from app.terminal.training import Subject, run, write_pictures  # noqa: E402
 from core import catalog, files, lora  # noqa: E402
 from core.config import TrainConfig, resolve  # noqa: E402
 from core.dataset import crops, photos  # noqa: E402
 from core.dataset.examples import read_folder  # noqa: E402
+from core.errors import Problem  # noqa: E402
 from core.export import diffusers, sheet  # noqa: E402
 from core.models.base import Family  # noqa: E402
 from core.models.load import load_family  # noqa: E402
@@ -130,7 +132,7 @@ def evaluate(folder: Path, known: dict[str, list[Feature]], user: dict[str, Any]
     """Train on one subject, draw, judge, write its sheet; returns the numbers."""
     subject = Subject(TRIGGER, CLASS_WORDS.get(folder.name, folder.name.replace("_", " ")))
     entry = catalog.find("pocket")
-    config = resolve({"sample_every": 0, "save_every": 100_000, **user}, entry.defaults).config
+    config = resolve(user, entry.defaults).config
     examples, _ = read_folder(folder, subject.trigger, subject.class_word)
     family = load_family(entry.folder)
     prompts = {kind: text.format(subject.trigger, subject.class_word) for kind, text in PROMPTS.items()}
@@ -180,7 +182,7 @@ def table_of(results: list[dict[str, Any]]) -> str:
     return text
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description="Train on each subject folder and see whether Pocket learned it.")
     parser.add_argument("photos", type=Path, help="folder with one folder of photos for each subject")
     parser.add_argument("--only", action="append", default=[], help="only this subject; can be given several times")
@@ -198,10 +200,16 @@ def main() -> None:
         if options.only and folder.name not in options.only:
             continue
         sys.stdout.write(f"\n{folder.name}\n")
-        results.append(evaluate(folder, known, user, options.out))
+        sys.stdout.flush()
+        try:
+            results.append(evaluate(folder, known, user, options.out))
+        except Problem as problem:
+            say(f"{folder.name}: {problem}")
+            return 1
         files.write_json(options.out / "results.json", {"photo_accuracy": accuracy, "subjects": results})
     sys.stdout.write(f"\n{table_of(results)}\nSheets and results.json are in {options.out.resolve()}\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
