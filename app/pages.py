@@ -2,7 +2,8 @@
 
     HomePage  ProjectPage  NewRunPage  RunPage  PicturesPage  JobsPage  ModelsPage  SettingsPage  ErrorPage
 
-Beside its own fields every template has `frame`. What the fields are filled with is read in `app/contents.py`.
+Beside its own fields every template has `frame`. The parts that pages are made of are in `app/page_parts.py`; what
+they are filled with is read in `app/contents/`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,23 @@ from app import resources
 from app.actions.photos import PhotoView
 from app.actions.projects import ProjectView
 from app.knob_fields import KnobField, KnobGroup, Option
+from app.page_parts import (
+    AdapterOption,
+    Captioning,
+    CheckpointLine,
+    DiskLine,
+    Drawing,
+    Grid,
+    JobLine,
+    Line,
+    LogLine,
+    ModelCard,
+    ProjectCard,
+    RunLine,
+    RunNow,
+    SettingField,
+    UsedKnob,
+)
 
 VERSION = "0.1.0"
 THEMES = ("system", "light", "dark")
@@ -52,219 +70,6 @@ class Frame:
     active_jobs: int  # how many run or wait
     version: str = VERSION
     places: tuple[Place, ...] = PLACES
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectCard:
-    """One project on the home page."""
-
-    id: int
-    name: str
-    trigger: str
-    class_word: str
-    counts: str  # "8 photos, 2 runs"
-    thumbs: tuple[str, ...]  # addresses of up to three thumbnails
-
-
-@dataclass(frozen=True, slots=True)
-class RunLine:
-    """One run in a list."""
-
-    id: int
-    job_id: int
-    name: str
-    model: str
-    state: str
-    state_words: str
-    progress: str  # "120 of 300 steps"
-    picture_url: str | None  # its newest sample
-    created_at: str
-    when: str
-
-
-@dataclass(frozen=True, slots=True)
-class Captioning:
-    """The caption job that waits or runs."""
-
-    id: int
-    words: str
-
-
-@dataclass(frozen=True, slots=True)
-class GridPrompt:
-    """A column of the sample grid."""
-
-    id: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class GridCell:
-    """A sample, or the place where one will be (without a url)."""
-
-    prompt_id: int
-    prompt: str
-    url: str | None = None
-    seed: int | None = None
-    width: int = 256
-    height: int = 256
-
-
-@dataclass(frozen=True, slots=True)
-class GridRow:
-    """The samples of one step."""
-
-    step: int
-    cells: tuple[GridCell, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """Steps as rows, prompts as columns; rows still to come are there already, so that nothing jumps."""
-
-    prompts: tuple[GridPrompt, ...]
-    rows: tuple[GridRow, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointLine:
-    """A saved state to download."""
-
-    step: int
-    size: str
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """One line of the log."""
-
-    at: str
-    text: str
-    tone: str  # a class name: empty, warning or error-line
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A name and a value."""
-
-    label: str
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
-class UsedKnob:
-    """A knob as a run used it."""
-
-    label: str
-    value: str
-    source_words: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunNow:
-    """A run as it stands when its page is drawn."""
-
-    id: int
-    job_id: int
-    name: str
-    model: str
-    state: str
-    state_words: str
-    phase: str
-    step: int
-    steps: int
-    error: str
-    resumable: bool
-    created_at: str
-    when: str
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterOption:
-    """An adapter to draw with."""
-
-    value: str  # its id
-    label: str
-    model: str
-    trigger: str
-    class_word: str
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One drawn picture."""
-
-    url: str
-    label: str  # "with the adapter" or "without"
-    file_name: str
-    width: int
-    height: int
-
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """What one press on Draw made: one picture, or two side by side."""
-
-    job_id: int
-    state: str
-    prompt: str
-    words: str
-    error: str
-    pictures: tuple[Picture, ...]
-    recipe: tuple[Line, ...]
-    ask: dict[str, Any]  # the form as it was filled in, to fill it in again
-
-
-@dataclass(frozen=True, slots=True)
-class JobLine:
-    """One job in the queue."""
-
-    id: int
-    title: str
-    url: str
-    state: str
-    state_words: str
-    words: str
-    error: str
-    step: int
-    steps: int
-    created_at: str
-    when: str
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCard:
-    """One model of the catalog."""
-
-    name: str
-    title: str
-    what_for: str
-    licence: str
-    on_disk: bool
-    parameters: str
-    problem: str
-    sets: str  # the knobs it brings its own values for
-
-
-@dataclass(frozen=True, slots=True)
-class SettingField:
-    """One setting of the studio."""
-
-    key: str
-    label: str
-    sentence: str
-    kind: str  # bool, text or url
-    value: Any
-    long: bool  # wants several lines
-
-
-@dataclass(frozen=True, slots=True)
-class DiskLine:
-    """What one kind of file takes."""
-
-    label: str
-    folder: str
-    size: str
 
 
 class Page:

@@ -35,6 +35,7 @@ APP_LEVELS: list[tuple[str, ...]] = [
     ("app.worker.supervisor",),
     ("app.actions",),
     ("app.knob_fields",),
+    ("app.page_parts",),
     ("app.pages",),
     ("app.contents",),
     ("app.routes",),

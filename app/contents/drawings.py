@@ -16,7 +16,8 @@ from app.contents.lines import newest_event
 from app.database import Database
 from app.jobs.states import Kind, State
 from app.knob_fields import KnobField, fields
-from app.pages import AdapterOption, Drawing, Line, Picture, PicturesPage
+from app.page_parts import AdapterOption, Drawing, Line, Picture
+from app.pages import PicturesPage
 from app.tables import Job, Project, Run, Sample
 
 DRAWINGS = 40

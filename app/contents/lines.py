@@ -11,7 +11,7 @@ from app.actions.jobs import JobView
 from app.actions.run_views import RunView
 from app.database import Database
 from app.jobs.states import Kind, State
-from app.pages import JobLine, RunLine
+from app.page_parts import JobLine, RunLine
 from app.tables import Event
 
 ALL = 10_000  # a page shows the whole list: people have dozens of photos and runs, not tens of thousands

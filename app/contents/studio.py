@@ -12,7 +12,8 @@ from app.contents.lines import ALL, job_line, newest_event
 from app.database import Database
 from app.jobs.states import State
 from app.knob_fields import Option
-from app.pages import DiskLine, JobsPage, Line, ModelCard, ModelsPage, SettingField, SettingsPage
+from app.page_parts import DiskLine, Line, ModelCard, SettingField
+from app.pages import JobsPage, ModelsPage, SettingsPage
 from app.tables import now
 from core.config import knobs
 

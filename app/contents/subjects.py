@@ -12,7 +12,8 @@ from app.contents.lines import ALL, job_words, newest_event, run_line
 from app.database import Database
 from app.jobs.states import Kind, State
 from app.knob_fields import Option, fields, front, groups
-from app.pages import Captioning, HomePage, NewRunPage, ProjectCard, ProjectPage
+from app.page_parts import Captioning, ProjectCard
+from app.pages import HomePage, NewRunPage, ProjectPage
 from app.tables import now
 from core import pocket
 from core.dataset import captions

@@ -14,7 +14,8 @@ from app.contents.lines import newest_event, title
 from app.database import Database
 from app.jobs.states import State
 from app.knob_fields import SOURCES
-from app.pages import CheckpointLine, Grid, GridCell, GridPrompt, GridRow, LogLine, RunNow, RunPage, UsedKnob
+from app.page_parts import CheckpointLine, Grid, GridCell, GridPrompt, GridRow, LogLine, RunNow, UsedKnob
+from app.pages import RunPage
 from app.tables import Event
 from core.config import knobs
 
