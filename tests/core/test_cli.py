@@ -195,3 +195,35 @@ def test_the_command_line_itself_imports_neither_mlx_nor_a_web_server() -> None:
     code = "import sys, app.cli; print([m for m in ('mlx', 'numpy', 'fastapi', 'PIL') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_the_demo_leaves_adapter_sheet_and_chart_and_says_where(
+    model_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core import catalog, pocket
+
+    entry = catalog.entry_for(model_folder, "pocket")
+    monkeypatch.setattr(catalog, "find", lambda name: entry)
+    monkeypatch.setattr(pocket, "EXAMPLES", photos)
+    out = tmp_path / "demo"
+    for _ in range(2):  # a demo may be run again in its folder
+        result = likeness("demo", "--steps", 2, "--out", out, "--json")
+        assert result.exit_code == 0, result.stderr
+    found = object_of(result)
+    assert diffusers.read(Path(found["adapter"])).factors
+    for name in ("samples_picture", "loss_picture"):
+        assert Path(found[name]).is_file()
+        assert found[name] in result.stderr
+    assert likeness("demo", "--steps", "none", "--out", out).exit_code == 2
+
+
+def test_the_demo_never_writes_over_a_run_of_the_users_own(
+    model_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, config = tmp_path / "out", knobs(tmp_path, rank=2)
+    words = ["--class-word", "can", "--model", model_folder, "--config", config, "--steps", 1]
+    likeness("train", photos, "--out", out, *words)
+    result = likeness("demo", "--out", out)
+    assert result.exit_code == 2
+    assert "holds a run of yours" in result.stderr
+    assert checkpoint.steps_saved(out) == [1]
