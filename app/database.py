@@ -137,6 +137,12 @@ class Home:
             except OSError:
                 self.reserve.unlink(missing_ok=True)
 
+    def clear_uploads(self) -> None:
+        """Remove uploads that a server which was killed did not finish."""
+        for path in self.uploads.iterdir():
+            if path.is_file():
+                path.unlink(missing_ok=True)
+
     def give_up_reserve(self) -> None:
         self.reserve.unlink(missing_ok=True)
 

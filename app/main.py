@@ -74,6 +74,7 @@ def create_app(home: Path, *, with_jobs: bool = True) -> FastAPI:
         application.state.bell, application.state.supervisor = bell, supervisor
         application.state.hurry = asyncio.Event()
         database.home.keep_reserve()
+        database.home.clear_uploads()
         tasks = [asyncio.create_task(bell.watch())]
         if with_jobs:
             tasks.append(asyncio.create_task(supervisor.run()))

@@ -22,6 +22,8 @@ from core.errors import AdapterProblem, ConfigProblem, FieldProblem, disk_troubl
 
 BYTES_AT_MOST = 2 * 2**30
 FORMATS = ("diffusers",)  # the one form that loads everywhere; writers of others join app/worker/tasks.py
+FORM = re.compile(r"transformer\..+\.lora_[AB]\.weight")  # what core/export/diffusers.py reads
+SHOWN = 12
 DOWN = re.compile(r"\.(lora_A|lora_down|lora\.down)(\.default)?\.weight$")
 
 
@@ -87,9 +89,12 @@ def rank_of(path: Path, name: str) -> int:
         raise AdapterProblem(problem.message.replace(path.name, name), problem.problems) from problem
     ranks = [info.shape[0] for key, info in header.tensors.items() if DOWN.search(key) and info.shape]
     if not ranks:
-        raise AdapterProblem(
-            f"{name} holds no LoRA: none of its {len(header.tensors)} tensors is a lora_A or lora_down."
-        )
+        raise AdapterProblem(f"{name} holds no LoRA: none of its {len(header.tensors)} tensors is a lora_A.")
+    strangers = [key for key in header.tensors if not FORM.fullmatch(key)]
+    if strangers:
+        words = "is not of the form transformer.<layer>.lora_A.weight or lora_B.weight"
+        shown = [FieldProblem(key, words) for key in strangers[:SHOWN]]
+        raise AdapterProblem(f"{name} is a LoRA of another form; save it in diffusers' form first.", shown)
     return max(ranks)
 
 

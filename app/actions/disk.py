@@ -13,6 +13,8 @@ from sqlalchemy import text
 from sqlmodel import Session, select
 
 from app.database import Database, Home
+from app.errors import Conflict
+from app.jobs import store
 from app.tables import Adapter, Photo, Run
 
 
@@ -112,7 +114,13 @@ def empty_trash(database: Database) -> int:
 
 
 def clear_cache(database: Database) -> int:
-    """Delete cached latents and texts, which are made again when needed; returns the bytes that became free."""
+    """Delete cached latents and texts, which are made again when needed; returns the bytes that became free.
+
+    Raises Conflict while a job runs, which may be about to read them.
+    """
+    with database.read() as session:
+        if store.running(session):
+            raise Conflict("A job is running and may need the cache; clear it afterwards.")
     return sum(_empty(folder) for folder in database.home.cache.iterdir() if folder != database.home.uploads)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from sqlmodel import Session, col, select
 
 from app.database import Database
+from app.errors import Conflict
 from app.jobs import store
 from app.jobs.states import Kind, Lane, State, Stop
 from app.tables import Job, Project, Run, now
@@ -90,6 +91,15 @@ def move(database: Database, job_id: int, place: int) -> JobView:
     with database.write() as session:
         job = store.move(session, job_id, place)
         session.flush()
+        return views(session, [job])[0]
+
+
+def retry(database: Database, job_id: int) -> JobView:
+    """Queue an ended job again; runs are resumed on their own page. Raises NotFound, Conflict."""
+    with database.write() as session:
+        if store.get(session, job_id).kind is Kind.TRAIN:
+            raise Conflict("A training is resumed as a run.")
+        job = store.requeue(session, job_id)
         return views(session, [job])[0]
 
 

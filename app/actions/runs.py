@@ -82,7 +82,7 @@ def create(database: Database, project_id: int, knobs: Mapping[str, Any], name: 
             if problems:
                 raise ConfigProblem("Some settings need another look.", [*problems, lack])
             raise DataProblem("There is nothing to train on yet.", [lack])
-        if resolved is None:
+        if resolved is None or problems:
             raise ConfigProblem("Some settings need another look.", problems)
         version = Version(project_id=project_id, items=_frozen(session, project, rows))
         session.add(version)
@@ -214,8 +214,9 @@ def _resolved(knobs: Mapping[str, Any]) -> tuple[Resolved | None, list[FieldProb
     known = models.names()
     wanted = str(knobs.get("model") or TrainConfig().model).strip()
     try:
-        defaults = models.find(wanted).defaults if wanted in known else {}
-        return resolve(knobs, defaults, {"model": known}), []
+        view = models.get_model(wanted) if wanted in known else None
+        resolved = resolve(knobs, view.defaults if view else {}, {"model": known})
+        return resolved, [FieldProblem("model", f"cannot be used: {view.trouble}")] if view and view.trouble else []
     except ConfigProblem as problem:
         return None, problem.problems
     except Problem as problem:

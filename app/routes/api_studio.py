@@ -91,6 +91,11 @@ def stop_job(db: Db, job_id: Id, body: StopBody | None = None) -> StateNow:
     return StateNow(state=jobs.stop(db, job_id, at_once=bool(body and body.now)).state)
 
 
+@router.post("/jobs/{job_id}/retry", status_code=202)
+def retry_job(db: Db, job_id: Id) -> StateNow:
+    return StateNow(state=jobs.retry(db, job_id).state)
+
+
 @router.post("/jobs/{job_id}/move", status_code=202)
 def move_job(db: Db, job_id: Id, body: MoveBody) -> JobView:
     """Put a waiting job at a place of its lane; 0 runs next."""

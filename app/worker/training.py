@@ -22,7 +22,7 @@ from app.jobs import store
 from app.jobs.states import State, Stop
 from app.tables import Adapter, Checkpoint, Project, Run, Sample, Version
 from app.worker.outcome import Outcome
-from app.worker.work import Work, note
+from app.worker.work import Work
 from core import backend, catalog, files
 from core.config import Resolved
 from core.dataset.crops import Box
@@ -60,11 +60,14 @@ def train_run(work: Work) -> Outcome:
         title=project.name,
     )
     teller = Teller(work, run, project, config.model, config.rank)
+    photos = "1 photo" if len(examples) == 1 else f"{len(examples)} photos"
+    work.log(f"{config.steps} steps on {photos} with {config.model}, rank {config.rank}, {config.side_px} px.")
     wish: Wish | None = None
     try:
         while True:
             progress = going.send(wish)
             if isinstance(progress, Finished):
+                work.log(_last_line(progress))
                 return _outcome(work, progress)
             teller.tell(progress)
             wish = _wish(work, Wish)
@@ -108,7 +111,7 @@ class Teller:
             session.execute(delete(Sample).where(*later))
             store.tell(session, self.work.claim, "rewind", {"to_step": step}, step)
         self.adopt_checkpoints()
-        note(f"goes on from step {step}")
+        self.work.log(f"Goes on from step {step}." if step else "Begins again: there is no checkpoint yet.")
 
     def step(self, progress: Any) -> None:
         if not progress.counted:
@@ -165,7 +168,7 @@ class Teller:
             self._checkpoint_rows(session, step, size, sha256)
             payload = {"step": step, "bytes": size, "sha256": sha256}
             store.tell(session, self.work.claim, "checkpoint", payload, step)
-        note(f"saved step {step}")
+        self.work.log(f"Saved step {step} ({size / 2**20:.1f} MB).")
 
     def adopt_checkpoints(self) -> None:
         """Rows for checkpoints that were complete on disk when the process died, just before it could say so."""
@@ -256,6 +259,13 @@ def _outcome(work: Work, finished: Any) -> Outcome:
         return Outcome(State.SUCCEEDED, result=result)
     by_user = work.wishes.stop is not Stop.NONE
     return Outcome(State.STOPPED if by_user else State.QUEUED, result=result)
+
+
+def _last_line(finished: Any) -> str:
+    loss = "" if finished.final_loss is None else f", mean loss of the last steps {finished.final_loss:.4f}"
+    peak = finished.peak_memory_bytes / 2**30
+    done = "Stopped" if finished.stopped else "Done"
+    return f"{done} at step {finished.step} after {finished.seconds:.0f} s{loss}, at most {peak:.1f} GB of memory."
 
 
 def _installed() -> bool:

@@ -86,7 +86,7 @@ def test_a_killed_process_resumes_from_its_last_checkpoint(start_studio: Start) 
     assert history["deaths"] == 0, "a checkpoint after the death clears the count"
     log = studio.log(run["id"])
     assert "attempt 2" in log
-    assert "goes on from step " in log
+    assert "Goes on from step " in log
 
 
 def test_three_deaths_without_a_checkpoint_fail_the_run_in_words(start_studio: Start) -> None:
@@ -195,3 +195,26 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_an_adapter_is_taken_away_brought_back_and_drawn_with(start_studio: Start) -> None:
+    studio = start_studio()
+    run = studio.run(studio.project_with_photos(), steps=3, learning_rate=0.05)["id"]
+    studio.until_state(run, "succeeded")
+    content = studio.http.get(f"/api/runs/{run}/adapter").content
+    assert studio.http.put("/api/adapters/mine.safetensors?model=nope", content=content).status_code == 404
+    brought = studio.http.put("/api/adapters/mine.safetensors?model=tiny", content=content)
+    assert (brought.status_code, brought.json()["name"], brought.json()["rank"]) == (201, "mine", 4)
+    assert studio.http.put("/api/adapters/again.safetensors?model=tiny", content=content).status_code == 200
+    own = brought.json()["id"]
+    wish = {"model": "tiny", "prompt": "sks can", "seed": 7, "adapters": [{"id": own, "strength": 0.5}]}
+    job = studio.post("/api/pictures", wish)["job_id"]
+    until(lambda: studio.get(f"/api/jobs/{job}")["state"] == "succeeded")
+    assert studio.get("/api/pictures")[0]["recipe"]["adapters"][0]["strength"] == 0.5
+    assert studio.http.delete(f"/api/adapters/{own}").status_code == 204
+    export = studio.post("/api/exports", {"run": run, "format": "diffusers"})["job_id"]
+    until(lambda: studio.get(f"/api/jobs/{export}")["state"] == "succeeded")
+    assert studio.http.get(f"/api/exports/{export}/file").content == content
+    wrong = studio.http.post("/api/exports", json={"run": run, "format": "paper"})
+    assert wrong.json()["error"]["problems"][0]["field"] == "format"
+    assert studio.http.delete(f"/api/runs/{run}").status_code == 204
