@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -67,10 +67,10 @@ def watched_studio(home: Path) -> Iterator[tuple[int, list[str]]]:
 def ask(
     port: int, method: str, path: str, body: bytes | None = None, kind: str = "application/json"
 ) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    connection.request(method, path, body, {"Content-Type": kind} if body else {})
-    answer = connection.getresponse()
-    return answer.status, answer.read()
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+        connection.request(method, path, body, {"Content-Type": kind} if body else {})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
 
 
 def test_importing_all_of_the_web_side_loads_nothing_that_computes() -> None:
