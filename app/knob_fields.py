@@ -98,8 +98,9 @@ def _field(name: str, knob: Knob, model_defaults: Mapping[str, Any], models: tup
 
 def _span(knob: Knob) -> str:
     low = number(knob.at_least) if knob.at_least is not None else ""
-    low = f"more than {number(knob.above)}" if knob.above is not None else low
     high = number(knob.at_most) if knob.at_most is not None else ""
+    if knob.above is not None:
+        return f"More than {number(knob.above)}" + (f", at most {high}" if high else "")
     if not low and not high:
         return ""
-    return f"{low} to {high}" if low and high else f"at least {low}" if low else f"at most {high}"
+    return f"{low} to {high}" if low and high else f"At least {low}" if low else f"At most {high}"

@@ -166,6 +166,7 @@ class Drawing:
     words: str
     error: str
     pictures: tuple[Picture, ...]
+    to_come: int  # how many are not drawn yet
     recipe: tuple[Line, ...]
     ask: dict[str, Any]  # the form as it was filled in, to fill it in again
 

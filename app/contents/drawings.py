@@ -42,7 +42,7 @@ def pictures(database: Database, run_id: int | None = None) -> PicturesPage:
         seed=1,
         more=_more(subject.model if subject else "pocket"),
         drawings=tuple(_drawings(database)),
-        blank_drawing=Drawing(0, "queued", "", "", "", (), (), {}),
+        blank_drawing=Drawing(0, "queued", "", "", "", (), 0, (), {}),
     )
 
 
@@ -105,6 +105,7 @@ def _drawing(job: Job, samples: list[SampleView]) -> Drawing:
         words=wording.ago(job.created_at) if done else wording.STATES[job.state],
         error=wording.error(job.error) if job.state is State.FAILED else "",
         pictures=tuple(_picture(sample, bool(stack)) for sample in samples),
+        to_come=max(job.steps - len(samples), 0) if job.state in (State.QUEUED, State.RUNNING) else 0,
         recipe=_recipe(asked, samples),
         ask={
             "adapter": str(first.get("id", "")),

@@ -3,8 +3,19 @@
 // It starts after the last event that the page was drawn with, closes while nobody looks, and goes on from the last
 // event it saw. So a page that slept, a laptop that slept and a studio that was restarted all end up the same.
 
+import { api } from "./api.js";
+import { show, throttled, write } from "./dom.js";
+
 const KINDS = ["state", "phase", "metric", "sample", "checkpoint", "rewind", "log"];
 const PATIENCE_MS = 3000; // a reconnect shorter than this is nobody's business
+
+// The number beside "Queue" in the navigation.
+const countJobs = throttled(400, async () => {
+  const jobs = await api("GET", "/jobs?state=queued&state=running").catch(() => null);
+  if (!jobs) return;
+  show(document.getElementById("active-jobs"), jobs.length > 0);
+  write(document.getElementById("active-jobs-count"), jobs.length);
+});
 
 export class Events {
   // `filter` is {run}, {job} or {project}; `on` has a function for each kind of interest and may have `link(up)`.
@@ -49,6 +60,7 @@ export class Events {
       this.last = id;
     }
     const row = JSON.parse(event.data);
+    if (kind === "state") countJobs();
     this.on[kind]?.(row.payload ?? row, row);
     this.on.any?.(kind, row);
   }

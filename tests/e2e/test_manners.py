@@ -14,7 +14,7 @@ NAMELESS = """() => [...document.querySelectorAll(
   .filter((one) => one.checkVisibility() && !one.matches('[type=hidden]'))
   .filter((one) => {
     const labelled = (one.getAttribute('aria-labelledby') ?? '').split(' ').map((id) => document.getElementById(id));
-    const words = [one.getAttribute('aria-label'), one.textContent,
+    const words = [one.getAttribute('aria-label'), one.textContent, one.querySelector('img')?.alt,
       ...[...(one.labels ?? [])].map((l) => l.textContent), ...labelled.map((l) => l?.textContent)];
     return !words.some((word) => word?.trim());
   }).map((one) => one.outerHTML.slice(0, 120))"""
