@@ -13,28 +13,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 SHOW_THE_FIRST_PAGE = """
-import asyncio, sys
+import sys
 from pathlib import Path
 import app.main, core
 from core import catalog, pocket
+from starlette.testclient import TestClient
 
 assert Path(core.__file__).is_relative_to(sys.argv[1]), core.__file__
 assert catalog.find("pocket").on_disk and pocket.EXAMPLES.is_dir()
-
-async def get(application, path):
-    sent = []
-    scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "root_path": "",
-             "query_string": b"", "headers": [(b"host", b"127.0.0.1"), (b"accept", b"text/html")],
-             "http_version": "1.1", "scheme": "http", "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 9)}
-    async def receive(): return {"type": "http.request", "body": b"", "more_body": False}
-    async def send(message): sent.append(message)
-    await application(scope, receive, send)
-    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
-
-application = app.main.create_app(Path(sys.argv[2]), with_jobs=False)
-for path in ("/", "/static/css/base.css"):
-    status, body = asyncio.run(get(application, path))
-    assert status == 200 and body, (path, status)
+browser = TestClient(app.main.create_app(Path(sys.argv[2]), with_jobs=False), base_url="http://127.0.0.1")
+for address in ("/", "/static/css/base.css"):
+    assert browser.get(address).status_code == 200, address
 """
 
 
