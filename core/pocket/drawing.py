@@ -42,7 +42,8 @@ def draw(
             told, untold = velocity.chunk(2)
             x = x + (untold + guidance * (told - untold)) * (following - sigma)
         latents = x.view(count, cells, cells, 16, 2, 2).permute(0, 3, 1, 4, 2, 5)
-        latents = latents.reshape(count, 16, side // 8, side // 8) / parts.vae.config.scaling_factor + parts.vae.config.shift_factor
+        latents = latents.reshape(count, 16, side // 8, side // 8)
+        latents = latents / parts.vae.config.scaling_factor + parts.vae.config.shift_factor
         pictures = torch.cat([parts.vae.decode(z).sample.float() for z in latents.split(4)])
     return ((pictures.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 

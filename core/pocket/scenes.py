@@ -82,10 +82,10 @@ class Scenes:
     def __init__(self, sprites: Sprites, backgrounds: Backgrounds) -> None:
         self.sprites, self.backgrounds = sprites, backgrounds
 
-    def draw(self, rng: np.random.Generator, side: int) -> Scene:
-        """One scene and its caption."""
+    def draw(self, rng: np.random.Generator, side: int, single: bool = False) -> Scene:
+        """One scene and its caption; `single` asks for exactly one thing."""
         image, where = self._background(rng, side)
-        roll = rng.random()
+        roll = 0.03 + 0.77 * rng.random() if single else rng.random()
         if roll < 0.03:
             words, name = "", ""
         elif roll < 0.80:
