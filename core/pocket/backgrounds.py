@@ -25,9 +25,9 @@ def noise(rng: np.random.Generator, side: int, cells: int, octaves: int = 4, str
     total, weight = np.zeros((side, side), np.float32), 0.0
     for octave in range(octaves):
         high = max(2, cells * 2**octave)
-        wide = max(2, round(high / stretch))
-        if high > side:
+        if octave and high > side:
             break
+        wide = max(2, round(high / stretch))
         grid = Image.fromarray(rng.random((high, wide), dtype=np.float32))
         total += np.asarray(grid.resize((side, side), Image.Resampling.BICUBIC)) * 0.55**octave
         weight += 0.55**octave
