@@ -149,6 +149,7 @@ class AdapterOption:
 class Picture:
     """One drawn picture."""
 
+    id: int
     url: str
     label: str  # "with the adapter" or "without"
     file_name: str

@@ -120,7 +120,7 @@ def _picture(sample: SampleView, adapted: bool) -> Picture:
     label = "the model as it is"
     if adapted:
         label = f"with the adapter, strength {sample.adapter_strength:g}" if sample.adapter_strength else "without it"
-    return Picture(sample.url, label, f"likeness-{sample.id}.png", sample.width, sample.height)
+    return Picture(sample.id, sample.url, label, f"likeness-{sample.id}.png", sample.width, sample.height)
 
 
 def _recipe(asked: Mapping[str, Any], samples: list[SampleView]) -> tuple[Line, ...]:

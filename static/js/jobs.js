@@ -1,4 +1,4 @@
-// The queue: take out, stop, change the order. The page is drawn anew when a job changes its state.
+// The queue: take out, stop, try again, change the order. The page is drawn anew when a job changes its state.
 
 import { api } from "./api.js";
 import { $, $$, page, throttled, write } from "./dom.js";
@@ -21,7 +21,7 @@ const redraw = throttled(300, async () => {
 });
 
 queue.addEventListener("click", async (event) => {
-  const button = event.target.closest("[data-stop], [data-move]");
+  const button = event.target.closest("[data-stop], [data-move], [data-retry]");
   if (!button) return;
   const line = button.closest("[data-job]");
   const id = line.dataset.job;
@@ -33,7 +33,7 @@ queue.addEventListener("click", async (event) => {
       await api("POST", `/jobs/${id}/move`, { position: Math.max(0, place) });
     } else {
       button.disabled = true;
-      await api("POST", `/jobs/${id}/stop`);
+      await api("POST", `/jobs/${id}/${"retry" in button.dataset ? "retry" : "stop"}`);
     }
     redraw();
   } catch (error) {

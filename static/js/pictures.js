@@ -1,7 +1,7 @@
 // Drawing: one press is one job, which shows up at the top of the history at once and fills in as pictures come.
 
 import { ApiError, api, put } from "./api.js";
-import { $, $$, copy, page, show, throttled, write } from "./dom.js";
+import { $, $$, copy, page, show, throttled, toast, write } from "./dom.js";
 import { Events } from "./events.js";
 import { onSubmit, textsOf } from "./forms.js";
 import { openLightbox } from "./lightbox.js";
@@ -94,7 +94,7 @@ function addPicture(card, sample) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "canvas";
-  button.dataset.picture = "";
+  button.dataset.picture = sample.id;
   const title = `${label}: ${sample.prompt}`;
   button.dataset.title = title;
   const image = new Image();
@@ -106,7 +106,10 @@ function addPicture(card, sample) {
   link.href = sample.url;
   link.download = `likeness-${sample.id}.png`;
   link.textContent = "Save";
-  caption.append(`${label} · `, link);
+  const remove = document.createElement("button");
+  Object.assign(remove, { type: "button", className: "link-button", textContent: "Delete", ariaLabel: "Delete this picture" });
+  remove.dataset.delete = "";
+  caption.append(`${label} · `, link, " · ", remove);
   figure.replaceChildren(button, caption);
 }
 
@@ -116,9 +119,27 @@ gallery.addEventListener("click", (event) => {
     const all = $$("[data-picture]", gallery);
     openLightbox(picture, (from, way) => all[all.indexOf(from) + (way === "left" || way === "up" ? -1 : 1)] ?? null, "Arrow keys go through the pictures");
   }
+  const remove = event.target.closest("[data-delete]");
+  if (remove) deletePicture(remove.closest("figure"));
   const again = event.target.closest("[data-again]");
   if (again) fillIn(JSON.parse($("details", again.closest("[data-job]")).dataset.recipe));
 });
+
+async function deletePicture(figure) {
+  const card = figure.closest("[data-job]");
+  try {
+    await api("DELETE", `/pictures/${$("[data-picture]", figure).dataset.picture}`);
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    toast(error.message);
+    return;
+  }
+  figure.remove();
+  if (!$("figure", card)) card.remove();
+  show($("#no-drawings"), !$("[data-job]", gallery));
+  toast("The picture lies in the trash now.");
+  $("#history-title").focus();
+}
 
 function fillIn(asked) {
   if ([...adapter.options].some((option) => option.value === asked.adapter)) adapter.value = asked.adapter;

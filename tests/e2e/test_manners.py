@@ -120,7 +120,8 @@ def test_a_project_is_renamed_and_deleted(page: Page, studio: Studio) -> None:
     new_project(page, studio, [], "Old house")
     page.get_by_role("button", name="Change").click()
     page.get_by_label("Project name").fill("New house")
-    page.get_by_role("button", name="Save", exact=True).click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_role("heading", level=1)).to_have_text("New house")
     page.get_by_label("More about this project").click()
     page.get_by_role("button", name="Delete project").click()
