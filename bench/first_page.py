@@ -97,9 +97,10 @@ def event_delays(chromium: str) -> list[float]:
         playwright.chromium.launch(executable_path=chromium, args=flags) as browser,
     ):
         project = ask(port, "POST", "/api/projects/example", {})["id"]
-        run = ask(port, "POST", f"/api/projects/{project}/runs", {"model": "pocket", "steps": 2000})
+        run = ask(port, "POST", f"/api/projects/{project}/runs", {"steps": 2000, "sample_every": 0})
         page = browser.new_page()
         page.goto(f"http://127.0.0.1:{port}/runs/{run['id']}")
+        page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")  # the log is folded
         page.evaluate(WATCH_FOR_TEXT)
         while ask(port, "GET", f"/api/runs/{run['id']}")["step"] < 2:
             page.wait_for_timeout(200)

@@ -66,7 +66,7 @@ def _run(work: Work) -> Outcome:
         raise
     except Exception as error:  # noqa: BLE001  (a bug in a job must end as a sentence and a traceback in its log)
         if not isinstance(error, Problem):
-            traceback.print_exc()
+            note(traceback.format_exc(), "error")
         problem = explained(error)
         note(str(problem), "error")
         if isinstance(problem, DiskProblem):

@@ -30,6 +30,7 @@ from app.tables import Job
 from app.worker import lanes
 
 LOOK_SECONDS = 0.5
+PAUSE_SECONDS = 0.2
 LANE_FULL = 75
 BACK_OFF_SECONDS = (1, 2, 4, 8, 16, 32, 60)
 LAST_WORDS = 400  # characters of the log, for a process that could not even start
@@ -78,6 +79,7 @@ class Supervisor:
                 await run_in_threadpool(self.look)
             except Exception:
                 log.exception("the supervisor stumbled; it goes on")
+            await asyncio.sleep(PAUSE_SECONDS)  # a training commits several times a second
             try:
                 await asyncio.wait_for(change.wait(), LOOK_SECONDS)
             except TimeoutError:
@@ -87,9 +89,13 @@ class Supervisor:
         """Collect what has ended, find what was lost, start what can run."""
         self._collect()
         self._find_lost()
-        if not self.closing:
-            for lane in Lane:
-                self._start(lane)
+        if self.closing:
+            return
+        with self.database.read() as session:
+            running = store.running(session)
+            waiting = {lane: len(store.waiting(session, lane)) for lane in Lane}
+        for lane in Lane:
+            self._start(lane, running, waiting[lane])
 
     async def close(self, patience_seconds: float, hurry: asyncio.Event) -> None:
         """Ask every job process to save and end, and wait until they have; `hurry` ends the wait, not the processes."""
@@ -138,18 +144,12 @@ class Supervisor:
             if job.pid not in own and not _name_of(job).alive:
                 store.lost(self.database, _claim_of(job), None)
 
-    def _start(self, lane: Lane) -> None:
-        busy = sum(child.lane is lane for child in self.children)
-        own = {child.process.pid for child in self.children}
-        busy += sum(job.lane is lane and job.pid not in own for job in self._running())
-        starting = [
-            child for child in self.children if child.lane is lane and self._claimed_by(child.process.pid) is None
-        ]
-        if busy >= lanes.PLACES[lane] or self.patience[lane].waiting:
-            return
-        with self.database.read() as session:
-            waiting = len(store.waiting(session, lane))
-        if waiting > len(starting):
+    def _start(self, lane: Lane, running: list[Job], waiting: int) -> None:
+        """Start a process for a waiting job, unless the lane is full or one that was started has yet to claim it."""
+        own = {child.process.pid for child in self.children if child.lane is lane}
+        claimed = {job.pid for job in running if job.lane is lane}
+        starting = len(own - claimed)
+        if len(own | claimed) < lanes.PLACES[lane] and waiting > starting and not self.patience[lane].waiting:
             self.children.append(self._spawn(lane))
 
     def _spawn(self, lane: Lane) -> Child:

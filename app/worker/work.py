@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sqlalchemy.exc import OperationalError
@@ -128,11 +128,11 @@ class Work:
                 store.end(self.database, self.claim, State.STOPPED)
             except LostJob:
                 os._exit(LEFT_OVER)
-            sys.stderr.flush()
             os._exit(0)
 
 
 def note(text: str, level: str = "info") -> None:
-    """A line of the log file."""
-    sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {level:<8}{text}\n")
-    sys.stderr.flush()
+    """A line of the log file; on a full disk there is none, and the job's outcome says why."""
+    with suppress(OSError):
+        sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {level:<8}{text}\n")
+        sys.stderr.flush()
