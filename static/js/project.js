@@ -2,6 +2,7 @@
 
 import { ApiError, all, api } from "./api.js";
 import { listenToCaptions, setCaption } from "./captions.js";
+import { listenToCrops, showCrop } from "./crop.js";
 import { $, $$, copy, page, plural, show, showState, throttled, toast, write } from "./dom.js";
 import { Events } from "./events.js";
 import { onPress, onSubmit, showErrors, textsOf } from "./forms.js";
@@ -28,11 +29,13 @@ function drawPhoto(photo) {
   }
   const card = copy("photo-template");
   card.dataset.photo = photo.id;
+  Object.assign(card.dataset, { width: photo.width, height: photo.height, crop: photo.crop ? JSON.stringify(photo.crop) : "" });
   const image = new Image(photo.width, photo.height);
   image.src = photo.thumb_url ?? `/api/photos/${photo.id}/thumb`;
   image.alt = photo.caption || photo.name;
   $(".frame", card).prepend(image);
   $("[data-remove]", card).setAttribute("aria-label", `Delete ${photo.name}`);
+  $("[data-crop-open]", card).setAttribute("aria-label", `Choose what counts of ${photo.name}`);
   write($(".name", card), photo.name);
   $(".name", card).title = photo.name;
   write($(".size", card), `${photo.width} × ${photo.height}`);
@@ -44,6 +47,7 @@ function drawPhoto(photo) {
   label.htmlFor = field.id;
   write(label, `Caption of ${photo.name}`);
   grid.append(card);
+  showCrop(card);
   setCaption(card, photo.caption);
   count();
 }
@@ -93,6 +97,7 @@ grid.addEventListener("click", (event) => {
 const uploads = new Uploads(id, drawPhoto);
 listenForFiles(uploads, $("#drop"));
 listenToCaptions(grid);
+listenToCrops(grid);
 
 // ---- captions by a job ----
 

@@ -1,0 +1,72 @@
+"""A project's photos: the examples, dropping, cropping, captions from a vision model that is not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import Studio, new_project
+
+DROP = """() => {
+  const transfer = new DataTransfer();
+  for (const name of ['left.png', 'right.png']) {
+    const canvas = document.createElement('canvas');
+    canvas.width = 320; canvas.height = 300;
+    const pen = canvas.getContext('2d');
+    pen.fillStyle = name === 'left.png' ? '#a03020' : '#2050a0';
+    pen.fillRect(40, 40, 200, 180);
+    const bytes = Uint8Array.from(atob(canvas.toDataURL('image/png').split(',')[1]), (c) => c.charCodeAt(0));
+    transfer.items.add(new File([bytes], name, { type: 'image/png' }));
+  }
+  const drop = new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true });
+  document.querySelector("#drop").dispatchEvent(drop);
+}"""
+
+
+def test_the_example_photos_come_with_one_press(page: Page, studio: Studio) -> None:
+    page.goto(studio.url)
+    page.locator("#start-example").click()
+    expect(page.locator("#photos [data-photo]")).to_have_count(8)
+    assert all(box.input_value() for box in page.locator("#photos textarea").all())
+    expect(page.get_by_role("link", name="Train")).to_be_visible()
+
+
+def test_photos_that_are_dropped_on_the_page_are_taken_in(page: Page, studio: Studio) -> None:
+    new_project(page, studio, [], "Dropped house")
+    page.evaluate(DROP)
+    expect(page.locator("#photos [data-photo]")).to_have_count(2)
+    expect(page.get_by_label("Caption of left.png")).to_be_visible()
+
+
+def test_the_part_that_counts_is_chosen_with_the_keyboard_too(
+    page: Page, studio: Studio, photo_files: list[Path]
+) -> None:
+    new_project(page, studio, photo_files[:1], "Cropped house")
+    page.get_by_label("Choose what counts of house 0.png").click()
+    dialog = page.get_by_role("dialog", name="What counts of this photo")
+    dialog.get_by_label("Size").fill("50")
+    dialog.get_by_label("Left to right").fill("0")
+    dialog.get_by_label("Top to bottom").focus()
+    page.keyboard.press("Home")
+    with page.expect_response("**/api/photos/*") as answer:
+        dialog.get_by_role("button", name="Save").click()
+    crop = answer.value.json()["crop"]
+    assert (crop["left"], crop["top"]) == (0, 0)
+    assert abs(crop["right"] * 320 - 140) < 1
+    assert abs(crop["bottom"] * 280 - 140) < 1
+    expect(dialog).to_be_hidden()
+    page.reload()
+    expect(page.locator(".crop-mark")).to_be_visible()
+
+
+def test_a_vision_model_that_does_not_answer_is_told_in_words(
+    page: Page, studio: Studio, photo_files: list[Path]
+) -> None:
+    new_project(page, studio, photo_files[:1], "Described house")
+    page.get_by_role("button", name="Write captions").click()
+    page.get_by_label("From a vision model").check()
+    expect(page.locator("#captioner-words")).to_contain_text("No vision server answers")
+    page.get_by_label("Model", exact=True).fill("none")
+    page.get_by_role("button", name="Write captions", exact=True).click()
+    expect(page.locator("#captioning-error")).to_contain_text("127.0.0.1", timeout=60_000)
