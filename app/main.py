@@ -99,7 +99,7 @@ def create_app(home: Path, *, with_jobs: bool = True) -> FastAPI:
     application.state.database = database
     for router in (api_projects.router, api_runs.router, api_studio.router, pages.router):
         application.include_router(router)
-    application.mount("/static", StaticFiles(directory=resources.folder("static")), name="static")
+    application.mount("/static", _StaticFiles(directory=resources.folder("static")), name="static")
     application.add_exception_handler(Problem, _on_problem)
     application.add_exception_handler(HTTPException, _on_http_error)
     application.add_exception_handler(RequestValidationError, _on_invalid)
@@ -164,6 +164,15 @@ def _sentence_of(detail: dict[str, Any]) -> str:
     shown = f"is {given!r}; " if isinstance(given, str | int | float | bool) and len(str(given)) < 100 else ""
     words = str(detail["msg"])
     return f"{shown}{words[0].lower()}{words[1:]}"
+
+
+class _StaticFiles(StaticFiles):
+    """Scripts and styles that a browser asks about again each time, so that none is older than its page."""
+
+    def file_response(self, *arguments: Any, **more: Any) -> Response:
+        response = super().file_response(*arguments, **more)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 class _Server(uvicorn.Server):
