@@ -27,6 +27,7 @@ from pathlib import Path
 
 PACKAGE = "scipy-openblas32"
 LIBRARY = "libscipy_openblas.so"
+SPIN = "12"  # idle threads wait 2^12 cycles, not 2^26: 4% slower alone, far quicker beside other work
 RENAMED = tuple(f"cblas_{kind}gemm" for kind in "sdc")  # all that libmlx asks of a BLAS beside LAPACK
 CUDA_WHEELS = ("mlx-cuda-13", "mlx-cuda-12")
 
@@ -128,6 +129,7 @@ def _check(system: str, machine: str) -> str:
 def _load(path: Path) -> int:
     """Load the copy for the whole process; the number of threads it uses."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(usable_cores()))
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", SPIN)
     try:
         library = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
     except OSError as error:
