@@ -33,6 +33,7 @@ from app.database import Database, Home
 from app.errors import HomeProblem, status_of
 from app.events import Bell
 from app.routes import api_projects, api_runs, api_studio, pages
+from app.routes.given import ERRORS
 from app.security import HEADERS, Guard
 from app.worker import lanes
 from app.worker.supervisor import Supervisor
@@ -95,6 +96,7 @@ def create_app(home: Path, *, with_jobs: bool = True) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
         redirect_slashes=False,
+        responses=ERRORS,
     )
     application.state.database = database
     for router in (api_projects.router, api_runs.router, api_studio.router, pages.router):

@@ -88,8 +88,12 @@ def test_a_browser_gets_an_error_as_a_page(client: TestClient) -> None:
     assert answer.headers["content-type"].startswith("text/html")
 
 
-def test_the_description_names_every_address(client: TestClient) -> None:
-    paths = client.get("/api/openapi.json").json()["paths"]
+def test_the_description_names_every_address_and_the_shape_of_errors(client: TestClient) -> None:
+    described = client.get("/api/openapi.json").json()
+    paths = described["paths"]
+    assert "HTTPValidationError" not in described["components"]["schemas"]
+    shape = {"schema": {"$ref": "#/components/schemas/ErrorBody"}}
+    assert paths["/api/projects"]["post"]["responses"]["4XX"]["content"]["application/json"] == shape
     for path in (
         "/api/projects",
         "/api/runs/{run_id}/adapter",
