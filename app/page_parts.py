@@ -125,6 +125,7 @@ class RunNow:
     model: str
     state: str
     state_words: str
+    stop: str  # what the user has asked for: none, stop or now
     phase: str
     step: int
     steps: int

@@ -39,7 +39,8 @@ def run(database: Database, run_id: int) -> RunPage:
             model=title(found.model),
             state=found.state.value,
             state_words=wording.STATES[found.state],
-            phase="Waiting for its turn" if found.state is State.QUEUED else found.phase,
+            stop=found.stop.value,
+            phase=_phase(found),
             step=found.step,
             steps=found.steps,
             error=wording.error(found.error),
@@ -55,6 +56,14 @@ def run(database: Database, run_id: int) -> RunPage:
         log=_log(database, found.job_id),
         settings=tuple(_used(found.config)),
     )
+
+
+def _phase(found: RunDetail) -> str:
+    if found.state is State.QUEUED:
+        return "Waiting for its turn"
+    if found.not_responding:
+        return "It has said nothing for a while; the computer may have slept"
+    return found.phase
 
 
 def _grid(found: RunDetail, config: Mapping[str, Any], trigger: str, class_word: str) -> Grid:

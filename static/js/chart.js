@@ -36,6 +36,7 @@ export class LossChart {
     this.weight = smoothing;
     this.points = new Map(); // step -> loss
     this.marks = new Set();
+    this.kept = null;
     this.onText = onText;
     this.draw = throttled(120, () => this.redraw());
     this.tell = throttled(500, () => this.onText(this.newest()));
@@ -72,14 +73,18 @@ export class LossChart {
   }
 
   changed() {
+    this.kept = null;
     this.draw();
     this.tell();
   }
 
+  // [steps, losses, smoothed losses]: worked out once for each change.
   rows() {
+    if (this.kept) return this.kept;
     const steps = [...this.points.keys()].sort((a, b) => a - b);
     const raw = steps.map((step) => this.points.get(step));
-    return [steps, raw, smoothed(raw, this.weight)];
+    this.kept = [steps, raw, smoothed(raw, this.weight)];
+    return this.kept;
   }
 
   newest() {

@@ -9,7 +9,7 @@ import { onPress, onSubmit, textsOf } from "./forms.js";
 import { SampleGrid } from "./samples.js";
 
 const id = page.dataset.run;
-const now = { state: page.dataset.state, step: Number(page.dataset.step), steps: Number(page.dataset.steps), eta: null, stopping: false };
+const now = { state: page.dataset.state, step: Number(page.dataset.step), steps: Number(page.dataset.steps), eta: null, stopping: page.dataset.stop !== "none" };
 const clock = []; // [when, step] of the latest steps: speed and time left
 const grid = $("#samples") ? new SampleGrid($("#samples")) : null;
 
@@ -51,13 +51,22 @@ function showButtons() {
   $("#stop").disabled = now.stopping;
 }
 
-function setState(state, error) {
+function showTone() {
+  $("#progress").dataset.tone = { failed: "bad", succeeded: "good" }[now.state] ?? "";
+}
+
+// What the user asked for is shown in every tab until it has happened.
+function showStopping(stop) {
+  now.stopping = now.state === "running" && Boolean(stop) && stop !== "none";
+  if (now.stopping) write($("#phase"), stop === "now" ? "Stopping; the last checkpoint stays" : "Finishing this step, then saving");
+  showButtons();
+}
+
+function setState(state, error, stop) {
   now.state = state;
-  now.stopping = now.stopping && state === "running";
   showState($("#state"), state);
   if (state !== "running") clock.length = 0;
-  const bar = $("#progress");
-  bar.dataset.tone = state === "failed" ? "bad" : state === "succeeded" ? "good" : "";
+  showTone();
   write($("#phase"), state === "queued" ? "Waiting for its turn" : "");
   const failed = state === "failed" && error;
   show($("#run-error"), Boolean(failed));
@@ -65,7 +74,7 @@ function setState(state, error) {
     write($("#run-error-text"), error.message);
     show($("#run-error-hint"), true);
   }
-  showButtons();
+  showStopping(stop);
   drawNumbers();
 }
 
@@ -140,15 +149,11 @@ const act = (what, body = {}) => api("POST", `/runs/${id}/${what}`, body);
 
 onPress($("#stop"), async () => {
   const { state } = await act("stop");
-  now.stopping = state === "running";
-  showButtons();
-  if (now.stopping) write($("#phase"), "Finishing this step, then saving");
+  if (state === "running") showStopping("stop");
 }, errors);
 onPress($("#stop-now"), async () => {
   await act("stop", { now: true });
-  now.stopping = true;
-  showButtons();
-  write($("#phase"), "Stopping; the last checkpoint stays");
+  showStopping("now");
 }, errors);
 onPress($("#resume"), () => act("resume"), errors);
 onPress($("#save-now"), async () => { await act("save"); toast("It is saved after this step."); }, errors);
@@ -175,7 +180,7 @@ onSubmit($("#delete-run form"), async () => {
 const events = {
   state(payload, row) {
     const changed = payload.state !== now.state;
-    setState(payload.state, payload.error);
+    setState(payload.state, payload.error, payload.stop);
     if (changed) speak(`The run is ${payload.state}.`, true);
     if (payload.state === "queued" && row.payload?.steps) now.steps = row.payload.steps;
     if (changed) refresh();
@@ -218,7 +223,8 @@ async function refresh() {
   drawNumbers();
 }
 
-showButtons();
+showStopping(page.dataset.stop);
+showTone();
 drawNumbers();
 loadHistory().catch((error) => { if (!(error instanceof ApiError)) throw error; errors.textContent = error.message; });
 refresh().catch((error) => { if (!(error instanceof ApiError)) throw error; });

@@ -19,7 +19,7 @@ NAMELESS = """() => [...document.querySelectorAll(
     return !words.some((word) => word?.trim());
   }).map((one) => one.outerHTML.slice(0, 120))"""
 
-SMALL_TARGETS = """() => [...document.querySelectorAll('button, a.button, nav a, select, input:not(.unseen)')]
+SMALL_TARGETS = """() => [...document.querySelectorAll('button, a.button, nav a, select, input:not(.behind)')]
   .filter((one) => one.checkVisibility() && !one.closest('.drop') && !one.matches('[type=checkbox], [type=radio]'))
   .filter((one) => { const box = one.getBoundingClientRect(); return box.height < 24 || box.width < 24; })
   .map((one) => one.outerHTML.slice(0, 120))"""
