@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -218,3 +219,21 @@ def test_an_adapter_is_taken_away_brought_back_and_drawn_with(start_studio: Star
     wrong = studio.http.post("/api/exports", json={"run": run, "format": "paper"})
     assert wrong.json()["error"]["problems"][0]["field"] == "format"
     assert studio.http.delete(f"/api/runs/{run}").status_code == 204
+
+
+def test_a_second_ctrl_c_leaves_the_job_to_finish_alone(start_studio: Start) -> None:
+    studio = start_studio()
+    run = studio.run(studio.project_with_photos(), steps=100_000, save_every=100_000)
+    studio.until_step(run["id"], 2)
+    pid = studio.job_pid(run["job_id"])
+    os.kill(pid, signal.SIGSTOP)  # as if a step took very long
+    studio.process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert studio.process.poll() is None, "the server waits for the job"
+    assert studio.end(signal.SIGINT) == 0
+    os.kill(pid, signal.SIGCONT)
+    until(lambda: not _alive(pid))
+
+    again = start_studio()
+    assert again.get(f"/api/runs/{run['id']}")["checkpoints"], "it has saved by itself"
+    again.post(f"/api/runs/{run['id']}/stop", {"now": True})
