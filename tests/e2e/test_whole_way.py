@@ -1,4 +1,4 @@
-"""The whole way, with Pocket: from an empty home to an adapter on the disk."""
+"""The whole way: from an empty home to an adapter on the disk, with a tiny model and with Pocket."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ def empty_studio(tmp_path: Path, tiny_models: Path):
         yield running
 
 
+@pytest.mark.parametrize(("model", "steps", "side_px"), [("tiny", 4000, 64), ("pocket", 400, 128)])
 def test_from_an_empty_home_to_a_downloaded_adapter(
-    page: Page, empty_studio: Studio, photo_files: list[Path], tmp_path: Path
+    page: Page, empty_studio: Studio, photo_files: list[Path], tmp_path: Path, model: str, steps: int, side_px: int
 ) -> None:
     page.goto(empty_studio.url)
     expect(page.get_by_role("heading", level=1)).to_contain_text("Teach a model")
@@ -47,8 +48,9 @@ def test_from_an_empty_home_to_a_downloaded_adapter(
     page.get_by_role("link", name="Train").click()
     page.wait_for_url("**/train")
     expect(page.locator("#estimate")).not_to_have_text("…")
-    page.get_by_label("Steps", exact=True).fill("400")
-    page.get_by_label("Picture size").fill("128")
+    page.get_by_label("Model").select_option(model)
+    page.get_by_label("Steps", exact=True).fill(str(steps))
+    page.get_by_label("Picture size").fill(str(side_px))
     page.get_by_text("Samples and checkpoints").click()
     page.get_by_label("Sampler steps").fill("3")
     page.get_by_label("Sample every").fill("20")
