@@ -84,6 +84,7 @@ class HomePage(Page):
     """The projects; the way in when there are none."""
 
     template = "home.html"
+    after: int  # the newest event the page knows of
     projects: tuple[ProjectCard, ...]
     runs: tuple[RunLine, ...]  # the latest, over all projects
     examples: int  # how many example photos come with Likeness; 0 offers none

@@ -21,6 +21,7 @@ from core.dataset import photos as reading
 
 
 def home(database: Database) -> HomePage:
+    after = newest_event(database)
     cards = []
     for project in reversed(projects.list_projects(database, limit=ALL)):
         first = photos.list_photos(database, project.id, limit=3) if project.photos else []
@@ -28,7 +29,9 @@ def home(database: Database) -> HomePage:
         thumbs = tuple(photo.thumb_url for photo in first)
         cards.append(ProjectCard(project.id, project.name, project.trigger, project.class_word, counts, thumbs))
     newest = runs.list_runs(database, limit=ALL)[::-1][:5]
-    return HomePage(projects=tuple(cards), runs=tuple(run_line(each, True) for each in newest), examples=_examples())
+    return HomePage(
+        after=after, projects=tuple(cards), runs=tuple(run_line(each, True) for each in newest), examples=_examples()
+    )
 
 
 def project(database: Database, project_id: int) -> ProjectPage:

@@ -28,7 +28,7 @@ queue.addEventListener("click", async (event) => {
   write($("#queue-error"), "");
   try {
     if (button.dataset.move) {
-      const waiting = $$('[data-state="queued"]', queue);
+      const waiting = $$('li[data-state="queued"]', queue);
       const place = waiting.indexOf(line) + (button.dataset.move === "up" ? -1 : 1);
       await api("POST", `/jobs/${id}/move`, { position: Math.max(0, place) });
     } else {

@@ -3,9 +3,10 @@
 import { ApiError, all, api } from "./api.js";
 import { listenToCaptions, setCaption } from "./captions.js";
 import { listenToCrops, showCrop } from "./crop.js";
-import { $, $$, copy, page, plural, show, showState, throttled, toast, write } from "./dom.js";
+import { $, $$, copy, page, plural, show, throttled, toast, write } from "./dom.js";
 import { Events } from "./events.js";
 import { onPress, onSubmit, showErrors, textsOf } from "./forms.js";
+import { runLines } from "./runlines.js";
 import { Uploads, listenForFiles } from "./upload.js";
 
 const id = page.dataset.project;
@@ -184,16 +185,9 @@ onSubmit($("#delete-project form"), async () => {
 
 // ---- what happens meanwhile ----
 
-const runOf = (row) => $(`[data-job="${row.job_id}"].run-line`);
-const showStep = throttled(500, (line, row) => {
-  const words = $("[data-run-progress]", line);
-  write(words, words.textContent.replace(/^[\d,]+/, String(row.step)));
-});
-
 new Events({ project: id }, page.dataset.after, {
   state(payload, row) {
-    const line = runOf(row);
-    if (line) showState($(".badge", line), payload.state);
+    runLines.state(payload, row);
     if (String(row.job_id) !== captionJob) return;
     if (payload.state === "running") write($("#captioning-words"), "Starting …");
     else if (payload.state !== "queued") endCaptionJob(payload.state, payload.error);
@@ -203,8 +197,5 @@ new Events({ project: id }, page.dataset.after, {
     showCaptionJob(row.job_id, `${payload.done} of ${payload.of} photos`, payload.done, payload.of);
     refreshCaptions();
   },
-  metric(payload, row) {
-    const line = runOf(row);
-    if (line && row.step !== null) showStep(line, row);
-  },
+  metric: runLines.metric,
 });

@@ -30,6 +30,8 @@ function drawNumbers() {
   const each = secondsPerStep();
   const running = now.state === "running";
   const left = running ? (each === null ? now.eta : Math.max(0, now.steps - now.step) * each) : null;
+  const share = now.steps ? Math.floor((now.step / now.steps) * 100) : 0;
+  document.title = `${running ? `${share}% · ` : ""}${$("#run-name").textContent} · Likeness`;
   write($("#eta"), running && now.step < now.steps ? duration(left) : now.state === "succeeded" ? "done" : "–");
   write($("#speed"), running && each ? (each >= 1 ? `${each.toFixed(1)} s a step` : `${(1 / each).toFixed(1)} steps a second`) : "–");
 }
@@ -167,7 +169,7 @@ onSubmit($("#rename-run-form"), async (form) => {
   const { name } = textsOf(form);
   await api("PATCH", `/runs/${id}`, { name });
   write($("#run-name"), name);
-  document.title = `${name} · Likeness`;
+  drawNumbers();
   $("#rename-run").close();
 });
 onSubmit($("#delete-run form"), async () => {

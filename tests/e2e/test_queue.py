@@ -1,0 +1,41 @@
+"""The queue: one run at a time, the order can be changed, what waits can be taken out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.sync_api import BrowserContext, Page, expect
+
+from tests.e2e.conftest import Studio, new_project, start_tiny_run, wait_for_step
+
+
+def test_waiting_runs_change_places_and_are_taken_out(
+    page: Page, context: BrowserContext, studio: Studio, photo_files: list[Path]
+) -> None:
+    new_project(page, studio, photo_files[:1], "First house")
+    start_tiny_run(page, steps=20_000, every=10_000)
+    wait_for_step(page, 2)
+    for name in ("Second house", "Third house"):
+        other = context.new_page()
+        new_project(other, studio, photo_files[:1], name)
+        start_tiny_run(other, steps=5)
+        expect(other.locator("#state")).to_contain_text("waiting")
+        other.close()
+
+    queue = context.new_page()
+    queue.goto(f"{studio.url}/queue")
+    expect(queue.locator("#active-jobs-count")).to_have_text("3")
+    waiting = queue.locator('li[data-state="queued"] h3')
+    expect(waiting).to_have_text(["Training: Second house", "Training: Third house"])
+    queue.get_by_label("Move Training: Third house up").click()
+    expect(waiting).to_have_text(["Training: Third house", "Training: Second house"])
+    for taken in (1, 2):
+        queue.get_by_role("button", name="Take out").first.click()
+        expect(queue.locator('li[data-state="cancelled"]')).to_have_count(taken)
+
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.locator("#state")).to_contain_text("stopped")
+    expect(queue.get_by_text("Nothing is waiting")).to_be_visible()
+    expect(queue.locator("#active-jobs")).to_be_hidden()
+    page.goto(studio.url)
+    expect(page.locator(".run-line .badge").first).to_contain_text("taken out")
