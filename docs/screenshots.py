@@ -1,6 +1,6 @@
 """Take the pictures of the studio in docs/pictures/: a real run on the example photos, in a real browser.
 
-    python -m docs.screenshots [--steps N]
+    python -m docs.screenshots [--steps N] [--models DIR --model NAME] [--out DIR]
 
 Wants Chromium, as tests/e2e does. Takes as long as the run; Pocket's own number of steps unless told otherwise.
 """
@@ -24,53 +24,57 @@ PHONE = {"width": 390, "height": 844}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, help="train so many steps")
+    parser.add_argument("--model", default="pocket", help="the model to train")
+    parser.add_argument("--models", type=Path, help="a folder of models, as LIKENESS_MODELS names one")
+    parser.add_argument("--out", type=Path, default=PICTURES, help="where the pictures go")
     arguments = parser.parse_args()
-    PICTURES.mkdir(exist_ok=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        with running_studio(Path(place) / "Likeness", Path(place) / "models") as studio:
-            take(browser, studio.url, arguments.steps)
+        with running_studio(Path(place) / "Likeness", arguments.models or Path(place) / "none") as studio:
+            take(browser, studio.url, arguments)
         browser.close()
 
 
-def take(browser: Browser, url: str, steps: int | None) -> None:
+def take(browser: Browser, url: str, wanted: argparse.Namespace) -> None:
     """The pictures, in the order in which a person would see them."""
     page = browser.new_page(viewport=WIDE, color_scheme="light", reduced_motion="reduce")
     page.goto(url)
-    keep(page, "welcome")
+    keep(page, wanted.out / "welcome")
     page.locator("#start-example").click()
     expect(page.locator("#photos [data-photo]")).to_have_count(8)
     page.wait_for_load_state("networkidle")
-    keep(page, "project")
+    keep(page, wanted.out / "project")
     page.get_by_role("link", name="Train").click()
     page.wait_for_url("**/train")
-    if steps is not None:
-        page.get_by_label("Steps", exact=True).fill(str(steps))
+    page.get_by_label("Model").select_option(wanted.model)
+    if wanted.steps is not None:
+        page.get_by_label("Steps", exact=True).fill(str(wanted.steps))
     expect(page.locator("#estimate")).not_to_have_text("…")
-    keep(page, "train")
+    keep(page, wanted.out / "train")
     page.get_by_role("button", name="Start training").click()
     page.wait_for_url("**/runs/*")
     expect(page.locator("#checkpoints li")).not_to_have_count(0, timeout=RUN_MS)
     page.wait_for_timeout(8000)  # some way past the checkpoint, so that the picture shows a run that goes on
-    keep(page, "run")
+    keep(page, wanted.out / "run")
     for name, size, scheme in (("run_dark", WIDE, "dark"), ("run_phone", PHONE, "light")):
         other = browser.new_page(viewport=size, color_scheme=scheme, reduced_motion="reduce")
         other.goto(page.url)
         expect(other.locator("#chart canvas")).to_be_visible()
         other.wait_for_timeout(1500)
-        keep(other, name)
+        keep(other, wanted.out / name)
         other.close()
     expect(page.locator("#state")).to_contain_text("done", timeout=RUN_MS)
     page.goto(f"{url}/pictures")
     page.get_by_role("button", name="Draw", exact=True).click()
     expect(page.locator("#gallery > li").first.locator("img")).to_have_count(2, timeout=RUN_MS)
     page.wait_for_timeout(1500)
-    keep(page, "pictures")
+    keep(page, wanted.out / "pictures")
     page.close()
 
 
-def keep(page: Page, name: str) -> None:
-    page.screenshot(path=PICTURES / f"{name}.png")
+def keep(page: Page, path: Path) -> None:
+    page.screenshot(path=path.with_suffix(".png"))
 
 
 if __name__ == "__main__":
