@@ -74,6 +74,7 @@ def take(browser: Browser, url: str, wanted: argparse.Namespace) -> None:
 
 
 def keep(page: Page, path: Path) -> None:
+    page.evaluate("scrollTo(0, 0)")
     page.screenshot(path=path.with_suffix(".png"))
 
 
