@@ -28,7 +28,7 @@ def main() -> None:
     from core.config import resolve
     from core.dataset.examples import read_folder
     from core.models.load import load_family
-    from core.training.progress import Finished, Sampled, Stepped
+    from core.training.progress import Finished, Phase, Sampled, Stepped
     from core.training.trainer import train
 
     described = backend.describe()
@@ -61,7 +61,8 @@ def main() -> None:
                 pictures.append(now - since)
             elif isinstance(progress, Finished):
                 peak = progress.peak_memory_bytes
-            since = now
+            if not (isinstance(progress, Phase) and progress.done):  # ticks within a picture are part of it
+                since = now
     print(f"batch {config.batch_size}, rank {config.rank}, {config.side_px} px, {config.sample_steps} sampler steps")
     print(f"step      {statistics.median(steps):.2f} s, median of {len(steps)}")
     print(f"picture   {statistics.median(pictures):.1f} s, median of {len(pictures)}")
