@@ -90,3 +90,19 @@ def test_a_run_that_is_done_can_go_on_and_be_drawn_with(page: Page, studio: Stud
     expect(drawn.locator("img")).to_have_count(2, timeout=60_000)
     expect(drawn).to_contain_text("without it")
     expect(drawn.get_by_text("Recipe")).to_be_visible()
+
+
+SHIFTS = """new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) {
+    if (!entry.hadRecentInput) window.shifted = (window.shifted ?? 0) + entry.value;
+  }
+}).observe({ type: 'layout-shift', buffered: true })"""
+
+
+def test_nothing_jumps_while_a_run_is_live(page: Page, studio: Studio, photo_files: list[Path]) -> None:
+    new_project(page, studio, photo_files[:2], "Still house")
+    start_tiny_run(page, steps=60, every=10)
+    page.evaluate(SHIFTS)
+    expect(page.locator("#samples td img")).to_have_count(14, timeout=60_000)
+    expect(page.locator("#state")).to_contain_text("done")
+    assert page.evaluate("window.shifted ?? 0") < 0.1  # what the field calls good; a jump of a card counts 0.2 and more
