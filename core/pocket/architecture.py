@@ -79,16 +79,34 @@ def fresh() -> Parts:
     )  # fmt: skip
     clip = CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=VOCABULARY_SIZE, hidden_size=POOLED, intermediate_size=4 * POOLED, projection_dim=POOLED,
-            num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=LENGTH, hidden_act="quick_gelu",
-            bos_token_id=CLIP_START, eos_token_id=CLIP_END, pad_token_id=CLIP_END,
+            vocab_size=VOCABULARY_SIZE,
+            hidden_size=POOLED,
+            intermediate_size=4 * POOLED,
+            projection_dim=POOLED,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=LENGTH,
+            hidden_act="quick_gelu",
+            bos_token_id=CLIP_START,
+            eos_token_id=CLIP_END,
+            pad_token_id=CLIP_END,
         )
     )
     t5 = T5EncoderModel(
         T5Config(
-            vocab_size=VOCABULARY_SIZE, d_model=WIDTH, d_kv=64, d_ff=2 * WIDTH, num_layers=3, num_heads=4,
-            feed_forward_proj="gated-gelu", dropout_rate=0.0, is_encoder_decoder=False, use_cache=False,
-            pad_token_id=T5_PAD, eos_token_id=T5_END, tie_word_embeddings=False,
+            vocab_size=VOCABULARY_SIZE,
+            d_model=WIDTH,
+            d_kv=64,
+            d_ff=2 * WIDTH,
+            num_layers=3,
+            num_heads=4,
+            feed_forward_proj="gated-gelu",
+            dropout_rate=0.0,
+            is_encoder_decoder=False,
+            use_cache=False,
+            pad_token_id=T5_PAD,
+            eos_token_id=T5_END,
+            tie_word_embeddings=False,
         )
     )
     return Parts(transformer, vae, clip, t5)
