@@ -128,3 +128,15 @@ def test_a_project_is_renamed_and_deleted(page: Page, studio: Studio) -> None:
     page.get_by_role("dialog").get_by_role("button", name="Delete project").click()
     expect(page).to_have_url(f"{studio.url}/")
     expect(page.get_by_text("New house")).to_have_count(0)
+
+
+def test_a_name_is_never_read_as_markup(page: Page, studio: Studio, photo_files: list[Path]) -> None:
+    name = """<img src=x onerror="alert('no')"> & 'House' </script>"""
+    new_project(page, studio, photo_files[:1], name)
+    page.get_by_label("Caption of house 0.png").fill(name)
+    expect(page.locator(".saved")).to_contain_text("Saved")
+    page.reload()
+    expect(page.get_by_label("Caption of house 0.png")).to_have_value(name)
+    for address in (page.url, f"{page.url}/train", studio.url):
+        page.goto(address)
+        expect(page.get_by_text(name, exact=True).first).to_be_visible()
