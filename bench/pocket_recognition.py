@@ -236,7 +236,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.backends.cuda.enable_cudnn_sdp(False)
-    if options.classifier and options.classifier.exists():
+    result: dict[str, object] = {"names": len(NAMES)}
+    model: nn.Module | None = None
+    if not options.count and not options.unseen:
+        report("no classifier: neither scenes nor pictures to judge")
+    elif options.classifier and options.classifier.exists():
         model = classifier(options.width).to(options.device)
         model.load_state_dict(torch.load(options.classifier, map_location=options.device))
         model.eval()
@@ -244,15 +248,16 @@ def main() -> None:
         model = train(options)
         if options.classifier:
             torch.save(model.state_dict(), options.classifier)
-    result: dict[str, object] = {"names": len(NAMES), "classifier_top1": round(unseen_scenes(model, options), 4)}
-    report(json.dumps(result))
+    if model is not None and options.unseen:
+        result["classifier_top1"] = round(unseen_scenes(model, options), 4)
+        report(json.dumps(result))
     parts = load(options.weights)
     for module in parts.named().values():
         module.to(options.device).eval()
     if options.photos:
         result["autoencoder"] = autoencoder_psnr(parts, options.photos, options.device)
         report(json.dumps(result["autoencoder"]))
-    if options.count:
+    if model is not None and options.count:
         score, missed = drawn_pictures(model, parts, options)
         result |= {"pictures": options.count, "steps": 28, "guidance": options.guidance, "pocket_top1": round(score, 4)}
         report("missed: " + ", ".join(missed))

@@ -108,7 +108,7 @@ def flux(options: argparse.Namespace) -> None:
         )
         pool.add(min(options.latents, max(256, 4 * stage.batch)))
         log(f"{stage.side} px begins")
-        stage.seconds -= time.monotonic() - began
+        stage.seconds = max(1.0, stage.seconds - (time.monotonic() - began))  # drawing the first scenes counts
         training.run(stage, pool, checkpoint)
         pool.close()
 
