@@ -60,7 +60,7 @@ def studio(
 @cli.command()
 def demo(
     steps: Annotated[
-        str | None, typer.Option(metavar="N", help="Steps to train; else what ends in about two minutes.")
+        str | None, typer.Option(metavar="N", help="Steps to train; else what ends in about three minutes.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the adapter, the sample sheet and the loss chart.")] = Path(
         "demo-out"

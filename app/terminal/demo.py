@@ -19,7 +19,7 @@ from core.errors import ConfigProblem, FieldProblem
 from core.models.load import load_family
 from core.training import checkpoint
 
-DEMO_STEPS = 200  # about two minutes on two CPU cores
+DEMO_STEPS = 300  # with the samples about three minutes on two CPU cores
 SHEETS = 4  # rows of samples after the untrained one
 
 

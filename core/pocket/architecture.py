@@ -30,8 +30,8 @@ CARD = {  # what the studio shows of Pocket, and the settings that suit it
     "what_for": "Trying everything out, on any computer: small pictures of simple things, in minutes.",
     "licence": "MIT",
     "defaults": {
-        "steps": 300, "side_px": 256, "rank": 16, "learning_rate": 0.001, "batch_size": 1, "sample_steps": 20,
-        "sample_guidance": 4.0,
+        "steps": 500, "side_px": 256, "batch_size": 2, "rank": 16, "learning_rate": 0.002, "warmup_steps": 20,
+        "sigma_draw": "model_shift", "sample_steps": 20, "sample_guidance": 4.0,
     },
     "drawing": {"steps": 28, "guidance": 4.0, "side_px": 256},
 }  # fmt: skip
