@@ -152,7 +152,7 @@ def test_the_light_part_of_core_imports_nothing_heavy() -> None:
 
 
 def test_the_product_runs_without_the_references() -> None:
-    foreign = {"torch", "transformers", "diffusers", "peft", "mflux", "emoji"}
+    foreign = {"torch", "transformers", "diffusers", "peft", "mflux"}
     wrong = [
         f"{module} imports {name}"
         for module in modules()
