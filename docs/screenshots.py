@@ -1,4 +1,4 @@
-"""Take the pictures of the studio in docs/pictures/: a real run on the example photos, in a real browser.
+"""Take the pictures in docs/pictures/: the studio in a real browser, and what a real run on the example photos drew.
 
     python -m docs.screenshots [--steps N] [--models DIR --model NAME] [--out DIR]
 
@@ -11,8 +11,13 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from core import pocket
+from core.config import TrainConfig
+from core.dataset import captions, photos
+from core.export import sheet
 from tests.e2e.conftest import CHROMIUM, running_studio
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
@@ -33,6 +38,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         with running_studio(Path(place) / "Likeness", arguments.models or Path(place) / "none") as studio:
             take(browser, studio.url, arguments)
+            example_sheet(studio.home / "runs" / "1" / "samples").save(arguments.out / "example_sheet.png")
         browser.close()
 
 
@@ -71,6 +77,20 @@ def take(browser: Browser, url: str, wanted: argparse.Namespace) -> None:
     page.wait_for_timeout(1500)
     keep(page, wanted.out / "pictures")
     page.close()
+
+
+def example_sheet(samples: Path) -> Image.Image:
+    """The samples of a run side by side: a row for each prompt, a column for each step, two of the photos in front."""
+    drawn = {tuple(map(int, path.stem.split("-"))): Image.open(path) for path in samples.glob("*-*.png")}
+    steps = sorted({step for step, _ in drawn})
+    subject = [photos.open_rgb(path) for path in photos.find(pocket.EXAMPLES)]
+    rows = []
+    for number, prompt in enumerate(TrainConfig().sample_prompts):
+        label = captions.fill(prompt, pocket.EXAMPLE_TRIGGER, pocket.EXAMPLE_CLASS_WORD)
+        rows.append(sheet.Row(label, [subject[number], *(drawn[step, number] for step in steps)]))
+    columns = ["photo", *(f"step {step}" if step else "untrained" for step in steps)]
+    title = f"{pocket.EXAMPLE_TRIGGER} {pocket.EXAMPLE_CLASS_WORD}, learned from {len(subject)} photos"
+    return sheet.sheet(title, columns, rows, side_px=160)
 
 
 def keep(page: Page, path: Path) -> None:
