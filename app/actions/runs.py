@@ -76,7 +76,8 @@ def create(database: Database, project_id: int, knobs: Mapping[str, Any], name: 
     with database.write() as session:
         project = projects.find(session, project_id)
         resolved, problems = _resolved(knobs)
-        rows = session.exec(select(Photo).where(Photo.project_id == project_id).order_by(col(Photo.id))).all()
+        # By name: files that were dropped together arrive in any order, and which photo a step sees depends on it.
+        rows = session.exec(select(Photo).where(Photo.project_id == project_id).order_by(col(Photo.name))).all()
         if not rows:
             lack = FieldProblem("photos", "there are none in this project yet; add at least one, better five to twenty")
             if problems:

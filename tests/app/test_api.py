@@ -253,7 +253,14 @@ def test_a_run_freezes_its_photos_and_says_where_each_knob_came_from(client: Tes
     assert run["config"]["seed"]["source"] == "default"
     client.patch(f"/api/photos/{photo['id']}", json={"caption": "changed later"})
     items = client.get(f"/api/runs/{run['id']}").json()["items"]
-    assert [item["caption"] for item in items] == ["a red thing", "a photo of sks can"]
+    assert [item["caption"] for item in items] == ["a photo of sks can", "a red thing"]
+
+
+def test_the_same_photos_are_frozen_in_the_same_order_however_they_arrived(client: TestClient, project: int) -> None:
+    for name, colour in (("2.png", "red"), ("3.png", "green"), ("1.png", "blue")):
+        put(client, project, name, picture(colour))
+    run = client.post(f"/api/projects/{project}/runs", json={}).json()
+    assert [item["name"] for item in run["items"]] == ["1.png", "2.png", "3.png"]
 
 
 def test_a_run_that_waits_is_renamed_cancelled_and_deleted(client: TestClient, project: int) -> None:
