@@ -133,7 +133,7 @@ export class LossChart {
         { label: "loss", stroke: edge, width: 1, alpha: 0.55, points: { show: false } },
         { label: "smoothed", stroke: accent, width: 2.5, points: { show: false } },
       ],
-      hooks: { drawClear: [(plot) => this.drawMarks(plot, good)], setCursor: [(plot) => this.showTip(plot)] },
+      hooks: { drawAxes: [(plot) => this.drawMarks(plot, good)], setCursor: [(plot) => this.showTip(plot)] },
     };
   }
 
