@@ -12,7 +12,7 @@ from app.actions import captions, examples, photos, projects
 from app.actions.photos import UNCHANGED, PhotoView
 from app.actions.projects import ProjectView
 from app.errors import TooLarge
-from app.routes.files import kept, received
+from app.routes.files import answers_with, kept, received
 from app.routes.given import After, Db, Id, Limit
 from core.errors import DataProblem, FieldProblem
 
@@ -131,13 +131,13 @@ def caption_history(db: Db, photo_id: Id) -> list[dict[str, Any]]:
     return [{"id": row.id, "text": row.text, "origin": row.origin, "at": row.at} for row in history]
 
 
-@router.get("/photos/{photo_id}/file")
+@router.get("/photos/{photo_id}/file", **answers_with("image/*"))
 def photo_file(db: Db, photo_id: Id, request: Request, v: str | None = None) -> Response:
     file = photos.file_of(db, photo_id)
     return kept(request, file.path, file.media_type, file.tag, version=v)
 
 
-@router.get("/photos/{photo_id}/thumb")
+@router.get("/photos/{photo_id}/thumb", **answers_with("image/jpeg"))
 def photo_thumb(db: Db, photo_id: Id, request: Request, v: str | None = None) -> Response:
     file = photos.thumb_of(db, photo_id)
     return kept(request, file.path, file.media_type, file.tag, version=v)

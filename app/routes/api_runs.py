@@ -13,7 +13,7 @@ from app.actions.adapters import AdapterView
 from app.actions.run_views import RunDetail, RunView
 from app.jobs.states import State
 from app.routes.api_projects import JobStarted
-from app.routes.files import attachment, received
+from app.routes.files import answers_with, attachment, received
 from app.routes.given import ID_AT_MOST, After, Db, Id, Limit
 from core.config import default_of, kind_of, knobs
 
@@ -142,13 +142,13 @@ def run_metrics(
     return CurvesBody(series=curves.series, last_event_id=curves.last_event_id)
 
 
-@router.get("/runs/{run_id}/adapter")
+@router.get("/runs/{run_id}/adapter", **answers_with("application/octet-stream"))
 def run_adapter(db: Db, run_id: Id, step: Step = None) -> Response:
     file = runs.adapter_file(db, run_id, step)
     return attachment(file.path, file.name)
 
 
-@router.get("/runs/{run_id}/log")
+@router.get("/runs/{run_id}/log", **answers_with("text/plain"))
 def run_log(db: Db, run_id: Id) -> Response:
     return Response(runs.log_text(db, run_id), media_type="text/plain; charset=utf-8")
 
@@ -158,7 +158,7 @@ def start_export(db: Db, body: ExportBody) -> JobStarted:
     return JobStarted(job_id=adapters.export(db, body.run, body.step, body.format))
 
 
-@router.get("/exports/{job_id}/file")
+@router.get("/exports/{job_id}/file", **answers_with("application/octet-stream"))
 def exported_file(db: Db, job_id: Id) -> Response:
     file = adapters.exported_file(db, job_id)
     return attachment(file.path, file.name)
@@ -178,7 +178,7 @@ async def put_adapter(db: Db, name: str, request: Request, response: Response, m
     return view
 
 
-@router.get("/adapters/{adapter_id}/file")
+@router.get("/adapters/{adapter_id}/file", **answers_with("application/octet-stream"))
 def adapter_file(db: Db, adapter_id: Id) -> Response:
     file = adapters.file_of(db, adapter_id)
     return attachment(file.path, file.name)

@@ -17,7 +17,7 @@ from app.actions.run_views import SampleView
 from app.jobs.states import Kind, State
 from app.routes.api_projects import JobStarted
 from app.routes.api_runs import StateNow, StopBody
-from app.routes.files import kept
+from app.routes.files import answers_with, kept
 from app.routes.given import ID_AT_MOST, After, Db, Id, Limit
 
 router = APIRouter(prefix="/api", tags=["studio"])
@@ -57,7 +57,7 @@ def draw_pictures(db: Db, body: PictureBody) -> JobStarted:
     return JobStarted(job_id=pictures.draw(db, pictures.PictureWish(**body.model_dump())))
 
 
-@router.get("/pictures/{sample_id}/file")
+@router.get("/pictures/{sample_id}/file", **answers_with("image/png"))
 def picture_file(db: Db, sample_id: Id, request: Request) -> Response:
     path = pictures.file_of(db, sample_id)
     stat = path.stat()

@@ -104,6 +104,14 @@ def test_the_description_names_every_address_and_the_shape_of_errors(client: Tes
         assert path in paths
 
 
+def test_no_address_leaves_open_what_it_answers_with(client: TestClient) -> None:
+    for path, methods in client.get("/api/openapi.json").json()["paths"].items():
+        for method, described in methods.items():
+            good = next(answer for status, answer in described["responses"].items() if status.startswith("2"))
+            for kind, content in good.get("content", {}).items():
+                assert content.get("schema") or content.get("itemSchema"), f"{method} {path} answers with any {kind}"
+
+
 # ---- projects --------------------------------------------------------------------------------------------------------
 
 
