@@ -23,7 +23,9 @@ from tests.e2e.conftest import CHROMIUM, running_studio
 PICTURES = Path(__file__).resolve().parent / "pictures"
 RUN_MS = 1_800_000
 WIDE = {"width": 1280, "height": 860}
+TALL = {"width": 1280, "height": 1240}
 PHONE = {"width": 390, "height": 844}
+SHARE_TRAINED = 0.7  # how far the run has come when its picture is taken
 
 
 def main() -> None:
@@ -60,10 +62,11 @@ def take(browser: Browser, url: str, wanted: argparse.Namespace) -> None:
     keep(page, wanted.out / "train")
     page.get_by_role("button", name="Start training").click()
     page.wait_for_url("**/runs/*")
-    expect(page.locator("#checkpoints li")).not_to_have_count(0, timeout=RUN_MS)
-    page.wait_for_timeout(8000)  # some way past the checkpoint, so that the picture shows a run that goes on
+    page.set_viewport_size(TALL)
+    far = "share => Number(step.textContent) > share * Number(steps.textContent) && phase.textContent === 'training'"
+    page.wait_for_function(far, arg=SHARE_TRAINED, timeout=RUN_MS)
     keep(page, wanted.out / "run")
-    for name, size, scheme in (("run_dark", WIDE, "dark"), ("run_phone", PHONE, "light")):
+    for name, size, scheme in (("run_dark", TALL, "dark"), ("run_phone", PHONE, "light")):
         other = browser.new_page(viewport=size, color_scheme=scheme, reduced_motion="reduce")
         other.goto(page.url)
         expect(other.locator("#chart canvas")).to_be_visible()
@@ -71,6 +74,7 @@ def take(browser: Browser, url: str, wanted: argparse.Namespace) -> None:
         keep(other, wanted.out / name)
         other.close()
     expect(page.locator("#state")).to_contain_text("done", timeout=RUN_MS)
+    page.set_viewport_size(WIDE)
     page.goto(f"{url}/pictures")
     page.get_by_role("button", name="Draw", exact=True).click()
     expect(page.locator("#gallery > li").first.locator("img")).to_have_count(2, timeout=RUN_MS)
