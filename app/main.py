@@ -161,7 +161,7 @@ def _sentence_of(detail: dict[str, Any]) -> str:
     if detail["type"] == "missing":
         return "is missing"
     if detail["type"] == "json_invalid":
-        return f"is not JSON: {detail.get('ctx', {}).get('error', detail['msg'])}"
+        return f"cannot be read as JSON: {detail.get('ctx', {}).get('error', detail['msg'])}"
     given = detail.get("input")
     shown = f"is {given!r}; " if isinstance(given, str | int | float | bool) and len(str(given)) < 100 else ""
     words = str(detail["msg"])

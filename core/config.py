@@ -309,7 +309,7 @@ def _read_number(kind: str, given: Any, one: Knob) -> tuple[Any, str]:
         return 0, f"is {given!r}; it must be a number{span}"
     try:
         number = float(given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0, f"is {given!r}; it must be a number{span}"
     if not math.isfinite(number):
         return 0, f"is {given}; it must be a number{span}"

@@ -148,7 +148,10 @@ def _adapter(session: Session, wanted: Mapping[str, Any]) -> tuple[Adapter | Non
         return None, 0, f"has the strength {wanted.get('strength')!r}; it must be a number"
     if not -4 <= strength <= 4:
         return None, 0, f"has the strength {strength:g}; it can be -4 to 4"
-    if "id" in wanted:
+    odd = [key for key in ("id", "run", "step") if type(wanted.get(key)) not in (int, type(None))]
+    if odd:
+        return None, 0, f"has the {odd[0]} {wanted[odd[0]]!r}; it must be a whole number"
+    if wanted.get("id") is not None:
         row = session.get(Adapter, wanted["id"])
     else:
         chosen = select(Adapter).join(Checkpoint).where(Adapter.run_id == wanted.get("run"))

@@ -13,10 +13,10 @@ from app.actions.photos import UNCHANGED, PhotoView
 from app.actions.projects import ProjectView
 from app.errors import TooLarge
 from app.routes.files import answers_with, kept, received
-from app.routes.given import After, Db, Id, Limit
+from app.routes.given import After, Db, Id, Limit, StrictRoute
 from core.errors import DataProblem, FieldProblem
 
-router = APIRouter(prefix="/api", tags=["projects"])
+router = APIRouter(prefix="/api", tags=["projects"], route_class=StrictRoute)
 
 
 class ProjectBody(BaseModel):

@@ -14,10 +14,10 @@ from app.actions.run_views import RunDetail, RunView
 from app.jobs.states import State
 from app.routes.api_projects import JobStarted
 from app.routes.files import answers_with, attachment, received
-from app.routes.given import ID_AT_MOST, After, Db, Id, Limit
+from app.routes.given import ID_AT_MOST, After, Db, Id, Limit, StrictRoute
 from core.config import default_of, kind_of, knobs
 
-router = APIRouter(prefix="/api", tags=["runs"])
+router = APIRouter(prefix="/api", tags=["runs"], route_class=StrictRoute)
 Step = Annotated[int | None, Query(ge=0, le=ID_AT_MOST)]
 
 
@@ -57,7 +57,7 @@ def list_runs(db: Db, project_id: Id, after: After = 0, limit: Limit = 200) -> l
 def create_run(db: Db, project_id: Id, body: dict[str, Any] = Body()) -> RunDetail:  # noqa: B008
     """Every knob of core/config.py by its name, and "name"; what is left out takes the model's value."""
     given = dict(body)
-    return runs.create(db, project_id, given, name=str(given.pop("name", "")))
+    return runs.create(db, project_id, given, name=str(given.pop("name", None) or ""))
 
 
 @router.get("/projects/{project_id}/suggestion")

@@ -10,7 +10,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 
 from app import events
-from app.actions import disk, jobs, models, pictures, runs, settings
+from app.actions import disk, jobs, models, pictures, projects, runs, settings
 from app.actions.jobs import JobView
 from app.actions.models import ModelView
 from app.actions.run_views import SampleView
@@ -18,9 +18,9 @@ from app.jobs.states import Kind, State
 from app.routes.api_projects import JobStarted
 from app.routes.api_runs import StateNow, StopBody
 from app.routes.files import answers_with, kept
-from app.routes.given import ID_AT_MOST, After, Db, Id, Limit
+from app.routes.given import ID_AT_MOST, After, Db, Id, Limit, StrictRoute
 
-router = APIRouter(prefix="/api", tags=["studio"])
+router = APIRouter(prefix="/api", tags=["studio"], route_class=StrictRoute)
 MaybeId = Annotated[int | None, Query(ge=1, le=ID_AT_MOST)]
 
 
@@ -150,6 +150,8 @@ def _starting_point(
         job = runs.get_run(db, run).job_id
     if job is not None:
         jobs.get_job(db, job)
+    if project is not None:
+        projects.get_project(db, project)
     chosen = events.Chosen(job, project)
     for given in (last_event_id, after):  # a reconnect knows better than the address it was opened with
         if given is not None and given.strip().isdecimal():

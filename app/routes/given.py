@@ -1,10 +1,13 @@
-"""What routes are given: the database, and checked numbers from the address."""
+"""What routes are given: the database, checked numbers from the address, and JSON that the database can hold."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Path, Query, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from app.database import Database
@@ -38,6 +41,45 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 def _database(request: Request) -> Database:
     found: Database = request.app.state.database
     return found
+
+
+class _StrictRequest(Request):
+    """A request whose JSON is what can be kept and sent back: UTF-8 text, and numbers of at most 64 bits."""
+
+    async def json(self) -> Any:
+        """The body. Raises JSONDecodeError, which is answered with 422, also for what Python's reader lets through or
+        trips over: half a character (a lone surrogate), NaN, whole numbers that SQLite cannot hold, endless depth."""
+        content = await self.body()
+        try:
+            found = json.loads(content, parse_int=_whole_number, parse_constant=_no_number)
+            json.dumps(found, ensure_ascii=False).encode()
+        except UnicodeError:
+            raise json.JSONDecodeError("it holds text that is not UTF-8", "", 0) from None
+        except RecursionError:
+            raise json.JSONDecodeError("it is nested too deeply", "", 0) from None
+        return found
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > 20 or not -ID_AT_MOST <= int(digits) <= ID_AT_MOST:
+        raise json.JSONDecodeError(f"the number {digits[:20]}... is too large", "", 0)
+    return int(digits)
+
+
+def _no_number(word: str) -> float:
+    raise json.JSONDecodeError(f"{word} is not a number", "", 0)
+
+
+class StrictRoute(APIRoute):
+    """A route whose body is read by `_StrictRequest`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def read_strictly(request: Request) -> Response:
+            return await handle(_StrictRequest(request.scope, request.receive))
+
+        return read_strictly
 
 
 Db = Annotated[Database, Depends(_database)]

@@ -48,6 +48,7 @@ def put(client: TestClient, project: int, name: str, content: bytes) -> Any:
         ("GET", "/api/projects/1", None, 404),
         ("GET", "/api/runs/1/adapter", None, 404),
         ("GET", "/api/events?run=77", None, 404),
+        ("GET", "/api/events?project=77", None, 404),
         ("GET", "/static/nowhere.css", None, 404),
         ("DELETE", "/api/settings", None, 405),
         ("GET", "/api/projects/99999999999999999999", None, 422),
@@ -75,6 +76,25 @@ def test_a_bug_has_the_one_shape_too(client: TestClient, monkeypatch: pytest.Mon
 def test_a_body_that_is_not_json_is_told(client: TestClient) -> None:
     answer = client.post("/api/projects", content=b"{", headers={"Content-Type": "application/json"})
     assert problem_of(answer, 422)["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"caption_template": "\\ud800"}', "UTF-8"),  # once kept, it could never be shown again
+        (b'{"\\ud800": 1}', "UTF-8"),
+        (b'{"caption_template": "\xff"}', "UTF-8"),
+        (b'{"captioner_url": ' + b"9" * 5000 + b"}", "too large"),
+        (b'{"captioner_url": 9223372036854775808}', "too large"),
+        (b'{"captioner_url": NaN}', "NaN is not a number"),
+        (b"[" * 200_000, "too deeply"),
+    ],
+)
+def test_json_that_could_not_be_kept_is_refused_at_the_door(client: TestClient, body: bytes, words: str) -> None:
+    before = client.get("/api/settings").json()
+    answer = client.patch("/api/settings", content=body, headers={"Content-Type": "application/json"})
+    assert words in problem_of(answer, 422)["problems"][0]["message"]
+    assert client.get("/api/settings").json() == before
 
 
 def test_a_body_that_is_too_large_is_refused(client: TestClient) -> None:
@@ -257,6 +277,7 @@ def test_a_run_freezes_its_photos_and_says_where_each_knob_came_from(client: Tes
     assert answer.status_code == 201
     run = answer.json()
     assert (run["state"], run["name"], run["steps"]) == ("queued", "First", 7)
+    assert client.post(f"/api/projects/{project}/runs", json={"name": None}).json()["name"] == "Run 2"
     assert run["config"]["steps"] == {"value": 7, "source": "user"}
     assert run["config"]["seed"]["source"] == "default"
     client.patch(f"/api/photos/{photo['id']}", json={"caption": "changed later"})
@@ -313,6 +334,13 @@ def test_everything_that_is_wrong_with_a_picture_is_named(client: TestClient) ->
     }
     error = problem_of(client.post("/api/pictures", json=wish), 422)
     assert sorted(fields(error)) == ["adapters.0", "adapters.1", "model", "prompt", "seed", "width"]
+
+
+def test_an_adapter_is_named_by_numbers(client: TestClient) -> None:
+    odd = [{"id": {}}, {"id": [1, 2]}, {"id": "1"}, {"run": [1]}, {"run": 1, "step": {}}, {"id": True}, {}]
+    error = problem_of(client.post("/api/pictures", json={"prompt": "a can", "adapters": odd}), 422)
+    assert fields(error) == [f"adapters.{place}" for place in range(len(odd))]
+    assert error["problems"][0]["message"] == "has the id {}; it must be a whole number"
 
 
 @pytest.mark.parametrize(
