@@ -28,10 +28,12 @@ from app.jobs.states import Lane
 from app.jobs.store import Claim
 from app.tables import Job
 from app.worker import lanes
+from core.errors import DiskProblem
 
 LOOK_SECONDS = 0.5
 PAUSE_SECONDS = 0.2
 LANE_FULL = 75
+CLAIM_LOST = 3
 BACK_OFF_SECONDS = (1, 2, 4, 8, 16, 32, 60)
 LAST_WORDS = 400  # characters of the log, for a process that could not even start
 
@@ -70,6 +72,7 @@ class Supervisor:
     children: list[Child] = field(default_factory=list)
     patience: dict[Lane, Patience] = field(default_factory=lambda: {lane: Patience() for lane in Lane})
     closing: bool = False
+    said: str = ""  # of a full disk, at the terminal
 
     async def run(self) -> None:
         """Watch until `close`. Nothing that a job does may end this."""
@@ -77,6 +80,11 @@ class Supervisor:
             change = self.bell.next()
             try:
                 await run_in_threadpool(self.look)
+                self.said = ""
+            except DiskProblem as problem:
+                if problem.message != self.said:  # once, and not with each look until there is room
+                    log.warning("%s", problem)
+                self.said = problem.message
             except Exception:
                 log.exception("the supervisor stumbled; it goes on")
             await asyncio.sleep(PAUSE_SECONDS)  # a training commits several times a second
@@ -102,14 +110,14 @@ class Supervisor:
         self.closing = True
         deadline = time.monotonic() + patience_seconds
         asked: set[int] = set()
-        while time.monotonic() < deadline and not hurry.is_set():
+        while time.monotonic() < deadline:
             names = await run_in_threadpool(self._alive)
-            if not names:
-                break
             for name in names:
                 if name.pid not in asked:
                     asked.add(name.pid)
                     _signal(name.pid)
+            if not names or hurry.is_set():
+                break
             await asyncio.sleep(0.1)
         await run_in_threadpool(self._collect)
         await run_in_threadpool(self._find_lost)
@@ -124,7 +132,7 @@ class Supervisor:
                 self.patience[child.lane].died()
             elif code == LANE_FULL:
                 self.patience[child.lane].died()  # a process of an earlier server is still at work
-            elif code != 0 and not self.closing:
+            elif code not in (0, CLAIM_LOST) and not self.closing:
                 self._could_not_start(child, code)
             else:
                 self.patience[child.lane] = Patience()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -22,6 +23,8 @@ from app.main import serve
 from app.tables import Job
 from app.worker import lanes, supervisor
 from app.worker.__main__ import LANE_FULL
+from app.worker.work import LEFT_OVER
+from core.errors import DiskProblem
 from tests.app.conftest import ROOT, Studio, until
 
 Start = Callable[..., Studio]
@@ -92,6 +95,63 @@ def test_a_job_process_that_cannot_even_start_is_told(tmp_path: Path, monkeypatc
     assert error is not None
     assert "no such luck" in error["message"]
     assert "3 times" in error["message"]
+    database.close()
+
+
+def test_a_process_that_lost_its_claim_is_no_death_of_the_next_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_over = tmp_path / "python"
+    left_over.write_text(f"#!/bin/sh\nexit {LEFT_OVER}\n")
+    left_over.chmod(0o700)
+    monkeypatch.setattr(supervisor.sys, "executable", str(left_over))
+    database = Database(Home(tmp_path / "home"))
+    with database.write() as session:
+        job_id = int(store.enqueue(session, Kind.EXPORT, {}).id or 0)
+    watch = supervisor.Supervisor(database, Bell(database.home.database))
+    watch.look()
+    (child,) = watch.children
+    child.process.wait()
+    watch._collect()
+    with database.read() as session:
+        job = store.get(session, job_id)
+    assert (job.state, job.attempt, job.deaths) == (State.QUEUED, 0, 0)
+    database.close()
+
+
+def test_a_full_disk_is_told_once_at_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = Database(Home(tmp_path / "home"))
+    watch = supervisor.Supervisor(database, Bell(database.home.database))
+    looks = iter(range(3))
+
+    def look() -> None:
+        if next(looks) == 2:
+            watch.closing = True
+        raise DiskProblem("likeness.db could not be written: database or disk is full.")
+
+    monkeypatch.setattr(watch, "look", look)
+    monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.01)
+    asyncio.run(watch.run())
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    database.close()
+
+
+def test_jobs_are_asked_to_save_however_much_of_a_hurry_the_user_is_in(tmp_path: Path) -> None:
+    """A second Ctrl-C that comes before anybody was asked must not leave a training to run for hours by itself."""
+    database = Database(Home(tmp_path / "home"))
+    watch = supervisor.Supervisor(database, Bell(database.home.database))
+    process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    watch.children.append(supervisor.Child(process, Lane.MEMORY, tmp_path / "words"))
+    hurry = asyncio.Event()
+    hurry.set()
+    try:
+        asyncio.run(watch.close(60.0, hurry))
+        assert process.wait(60) == -signal.SIGTERM
+    finally:
+        process.stdin.close()  # ends it, if it was not asked to
+        process.wait()
     database.close()
 
 
