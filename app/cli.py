@@ -199,6 +199,8 @@ def _computing(work: Any, as_json: bool) -> int:
         return console.report(problem, as_json)
     except KeyboardInterrupt:
         console.say("Stopped; the last checkpoint is kept.")
+        if as_json:
+            console.answer({"error": {"code": "stopped", "message": "Stopped by the user.", "problems": []}})
         return console.STOPPED
 
 

@@ -146,6 +146,18 @@ def test_ctrl_c_finishes_the_step_saves_and_exits_130(model_folder: Path, photos
     assert Path(found["adapter"]).is_file()
 
 
+def test_ctrl_c_before_the_first_step_is_told_to_programs_too(
+    model_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("app.terminal.training.load_family", interrupted)
+    words = ["--class-word", "can", "--model", model_folder, "--out", tmp_path / "out", "--json"]
+    result = likeness("train", photos, *words)
+    assert (result.exit_code, object_of(result)["error"]["code"]) == (130, "stopped")
+
+
 def test_sample_draws_with_and_without_an_adapter(model_folder: Path, photos: Path, tmp_path: Path) -> None:
     config = knobs(tmp_path, rank=2, learning_rate=0.1, warmup_steps=0)
     words = ["--class-word", "can", "--model", model_folder, "--config", config, "--steps", 3]
