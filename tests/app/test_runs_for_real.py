@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -88,6 +89,32 @@ def test_a_killed_process_resumes_from_its_last_checkpoint(start_studio: Start) 
     log = studio.log(run["id"])
     assert "attempt 2" in log
     assert "Goes on from step " in log
+
+
+def test_a_run_whose_process_was_killed_ends_bit_for_bit_like_one_that_was_not(start_studio: Start) -> None:
+    studio = start_studio()
+    project = studio.project_with_photos()
+    whole = studio.run(project, steps=40, save_every=5)
+    studio.until_state(whole["id"], "succeeded")
+    killed = studio.run(project, steps=40, save_every=5)
+    studio.until_step(killed["id"], 7)
+    pid = studio.job_pid(killed["job_id"])
+    os.kill(pid, signal.SIGSTOP)  # so that it cannot get to its end before it is killed
+    step = studio.get(f"/api/runs/{killed['id']}")["step"]
+    assert step < 40
+    os.kill(pid, signal.SIGKILL)
+    studio.until_state(killed["id"], "succeeded")
+    assert f"Goes on from step {step - step % 5}." in studio.log(killed["id"])
+    for each in (5, 20, 40):
+        assert _tensors(studio, whole["id"], each) == _tensors(studio, killed["id"], each)
+    assert _tensors(studio, whole["id"], 20) != _tensors(studio, whole["id"], 40)
+
+
+def _tensors(studio: Studio, run: int, step: int) -> tuple[list[str], bytes]:
+    """The names and the bits of an adapter's tensors; the metadata beside them names the time."""
+    content = studio.http.get(f"/api/runs/{run}/adapter?step={step}").raise_for_status().content
+    start = 8 + int.from_bytes(content[:8], "little")
+    return [name for name in json.loads(content[8:start]) if name != "__metadata__"], content[start:]
 
 
 def test_three_deaths_without_a_checkpoint_fail_the_run_in_words(start_studio: Start) -> None:

@@ -10,9 +10,11 @@ import pytest
 from core import files
 from core.errors import ConfigProblem, DiskProblem, TrainingProblem
 from core.models.base import Family
+from core.models.load import load_family
 from core.training import checkpoint
 from core.training.progress import Note, Resumed, Saved
 from tests.core.subjects import of_kind, picture, training
+from tests.tiny import make_model_folder
 
 
 @pytest.fixture
@@ -59,6 +61,13 @@ def test_a_resumed_run_keeps_its_settings_and_photos(run: Path, family: Family, 
     picture(7).save(photos / "new.png")
     with pytest.raises(TrainingProblem, match="photos, crops or captions have changed"):
         list(training(family, photos, run, resume=True, steps=6))
+
+
+def test_a_run_does_not_go_on_with_another_base_model(run: Path, photos: Path, tmp_path: Path) -> None:
+    other = load_family(make_model_folder(tmp_path / "other", seed=9))
+    with pytest.raises(TrainingProblem, match="base model's files have changed"):
+        list(training(other, photos, run, resume=True, steps=6))
+    assert checkpoint.steps_saved(run) == [2, 4]
 
 
 def test_a_finished_run_goes_on_with_more_steps(run: Path, family: Family, photos: Path) -> None:

@@ -18,7 +18,9 @@ from core.dataset.crops import Box
 from core.dataset.examples import Example, read_folder
 from core.errors import DataProblem
 from core.models.base import Family
+from core.models.load import load_family
 from tests.core.subjects import encoded, picture, settings
+from tests.tiny import make_model_folder
 
 
 def png_of_size(width: int, height: int) -> bytes:
@@ -220,6 +222,15 @@ def test_texts_are_kept_too(family: Family, tmp_path: Path) -> None:
     again = dict(latents.texts_of(family, ["", "a can"], tmp_path / "cache"))
     assert list(first) == ["a can", ""]
     assert all(mx.array_equal(again[prompt][name], first[prompt][name]) for prompt in first for name in first[prompt])
+
+
+def test_another_model_finds_nothing_of_the_first_ones(family: Family, photos: Path, tmp_path: Path) -> None:
+    example, cache = read_folder(photos, "sks", "can")[0][0], tmp_path / "cache"
+    other = load_family(make_model_folder(tmp_path / "other", seed=9))
+    mine, its = (latents.latents_of(each, example, 32, cache) for each in (family, other))
+    assert not mx.allclose(mine, its)
+    mine, its = (dict(latents.texts_of(each, ["a can"], cache))["a can"] for each in (family, other))
+    assert not any(mx.allclose(mine[name], its[name]) for name in mine)
 
 
 def dataset(count: int, **knobs: object) -> Batches:

@@ -28,7 +28,9 @@ def assert_same(one: Path, other: Path, step: int) -> None:
     for ours, theirs in pairs:
         assert ours.keys() == theirs.keys()
         assert all(mx.array_equal(ours[name], theirs[name]) for name in ours)
+    assert len(first.losses) == step
     assert first.losses == second.losses
+    assert (first.moments.n.item(), first.next_example) == (second.moments.n.item(), second.next_example)
     files = [(run / "checkpoints" / str(step) / "adapter.safetensors") for run in (one, other)]
     tensors = [mx.load(str(path)) for path in files]
     assert all(mx.array_equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
