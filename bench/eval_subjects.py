@@ -37,7 +37,7 @@ from core.config import TrainConfig, resolve  # noqa: E402
 from core.dataset import crops, photos  # noqa: E402
 from core.dataset.examples import read_folder  # noqa: E402
 from core.errors import Problem  # noqa: E402
-from core.export import diffusers, sheet  # noqa: E402
+from core.export import adapter_file, sheet  # noqa: E402
 from core.models.base import Family  # noqa: E402
 from core.models.load import load_family  # noqa: E402
 from core.sampling import draw  # noqa: E402
@@ -141,7 +141,7 @@ def evaluate(folder: Path, known: dict[str, list[Feature]], user: dict[str, Any]
     began = time.monotonic()
     ended = run(family, examples, config, out / folder.name, subject, out / "cache")
     seconds = time.monotonic() - began
-    lora.attach_factors(family.transformer, diffusers.read(ended.adapter).factors, name="subject")
+    lora.attach_factors(family.transformer, adapter_file.read(ended.adapter, family.name).factors, name="subject")
     pictures = {kind: drawn(family, config, prompt) for kind, prompt in prompts.items()}
 
     def judged(images: Sequence[Image.Image]) -> list[str]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1, "C64": 8,
 }  # fmt: skip
+_PACKED = {"F64": "d", "F32": "f", "F16": "e", "I64": "q", "I32": "i"}  # struct's letters
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 HASH_NAME = re.compile(r"[0-9a-f]{64}")
 
@@ -47,10 +49,11 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Every tensor of a file by name, and the file's metadata."""
+    """Every tensor of a file by name, the file's metadata, and at which byte of it the tensors begin."""
 
     tensors: dict[str, TensorInfo]
     metadata: dict[str, str]
+    body: int
 
     @property
     def parameters(self) -> int:
@@ -91,7 +94,23 @@ def read_header(path: Path, problem: type[Problem] = ModelProblem) -> Header:
     problems = problems or _gaps(tensors, size - 8 - length)
     if problems:
         raise problem(f"{path.name} is damaged.", problems)
-    return Header(tensors, metadata)
+    return Header(tensors, metadata, 8 + length)
+
+
+def read_bytes(path: Path, header: Header, name: str) -> bytes:
+    """One tensor of a file as it lies there. The header is the file's own, so its sizes have been checked."""
+    info = header.tensors[name]
+    with path.open("rb") as file:
+        file.seek(header.body + info.begin)
+        return file.read(info.end - info.begin)
+
+
+def read_number(path: Path, header: Header, name: str) -> float:
+    """A tensor of one value as a number."""
+    dtype, content = header.tensors[name].dtype, read_bytes(path, header, name)
+    if dtype == "BF16":  # the upper half of a float32
+        dtype, content = "F32", b"\0\0" + content
+    return float(struct.unpack(f"<{_PACKED[dtype]}", content)[0])
 
 
 def weight_files(folder: Path, stem: str) -> list[Path]:

@@ -10,7 +10,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from core import catalog, files, lora
 from core.errors import ConfigProblem, FieldProblem, ModelProblem
-from core.export import diffusers
+from core.export import adapter_file
 from core.models.load import load_family
 from core.sampling import draw
 
@@ -29,7 +29,7 @@ def draw_to_file(
     family = load_family(entry.folder)
     adapters = []
     if adapter is not None:
-        held = diffusers.read(adapter)
+        held = adapter_file.read(adapter, family.name)
         lora.attach_factors(family.transformer, held.factors, name=adapter.stem, strength=strength)
         adapters.append({"file": adapter.name, "sha256": files.sha256_of(adapter), "strength": strength})
     side_px = int(entry.drawing["side_px"])

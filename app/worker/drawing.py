@@ -22,7 +22,7 @@ def draw_pictures(work: Work) -> Outcome:
     """Draw what was wished for; the pictures that are done stay when it ends early."""
     backend.prepare()  # before MLX is imported for the first time
     from core import lora
-    from core.export import diffusers
+    from core.export import adapter_file
     from core.models.load import load_family
 
     params = work.job.params
@@ -33,7 +33,7 @@ def draw_pictures(work: Work) -> Outcome:
         path = work.home.file(wanted["file"])
         if not path.is_file():
             raise AdapterProblem("The adapter's file is no longer there; choose another checkpoint.")
-        factors = diffusers.read(path).factors
+        factors = adapter_file.read(path, family.name).factors
         one = lora.attach_factors(family.transformer, factors, name=f"adapter{place}", strength=wanted["strength"])
         attached.append((one, float(wanted["strength"])))
     wanted_pictures = [

@@ -10,42 +10,16 @@ and one that would do nothing is refused. The header names no captions and no fi
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import mlx.core as mx
-from safetensors import safe_open
 
-from core import files
+from core.adapter_names import DIFFUSERS
 from core.config import TrainConfig
-from core.errors import AdapterProblem, FieldProblem
+from core.export import adapter_file
 from core.lora import Factors
-from core.weights import read_header
-
-PREFIX = "transformer."
-_NAME = re.compile(r"transformer\.(?P<path>.+)\.lora_(?P<which>[AB])\.weight")
-_FLOATS = ("F32", "F16", "BF16")
-_SHOWN = 12
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterFile:
-    """What an adapter file holds: (A, B) by module path, float32, and its metadata."""
-
-    factors: dict[str, tuple[mx.array, mx.array]]
-    metadata: dict[str, str]
-
-    @property
-    def rank(self) -> int:
-        """The largest rank of any layer."""
-        return max(a_RI.shape[0] for a_RI, _ in self.factors.values())
-
-    @property
-    def trigger(self) -> str:
-        return self.metadata.get("modelspec.trigger_phrase", "")
 
 
 def write(path: Path, factors: Factors, metadata: Mapping[str, str]) -> None:
@@ -53,73 +27,12 @@ def write(path: Path, factors: Factors, metadata: Mapping[str, str]) -> None:
 
     Raises AdapterProblem when it would do nothing or is not finite, DiskProblem when it cannot be written.
     """
-    check_worth(factors)
+    adapter_file.check_worth(factors)
     tensors: dict[str, mx.array] = {}
     for module, (a_RI, b_OR) in factors.items():
-        tensors[f"{PREFIX}{module}.lora_A.weight"] = mx.contiguous(a_RI.astype(mx.bfloat16))
-        tensors[f"{PREFIX}{module}.lora_B.weight"] = mx.contiguous(b_OR.astype(mx.bfloat16))
-    with files.written_whole(path) as part:
-        with part.open("wb") as file:
-            mx.save_safetensors(file, tensors, {"format": "pt", **metadata})
-        found = mx.load(str(part))
-        with safe_open(part, framework="np") as other:  # the reader that most other programs have
-            whole = set(other.keys()) == tensors.keys()
-        if (
-            not whole
-            or found.keys() != tensors.keys()
-            or not all(mx.array_equal(found[n], tensors[n]).item() for n in tensors)
-        ):
-            raise AdapterProblem(f"{path.name} was written, but what is on the disk differs. Check the disk.")
-
-
-def read(path: Path) -> AdapterFile:
-    """Read an adapter file of this form, ours or another program's.
-
-    Raises AdapterProblem, naming the tensors, when it is broken, foreign, or has halves missing.
-    """
-    header = read_header(path, AdapterProblem)
-    problems = []
-    pairs: dict[str, dict[str, str]] = {}
-    for name, info in header.tensors.items():
-        match = _NAME.fullmatch(name)
-        if match is None:
-            problems.append(FieldProblem(name, "is not of the form transformer.<layer>.lora_A.weight or lora_B.weight"))
-        elif info.dtype not in _FLOATS or len(info.shape) != 2 or 0 in info.shape:
-            problems.append(FieldProblem(name, f"is {info.dtype} {info.shape}; it must be a matrix of 16 or 32 bit"))
-        else:
-            pairs.setdefault(match["path"], {})[match["which"]] = name
-    for pair in pairs.values():
-        if len(pair) == 1:
-            (which, name), other = next(iter(pair.items())), "BA"["AB".index(next(iter(pair)))]
-            problems.append(FieldProblem(name, f"has no lora_{other} beside its lora_{which}"))
-    if problems or not pairs:
-        shown = problems[:_SHOWN]
-        if len(problems) > _SHOWN:
-            shown.append(FieldProblem("...", f"and {len(problems) - _SHOWN} more"))
-        raise AdapterProblem(f"{path.name} is not an adapter file that can be read here.", shown)
-    scale = _unbaked_scale(header.metadata, path.name)
-    try:
-        tensors = mx.load(str(path), format="safetensors")
-        factors = {
-            module: (tensors[pair["A"]].astype(mx.float32), tensors[pair["B"]].astype(mx.float32) * scale)
-            for module, pair in pairs.items()
-        }
-        mx.eval(factors)
-    except RuntimeError as error:
-        raise AdapterProblem(f"{path.name} cannot be read: {error}.") from error
-    if not _all_finite(factors):
-        raise AdapterProblem(f"{path.name} holds values that are not numbers; it cannot be used.")
-    return AdapterFile(factors, header.metadata)
-
-
-def check_worth(factors: Factors) -> None:
-    """Raise AdapterProblem when an adapter is empty, not finite, or all zeros (then it would change nothing)."""
-    if not factors:
-        raise AdapterProblem("This adapter is empty: it has no layers.")
-    if not _all_finite(factors):
-        raise AdapterProblem("This adapter holds values that are not numbers; use an earlier checkpoint.")
-    if not mx.any(mx.stack([mx.any(b_OR != 0) for _, b_OR in factors.values()])).item():
-        raise AdapterProblem("This adapter is all zeros: it has not been trained yet and would change nothing.")
+        tensors[f"{DIFFUSERS}{module}.lora_A.weight"] = mx.contiguous(a_RI.astype(mx.bfloat16))
+        tensors[f"{DIFFUSERS}{module}.lora_B.weight"] = mx.contiguous(b_OR.astype(mx.bfloat16))
+    adapter_file.write(path, tensors, metadata)
 
 
 def metadata_for(
@@ -164,21 +77,3 @@ def metadata_for(
         "training_config": json.dumps(settings, sort_keys=True),
     }
     return {name: value for name, value in found.items() if value}
-
-
-def _all_finite(factors: Factors) -> bool:
-    return bool(mx.all(mx.stack([mx.all(mx.isfinite(each)) for pair in factors.values() for each in pair])).item())
-
-
-def _unbaked_scale(metadata: Mapping[str, str], name: str) -> float:
-    """alpha / rank where diffusers' own metadata says that it is not in B yet; else 1."""
-    text = metadata.get("lora_adapter_metadata")
-    if not text:
-        return 1.0
-    try:
-        table = {str(key).removeprefix(PREFIX): value for key, value in dict(json.loads(text)).items()}
-        if table.get("rank_pattern") or table.get("alpha_pattern"):
-            raise AdapterProblem(f"{name} has a rank or alpha for each layer in its metadata, which is not read here.")
-        return float(table.get("lora_alpha", 1.0)) / float(table.get("r", table.get("lora_alpha", 1.0)))
-    except (ValueError, TypeError, ZeroDivisionError):
-        raise AdapterProblem(f"{name} has metadata (lora_adapter_metadata) that cannot be read.") from None

@@ -32,7 +32,7 @@ from core.dataset import latents
 from core.dataset.batches import Batch, Batches, Encoded
 from core.dataset.examples import Example
 from core.errors import AdapterProblem, DataProblem, FieldProblem, Problem, TrainingProblem
-from core.export import diffusers
+from core.export import adapter_file, diffusers
 from core.loss import dreambooth_loss
 from core.models.base import Conditioning, Family, Grid
 from core.randomness import key_for
@@ -257,7 +257,7 @@ class _Run:
         state = self.state
         factors = self.adapter.baked()
         try:
-            diffusers.check_worth(factors)
+            adapter_file.check_worth(factors)
         except AdapterProblem as problem:
             if state.step == self.config.steps:
                 raise TrainingProblem(f"Nothing was learned in {state.step} steps. {problem.message}") from None

@@ -17,7 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from app.cli import cli
-from core.export import diffusers
+from core.export import adapter_file
 from core.training import checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +51,7 @@ def test_train_writes_an_adapter_and_says_so_in_json(model_folder: Path, photos:
     found = object_of(result)
     assert set(found) >= {"adapter", "steps", "final_loss", "held_out_loss", "seconds", "peak_memory_bytes"}
     assert (found["steps"], found["held_out_loss"]) == (2, None)
-    assert diffusers.read(Path(found["adapter"])).rank == 2
+    assert adapter_file.read(Path(found["adapter"]), "flux1").rank == 2
     assert len(result.stdout.splitlines()) == 1
     assert "step     2 of 2" in result.stderr
     for name in ("loss.png", "samples.png"):
@@ -222,7 +222,7 @@ def test_the_demo_leaves_adapter_sheet_and_chart_and_says_where(
         result = likeness("demo", "--steps", 2, "--out", out, "--json")
         assert result.exit_code == 0, result.stderr
     found = object_of(result)
-    assert diffusers.read(Path(found["adapter"])).factors
+    assert adapter_file.read(Path(found["adapter"]), "flux1").factors
     for name in ("samples_picture", "loss_picture"):
         assert Path(found[name]).is_file()
         assert found[name] in result.stderr

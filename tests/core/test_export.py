@@ -9,7 +9,7 @@ import pytest
 
 from core import lora
 from core.errors import AdapterProblem
-from core.export import diffusers
+from core.export import adapter_file, diffusers
 from core.models.base import Family
 from core.training.progress import Finished
 from core.weights import read_header
@@ -20,7 +20,7 @@ FACTORS = {"blocks.0.attn.to_q": (mx.ones((2, 6)), mx.full((5, 2), 0.5))}
 
 def test_a_written_adapter_reads_back_as_it_was(tmp_path: Path) -> None:
     diffusers.write(tmp_path / "a.safetensors", FACTORS, {"modelspec.trigger_phrase": "sks"})
-    found = diffusers.read(tmp_path / "a.safetensors")
+    found = adapter_file.read(tmp_path / "a.safetensors", "flux1")
     assert (found.rank, found.trigger) == (2, "sks")
     for index in (0, 1):
         assert mx.array_equal(found.factors["blocks.0.attn.to_q"][index], FACTORS["blocks.0.attn.to_q"][index])
@@ -59,7 +59,7 @@ def test_an_imported_adapter_draws_as_the_trained_one(family: Family, photos: Pa
         return family.velocity(noise, mx.array([0.7]), family.encode_text(["a photo of sks can"]), grid, 1.0)
 
     base = velocity()
-    held = diffusers.read(finished.adapter)
+    held = adapter_file.read(finished.adapter, "flux1")
     lora.attach_factors(family.transformer, held.factors, name="imported")
     assert mx.abs(velocity() - base).max().item() > 0.01
 
@@ -93,7 +93,7 @@ def test_an_adapter_that_is_worth_nothing_is_not_written(tmp_path: Path, factors
 def test_a_foreign_adapter_is_named(tmp_path: Path, tensors: dict[str, mx.array], sentence: str) -> None:
     mx.save_safetensors(str(tmp_path / "a.safetensors"), tensors)
     with pytest.raises(AdapterProblem, match=sentence):
-        diffusers.read(tmp_path / "a.safetensors")
+        adapter_file.read(tmp_path / "a.safetensors", "flux1")
 
 
 def test_a_broken_adapter_is_a_sentence(tmp_path: Path) -> None:
@@ -103,9 +103,9 @@ def test_a_broken_adapter_is_a_sentence(tmp_path: Path) -> None:
     for content in (b"", b"not an adapter at all", whole[:40], whole[:-3]):
         path.write_bytes(content)
         with pytest.raises(AdapterProblem, match=r"a\.safetensors"):
-            diffusers.read(path)
+            adapter_file.read(path, "flux1")
     with pytest.raises(AdapterProblem, match="is not there"):
-        diffusers.read(tmp_path / "missing.safetensors")
+        adapter_file.read(tmp_path / "missing.safetensors", "flux1")
 
 
 def test_a_strength_that_another_program_keeps_in_its_metadata_is_honoured(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_strength_that_another_program_keeps_in_its_metadata_is_honoured(tmp_p
         {"transformer.a.lora_A.weight": mx.ones((2, 3)), "transformer.a.lora_B.weight": mx.ones((4, 2))},
         {"lora_adapter_metadata": '{"transformer.r": 2, "transformer.lora_alpha": 8}'},
     )
-    assert diffusers.read(tmp_path / "a.safetensors").factors["a"][1][0, 0].item() == 4.0
+    assert adapter_file.read(tmp_path / "a.safetensors", "flux1").factors["a"][1][0, 0].item() == 4.0
 
 
 def test_the_header_does_not_say_where_the_users_model_lies() -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from core import lora
 from core.errors import ConfigProblem, DataProblem, TrainingProblem
-from core.export import diffusers
+from core.export import adapter_file
 from core.models.base import Family
 from core.training import checkpoint
 from core.training.optimizer import Moments, global_norm, learning_rate, update
@@ -32,7 +32,7 @@ def test_a_run_trains_saves_samples_and_ends(family: Family, photos: Path, tmp_p
     assert isinstance(finished, Finished)
     assert (finished.step, finished.stopped) == (4, False)
     assert finished.adapter == tmp_path / "run" / "checkpoints" / "4" / "adapter.safetensors"
-    assert diffusers.read(finished.adapter).trigger == "sks"
+    assert adapter_file.read(finished.adapter, "flux1").trigger == "sks"
     assert not list((tmp_path / "run").rglob(".part-*"))
 
 
@@ -58,7 +58,7 @@ def test_the_encoders_are_freed_while_training(family: Family, photos: Path, tmp
 
 def test_the_same_run_gives_the_same_adapter(family: Family, photos: Path, tmp_path: Path) -> None:
     files = [list(training(family, photos, tmp_path / name))[-1].adapter for name in ("one", "two")]
-    first, second = (diffusers.read(path).factors for path in files)
+    first, second = (adapter_file.read(path, "flux1").factors for path in files)
     assert all(mx.array_equal(first[p][i], second[p][i]) for p in first for i in (0, 1))
 
 

@@ -14,7 +14,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 
 from core import lora
 from core.catalog import POCKET_FOLDER
-from core.export import diffusers as portable
+from core.export import adapter_file
 from core.models.base import Family
 from core.models.load import load_family
 from core.sampling import draw, starting_noise
@@ -70,7 +70,7 @@ def check(folder: Path, file: Path, side_px: int, steps: int, caplog: pytest.Log
     family = load_family(folder)
     reference = Reference(folder, family, side_px, steps)
     base = our_picture(family, side_px, steps)
-    held = portable.read(file)
+    held = adapter_file.read(file, "flux1")
     lora.attach_factors(family.transformer, held.factors, name="trained")
     ours = our_picture(family, side_px, steps)
     assert psnr(ours, base) < 30  # the adapter says something
@@ -113,7 +113,7 @@ def test_adapters_of_different_rank_and_strength_stack_as_in_diffusers(tmp_path:
     family = load_family(folder)
     reference = Reference(folder, family, 64, 4)
     for name, file, strength in zip(("one", "two"), files, (0.5, 1.5), strict=True):
-        lora.attach_factors(family.transformer, portable.read(file).factors, name=name, strength=strength)
+        lora.attach_factors(family.transformer, adapter_file.read(file, "flux1").factors, name=name, strength=strength)
         reference.pipeline.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=name)
     reference.pipeline.set_adapters(["one", "two"], [0.5, 1.5])
     assert psnr(reference.picture(), our_picture(family, 64, 4)) >= LEAST_PSNR_DB
@@ -126,7 +126,7 @@ def test_the_file_is_the_weights_with_the_product_added(tmp_path: Path) -> None:
     pipeline = FluxPipeline.from_pretrained(folder, dtype=torch.float32)
     pipeline.load_lora_weights(str(file.parent), weight_name=file.name)
     modules = dict(pipeline.transformer.named_modules())
-    for path, (a_RI, b_OR) in portable.read(file).factors.items():
+    for path, (a_RI, b_OR) in adapter_file.read(file, "flux1").factors.items():
         layer = modules[path]
         x = torch.randn(3, a_RI.shape[1])
         delta = torch.from_numpy(np.array(b_OR)) @ torch.from_numpy(np.array(a_RI))

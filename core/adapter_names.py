@@ -1,0 +1,278 @@
+"""What adapter files call the layers of a model, in every form that is read or written here.
+
+    form        before the layer     a layer                          after it
+    diffusers   transformer.         transformer_blocks.0.attn.to_q   .lora_A.weight     .lora_B.weight
+    PEFT        base_model.model.    transformer_blocks.0.attn.to_q   the same, or .lora_A.default.weight
+    BFL         diffusion_model.     double_blocks.0.img_attn.qkv     the same, or .lora_down.weight .lora_up.weight
+    kohya       lora_unet_           double_blocks_0_img_attn_qkv     .lora_down.weight  .lora_up.weight  .alpha
+
+The three parts are told apart one by one, so their mixtures (and a layer with nothing before it) are read as well. A
+tensor that fits nowhere is named; a file with such a tensor is not read, because it would not draw as it was trained.
+
+The rows below hold what the models' own code (BFL, Z-Image's) calls a layer beside what diffusers calls it. Where
+diffusers has split a layer, `rows` says how B's rows are shared out, counted in widths d of the layer's input.
+
+Plain Python: the web process judges an uploaded file by its header alone.
+
+Sources: diffusers 0.42.1, loaders/lora_conversion_utils.py; ai-toolkit's and sd-scripts' saved files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from core.errors import AdapterProblem, FieldProblem
+from core.weights import Header
+
+DIFFUSERS, KOHYA = "transformer.", "lora_unet_"
+_BEFORE = ("base_model.model.", "model.", "diffusion_model.", "transformer.")
+_BEFORE_UNDERSCORES = (KOHYA, "lora_transformer_")
+_FACTOR = re.compile(
+    r"(?P<name>.+?)\.(?:(?:lora_(?P<ab>[AB])|lora[._](?P<way>down|up))(?:\.(?!weight$)\w+)?\.weight|(?P<alpha>alpha))"
+)
+_FLOATS = ("F32", "F16", "BF16")
+_NUMBERS = (*_FLOATS, "F64", "I64", "I32")
+_SHOWN = 12
+_OTHER_KINDS = (  # (what the tensor's name holds, what that says)
+    (r"dora_scale|lora_magnitude_vector", "belongs to a DoRA; only plain LoRA is read here"),
+    (r"\b(lokr|hada|oft|boft|glora)_|lora_mid|\bdiff(_b)?$", "belongs to a LyCORIS of another kind; only LoRA is read"),
+    (r"^(lora_te|text_encoder|clip_|t5xxl)", "is for a text encoder; Likeness adapts the transformer alone"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One layer as its model's own code names it, and the layers that it is in diffusers. {} is the block's number."""
+
+    theirs: str
+    ours: tuple[str, ...]
+    rows: tuple[int, ...] = (1,)  # for each of ours, in widths of the layer's input
+    swapped: bool = False  # the halves of the rows (shift, scale) stand in the other order in diffusers
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One pair of factors in a file: its tensors, and the layers of ours that it is for, from B's first row down."""
+
+    name: str  # the layer, as the file calls it
+    layers: tuple[str, ...]
+    rows: tuple[int, ...]  # of B, one for each layer
+    swapped: bool
+    a: str  # names of tensors
+    b: str
+    alpha: str | None
+
+
+def _one(theirs: str, ours: str, *, swapped: bool = False) -> Row:
+    return Row(theirs, (ours,), swapped=swapped)
+
+
+def _flux_attention(theirs: str, ours: str) -> Iterator[Row]:
+    """The two streams' attention in a double block, which FLUX.1 and FLUX.2 share."""
+    for stream, names in (("img", ("to_q", "to_k", "to_v")), ("txt", ("add_q_proj", "add_k_proj", "add_v_proj"))):
+        yield Row(f"{theirs}.{stream}_attn.qkv", tuple(f"{ours}.attn.{name}" for name in names), (1, 1, 1))
+    yield _one(f"{theirs}.img_attn.proj", f"{ours}.attn.to_out.0")
+    yield _one(f"{theirs}.txt_attn.proj", f"{ours}.attn.to_add_out")
+
+
+_DOUBLE, _OUR_DOUBLE = "double_blocks.{}", "transformer_blocks.{}"
+_SINGLE, _OUR_SINGLE = "single_blocks.{}", "single_transformer_blocks.{}"
+
+FLUX1 = (
+    *_flux_attention(_DOUBLE, _OUR_DOUBLE),
+    _one(f"{_DOUBLE}.img_mlp.0", f"{_OUR_DOUBLE}.ff.net.0.proj"),
+    _one(f"{_DOUBLE}.img_mlp.2", f"{_OUR_DOUBLE}.ff.net.2"),
+    _one(f"{_DOUBLE}.txt_mlp.0", f"{_OUR_DOUBLE}.ff_context.net.0.proj"),
+    _one(f"{_DOUBLE}.txt_mlp.2", f"{_OUR_DOUBLE}.ff_context.net.2"),
+    _one(f"{_DOUBLE}.img_mod.lin", f"{_OUR_DOUBLE}.norm1.linear"),
+    _one(f"{_DOUBLE}.txt_mod.lin", f"{_OUR_DOUBLE}.norm1_context.linear"),
+    Row(
+        f"{_SINGLE}.linear1",
+        tuple(f"{_OUR_SINGLE}.{name}" for name in ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")),
+        (1, 1, 1, 4),
+    ),
+    _one(f"{_SINGLE}.linear2", f"{_OUR_SINGLE}.proj_out"),
+    _one(f"{_SINGLE}.modulation.lin", f"{_OUR_SINGLE}.norm.linear"),
+    _one("img_in", "x_embedder"),
+    _one("txt_in", "context_embedder"),
+    *(
+        _one(f"{theirs}.{place}_layer", f"time_text_embed.{ours}.linear_{number}")
+        for theirs, ours in (
+            ("time_in", "timestep_embedder"),
+            ("vector_in", "text_embedder"),
+            ("guidance_in", "guidance_embedder"),
+        )
+        for place, number in (("in", 1), ("out", 2))
+    ),
+    _one("final_layer.linear", "proj_out"),
+    _one("final_layer.adaLN_modulation.1", "norm_out.linear", swapped=True),
+)
+
+FLUX2 = (
+    *_flux_attention(_DOUBLE, _OUR_DOUBLE),
+    _one(f"{_OUR_DOUBLE}.attn.to_out", f"{_OUR_DOUBLE}.attn.to_out.0"),  # as mflux saves it
+    _one(f"{_DOUBLE}.img_mlp.0", f"{_OUR_DOUBLE}.ff.linear_in"),
+    _one(f"{_DOUBLE}.img_mlp.2", f"{_OUR_DOUBLE}.ff.linear_out"),
+    _one(f"{_DOUBLE}.txt_mlp.0", f"{_OUR_DOUBLE}.ff_context.linear_in"),
+    _one(f"{_DOUBLE}.txt_mlp.2", f"{_OUR_DOUBLE}.ff_context.linear_out"),
+    _one(f"{_SINGLE}.linear1", f"{_OUR_SINGLE}.attn.to_qkv_mlp_proj"),
+    _one(f"{_SINGLE}.linear2", f"{_OUR_SINGLE}.attn.to_out"),
+    *(
+        _one(f"{name}.lin", f"{name}.linear")
+        for name in ("double_stream_modulation_img", "double_stream_modulation_txt", "single_stream_modulation")
+    ),
+    _one("img_in", "x_embedder"),
+    _one("txt_in", "context_embedder"),
+    _one("time_in.in_layer", "time_guidance_embed.timestep_embedder.linear_1"),
+    _one("time_in.out_layer", "time_guidance_embed.timestep_embedder.linear_2"),
+    _one("final_layer.linear", "proj_out"),
+    _one("final_layer.adaLN_modulation.1", "norm_out.linear", swapped=True),
+)
+
+
+def _z_image_block(stack: str) -> Iterator[Row]:
+    block = f"{stack}.{{}}"
+    yield Row(f"{block}.attention.qkv", tuple(f"{block}.attention.to_{part}" for part in "qkv"), (1, 1, 1))
+    yield _one(f"{block}.attention.out", f"{block}.attention.to_out.0")
+    for same in ("feed_forward.w1", "feed_forward.w2", "feed_forward.w3", "adaLN_modulation.0"):
+        yield _one(f"{block}.{same}", f"{block}.{same}")
+
+
+Z_IMAGE = (
+    *_z_image_block("layers"),
+    *_z_image_block("noise_refiner"),
+    *_z_image_block("context_refiner"),
+    _one("cap_embedder.1", "cap_embedder.1"),
+)
+
+FAMILIES = {"flux1": FLUX1, "flux2": FLUX2, "z_image": Z_IMAGE}
+
+
+def held_in(header: Header, family: str, file_name: str) -> list[Held]:
+    """Every pair of factors in a file, and where it belongs in a model of this family.
+
+    Raises AdapterProblem that names each tensor which is not understood, misshapen, double or alone.
+    """
+    problems: list[FieldProblem] = []
+    tensors: dict[str, dict[str, str]] = {}  # layer, as the file calls it -> {"A", "B", "alpha"} -> tensor
+    for key, info in header.tensors.items():
+        found = _FACTOR.fullmatch(key)
+        trouble = next((words for pattern, words in _OTHER_KINDS if re.search(pattern, key)), "")
+        if trouble or found is None:
+            problems.append(FieldProblem(key, trouble or "is no part of a LoRA in a form that is read here"))
+            continue
+        part = "alpha" if found["alpha"] else found["ab"] or {"down": "A", "up": "B"}[found["way"]]
+        if part == "alpha":
+            if info.dtype not in _NUMBERS or info.values != 1:
+                problems.append(FieldProblem(key, f"is {info.dtype} {info.shape}; it must be a single number"))
+        elif info.dtype not in _FLOATS or len(info.shape) != 2 or 0 in info.shape:
+            problems.append(FieldProblem(key, f"is {info.dtype} {info.shape}; it must be a matrix of 16 or 32 bit"))
+        if tensors.setdefault(found["name"], {}).setdefault(part, key) != key:
+            problems.append(FieldProblem(key, f"says again what {tensors[found['name']][part]} says"))
+    pairs = [_pair(name, parts, header, family, problems) for name, parts in tensors.items()]
+    held = [pair for pair in pairs if pair is not None]
+    for layer, names in _claimed(held).items():
+        if len(names) > 1:
+            problems.append(FieldProblem(names[1], f"is for {layer}, and so is {names[0]}"))
+    if not any("A" in parts for parts in tensors.values()):
+        words = f"{file_name} holds no LoRA: none of its {len(header.tensors)} tensors is a lora_A or a lora_down."
+        raise AdapterProblem(words, _shortened(problems))
+    if problems:
+        raise AdapterProblem(f"{file_name} is not an adapter file that can be read here.", _shortened(problems))
+    return held
+
+
+def largest_rank(header: Header, held: list[Held]) -> int:
+    """The largest rank of a layer; pairs that stand for several layers may stack those layers' ranks."""
+    simple = [pair for pair in held if len(pair.layers) == 1]
+    return max(header.tensors[pair.a].shape[0] for pair in simple or held)
+
+
+def bare_name(name: str) -> tuple[str, bool]:
+    """A layer's name without what stands before it, and whether underscores stand for its dots."""
+    for before in _BEFORE_UNDERSCORES:
+        if name.startswith(before):
+            return name.removeprefix(before), True
+    for before in _BEFORE:
+        name = name.removeprefix(before)
+    return name, False
+
+
+def rows_with_numbers(family: str, layer: str) -> tuple[Row, str] | None:
+    """The row that holds this diffusers path, and the block's number in it; None where no row does.
+
+    The first row counts: later ones are other programs' spellings of it.
+    """
+    for row in FAMILIES.get(family, ()):
+        for ours in row.ours:
+            match = _pattern(ours, underscores=False).fullmatch(layer)
+            if match is not None:
+                return row, next(iter(match.groups()), "")
+    return None
+
+
+def _pair(name: str, parts: dict[str, str], header: Header, family: str, problems: list[FieldProblem]) -> Held | None:
+    """One layer's tensors as a pair, or None with what is wrong with them added to `problems`."""
+    if "A" not in parts or "B" not in parts:
+        key = next(iter(parts.values()))
+        lacks = " and ".join(word for part, word in (("A", "lora_A"), ("B", "lora_B")) if part not in parts)
+        problems.append(FieldProblem(key, f"has no {lacks} beside it"))
+        return None
+    a, b = (header.tensors[parts[part]] for part in "AB")
+    if len(a.shape) != 2 or len(b.shape) != 2:
+        return None  # named already
+    if a.shape[0] != b.shape[1]:
+        problems.append(FieldProblem(parts["B"], f"is {b.shape} and its lora_A is {a.shape}; they do not share a rank"))
+        return None
+    row, number = _row_of(name, family)
+    if row is None:
+        problems.append(FieldProblem(parts["A"], "names no layer of this model's family"))
+        return None
+    layers = tuple(ours.format(number) for ours in row.ours)
+    rows = tuple(share * a.shape[1] for share in row.rows) if len(layers) > 1 else (b.shape[0],)
+    if sum(rows) != b.shape[0]:
+        wanted = " + ".join(str(each) for each in rows)
+        problems.append(FieldProblem(parts["B"], f"has {b.shape[0]} rows; {name} needs {wanted}"))
+        return None
+    return Held(name, layers, rows, row.swapped, parts["A"], parts["B"], parts.get("alpha"))
+
+
+def _row_of(name: str, family: str) -> tuple[Row | None, str]:
+    """The row of a layer's name and the block's number; a dotted name that no row knows is taken as a path of ours."""
+    bare, underscores = bare_name(name)
+    for pattern, row in _patterns(family, underscores):
+        match = pattern.fullmatch(bare)
+        if match is not None:
+            return row, next(iter(match.groups()), "")
+    return (None, "") if underscores else (Row(bare, (bare.replace("{", "{{").replace("}", "}}"),)), "")
+
+
+@cache
+def _patterns(family: str, underscores: bool) -> list[tuple[re.Pattern[str], Row]]:
+    """Every name that a row answers to: the model's own, and those of diffusers one by one."""
+    found = []
+    for row in FAMILIES.get(family, ()):
+        found.append((_pattern(row.theirs, underscores), row))
+        found += [(_pattern(ours, underscores), Row(ours, (ours,))) for ours in row.ours]
+    return found
+
+
+def _pattern(name: str, underscores: bool) -> re.Pattern[str]:
+    text = name.replace(".", "_") if underscores else name
+    return re.compile(re.escape(text).replace(r"\{\}", r"(\d+)"))
+
+
+def _claimed(held: list[Held]) -> dict[str, list[str]]:
+    claims: dict[str, list[str]] = {}
+    for pair in held:
+        for layer in pair.layers:
+            claims.setdefault(layer, []).append(pair.a)
+    return claims
+
+
+def _shortened(problems: list[FieldProblem]) -> list[FieldProblem]:
+    more = len(problems) - _SHOWN
+    return problems if more <= 0 else [*problems[:_SHOWN], FieldProblem("...", f"and {more} more")]
