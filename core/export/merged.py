@@ -1,0 +1,154 @@
+"""A whole transformer with an adapter worked into its weights: one file for programs that take no adapters.
+
+    W' = W + strength * (alpha / rank) B A          for each adapted layer, in float32, then in W's own dtype
+    W' = W                                          byte by byte for all the others
+
+The file is diffusers' `transformer/diffusion_pytorch_model.safetensors`, whether the source was in shards or not;
+`config` in its header is the text of the config.json that belongs beside it. Tensors pass one at a time, so memory
+holds one layer and never the model. What is written is hashed on its way, and the file on the disk is read back and
+must have that hash before it counts.
+
+A change below half a step of W's dtype is lost to rounding: `Merged.kept` says how much of the change arrived.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+from safetensors import safe_open
+
+from core import files
+from core.errors import AdapterProblem, FieldProblem, ModelProblem
+from core.export import adapter_file
+from core.lora import Factors
+from core.weights import Header, TensorInfo, read_bytes, read_header, weight_files
+
+STEM = "diffusion_pytorch_model"
+DTYPES = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
+OnTensor = Callable[[int, int], None]
+"""Called with (tensors done, tensors in all); it may raise to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What came of it: how many layers were changed, and the share of the change that rounding left, 1 for all."""
+
+    layers: int
+    kept: float
+
+
+def write(
+    path: Path,
+    transformer: Path,
+    factors: Factors,
+    metadata: Mapping[str, str],
+    *,
+    strength: float = 1.0,
+    on_tensor: OnTensor = lambda _done, _of: None,
+) -> Merged:
+    """Write the weights in the folder `transformer` with (A, alpha / rank * B) merged in to `path`.
+
+    Raises AdapterProblem for an adapter that is worth nothing or made for another model, and where the sum leaves the
+    range of the weights' dtype; ModelProblem for a broken folder; DiskProblem; whatever `on_tensor` raises.
+    """
+    adapter_file.check_worth(factors)
+    if not strength:
+        raise AdapterProblem("With a strength of 0 the adapter would change nothing.")
+    sources = [(source, read_header(source)) for source in weight_files(transformer, STEM)]
+    tensors = {name: (source, header) for source, header in sources for name in header.tensors}
+    _check_layers(factors, tensors)
+    try:
+        config = (transformer / "config.json").read_text(encoding="utf-8")
+    except OSError as error:
+        raise ModelProblem(f"{transformer / 'config.json'} cannot be read: {error.strerror}.") from None
+    about = {"format": "pt", **metadata, "config": config}
+    sums = {"wanted": 0.0, "kept": 0.0}
+    with files.written_whole(path) as part:
+        digest = hashlib.sha256()
+        with part.open("wb") as file:
+            for content in _contents(tensors, factors, strength, about, sums, on_tensor):
+                digest.update(content)
+                file.write(content)
+        with safe_open(part, framework="np") as other:
+            whole = set(other.keys()) == tensors.keys()
+        if not whole or files.sha256_of(part) != digest.hexdigest():
+            raise AdapterProblem(f"{path.name} was written, but what is on the disk differs. Check the disk.")
+    return Merged(len(factors), sums["kept"] / sums["wanted"])
+
+
+def _contents(
+    tensors: Mapping[str, tuple[Path, Header]],
+    factors: Factors,
+    strength: float,
+    metadata: Mapping[str, str],
+    sums: dict[str, float],
+    on_tensor: OnTensor,
+) -> Iterator[bytes]:
+    """The bytes of the new file in order: its header, then every tensor."""
+    table: dict[str, object] = {"__metadata__": dict(metadata)}
+    place = 0
+    for name, (_, header) in tensors.items():
+        info = header.tensors[name]
+        size = info.end - info.begin
+        table[name] = {"dtype": info.dtype, "shape": list(info.shape), "data_offsets": [place, place + size]}
+        place += size
+    text = json.dumps(table).encode()
+    text += b" " * (-len(text) % 8)  # the format wants the tensors to begin at a multiple of 8
+    yield struct.pack("<Q", len(text)) + text
+    for done, (name, (source, header)) in enumerate(tensors.items(), start=1):
+        content = read_bytes(source, header, name)
+        layer = name.removesuffix(".weight")
+        if layer in factors:
+            content = _summed(layer, content, header.tensors[name], factors[layer], strength, sums)
+        yield content
+        on_tensor(done, len(tensors))
+
+
+def _summed(
+    layer: str,
+    content: bytes,
+    info: TensorInfo,
+    pair: tuple[mx.array, mx.array],
+    strength: float,
+    sums: dict[str, float],
+) -> bytes:
+    a_RI, b_OR = pair
+    dtype = DTYPES[info.dtype]
+    w_OI = mx.array(memoryview(content)).view(dtype).reshape(info.shape).astype(mx.float32)
+    change_OI = strength * (b_OR @ a_RI)
+    new_OI = (w_OI + change_OI).astype(dtype)
+    real_OI = new_OI.astype(mx.float32) - w_OI
+    wanted, kept = (change_OI * change_OI).sum(), (change_OI * real_OI).sum()
+    fine = mx.all(mx.isfinite(new_OI))
+    mx.eval(new_OI, wanted, kept, fine)
+    if not fine.item():
+        raise AdapterProblem(
+            f"With this adapter {layer} leaves the range of {info.dtype}, in which the model is stored; use less of it."
+        )
+    sums["wanted"] += wanted.item()
+    sums["kept"] += kept.item()
+    return bytes(memoryview(new_OI.view(mx.uint8)))
+
+
+def _check_layers(factors: Factors, tensors: Mapping[str, tuple[Path, Header]]) -> None:
+    """Raise AdapterProblem naming each layer that this model does not have in this shape and as plain numbers."""
+    problems = []
+    for layer, (a_RI, b_OR) in factors.items():
+        place = tensors.get(f"{layer}.weight")
+        if place is None:
+            problems.append(FieldProblem(layer, "is not in this model"))
+            continue
+        info = place[1].tensors[f"{layer}.weight"]
+        if info.shape != (b_OR.shape[0], a_RI.shape[1]):
+            is_for = f"is for a layer of {a_RI.shape[1]} in and {b_OR.shape[0]} out"
+            problems.append(FieldProblem(layer, f"{is_for}; this model's weight is {info.shape}"))
+        elif info.dtype not in DTYPES:
+            problems.append(FieldProblem(layer, f"is stored as {info.dtype}; only {', '.join(DTYPES)} can be merged"))
+    if problems:
+        raise AdapterProblem("This adapter cannot be merged into this model.", problems[:12])
