@@ -1,10 +1,8 @@
-"""Adapters to draw with: the checkpoints of runs, and files brought from elsewhere. And files made for elsewhere."""
+"""Adapters to draw with: the checkpoints of runs, and files brought from elsewhere."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,17 +12,11 @@ from sqlmodel import Session, col, select
 from app.actions import disk, models, runs
 from app.database import Database
 from app.errors import Conflict, NotFound
-from app.jobs import store
-from app.jobs.states import Kind, State
 from app.tables import Adapter, Checkpoint, Project
-from core import weights
-from core.errors import AdapterProblem, ConfigProblem, FieldProblem, disk_trouble_as_sentence
+from core import adapter_names, catalog, weights
+from core.errors import AdapterProblem, disk_trouble_as_sentence
 
 BYTES_AT_MOST = 2 * 2**30
-FORMATS = ("diffusers",)  # the one form that loads everywhere; writers of others join app/worker/tasks.py
-FORM = re.compile(r"transformer\..+\.lora_[AB]\.weight")  # what core/export/diffusers.py reads
-SHOWN = 12
-DOWN = re.compile(r"\.(lora_A|lora_down|lora\.down)(\.default)?\.weight$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +53,12 @@ def get_adapter(database: Database, adapter_id: int) -> AdapterView:
 def import_file(database: Database, name: str, upload: Path, sha256: str, model: str) -> tuple[AdapterView, bool]:
     """Take in the adapter file at `upload` (moved from there); False when the same bytes were here already.
 
-    Only its header is judged here; whether its layers fit the model is known when it is drawn with.
-    Raises AdapterProblem, NotFound for an unknown model, DiskProblem.
+    Only its header is judged here, by the table that the reader has (core/adapter_names.py); whether its layers fit
+    the model is known when it is drawn with.
+
+    Raises AdapterProblem, NotFound for an unknown model, ModelProblem for a broken one, DiskProblem.
     """
-    models.find(model)
-    rank = rank_of(upload, name)
+    rank = rank_of(upload, name, catalog.family_of(models.find(model).folder))
     with database.read() as session:
         same = session.exec(select(Adapter).where(Adapter.sha256 == sha256, col(Adapter.run_id).is_(None))).first()
         if same is not None:
@@ -81,21 +74,13 @@ def import_file(database: Database, name: str, upload: Path, sha256: str, model:
         return _view(session, row), True
 
 
-def rank_of(path: Path, name: str) -> int:
-    """The rank of a LoRA file, from its header. Raises AdapterProblem when it is none."""
+def rank_of(path: Path, name: str, family: str) -> int:
+    """The rank of a LoRA file for a model of this family, from its header. Raises AdapterProblem when it is none."""
     try:
         header = weights.read_header(path, AdapterProblem)
     except AdapterProblem as problem:
         raise AdapterProblem(problem.message.replace(path.name, name), problem.problems) from problem
-    ranks = [info.shape[0] for key, info in header.tensors.items() if DOWN.search(key) and info.shape]
-    if not ranks:
-        raise AdapterProblem(f"{name} holds no LoRA: none of its {len(header.tensors)} tensors is a lora_A.")
-    strangers = [key for key in header.tensors if not FORM.fullmatch(key)]
-    if strangers:
-        words = "is not of the form transformer.<layer>.lora_A.weight or lora_B.weight"
-        shown = [FieldProblem(key, words) for key in strangers[:SHOWN]]
-        raise AdapterProblem(f"{name} is a LoRA of another form; save it in diffusers' form first.", shown)
-    return max(ranks)
+    return adapter_names.largest_rank(header, adapter_names.held_in(header, family, name))
 
 
 def delete(database: Database, adapter_id: int) -> None:
@@ -119,39 +104,6 @@ def file_of(database: Database, adapter_id: int) -> runs.AdapterFile:
     if not path.is_file():
         raise NotFound(f"The file of {row.name} is no longer there.")
     return runs.AdapterFile(path, f"{runs.file_word(row.name)}.safetensors")
-
-
-def export(database: Database, run_id: int, step: int | None, format_name: str) -> int:
-    """Write a checkpoint's adapter in another program's form, in a job; returns the job's id.
-
-    Raises NotFound, Conflict before the first checkpoint, ConfigProblem for an unknown format.
-    """
-    if format_name not in FORMATS:
-        words = f"is {format_name!r}; it can be {' or '.join(FORMATS)}"
-        raise ConfigProblem("The file cannot be written like this.", [FieldProblem("format", words)])
-    adapter = runs.adapter_file(database, run_id, step)
-    with database.write() as session:
-        run = runs.find(session, run_id)
-        params: Mapping[str, object] = {
-            "file": database.home.relative(adapter.path),
-            "name": adapter.name.removesuffix(".safetensors") + f"-{format_name}.safetensors",
-            "format": format_name,
-        }
-        return int(store.enqueue(session, Kind.EXPORT, params, project_id=run.project_id).id or 0)
-
-
-def exported_file(database: Database, job_id: int) -> runs.AdapterFile:
-    """What an export job has written. Raises NotFound, Conflict while it is not done."""
-    with database.read() as session:
-        job = store.get(session, job_id)
-        if job.kind is not Kind.EXPORT:
-            raise NotFound(f"Job {job_id} is not an export.")
-        if job.state is not State.SUCCEEDED:
-            raise Conflict(f"This export is {job.state}; there is no file yet.")
-    path = database.home.file(job.result["file"])
-    if not path.is_file():
-        raise NotFound("The exported file is no longer there; export it again.")
-    return runs.AdapterFile(path, job.result["name"])
 
 
 def find(session: Session, adapter_id: int) -> Adapter:

@@ -15,7 +15,8 @@ from sqlmodel import Session, select
 from app.database import Database, Home
 from app.errors import Conflict
 from app.jobs import store
-from app.tables import Adapter, Photo, Run
+from app.jobs.states import Kind
+from app.tables import Adapter, Job, Photo, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def files_of_photos(home: Home, rows: Iterable[Photo]) -> Loose:
 
 
 def files_of_project(session: Session, home: Home, project_id: int) -> Loose:
-    """The project's photos, those that only its runs still hold, and the folders of its runs."""
+    """The project's photos, those that only its runs still hold, and the folders of its runs and of their exports."""
     loose = files_of_photos(home, session.exec(select(Photo).where(Photo.project_id == project_id)))
     frozen = text(
         "SELECT DISTINCT json_extract(value, '$.sha256'), json_extract(value, '$.extension') "
@@ -83,10 +84,15 @@ def files_of_project(session: Session, home: Home, project_id: int) -> Loose:
     )
     for sha256, extension in session.connection().execute(frozen, {"project": project_id}):
         loose.photos.setdefault(sha256, [home.photo(sha256, extension), home.thumb(sha256)])
-    loose.others += [
-        home.run(int(run.id or 0)) for run in session.exec(select(Run).where(Run.project_id == project_id))
-    ]
+    for run_id in session.exec(select(Run.id).where(Run.project_id == project_id)):
+        loose.others += [home.run(int(run_id or 0)), *files_of_exports(session, home, int(run_id or 0))]
     return loose
+
+
+def files_of_exports(session: Session, home: Home, run_id: int) -> list[Path]:
+    """The folders of what was exported from a run."""
+    ids = session.exec(select(Job.id).where(Job.kind == Kind.EXPORT, Job.params["run"].as_integer() == run_id))
+    return [home.exports / str(job_id) for job_id in ids]
 
 
 def files_of_adapter(home: Home, row: Adapter) -> Loose:

@@ -162,7 +162,8 @@ def delete(database: Database, run_id: int) -> None:
         if job.state is State.RUNNING:
             raise Conflict(f"{run.name} is running; stop it first.")
         version = session.get(Version, run.version_id)
-        loose = disk.Loose(database.home, others=[database.home.run(run_id)])
+        exported = disk.files_of_exports(session, database.home, run_id)
+        loose = disk.Loose(database.home, others=[database.home.run(run_id), *exported])
         for item in version.items if version else ():
             home, sha256 = database.home, item["sha256"]
             loose.photos[sha256] = [home.photo(sha256, item["extension"]), home.thumb(sha256)]

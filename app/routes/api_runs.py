@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
-from app.actions import adapters, estimate, runs
+from app.actions import adapters, estimate, exports, runs
 from app.actions.adapters import AdapterView
 from app.actions.run_views import RunDetail, RunView
 from app.jobs.states import State
@@ -36,7 +36,8 @@ class NameBody(BaseModel):
 class ExportBody(BaseModel):
     run: int
     step: int | None = None
-    format: str = "diffusers"
+    format: str = Field(default="diffusers", description="diffusers, kohya or merged.")
+    strength: float = Field(default=1.0, description="How much of the adapter a merged file holds.")
 
 
 class StateNow(BaseModel):
@@ -155,12 +156,12 @@ def run_log(db: Db, run_id: Id) -> Response:
 
 @router.post("/exports", status_code=202)
 def start_export(db: Db, body: ExportBody) -> JobStarted:
-    return JobStarted(job_id=adapters.export(db, body.run, body.step, body.format))
+    return JobStarted(job_id=exports.export(db, body.run, body.step, body.format, body.strength))
 
 
 @router.get("/exports/{job_id}/file", **answers_with("application/octet-stream"))
 def exported_file(db: Db, job_id: Id) -> Response:
-    file = adapters.exported_file(db, job_id)
+    file = exports.exported_file(db, job_id)
     return attachment(file.path, file.name)
 
 

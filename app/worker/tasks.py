@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from app.jobs.store import Claim
 from app.tables import Photo, Project, Run
 from app.worker.outcome import Outcome
 from app.worker.work import Work
-from core import files
 from core.captioners import Captioner
 from core.captioners.template import TemplateCaptioner
 from core.dataset import captions
@@ -32,6 +30,12 @@ def sample(work: Work) -> Outcome:
     from app.worker.drawing import draw_pictures
 
     return draw_pictures(work)
+
+
+def export(work: Work) -> Outcome:
+    from app.worker.exporting import export_adapter
+
+    return export_adapter(work)
 
 
 def caption(work: Work) -> Outcome:
@@ -59,17 +63,6 @@ def caption(work: Work) -> Outcome:
                 photos.write_caption(session, photo_id, text, captioner.origin)
     work.phase("writing captions", len(todo), len(todo))
     return Outcome(State.SUCCEEDED, result={"written": len(todo)})
-
-
-def export(work: Work) -> Outcome:
-    """Put the adapter's file under exports/, in the form that was asked for."""
-    params, home = work.job.params, work.home
-    source, target = home.file(params["file"]), home.exports / f"{work.claim.job_id}.safetensors"
-    if not source.is_file():
-        raise DataProblem("The checkpoint's file is no longer there.")
-    with files.written_whole(target) as part:
-        shutil.copyfile(source, part)
-    return Outcome(State.SUCCEEDED, result={"file": home.relative(target), "name": params["name"]})
 
 
 def log_file(database: Database, claim: Claim) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from typing import Any
@@ -162,3 +163,41 @@ def test_a_broken_adapter_is_refused_in_a_sentence(client: TestClient, content: 
     assert words in error["message"]
     home = client.app.state.database.home  # type: ignore[attr-defined]
     assert list(home.adapters.iterdir()) == list(home.uploads.iterdir()) == []
+
+
+def lora_file(*names: str) -> bytes:
+    """A file of 2 x 2 matrices with these names."""
+    table = {
+        name: {"dtype": "F32", "shape": [2, 2], "data_offsets": [16 * place, 16 * place + 16]}
+        for place, name in enumerate(names)
+    }
+    text = json.dumps(table).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(16 * len(names))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("transformer.a.lora_A.weight", "transformer.a.lora_B.weight"),
+        ("base_model.model.a.lora_A.default.weight", "base_model.model.a.lora_B.default.weight"),
+        ("lora_unet_double_blocks_3_img_mlp_0.lora_down.weight", "lora_unet_double_blocks_3_img_mlp_0.lora_up.weight"),
+    ],
+)
+def test_adapters_of_other_programs_are_taken_by_their_header(client: TestClient, names: tuple[str, ...]) -> None:
+    answer = client.put("/api/adapters/theirs.safetensors", content=lora_file(*names))
+    assert (answer.status_code, answer.json()["rank"]) == (201, 2)
+
+
+def test_what_is_not_understood_of_an_adapter_is_named(client: TestClient) -> None:
+    names = (
+        "transformer.a.lora_A.weight",
+        "transformer.a.lora_B.weight",
+        "transformer.a.dora_scale",
+        "lora_te1_b.alpha",
+    )
+    error = problem_of(client.put("/api/adapters/theirs.safetensors", content=lora_file(*names)), 422)
+    assert error["message"].startswith("theirs.safetensors")
+    said = {each["field"]: each["message"] for each in error["problems"]}
+    assert said.keys() == {"transformer.a.dora_scale", "lora_te1_b.alpha"}
+    assert "DoRA" in said["transformer.a.dora_scale"]
+    assert "text encoder" in said["lora_te1_b.alpha"]

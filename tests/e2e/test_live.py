@@ -82,6 +82,18 @@ def test_a_run_that_is_done_can_go_on_and_be_drawn_with(page: Page, studio: Stud
     expect(page.get_by_role("heading", level=1)).to_have_text("The good one")
 
     page.get_by_label("More about this run").click()
+    page.get_by_role("button", name="Other forms").click()
+    expect(page.get_by_label("Checkpoint", exact=True)).to_have_value("12")
+    for form, name in (("Kohya’s", "Drawn-house-12-kohya"), ("Merged", "Drawn-house-12-merged")):
+        page.get_by_label(form).check()
+        expect(page.locator("#forms-file")).to_be_hidden()
+        page.get_by_role("button", name="Make the file").click()
+        with page.expect_download() as download:
+            page.get_by_role("link", name=f"Download {name}.safetensors").click(timeout=60_000)
+        assert download.value.suggested_filename == f"{name}.safetensors"
+    page.get_by_role("button", name="Close", exact=True).click()
+
+    page.get_by_label("More about this run").click()
     page.get_by_role("link", name="Draw pictures with it").click()
     page.wait_for_url("**/pictures?*")
     expect(page.locator("#adapter option:checked")).to_contain_text("The good one, step 12")
