@@ -196,7 +196,7 @@ def bare_name(name: str) -> tuple[str, bool]:
     for before in _BEFORE_UNDERSCORES:
         if name.startswith(before):
             return name.removeprefix(before), True
-    for before in _BEFORE:
+    while (before := next((each for each in _BEFORE if name.startswith(each)), None)) is not None:
         name = name.removeprefix(before)
     return name, False
 
