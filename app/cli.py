@@ -91,6 +91,10 @@ def train(
     model: Annotated[str | None, typer.Option(help="A model's name (likeness models) or folder.  [pocket]")] = None,
     steps: Annotated[str | None, typer.Option(metavar="N", help="How many times the adapter changes.")] = None,
     config: Annotated[Path | None, typer.Option(help='JSON file of settings, such as {"rank": 8}.')] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="An adapter to begin with, with its layers."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
     json_: Json = False,
 ) -> None:
@@ -106,14 +110,17 @@ def train(
             raise _wrong("PHOTOS", f"{photos} is not a folder")
         if out.exists() and not out.is_dir():
             raise _wrong("--out", f"{out} is a file; it must be a folder")
-        user, subject = training.stored(out) if resume else ({}, None)
+        if start_from is not None and not start_from.is_file():
+            raise _wrong("--from", f"{start_from} is not a file")
+        user, subject, start = training.stored(out) if resume else ({}, None, None)
         user |= _settings_in(config)
         user |= {name: value for name, value in (("model", model), ("steps", steps)) if value is not None}
         word = class_word or (subject.class_word if subject else "")
         if not word.strip():
             raise _wrong("--class-word", "is missing; say what kind of thing your subject is, such as dog or can")
         subject = training.Subject((trigger or (subject.trigger if subject else "sks")).strip(), word.strip())
-        ended, left_out = training.train_folder(photos, out, subject, user, home_folder() / "cache", resume=resume)
+        more = {"resume": resume, "start_from": start_from or start}
+        ended, left_out = training.train_folder(photos, out, subject, user, home_folder() / "cache", **more)
         if ended.adapter is not None:
             console.say(f"{'Stopped' if ended.stopped else 'Done'} at step {ended.step}: {out / 'adapter.safetensors'}")
         if json_:

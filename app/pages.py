@@ -122,6 +122,7 @@ class NewRunPage(Page):
     suggestion: str  # why so many
     queue_words: str  # when it would start
     models: dict[str, Any]  # by name: {"defaults", "steps", "why"}; for the script
+    adapters: tuple[AdapterOption, ...]  # to begin with; the newest first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +137,7 @@ class RunPage(Page):
     grid: Grid
     checkpoints: tuple[CheckpointLine, ...]  # the newest first
     first_checkpoint: int  # the step that will bring it
+    first_words: str  # what the samples of step 0 show
     more_steps: int  # what "continue" offers
     log: tuple[LogLine, ...]
     settings: tuple[UsedKnob, ...]

@@ -79,6 +79,7 @@ class RunDetail(RunView):
     """Everything the run page shows, but for the curves."""
 
     config: dict[str, Any]  # {knob: {"value", "source"}}
+    started_from: str | None  # the adapter that it began with, by name
     items: list[dict[str, Any]]  # what it trains on: [{photo_id, sha256, extension, name, crop, caption}]
     versions: dict[str, str]
     hashes: dict[str, str]
@@ -104,6 +105,7 @@ def detail_of(session: Session, home: Home, run: Run) -> RunDetail:
     return RunDetail(
         **_common(session, run),
         config=run.config,
+        started_from=job.params.get("start_from", {}).get("name"),
         items=version.items if version else [],
         versions=run.versions,
         hashes=run.hashes,

@@ -18,7 +18,7 @@ from app.errors import Conflict, NotFound
 from app.jobs import store
 from app.jobs.states import Kind, State
 from app.settings import value_of
-from app.tables import Checkpoint, Photo, Project, Run, Version
+from app.tables import Adapter, Checkpoint, Photo, Project, Run, Version
 from core import files
 from core.config import Resolved, TrainConfig, resolve
 from core.dataset import captions
@@ -26,6 +26,7 @@ from core.errors import ConfigProblem, DataProblem, FieldProblem, Problem
 
 ADAPTER_FILE = "adapter.safetensors"
 LOG_BYTES = 200_000
+ID_DIGITS = 19  # numbers with as many may be too large for the database
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +68,22 @@ def metrics(
         return progress.curves(session, find(session, run_id).job_id, names, after, points)
 
 
-def create(database: Database, project_id: int, knobs: Mapping[str, Any], name: str = "") -> RunDetail:
+def create(
+    database: Database, project_id: int, knobs: Mapping[str, Any], name: str = "", start_from: Any = None
+) -> RunDetail:
     """Freeze the photos, crops and captions, check every knob, and queue the training.
+
+    `start_from` is the id of an adapter to begin with: the run has its layers and its rank then, whatever the knobs.
 
     Raises NotFound; ConfigProblem naming every wrong knob, and the photos when there are none; DataProblem when only
     the photos are missing.
     """
     with database.write() as session:
         project = projects.find(session, project_id)
-        resolved, problems = _resolved(knobs)
+        start, trouble = _start(session, start_from, str(knobs.get("model") or TrainConfig().model).strip())
+        rank = {"rank": start["rank"], "alpha": start["rank"]} if start else {}
+        resolved, problems = _resolved({**knobs, **rank})
+        problems += trouble
         # By name: files that were dropped together arrive in any order, and which photo a step sees depends on it.
         rows = session.exec(select(Photo).where(Photo.project_id == project_id).order_by(col(Photo.name))).all()
         if not rows:
@@ -88,7 +96,8 @@ def create(database: Database, project_id: int, knobs: Mapping[str, Any], name: 
         version = Version(project_id=project_id, items=_frozen(session, project, rows))
         session.add(version)
         steps = resolved.config.steps
-        job = store.enqueue(session, Kind.TRAIN, {}, project_id=project_id, steps=steps)
+        params = {"start_from": start} if start else {}
+        job = store.enqueue(session, Kind.TRAIN, params, project_id=project_id, steps=steps)
         session.flush()
         config = resolved.as_json()
         run = Run(job_id=int(job.id or 0), project_id=project_id, version_id=int(version.id or 0), config=config)
@@ -209,6 +218,19 @@ def file_word(name: str) -> str:
     while "--" in word:
         word = word.replace("--", "-")
     return word[:60] or "adapter"
+
+
+def _start(session: Session, adapter_id: Any, model: str) -> tuple[dict[str, Any] | None, list[FieldProblem]]:
+    """What the job has to know of the adapter that a run begins with, or what is wrong with it."""
+    if adapter_id in (None, ""):
+        return None, []
+    number = str(adapter_id)
+    row = session.get(Adapter, int(number)) if number.isdecimal() and len(number) < ID_DIGITS else None
+    if row is None:
+        return None, [FieldProblem("start_from", f"is {adapter_id!r}; there is no such adapter")]
+    if row.model != model:
+        return None, [FieldProblem("start_from", f"was made for {row.model}, not for {model}")]
+    return {"id": row.id, "name": row.name, "file": row.file, "sha256": row.sha256, "rank": row.rank}, []
 
 
 def _resolved(knobs: Mapping[str, Any]) -> tuple[Resolved | None, list[FieldProblem]]:

@@ -10,15 +10,14 @@ from sqlmodel import col, select
 
 from app import wording
 from app.actions import adapters, models
-from app.actions.adapters import AdapterView
 from app.actions.run_views import SampleView, sample_view
-from app.contents.lines import newest_event
+from app.contents.lines import ALL, adapter_options, newest_event
 from app.database import Database
 from app.jobs.states import Kind, State
 from app.knob_fields import KnobField, fields
-from app.page_parts import AdapterOption, Drawing, Line, Picture
+from app.page_parts import Drawing, Line, Picture
 from app.pages import PicturesPage
-from app.tables import Job, Project, Run, Sample
+from app.tables import Job, Sample
 
 DRAWINGS = 40
 MORE = {"steps": "sample_steps", "guidance": "sample_guidance", "width": "side_px"}
@@ -27,9 +26,8 @@ MORE = {"steps": "sample_steps", "guidance": "sample_guidance", "width": "side_p
 def pictures(database: Database, run_id: int | None = None) -> PicturesPage:
     """The page, with the newest adapter of `run_id` chosen when it has one, else the newest of all."""
     after = newest_event(database)
-    views = adapters.list_adapters(database, limit=10_000)[::-1]
-    names = _names(database)
-    options = tuple(_option(each, names) for each in views)
+    views = adapters.list_adapters(database, limit=ALL)[::-1]
+    options = adapter_options(database, views)
     chosen = next((str(each.id) for each in views if each.run_id == run_id), options[0].value if options else "")
     subject = next((each for each in options if each.value == chosen), None)
     words = f"{subject.trigger} {subject.class_word}".strip() if subject else ""
@@ -44,18 +42,6 @@ def pictures(database: Database, run_id: int | None = None) -> PicturesPage:
         drawings=tuple(_drawings(database)),
         blank_drawing=Drawing(0, "queued", "", "", "", (), 0, (), {}),
     )
-
-
-def _names(database: Database) -> dict[int, str]:
-    """Project and run by run id."""
-    with database.read() as session:
-        rows = session.exec(select(Run, Project).join(Project)).all()
-    return {int(run.id or 0): f"{project.name}, {run.name}" for run, project in rows}
-
-
-def _option(view: AdapterView, names: Mapping[int, str]) -> AdapterOption:
-    label = f"{names.get(view.run_id, view.name)}, step {view.step}" if view.run_id else f"{view.name} (imported)"
-    return AdapterOption(str(view.id), label, view.model, view.trigger, view.class_word)
 
 
 def _more(model: str) -> tuple[KnobField, ...]:

@@ -1,18 +1,21 @@
-"""What several pages show: a run in a list, a job in a line, the newest event they know of."""
+"""What several pages show: a run in a list, a job in a line, adapters to choose from, the newest event they know of."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import func
 from sqlmodel import select
 
 from app import wording
 from app.actions import jobs, models
+from app.actions.adapters import AdapterView
 from app.actions.jobs import JobView
 from app.actions.run_views import RunView
 from app.database import Database
 from app.jobs.states import Kind, State
-from app.page_parts import JobLine, RunLine
-from app.tables import Event
+from app.page_parts import AdapterOption, JobLine, RunLine
+from app.tables import Event, Project, Run
 
 ALL = 10_000  # a page shows the whole list: people have dozens of photos and runs, not tens of thousands
 
@@ -78,3 +81,16 @@ def job_words(job: JobView) -> str:
 def title(model: str) -> str:
     found = {each.name: each.title for each in models.list_models()}
     return found.get(model, model)
+
+
+def adapter_options(database: Database, views: Sequence[AdapterView]) -> tuple[AdapterOption, ...]:
+    """Adapters to choose from, named by project, run and step."""
+    with database.read() as session:
+        rows = session.exec(select(Run, Project).join(Project)).all()
+    names = {int(run.id or 0): f"{project.name}, {run.name}" for run, project in rows}
+    return tuple(_option(view, names) for view in views)
+
+
+def _option(view: AdapterView, names: Mapping[int, str]) -> AdapterOption:
+    label = f"{names.get(view.run_id, view.name)}, step {view.step}" if view.run_id else f"{view.name} (imported)"
+    return AdapterOption(str(view.id), label, view.model, view.trigger, view.class_word)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from app import wording
-from app.actions import estimate, jobs, models, photos, projects, runs
+from app.actions import adapters, estimate, jobs, models, photos, projects, runs
 from app.actions import settings as settings_actions
 from app.actions.photos import PhotoView
-from app.contents.lines import ALL, job_words, newest_event, run_line
+from app.contents.lines import ALL, adapter_options, job_words, newest_event, run_line
 from app.database import Database
 from app.jobs.states import Kind, State
 from app.knob_fields import Option, fields, front, groups
@@ -83,6 +83,7 @@ def new_run(database: Database, project_id: int) -> NewRunPage:
         suggestion=about[first.name]["why"] if first else "",
         queue_words=f"It starts after {wording.plural(ahead, 'job')} before it." if ahead else "It starts at once.",
         models=about,
+        adapters=adapter_options(database, adapters.list_adapters(database, limit=ALL)[::-1]),
     )
 
 

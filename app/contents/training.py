@@ -51,10 +51,11 @@ def run(database: Database, run_id: int) -> RunPage:
         photo_words=wording.plural(found.photos, "photo"),
         grid=_grid(found, config, subject.trigger, subject.class_word),
         checkpoints=tuple(CheckpointLine(each.step, wording.size(each.bytes)) for each in reversed(found.checkpoints)),
+        first_words="as begun" if found.started_from else "untrained",
         first_checkpoint=min(int(config["save_every"]), found.steps),
         more_steps=found.steps + max(100, round(found.steps / 2 / 50) * 50),
         log=_log(database, found.job_id),
-        settings=tuple(_used(found.config)),
+        settings=(*_used(found.config), *_begun(found)),
     )
 
 
@@ -105,6 +106,10 @@ def _log(database: Database, job_id: int) -> tuple[LogLine, ...]:
         )
         for row in rows
     )
+
+
+def _begun(found: RunDetail) -> list[UsedKnob]:
+    return [UsedKnob("Begun with", found.started_from, SOURCES["user"])] if found.started_from else []
 
 
 def _used(config: Mapping[str, Any]) -> list[UsedKnob]:

@@ -56,9 +56,13 @@ def list_runs(db: Db, project_id: Id, after: After = 0, limit: Limit = 200) -> l
 
 @router.post("/projects/{project_id}/runs", status_code=201)
 def create_run(db: Db, project_id: Id, body: dict[str, Any] = Body()) -> RunDetail:  # noqa: B008
-    """Every knob of core/config.py by its name, and "name"; what is left out takes the model's value."""
+    """Every knob of core/config.py by its name, "name", and "start_from", an adapter's id to begin with.
+
+    What is left out takes the model's value.
+    """
     given = dict(body)
-    return runs.create(db, project_id, given, name=str(given.pop("name", None) or ""))
+    name, start_from = str(given.pop("name", None) or ""), given.pop("start_from", None)
+    return runs.create(db, project_id, given, name=name, start_from=start_from)
 
 
 @router.get("/projects/{project_id}/suggestion")

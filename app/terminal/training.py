@@ -19,7 +19,7 @@ from core import catalog, files
 from core.config import Resolved, TrainConfig, resolve
 from core.dataset.examples import Example, read_folder
 from core.errors import ConfigProblem, DataProblem, FieldProblem, ModelProblem
-from core.export import sheet
+from core.export import adapter_file, sheet
 from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint
@@ -45,12 +45,18 @@ def train_folder(
     cache: Path,
     *,
     resume: bool,
+    start_from: Path | None = None,
 ) -> tuple[Finished, list[FieldProblem]]:
     """Train on a folder of photos; returns how it ended and which files were left out.
+
+    With `start_from` the run has the layers and the ranks of that adapter file.
 
     Raises every Problem that training raises; ConfigProblem when `out` holds a run already and `resume` is not set.
     """
     entry = _model(str(user.get("model", "pocket")))
+    if start_from is not None and start_from.is_file():  # a run that goes on does not need the file any more
+        rank = adapter_file.read(start_from, catalog.family_of(entry.folder)).rank
+        user = {**user, "rank": rank, "alpha": rank}
     resolved = resolve(user, entry.defaults)
     saved = checkpoint.steps_saved(out)
     if saved and not resume:
@@ -61,11 +67,13 @@ def train_folder(
         say(f"Left out: {each.field} {each.message}")
     family = load_family(entry.folder)
     out.mkdir(parents=True, exist_ok=True)
-    files.write_json(out / "config.json", {**resolved.as_json(), "_subject": asdict(subject)})
+    start = {"_start_from": str(start_from.resolve())} if start_from is not None else {}
+    files.write_json(out / "config.json", {**resolved.as_json(), "_subject": asdict(subject), **start})
     config = resolved.config
     say(f"Training {subject.trigger!r} on {len(examples)} photos with {config.model}, {config.steps} steps.")
     with interruptible() as interrupt:
-        finished = run(family, examples, config, out, subject, cache, resume=resume, interrupt=interrupt)
+        more = {"resume": resume, "start_from": start_from, "interrupt": interrupt}
+        finished = run(family, examples, config, out, subject, cache, **more)
     write_pictures(out, config, subject)
     if finished.adapter is not None:
         with files.written_whole(out / "adapter.safetensors") as part:
@@ -82,11 +90,13 @@ def run(
     cache: Path,
     *,
     resume: bool = False,
+    start_from: Path | None = None,
     interrupt: Interrupt | None = None,
 ) -> Finished:
     """Walk through a training, saying how it goes; Ctrl-C becomes the wish to stop."""
     words = {"trigger": subject.trigger, "class_word": subject.class_word}
-    going = train(family, examples, config, out, **words, cache=cache, resume=resume, title=subject.trigger)
+    more = {"resume": resume, "start_from": start_from, "title": subject.trigger}
+    going = train(family, examples, config, out, **words, cache=cache, **more)
     every = max(1, config.steps // SAID_STEPS)
     seconds: list[float] = []
     progress = next(going)
@@ -115,23 +125,25 @@ def run(
     return progress
 
 
-def stored(out: Path) -> tuple[dict[str, Any], Subject | None]:
-    """What the user had set for the run in `out`, and its subject; empty when there is no run."""
+def stored(out: Path) -> tuple[dict[str, Any], Subject | None, Path | None]:
+    """What the user had set for the run in `out`, its subject, and what it began with; empty when there is no run."""
     path = out / "config.json"
     if not path.is_file():
-        return {}, None
+        return {}, None, None
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-        subject = Subject(**table.pop("_subject"))
+        subject, start = Subject(**table.pop("_subject")), table.pop("_start_from", None)
         resolved = Resolved.from_json(table)
     except (ValueError, KeyError, TypeError) as error:
         raise DataProblem(f"{path} cannot be read ({error}); the run cannot be resumed from it.") from None
-    return {name: getattr(resolved.config, name) for name in resolved.sources}, subject
+    knobs = {name: getattr(resolved.config, name) for name in resolved.sources}
+    return knobs, subject, Path(start) if start else None
 
 
 def write_pictures(out: Path, config: TrainConfig, subject: Subject, photos: list[Path] | None = None) -> None:
     """loss.png and samples.png: what the checkpoints and the samples folder hold, as two pictures."""
     state, _ = checkpoint.newest(out)
+    begun = state is not None and bool(state.start)
     if state is not None:
         picture = sheet.chart(f"Loss, {len(state.losses)} steps on {Path(config.model).name}", state.losses)
         _write_png(picture, out / "loss.png")
@@ -147,7 +159,7 @@ def write_pictures(out: Path, config: TrainConfig, subject: Subject, photos: lis
         rows.append(sheet.Row("photos", [_opened(path) for path in photos[: len(columns)]]))
     for step, row in sorted(drawn.items()):
         pictures = [_opened(row[index]) if index in row else None for index in range(len(columns))]
-        rows.append(sheet.Row(f"step {step}" if step else "untrained", pictures))
+        rows.append(sheet.Row(f"step {step}" if step else "untrained" if not begun else "as begun", pictures))
     _write_png(sheet.sheet(f"{subject.trigger} {subject.class_word}", columns, rows), out / "samples.png")
 
 

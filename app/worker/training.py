@@ -48,6 +48,7 @@ def train_run(work: Work) -> Outcome:
     family = load_family(catalog.find(config.model).folder)
     record_origin(work, run, dict(family.hashes))
     examples = [example_of(work, item) for item in version.items]
+    start = work.job.params.get("start_from")
     going = train(
         family,
         examples,
@@ -57,6 +58,7 @@ def train_run(work: Work) -> Outcome:
         class_word=project.class_word,
         cache=work.home.cache,
         resume=True,
+        start_from=work.home.file(start["file"]) if start else None,
         title=project.name,
     )
     teller = Teller(work, run, project, config.model, config.rank)

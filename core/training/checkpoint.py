@@ -45,6 +45,7 @@ class State:
     data_hash: str
     model_hashes: dict[str, str]
     next_example: int  # the global index of the first example of the next step
+    start: str = ""  # SHA-256 of the adapter file that the run began with; empty when it began afresh
     losses: list[float | None] = field(default_factory=list)  # of every step; None where it was not finite
     bad_steps_in_a_row: int = 0
     seconds: float = 0.0  # trained so far
@@ -73,6 +74,7 @@ def save(run: Path, state: State, factors: Factors, metadata: Mapping[str, str])
             "model_hashes": state.model_hashes,
             "versions": {"mlx": mx.__version__, "python": platform.python_version()},
             "seed": state.config["seed"],
+            "start": state.start,
             "bad_steps_in_a_row": state.bad_steps_in_a_row,
             "seconds": state.seconds,
             "losses": state.losses,
@@ -131,6 +133,7 @@ def load(folder: Path) -> State:
             data_hash=table["data_hash"],
             model_hashes=table["model_hashes"],
             next_example=table["next_example"],
+            start=table.get("start", ""),  # checkpoints of earlier versions have none
             losses=table["losses"],
             bad_steps_in_a_row=table["bad_steps_in_a_row"],
             seconds=table["seconds"],
@@ -139,8 +142,10 @@ def load(folder: Path) -> State:
         raise TrainingProblem(f"{name} is damaged: {error}.") from error
 
 
-def check_same_run(state: State, config: TrainConfig, data_hash: str, model_hashes: Mapping[str, str]) -> None:
-    """Raise unless a resumed run has the settings, photos, captions and base model that it began with.
+def check_same_run(
+    state: State, config: TrainConfig, data_hash: str, model_hashes: Mapping[str, str], start: str
+) -> None:
+    """Raise unless a resumed run has the settings, photos, captions, base model and start that it began with.
 
     Raises ConfigProblem naming each knob that changed, TrainingProblem for photos or model.
     """
@@ -154,6 +159,11 @@ def check_same_run(state: State, config: TrainConfig, data_hash: str, model_hash
         raise ConfigProblem("Some settings need another look.", [problem])
     if data_hash != state.data_hash:
         raise TrainingProblem("The photos, crops or captions have changed since this run began; start a new run.")
+    if start != state.start:
+        problem = FieldProblem("start_from", "is another adapter file than the run began with")
+        raise ConfigProblem(
+            "A run goes on from its own checkpoint; start a new one to begin with this adapter.", [problem]
+        )
     if dict(model_hashes) != state.model_hashes:
         raise TrainingProblem("The base model's files have changed since this run began; start a new run.")
 

@@ -26,6 +26,7 @@ class Previews:
     folder: Path  # the run's
     prompts: tuple[str, ...]
     texts: dict[str, Conditioning]  # of every prompt and of ""
+    start: str = ""  # SHA-256 of the adapter file that the run began with
 
     def due(self, step: int) -> bool:
         """Whether pictures are drawn after `step` without anyone asking."""
@@ -45,7 +46,8 @@ class Previews:
         Raises DiskProblem.
         """
         config = self.config
-        adapters = [{"step": step, "strength": 1.0}] if step else []
+        drawn_with = {"step": step} if step else {"sha256": self.start}
+        adapters = [{**drawn_with, "strength": 1.0}] if step or self.start else []
         for prompt_id, prompt in enumerate(self.prompts):
             seed = (config.sample_seed + prompt_id) % 2**31
             walk = drawing(

@@ -56,6 +56,7 @@ def train(
     class_word: str,
     cache: Path,
     resume: bool = False,
+    start_from: Path | None = None,
     title: str = "",
 ) -> Generator[Progress, Wish | None, None]:
     """Train an adapter in `folder`, yielding progress; the last thing yielded is `Finished`.
@@ -63,10 +64,14 @@ def train(
     With `resume` the run goes on from its newest whole checkpoint (from the start when it has none); without it, what
     an earlier run left in `folder` is removed. The family is left as it was found, without the adapter.
 
-    Raises DataProblem, ConfigProblem, ModelProblem, DiskProblem, and TrainingProblem after three steps in a row whose
-    loss was not finite.
+    `start_from` is an adapter file that the run begins with: it trains the layers that the file has, at the file's
+    ranks, with alpha / rank in B already; the knobs targets, rank and alpha have no say then. Once there is a
+    checkpoint the file is only held against it, and not needed.
+
+    Raises DataProblem, AdapterProblem, ConfigProblem, ModelProblem, DiskProblem, and TrainingProblem after three steps
+    in a row whose loss was not finite.
     """
-    run = _Run(family, examples, config, folder, trigger, class_word, cache, title)
+    run = _Run(family, examples, config, folder, trigger, class_word, cache, start_from, title)
     try:
         yield from run.go(resume)
     finally:
@@ -85,6 +90,7 @@ class _Run:
         trigger: str,
         class_word: str,
         cache: Path,
+        start_from: Path | None,
         title: str,
     ) -> None:
         if not examples:
@@ -94,6 +100,7 @@ class _Run:
         self.grid: Grid = family.grid(config.side_px, config.side_px)
         self.prompts = prompts_of(config, trigger, class_word)
         self.data_hash = _data_hash(examples)
+        self.start_from = start_from
         self.wish = Wish.NOTHING
         self.adapter: lora.Adapter | None = None
         self.started, self.started_at = time.monotonic(), time.time()
@@ -108,16 +115,16 @@ class _Run:
         for sentence in sentences:
             yield from self.say(Note(f"{sentence[0].upper()}{sentence[1:]} The one before it is used.", "warning"))
         if state is not None:
-            checkpoint.check_same_run(state, config, self.data_hash, self.family.hashes)
+            checkpoint.check_same_run(state, config, self.data_hash, self.family.hashes, self.start_hash(state))
         if not resume:
             checkpoint.clear(self.folder)
 
         texts = yield from self.encode_texts()
         encoded = yield from self.encode_photos(texts)
-        previews = Previews(self.family, config, self.folder, self.prompts, texts)
         batches = Batches(encoded, texts[""], config, self.family.training_shift(self.grid))
 
-        self.attach(state)
+        yield from self.attach(state)
+        previews = Previews(self.family, config, self.folder, self.prompts, texts, self.state.start)
         if resume:
             yield from self.say(Resumed(self.state.step))
         if previews.due(self.state.step) and previews.missing(self.state.step):
@@ -186,16 +193,33 @@ class _Run:
             raise DataProblem("Some photos cannot be trained on; replace them or take them out.", problems)
         return encoded
 
-    def attach(self, state: checkpoint.State | None) -> None:
+    def start_hash(self, state: checkpoint.State) -> str:
+        """The hash of the file to begin with; one that is gone by now is taken to be what it was."""
+        if self.start_from is None:
+            return ""
+        return files.sha256_of(self.start_from) if self.start_from.is_file() else state.start
+
+    def attach(self, state: checkpoint.State | None) -> Generator[Progress, Wish | None, None]:
         config, transformer = self.config, self.family.transformer
-        targets = lora.resolve_targets(transformer, self.family.presets, config.targets)
-        key = key_for("adapter", config.seed)
-        self.adapter = lora.attach(transformer, targets, config.rank, config.alpha, key)
+        if state is None and self.start_from is not None:
+            given = adapter_file.read(self.start_from, self.family.name)
+            self.adapter = lora.attach_factors(transformer, given.factors, name="subject", trained=True)
+            layers = f"{len(given.factors)} layers, rank {given.rank}"
+            yield from self.say(Note(f"Begins with {self.start_from.name}: {layers}; these are what is trained."))
+        elif state is not None and state.start:
+            names = dict.fromkeys(name.rpartition(".")[0] for name in state.parameters)
+            held = {name: (state.parameters[f"{name}.lora_A"], state.parameters[f"{name}.lora_B"]) for name in names}
+            self.adapter = lora.attach_factors(transformer, held, name="subject", trained=True)
+        else:
+            targets = lora.resolve_targets(transformer, self.family.presets, config.targets)
+            key = key_for("adapter", config.seed)
+            self.adapter = lora.attach(transformer, targets, config.rank, config.alpha, key)
         if state is None:
-            fresh = self.adapter.parameters()
+            first = self.adapter.parameters()
             settings = json.loads(json.dumps(asdict(config)))
             hashes = dict(self.family.hashes)
-            state = checkpoint.State(0, fresh, Moments.of(fresh), settings, self.data_hash, hashes, 0)
+            state = checkpoint.State(0, first, Moments.of(first), settings, self.data_hash, hashes, 0)
+            state.start = files.sha256_of(self.start_from) if self.start_from is not None else ""
         else:
             if state.parameters.keys() != self.adapter.parameters().keys():
                 raise TrainingProblem("The checkpoint holds other layers than this run trains; start a new run.")

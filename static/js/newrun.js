@@ -45,6 +45,17 @@ function followModel() {
   $("#suggestion").dataset.steps = model.steps;
   write($("#use-suggestion"), `Use ${model.steps} steps`);
   offerSteps();
+  offerAdapters();
+}
+
+// Only adapters for this model can be begun with; without any, the choice is not there.
+function offerAdapters() {
+  const select = form.elements.start_from;
+  if (!select) return;
+  const options = $$("[data-model]", select);
+  for (const option of options) option.disabled = option.hidden = option.dataset.model !== form.elements.model.value;
+  if (select.selectedOptions[0]?.disabled) select.value = "";
+  show($("#start-from-field"), options.some((option) => !option.disabled));
 }
 
 function offerSteps() {
@@ -101,7 +112,10 @@ $("#use-suggestion").addEventListener("click", () => {
 
 onSubmit(form, async () => {
   show($("#form-problems"), false);
-  const run = await api("POST", `/projects/${project}/runs`, changes());
+  const given = changes();
+  const start = form.elements.start_from?.value;
+  if (start) given.start_from = Number(start);
+  const run = await api("POST", `/projects/${project}/runs`, given);
   location.assign(`/runs/${run.id}`);
 }, (_, error) => {
   const wrong = showErrors(form, error);

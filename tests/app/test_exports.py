@@ -110,6 +110,14 @@ def test_a_runs_adapter_is_offered_in_every_form(start_studio: Start, models_fol
     job = studio.post("/api/pictures", wish)["job_id"]
     until(lambda: studio.get(f"/api/jobs/{job}")["state"] == "succeeded")
 
+    project = studio.get(f"/api/runs/{run}")["project_id"]
+    begun = studio.run(project, steps=1, rank=9, start_from=brought.json()["id"])
+    assert begun["started_from"] == "k"
+    assert (begun["config"]["rank"]["value"], begun["config"]["alpha"]["value"]) == (4, 4)
+    studio.until_state(begun["id"], "succeeded")
+    assert "Begins with" in studio.log(begun["id"])
+    assert "Begun with" in studio.http.get(f"/runs/{begun['id']}").text
+
     assert studio.http.delete(f"/api/runs/{run}").status_code == 204
     assert studio.http.get(f"/api/exports/{kohya['id']}/file").status_code == 404
     assert list((studio.home / "trash").rglob("exports/*/adapter.safetensors"))
@@ -171,3 +179,21 @@ def test_a_merged_file_that_would_not_fit_is_not_begun(
     assert "1.0 kB are free" in error["message"]
     assert client.get("/api/jobs?kind=export").json() == []
     assert client.post("/api/exports", json={"run": run, "format": "kohya"}).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("start_from", "words"), [(99, "there is no such adapter"), ("x", "there is no such"), (1, "was made for pocket")]
+)
+def test_a_run_cannot_begin_with_an_adapter_that_is_not_there_or_for_another_model(
+    client: TestClient, run: int, start_from: Any, words: str
+) -> None:
+    pair = {"transformer.a.lora_A.weight": PAIR[0], "transformer.a.lora_B.weight": PAIR[1]}
+    file = client.app.state.database.home.cache / "a.safetensors"  # type: ignore[attr-defined]
+    mx.save_safetensors(str(file), pair)
+    assert client.put("/api/adapters/a.safetensors?model=pocket", content=file.read_bytes()).json()["id"] == 1
+    project = client.get(f"/api/runs/{run}").json()["project_id"]
+    wish = {"model": "tiny", "steps": 0, "start_from": start_from}
+    error = problem_of(client.post(f"/api/projects/{project}/runs", json=wish), 422)
+    said = {each["field"]: each["message"] for each in error["problems"]}
+    assert said.keys() == {"steps", "start_from", "photos"}
+    assert words in said["start_from"]

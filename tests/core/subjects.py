@@ -57,7 +57,14 @@ def examples(folder: Path) -> list[Example]:
 
 
 def training(
-    family: Family, photos: Path, out: Path, *, resume: bool = False, cache: Path | None = None, **knobs: Any
+    family: Family,
+    photos: Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    start_from: Path | None = None,
+    cache: Path | None = None,
+    **knobs: Any,
 ) -> Any:
     """A run of `TINY_RUN` with other knobs, not started."""
     return train(
@@ -69,6 +76,7 @@ def training(
         class_word="can",
         cache=cache or out.parent / "cache",
         resume=resume,
+        start_from=start_from,
     )
 
 
