@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,6 +73,28 @@ def test_resume_goes_on_with_what_the_run_began_with(model_folder: Path, photos:
     assert more.exit_code == 0, more.stderr
     assert object_of(more)["steps"] == 3
     assert "goes on from step 2" in more.stderr
+
+
+def test_a_run_begins_with_an_adapter_and_goes_on_without_its_file(
+    model_folder: Path, photos: Path, tmp_path: Path
+) -> None:
+    out, config, start = tmp_path / "out", knobs(tmp_path, rank=2, targets="attention"), tmp_path / "start.safetensors"
+    words = ["train", photos, "--class-word", "can", "--model", model_folder, "--steps", 1]
+    first = likeness(*words, "--config", config, "--out", tmp_path / "first", "--json")
+    shutil.copy(object_of(first)["adapter"], start)
+    result = likeness(*words, "--from", start, "--out", out, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "Begins with start.safetensors" in result.stderr
+    held, found = (adapter_file.read(path, "flux1").factors for path in (start, out / "adapter.safetensors"))
+    assert found.keys() == held.keys()
+    assert checkpoint.load(out / "checkpoints" / "1").config["rank"] == 2
+    start.unlink()
+    more = likeness("train", photos, "--out", out, "--resume", "--steps", 2, "--json")
+    assert more.exit_code == 0, more.stderr
+    assert object_of(more)["steps"] == 2
+    gone = likeness(*words, "--from", start, "--out", tmp_path / "third")
+    assert gone.exit_code == 2
+    assert "start.safetensors is not a file" in " ".join(gone.stderr.split())
 
 
 @pytest.mark.parametrize(
