@@ -182,7 +182,8 @@ def test_a_merged_file_that_would_not_fit_is_not_begun(
 
 
 @pytest.mark.parametrize(
-    ("start_from", "words"), [(99, "there is no such adapter"), ("x", "there is no such"), (1, "was made for pocket")]
+    ("start_from", "words"),
+    [(99, "there is no such adapter"), ("x", "there is no such"), ("9" * 30, "no such"), (1, "was made for pocket")],
 )
 def test_a_run_cannot_begin_with_an_adapter_that_is_not_there_or_for_another_model(
     client: TestClient, run: int, start_from: Any, words: str

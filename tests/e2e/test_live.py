@@ -104,6 +104,25 @@ def test_a_run_that_is_done_can_go_on_and_be_drawn_with(page: Page, studio: Stud
     expect(drawn.get_by_text("Recipe")).to_be_visible()
 
 
+def test_a_run_begins_with_the_adapter_of_an_earlier_one(page: Page, studio: Studio, photo_files: list[Path]) -> None:
+    new_project(page, studio, photo_files[:2], "Twice house")
+    project = page.url
+    start_tiny_run(page, steps=4, every=4)
+    expect(page.locator("#state")).to_contain_text("done", timeout=60_000)
+    page.goto(f"{project}/train")
+    page.get_by_text("More about the run").click()
+    page.get_by_label("Model").select_option("pocket")
+    expect(page.get_by_label("Begin with")).to_be_hidden()  # nothing was trained for this model
+    page.get_by_label("Model").select_option("tiny")
+    page.get_by_label("Begin with").select_option(label="Twice house, Run 1, step 4")
+    page.get_by_label("Steps", exact=True).fill("2")
+    page.get_by_role("button", name="Start training").click()
+    expect(page.locator("#state")).to_contain_text("done", timeout=60_000)
+    expect(page.locator('#samples tr[data-step="0"] th')).to_contain_text("as begun")
+    page.get_by_text("Settings of this run").click()
+    expect(page.get_by_role("row", name="Begun with")).to_contain_text("Twice house, step 4")
+
+
 SHIFTS = """new PerformanceObserver((list) => {
   for (const entry of list.getEntries()) {
     if (!entry.hadRecentInput) window.shifted = (window.shifted ?? 0) + entry.value;
