@@ -94,21 +94,21 @@ def test_a_killed_process_resumes_from_its_last_checkpoint(start_studio: Start) 
 def test_a_run_whose_process_was_killed_ends_bit_for_bit_like_one_that_was_not(start_studio: Start) -> None:
     studio = start_studio()
     project = studio.project_with_photos()
-    whole = studio.run(project, steps=40, save_every=5)
+    whole = studio.run(project, steps=200, save_every=20)
     studio.until_state(whole["id"], "succeeded")
-    killed = studio.run(project, steps=40, save_every=5)
-    studio.until_step(killed["id"], 7)
+    killed = studio.run(project, steps=200, save_every=20)
+    studio.until_step(killed["id"], 25)
     pid = studio.job_pid(killed["job_id"])
     os.kill(pid, signal.SIGSTOP)  # so that it cannot get to its end before it is killed
     step = studio.get(f"/api/runs/{killed['id']}")["step"]
-    assert step < 40
+    assert step < 200
     os.kill(pid, signal.SIGKILL)
     studio.until_state(killed["id"], "succeeded")
     # It may have been killed between a step and its checkpoint; then the one before counts.
-    assert any(f"Goes on from step {saved}." in studio.log(killed["id"]) for saved in range(5, step + 1, 5))
-    for each in (5, 20, 40):
+    assert any(f"Goes on from step {saved}." in studio.log(killed["id"]) for saved in range(20, step + 1, 20))
+    for each in (20, 100, 200):
         assert _tensors(studio, whole["id"], each) == _tensors(studio, killed["id"], each)
-    assert _tensors(studio, whole["id"], 20) != _tensors(studio, whole["id"], 40)
+    assert _tensors(studio, whole["id"], 20) != _tensors(studio, whole["id"], 200)
 
 
 def _tensors(studio: Studio, run: int, step: int) -> tuple[list[str], bytes]:
