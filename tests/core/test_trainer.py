@@ -158,6 +158,11 @@ def test_gradients_are_limited_over_the_whole_adapter() -> None:
     assert global_norm(g).item() == pytest.approx(5.0)
 
 
+def test_the_norm_does_not_depend_on_the_order_that_a_checkpoint_gives_back() -> None:
+    tensors = {str(number): mx.random.normal((7, 5), key=mx.random.key(number)) for number in range(200)}
+    assert global_norm(tensors).item() == global_norm(dict(reversed(tensors.items()))).item()
+
+
 def test_the_learning_rate_rises_then_falls_to_a_tenth() -> None:
     config = settings(steps=110, warmup_steps=10, learning_rate=1.0)
     assert learning_rate(1, config) == pytest.approx(0.1)
