@@ -138,7 +138,7 @@ class RunPage(Page):
     checkpoints: tuple[CheckpointLine, ...]  # the newest first
     first_checkpoint: int  # the step that will bring it
     first_words: str  # what the samples of step 0 show
-    more_steps: int  # what "continue" offers
+    more_steps: int  # how many "continue" offers on top
     log: tuple[LogLine, ...]
     settings: tuple[UsedKnob, ...]
 

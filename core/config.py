@@ -151,6 +151,15 @@ class TrainConfig:
         at_most=100_000,
         unit="steps",
     )
+    save_every: int = knob(
+        100,
+        "Save every",
+        "Write a checkpoint every this many steps; one is always written at the end.",
+        "samples",
+        at_least=1,
+        at_most=100_000,
+        unit="steps",
+    )
     sample_prompts: tuple[str, ...] = knob(
         ("a photo of {trigger} {class_word}", "{trigger} {class_word} on the beach"),
         "Sample prompts",
@@ -170,15 +179,6 @@ class TrainConfig:
     )
     sample_guidance: float = knob(
         3.5, "Sample guidance", "How strongly a sample picture follows its prompt.", "samples", at_least=0, at_most=20
-    )
-    save_every: int = knob(
-        100,
-        "Save every",
-        "Write a checkpoint every this many steps; one is always written at the end.",
-        "samples",
-        at_least=1,
-        at_most=100_000,
-        unit="steps",
     )
 
 

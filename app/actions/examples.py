@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from app.actions import photos, projects
 from app.actions.projects import ProjectView
 from app.database import Database
-from core import files
+from core import files, pocket
 from core.dataset import captions
 from core.dataset import photos as reading
-from core.errors import DataProblem
 
 NAME = "Example"
 
 
-def count() -> int:
-    """How many example photos came with this installation."""
-    try:
-        return len(reading.find(_pocket().EXAMPLES))
-    except (ImportError, AttributeError, DataProblem):
-        return 0
-
-
 def create(database: Database) -> ProjectView:
     """Make the project; when something goes wrong, nothing of it stays. Raises DataProblem, DiskProblem."""
-    pocket = _pocket()
     found = reading.find(pocket.EXAMPLES)
     project = projects.create(database, NAME, pocket.EXAMPLE_TRIGGER, pocket.EXAMPLE_CLASS_WORD)
     try:
@@ -43,7 +31,3 @@ def create(database: Database) -> ProjectView:
         projects.delete(database, project.id)
         raise
     return projects.get_project(database, project.id)
-
-
-def _pocket() -> Any:
-    return importlib.import_module("core.pocket")

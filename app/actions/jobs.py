@@ -31,6 +31,7 @@ class JobView:
     project_id: int | None
     project_name: str | None
     run_id: int | None
+    run_name: str | None
     phase: str
     step: int
     steps: int
@@ -111,7 +112,7 @@ def silent(job: Job) -> bool:
 def views(session: Session, rows: Sequence[Job]) -> list[JobView]:
     places = {job.id: place for lane in Lane for place, job in enumerate(store.waiting(session, lane))}
     ids = [int(row.id or 0) for row in rows]
-    runs = {run.job_id: run.id for run in session.exec(select(Run).where(col(Run.job_id).in_(ids)))}
+    runs = {run.job_id: run for run in session.exec(select(Run).where(col(Run.job_id).in_(ids)))}
     names = {project.id: project.name for project in session.exec(select(Project))}
     return [
         JobView(
@@ -123,7 +124,8 @@ def views(session: Session, rows: Sequence[Job]) -> list[JobView]:
             place=places.get(row.id),
             project_id=row.project_id,
             project_name=names.get(row.project_id),
-            run_id=runs.get(int(row.id or 0)),
+            run_id=run.id if run else None,
+            run_name=run.name if run else None,
             phase=row.phase,
             step=row.step,
             steps=row.steps,
@@ -136,4 +138,5 @@ def views(session: Session, rows: Sequence[Job]) -> list[JobView]:
             ended_at=row.ended_at,
         )
         for row in rows
+        for run in [runs.get(row.id)]
     ]

@@ -46,13 +46,13 @@ def run_line(view: RunView, with_project: bool = False) -> RunLine:
 
 
 def job_line(job: JobView) -> JobLine:
-    name = wording.KINDS[job.kind]
+    about = ", ".join(name for name in (job.project_name, job.run_name) if name)
     url = f"/runs/{job.run_id}" if job.run_id else "/pictures" if job.kind is Kind.SAMPLE else ""
     if not url and job.project_id:
         url = f"/projects/{job.project_id}"
     return JobLine(
         id=job.id,
-        title=f"{name}: {job.project_name}" if job.project_name else name,
+        title=": ".join(part for part in (wording.KINDS[job.kind], about) if part),
         url=url,
         state=job.state.value,
         state_words=wording.STATES[job.state],

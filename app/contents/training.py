@@ -53,7 +53,7 @@ def run(database: Database, run_id: int) -> RunPage:
         checkpoints=tuple(CheckpointLine(each.step, wording.size(each.bytes)) for each in reversed(found.checkpoints)),
         first_words="as begun" if found.started_from else "untrained",
         first_checkpoint=min(int(config["save_every"]), found.steps),
-        more_steps=found.steps + max(100, round(found.steps / 2 / 50) * 50),
+        more_steps=max(100, round(found.steps / 2 / 50) * 50),
         log=_log(database, found.job_id),
         settings=(*_used(found.config), *_begun(found)),
     )

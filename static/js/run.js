@@ -161,9 +161,14 @@ onPress($("#resume"), () => act("resume"), errors);
 onPress($("#save-now"), async () => { await act("save"); toast("It is saved after this step."); }, errors);
 onPress($("#sample-now"), async () => { await act("sample"); toast("Samples are drawn after this step."); }, errors);
 
+const longer = $("#continue-run");
+longer.addEventListener("opened", () => {
+  write($("#continue-steps-hint"), `So far it has gone ${now.step} of ${now.steps}.`);
+  $("#continue-steps").value = now.steps + Number(longer.dataset.more);
+});
 onSubmit($("#continue-run-form"), async (form) => {
   await act("resume", { steps: Number(textsOf(form).steps) || textsOf(form).steps });
-  $("#continue-run").close();
+  longer.close();
 });
 onSubmit($("#rename-run-form"), async (form) => {
   const { name } = textsOf(form);

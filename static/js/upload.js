@@ -105,6 +105,7 @@ export class Uploads {
   }
 
   same(item) {
+    item.known = true;
     item.line.dataset.state = "done";
     write($(".state", item.line), "already here");
     $("progress", item.line).remove();
@@ -157,12 +158,14 @@ export class Uploads {
   draw() {
     const total = this.items.reduce((sum, item) => sum + item.file.size, 0) || 1;
     const sent = this.items.reduce((sum, item) => sum + item.file.size * item.done, 0);
-    const added = this.items.filter((item) => item.state === "done").length;
+    const done = this.items.filter((item) => item.state === "done");
+    const known = done.filter((item) => item.known).length;
     const refused = this.items.filter((item) => item.state === "refused").length;
     const busy = this.busy;
     $("#upload-total").value = busy ? sent / total : 1;
     write($("#upload-title"), busy ? `Uploading ${plural(this.items.length, "photo")}` : "Upload finished");
-    const words = [`${added} of ${this.items.length} added`];
+    const words = [`${done.length - known} of ${this.items.length} added`];
+    if (known) words.push(`${known} already here`);
     if (refused) words.push(`${refused} not added`);
     write($("#upload-words"), `${words.join(", ")}.`);
     write($("#upload-cancel"), busy ? "Cancel" : "Close");

@@ -74,6 +74,11 @@ def test_a_run_that_is_done_can_go_on_and_be_drawn_with(page: Page, studio: Stud
     page.get_by_role("button", name="Continue", exact=True).click()
     expect(page.locator("#steps")).to_have_text("12")
     expect(page.locator('#checkpoints [data-step="12"]')).to_be_visible(timeout=60_000)
+    expect(page.locator("#state")).to_contain_text("done")
+    page.get_by_role("button", name="Continue with more steps").click()
+    expect(page.locator("#continue-steps-hint")).to_have_text("So far it has gone 12 of 12.")
+    expect(page.get_by_label("Steps in all")).to_have_value("112")
+    page.get_by_role("button", name="Cancel").locator("visible=true").click()
 
     page.get_by_label("More about this run").click()
     page.get_by_role("button", name="Rename").click()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from playwright.sync_api import BrowserContext, Page, expect
@@ -26,9 +27,10 @@ def test_waiting_runs_change_places_and_are_taken_out(
     queue.goto(f"{studio.url}/queue")
     expect(queue.locator("#active-jobs-count")).to_have_text("3")
     waiting = queue.locator('li[data-state="queued"] h3')
-    expect(waiting).to_have_text(["Training: Second house", "Training: Third house"])
-    queue.get_by_label("Move Training: Third house up").click()
-    expect(waiting).to_have_text(["Training: Third house", "Training: Second house"])
+    second, third = (re.compile(rf"^Training: {name} house, Run \d+$") for name in ("Second", "Third"))
+    expect(waiting).to_have_text([second, third])
+    queue.get_by_label(re.compile(r"^Move Training: Third house, Run \d+ up$")).click()
+    expect(waiting).to_have_text([third, second])
     for taken in (1, 2):
         queue.get_by_role("button", name="Take out").first.click()
         expect(queue.locator('li[data-state="cancelled"]')).to_have_count(taken)

@@ -33,6 +33,7 @@ def test_each_bad_file_gets_its_own_sentence_and_the_good_ones_stay(
     expect(page.locator("#upload-words")).to_contain_text("1 of 5 added, 4 not added")
     page.locator("#choose-files").set_input_files([photo_files[1]])
     expect(page.locator("#upload-list")).to_contain_text("already here")
+    expect(page.locator("#upload-words")).to_have_text("0 of 1 added, 1 already here.")
 
 
 def test_wrong_settings_are_told_at_their_fields_and_nothing_is_lost(
