@@ -114,12 +114,13 @@ def test_a_run_begins_with_the_adapter_of_an_earlier_one(page: Page, studio: Stu
     project = page.url
     start_tiny_run(page, steps=4, every=4)
     expect(page.locator("#state")).to_contain_text("done", timeout=60_000)
+    first = page.get_by_role("heading", level=1).inner_text()  # numbered over all projects of this studio
     page.goto(f"{project}/train")
     page.get_by_text("More about the run").click()
     page.get_by_label("Model").select_option("pocket")
     expect(page.get_by_label("Begin with")).to_be_hidden()  # nothing was trained for this model
     page.get_by_label("Model").select_option("tiny")
-    page.get_by_label("Begin with").select_option(label="Twice house, Run 1, step 4")
+    page.get_by_label("Begin with").select_option(label=f"Twice house, {first}, step 4")
     page.get_by_label("Steps", exact=True).fill("2")
     page.get_by_role("button", name="Start training").click()
     expect(page.locator("#state")).to_contain_text("done", timeout=60_000)
