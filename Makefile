@@ -47,6 +47,8 @@ bench: $(VENV)/.test
 	$(BIN)/python -m bench.blas
 	$(BIN)/python -m bench.exponentials
 	$(BIN)/python -m bench.step_time
+	$(BIN)/python -m bench.loading
+	$(BIN)/python -m bench.precision
 	$(BIN)/python -m bench.first_page
 
 eval: $(RUN)

@@ -139,6 +139,7 @@ def sample(
     strength: Annotated[float, typer.Option(help="How much of the adapter is heard; 0 is none.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Same seed, same picture.", min=0, max=2**31 - 1)] = 0,
     steps: Annotated[int | None, typer.Option(help="Steps from noise to picture; else the model's own.")] = None,
+    base_precision: Annotated[str, typer.Option(help="full, 8-bit, 6-bit or 4-bit: less memory.")] = "full",
     json_: Json = False,
 ) -> None:
     """Draw one picture, with or without an adapter."""
@@ -150,7 +151,7 @@ def sample(
             raise _wrong("--out", f"{out} must end in .png")
         if not prompt.strip():
             raise _wrong("--prompt", "is empty; say what the picture shows")
-        recipe = draw_to_file(out, prompt.strip(), model, adapter, strength, seed, steps)
+        recipe = draw_to_file(out, prompt.strip(), model, adapter, strength, seed, steps, base_precision)
         console.say(f"Drawn: {out}")
         if json_:
             console.answer({"picture": str(out), "recipe": recipe})

@@ -17,6 +17,10 @@ CHOICES = {
     "model_shift": "as the model itself was trained",
     "cosine": "cosine: falls to a tenth",
     "constant": "constant",
+    "full": "full: as this computer computes",
+    "8-bit": "8-bit: about half the memory of 16",
+    "6-bit": "6-bit: about two fifths",
+    "4-bit": "4-bit: less than a third",
 }
 """What a choice means, in words; a choice that is not here is shown as it is."""
 

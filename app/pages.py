@@ -155,7 +155,7 @@ class PicturesPage(Page):
     prompt: str
     trigger_words: str  # "sks can"; empty without an adapter
     seed: int
-    more: tuple[KnobField, ...]  # steps, guidance, size
+    more: tuple[KnobField, ...]  # steps, guidance, size, precision
     drawings: tuple[Drawing, ...]  # the newest first
     blank_drawing: Drawing  # for the script to fill in
 

@@ -1,16 +1,20 @@
 """Which device computes, in which dtype, compiled or not, and with how much memory: decided here for every platform.
 
-               dtype      compiled   matrix products        memory
-    metal      bfloat16   yes        MLX's own              weights wired up to what Metal recommends
-    cuda       bfloat16   yes        cuBLAS                 a cache of a quarter of the card
-    cpu        float32    no         OpenBLAS (core.blas)   as MLX has it: a larger cache saves no time
+               dtype      compiled   matrix products        quantized   memory
+    metal      bfloat16   yes        MLX's own              packed      weights wired up to what Metal recommends
+    cuda       bfloat16   yes        cuBLAS                 unpacked    a cache of a quarter of the card
+    cpu        float32    no         OpenBLAS (core.blas)   unpacked    as MLX has it: a larger cache saves no time
+
+Quantized: whether products with a quantized weight are taken from its packed form, or from a copy that is unpacked for
+the one product (core/models/quantized.py). MLX's quick CUDA kernels are for y = x W^T alone, not for the gradient g W
+of its input. On a CPU packed products are slow: 304 tokens, 256 to 1,024 wide, at 4 bits take 71 ms, unpacked 1.5 ms.
 
 `prepare()` comes before the first `import mlx` of a process that computes, since a BLAS can only be put in place then;
 that is why nothing here imports MLX above a function.
 
-Measured on Linux CPUs only (bench/step_time.py, bench/blas.py): float32 is the quickest dtype there, and compiled
-functions are no quicker than plain ones but want a working g++ and 0.6 s for each kernel the first time. The rows
-"metal" and "cuda" follow MLX's documentation.
+Measured on Linux CPUs only (bench/step_time.py, blas.py and precision.py): float32 is the quickest dtype there, and
+compiled functions are no quicker than plain ones but want a working g++ and 0.6 s for each kernel the first time. The
+rows "metal" and "cuda" follow MLX's documentation and source.
 """
 
 from __future__ import annotations
@@ -40,13 +44,14 @@ class Policy:
 
     dtype: Literal["bfloat16", "float32"]
     compiles: bool
+    packed_products: bool  # with quantized weights: by MLX's kernels, or unpacked for each product
     cache_share: float  # of the device's memory, kept for the next step rather than given back
 
 
 POLICIES: dict[Device, Policy] = {
-    "metal": Policy("bfloat16", compiles=True, cache_share=1 / 8),
-    "cuda": Policy("bfloat16", compiles=True, cache_share=1 / 4),
-    "cpu": Policy("float32", compiles=False, cache_share=0),
+    "metal": Policy("bfloat16", compiles=True, packed_products=True, cache_share=1 / 8),
+    "cuda": Policy("bfloat16", compiles=True, packed_products=False, cache_share=1 / 4),
+    "cpu": Policy("float32", compiles=False, packed_products=False, cache_share=0),
 }
 
 

@@ -23,8 +23,10 @@ from PIL import Image
 
 from core import flow
 from core.backend import describe
+from core.config import precision_of
 from core.errors import ConfigProblem, FieldProblem
 from core.models.base import Conditioning, Family, Grid
+from core.models.quantized import bits_of
 from core.randomness import key_for
 
 OnStep = Callable[[int, int], None]
@@ -159,6 +161,7 @@ def drawing(
         "model": dict(family.hashes),
         "adapters": [],
         "dtype": str(family.dtype).removeprefix("mlx.core."),
+        "precision": precision_of(bits_of(family.transformer)),
         "device": describe()["device"],
         "mlx": mx.__version__,
         **(about or {}),

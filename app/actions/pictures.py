@@ -17,6 +17,7 @@ from app.errors import NotFound
 from app.jobs import store
 from app.jobs.states import Kind
 from app.tables import Adapter, Checkpoint, Sample
+from core.config import BITS
 from core.errors import ConfigProblem, FieldProblem
 
 PROMPT_CHARACTERS = 1000
@@ -37,6 +38,7 @@ class PictureWish:
     guidance: float | None = None
     width: int | None = None
     height: int | None = None
+    base_precision: str = "full"  # of core.config.BasePrecision
     without: bool = False  # also draw each picture without the adapters, to compare
 
 
@@ -82,6 +84,7 @@ def draw(database: Database, wish: PictureWish) -> int:
             "count": wish.count,
             "steps": wish.steps or int(entry.drawing["steps"]),
             "guidance": float(entry.drawing["guidance"]) if wish.guidance is None else wish.guidance,
+            "base_precision": wish.base_precision,
             "width": wish.width or side,
             "height": wish.height or side,
             "without": wish.without and bool(stack),
@@ -124,6 +127,8 @@ def _problems(wish: PictureWish) -> list[FieldProblem]:
         problems.append(FieldProblem("prompt", f"has {len(wish.prompt)} characters; at most {PROMPT_CHARACTERS}"))
     elif not wish.prompt.strip():
         problems.append(FieldProblem("prompt", "is empty; say what to draw"))
+    if wish.base_precision not in BITS:
+        problems.append(FieldProblem("base_precision", f"is {wish.base_precision!r}; it can be {', '.join(BITS)}"))
     spans: list[tuple[str, float | None, float, float]] = [
         ("seed", wish.seed, 0, SEEDS - 1),
         ("count", wish.count, 1, COUNT_AT_MOST),

@@ -45,7 +45,7 @@ def pictures(database: Database, run_id: int | None = None) -> PicturesPage:
 
 
 def _more(model: str) -> tuple[KnobField, ...]:
-    """Sampler steps, guidance and size, with what the model is drawn with best."""
+    """Sampler steps, guidance, size and precision, with what the model is drawn with best."""
     known = {each.name: each for each in models.list_models()}
     best = known[model].drawing if model in known else {}
     drawn = fields({MORE.get(name, "side_px"): value for name, value in best.items()}, ())
@@ -54,6 +54,7 @@ def _more(model: str) -> tuple[KnobField, ...]:
         _named(drawn["sample_steps"], name="steps"),
         _named(drawn["sample_guidance"], name="guidance"),
         _named(drawn["side_px"], **width),
+        drawn["base_precision"],
     )
 
 
@@ -98,6 +99,7 @@ def _drawing(job: Job, samples: list[SampleView]) -> Drawing:
             "strength": first.get("strength", 1),
             "compare": bool(asked.get("without")),
             **{name: asked.get(name) for name in ("prompt", "seed", "steps", "guidance", "width")},
+            "base_precision": asked.get("base_precision", "full"),
         },
     )
 

@@ -36,6 +36,7 @@ class PictureBody(BaseModel):
     guidance: float | None = None
     width: int | None = None
     height: int | None = None
+    base_precision: str = "full"
     without: bool = False
 
 

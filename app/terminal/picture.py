@@ -9,6 +9,7 @@ from typing import Any
 from PIL.PngImagePlugin import PngInfo
 
 from core import catalog, files, lora
+from core.config import resolve
 from core.errors import ConfigProblem, FieldProblem, ModelProblem
 from core.export import adapter_file
 from core.models.load import load_family
@@ -16,17 +17,25 @@ from core.sampling import draw
 
 
 def draw_to_file(
-    out: Path, prompt: str, model: str, adapter: Path | None, strength: float, seed: int, steps: int | None
+    out: Path,
+    prompt: str,
+    model: str,
+    adapter: Path | None,
+    strength: float,
+    seed: int,
+    steps: int | None,
+    base_precision: str,
 ) -> dict[str, Any]:
     """Draw one picture to `out` and return its recipe, which also lies in the PNG's text.
 
     Raises ConfigProblem, ModelProblem, AdapterProblem, DiskProblem.
     """
+    bits = resolve({"base_precision": base_precision}).config.base_bits
     try:
         entry = catalog.find(model)
     except ModelProblem as problem:
         raise ConfigProblem("This cannot be drawn.", [FieldProblem("model", problem.message)]) from None
-    family = load_family(entry.folder)
+    family = load_family(entry.folder, quantize=bits)
     adapters = []
     if adapter is not None:
         held = adapter_file.read(adapter, family.name)

@@ -65,11 +65,11 @@ def train_folder(
     examples, left_out = read_folder(photos, subject.trigger, subject.class_word)
     for each in left_out:
         say(f"Left out: {each.field} {each.message}")
-    family = load_family(entry.folder)
+    config = resolved.config
+    family = load_family(entry.folder, quantize=config.base_bits)
     out.mkdir(parents=True, exist_ok=True)
     start = {"_start_from": str(start_from.resolve())} if start_from is not None else {}
     files.write_json(out / "config.json", {**resolved.as_json(), "_subject": asdict(subject), **start})
-    config = resolved.config
     say(f"Training {subject.trigger!r} on {len(examples)} photos with {config.model}, {config.steps} steps.")
     with interruptible() as interrupt:
         more = {"resume": resume, "start_from": start_from, "interrupt": interrupt}

@@ -11,6 +11,7 @@ from app.tables import Sample
 from app.worker.outcome import Outcome
 from app.worker.work import Work
 from core import backend, catalog, files
+from core.config import BITS
 from core.errors import AdapterProblem
 
 
@@ -27,7 +28,8 @@ def draw_pictures(work: Work) -> Outcome:
 
     params = work.job.params
     work.phase("loading the model", 0, 1)
-    family = load_family(catalog.find(params["model"]).folder)
+    bits = BITS[params.get("base_precision", "full")]
+    family = load_family(catalog.find(params["model"]).folder, quantize=bits)
     attached = []
     for place, wanted in enumerate(params["adapters"]):
         path = work.home.file(wanted["file"])

@@ -45,7 +45,7 @@ def train_run(work: Work) -> Outcome:
     clear_parts(work, run)
 
     work.phase("loading the model", 0, 1)
-    family = load_family(catalog.find(config.model).folder)
+    family = load_family(catalog.find(config.model).folder, quantize=config.base_bits)
     record_origin(work, run, dict(family.hashes))
     examples = [example_of(work, item) for item in version.items]
     start = work.job.params.get("start_from")

@@ -4,7 +4,9 @@
     folder/<part>/config.json + *.safetensors   one file, or shards with an index
 
 Parts are read when first used and dropped when freed. Before a tensor is read, the names and shapes in the files'
-headers are held against those of the module: what is missing, left over or misshapen is named all at once.
+headers are held against those of the module: what is missing, left over or misshapen is named all at once. Then file by
+file, tensor by tensor in the order in which they lie there, each is read, cast, packed where the base is quantized, and
+let go: at no time is there more than the model as it will be and one tensor as it was.
 """
 
 from __future__ import annotations
@@ -16,14 +18,16 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten
 
 from core.backend import compute_dtype
 from core.catalog import family_of
 from core.errors import FieldProblem, ModelProblem
+from core.models import quantized
 from core.models.base import Family
 from core.models.flux1 import Flux1
 from core.weights import TensorInfo, read_header, read_json, weight_files, weights_sha256_of_all
+
+FLOATS = ("BF16", "F16", "F32")  # what a checkpoint's tensors may be; 8-bit floats would want scales that lie elsewhere
 
 
 def same_name(name: str) -> str | None:
@@ -45,12 +49,22 @@ class Part:
 
 
 class Parts:
-    """The modules of one model folder, read when first asked for."""
+    """The modules of one model folder, read when first asked for.
 
-    def __init__(self, folder: Path, parts: Mapping[str, Part], dtypes: Mapping[str, mx.Dtype]) -> None:
+    `bits` names the parts whose blocks are quantized while they are read, and to how many bits.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        parts: Mapping[str, Part],
+        dtypes: Mapping[str, mx.Dtype],
+        bits: Mapping[str, int] | None = None,
+    ) -> None:
         self.folder = folder
         self._parts = parts
         self._dtypes = dtypes
+        self._bits = bits or {}
         self._loaded: dict[str, nn.Module] = {}
 
     def __getitem__(self, name: str) -> nn.Module:
@@ -80,15 +94,19 @@ class Parts:
             module = part.build(config)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelProblem(f"{folder / 'config.json'} does not describe a model we know: {error!r}.") from error
+        if name in self._bits:
+            quantized.lay_out(module, self._bits[name])
         read_weights(module, weight_files(folder, part.stem), self._dtypes[name], part.rename)
         module.freeze()
         return module
 
 
-def load_family(folder: Path, *, dtype: mx.Dtype | None = None) -> Family:
+def load_family(folder: Path, *, dtype: mx.Dtype | None = None, quantize: int | None = None) -> Family:
     """The model of a diffusers-layout folder; its parts are read when first used.
 
-    `dtype` is what the transformer and the text encoders compute in; None takes what suits this computer.
+    `dtype` is what the transformer and the text encoders compute in; None takes what suits this computer. `quantize`
+    packs the transformer's blocks to 8, 6 or 4 bits (core/models/quantized.py); text encoders and VAE stay whole, since
+    they are freed before the transformer is read, and what they encode is kept for other runs.
 
     Raises ModelProblem when the folder is not a model, or of a family we do not know.
     """
@@ -104,7 +122,8 @@ def load_family(folder: Path, *, dtype: mx.Dtype | None = None) -> Family:
             [FieldProblem(f"{name}/config.json", "is not there") for name in missing],
         )
     dtypes = {name: mx.float32 if name == "vae" else compute for name in table}
-    return family(Parts(folder, table, dtypes), compute)
+    bits = {} if quantize is None else {"transformer": quantize}
+    return family(Parts(folder, table, dtypes, bits), compute)
 
 
 def convolution_names(module: nn.Module) -> set[str]:
@@ -118,11 +137,11 @@ def read_weights(
     dtype: mx.Dtype,
     rename: Callable[[str], str | None] = same_name,
 ) -> None:
-    """Fill `module` from safetensors files, cast to `dtype`; tensors are mapped now and read when used.
+    """Fill `module` from safetensors files, cast to `dtype` and packed where the module's layers are quantized.
 
-    Raises ModelProblem that names every missing, left-over or misshapen tensor.
+    Raises ModelProblem that names every missing, left-over, misshapen or unreadable tensor.
     """
-    wanted = {name: value.shape for name, value in tree_flatten(module.parameters())}
+    wanted = quantized.whole_shapes(module)
     convolutions = convolution_names(module)
     found: dict[str, tuple[str, TensorInfo]] = {}
     sources: dict[str, Path] = {}
@@ -140,22 +159,31 @@ def read_weights(
         placed = (theirs[0], *theirs[2:], theirs[1]) if name in convolutions and len(theirs) == 4 else theirs
         if placed != wanted[name]:
             problems.append(FieldProblem(name, f"is {_shape(theirs)}; it should be {_shape(wanted[name])}"))
+        elif found[name][1].dtype not in FLOATS:
+            problems.append(FieldProblem(name, f"is {found[name][1].dtype}; it must be {', '.join(FLOATS)}"))
     if problems:
         problems.sort(key=lambda each: each.field)
         raise ModelProblem(f"{files[0].parent} does not fit its config.json.", problems)
-    tensors: dict[Path, dict[str, mx.array]] = {path: _map(path) for path in set(sources.values())}
-    pairs = []
-    for name, path in sources.items():
-        value = tensors[path][found[name][0]]
-        pairs.append((name, (value.transpose(0, 2, 3, 1) if name in convolutions else value).astype(dtype)))
-    module.load_weights(pairs)
+    bits = {f"{path}.weight": layer.bits for path, layer in quantized.packed_layers(module).items()}
+    filled: dict[str, mx.array] = {}
+    for path in files:
+        ours = [name for name, source in sources.items() if source == path]
+        try:
+            tensors = mx.load(str(path))  # named now, read when evaluated
+            for name in sorted(ours, key=lambda each: found[each][1].begin):
+                filled |= _placed(name, tensors.pop(found[name][0]), dtype, name in convolutions, bits.get(name))
+        except RuntimeError as error:
+            raise ModelProblem(f"{path} cannot be read: {error}.") from error
+    module.load_weights(list(filled.items()))
 
 
-def _map(path: Path) -> dict[str, mx.array]:
-    try:
-        return mx.load(str(path))
-    except RuntimeError as error:
-        raise ModelProblem(f"{path} cannot be read: {error}.") from error
+def _placed(name: str, value: mx.array, dtype: mx.Dtype, channels_last: bool, bits: int | None) -> dict[str, mx.array]:
+    """What stands for a checkpoint's tensor in the module, evaluated; nothing is left of the tensor itself."""
+    value = (value.transpose(0, 2, 3, 1) if channels_last else value).astype(dtype)
+    placed = quantized.pack(name.removesuffix(".weight"), value, bits) if bits else {name: value}
+    mx.eval(placed)
+    mx.clear_cache()  # the tensor as it was, which MLX would keep for other arrays of its size
+    return placed
 
 
 def _shape(lengths: tuple[int, ...]) -> str:

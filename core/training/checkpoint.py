@@ -149,10 +149,11 @@ def check_same_run(
 
     Raises ConfigProblem naming each knob that changed, TrainingProblem for photos or model.
     """
-    now = json.loads(json.dumps(asdict(config)))
-    changed = [name for name in now if name not in MAY_CHANGE and now[name] != state.config.get(name, now[name])]
+    now, defaults = (json.loads(json.dumps(asdict(each))) for each in (config, TrainConfig()))
+    then = defaults | state.config  # a checkpoint older than a knob did as the knob's default does
+    changed = [name for name in now if name not in MAY_CHANGE and now[name] != then[name]]
     if changed:
-        problems = [FieldProblem(name, f"was {state.config[name]} and is now {now[name]}") for name in changed]
+        problems = [FieldProblem(name, f"was {then[name]} and is now {now[name]}") for name in changed]
         raise ConfigProblem("A run goes on with the settings it began with; start a new one to change these.", problems)
     if config.steps < state.step:
         problem = FieldProblem("steps", f"is {config.steps}, and {state.step} are done already")

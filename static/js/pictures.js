@@ -41,6 +41,7 @@ function wish() {
     guidance: numberOrText(texts.guidance),
     width: numberOrText(texts.side),
     height: numberOrText(texts.side),
+    base_precision: texts.base_precision,
   };
   return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== undefined));
 }
@@ -69,6 +70,7 @@ function addDrawing(job, asked) {
   $("details", card).dataset.recipe = JSON.stringify({
     adapter: String(asked.adapters[0]?.id ?? ""), strength: asked.adapters[0]?.strength ?? 1, compare: asked.without,
     prompt: asked.prompt, seed: asked.seed, steps: asked.steps, guidance: asked.guidance, width: asked.width,
+    base_precision: asked.base_precision,
   });
   const pair = $("[data-pair]", card);
   for (let count = asked.without ? 2 : 1; count > 0; count -= 1) {
@@ -144,7 +146,7 @@ async function deletePicture(figure) {
 function fillIn(asked) {
   if ([...adapter.options].some((option) => option.value === asked.adapter)) adapter.value = asked.adapter;
   followAdapter();
-  for (const [name, value] of [["prompt", asked.prompt], ["seed", asked.seed], ["strength", asked.strength], ["steps", asked.steps], ["guidance", asked.guidance], ["side", asked.width]]) {
+  for (const [name, value] of [["prompt", asked.prompt], ["seed", asked.seed], ["strength", asked.strength], ["steps", asked.steps], ["guidance", asked.guidance], ["side", asked.width], ["base_precision", asked.base_precision]]) {
     if (form.elements[name]) form.elements[name].value = value ?? "";
   }
   form.elements.compare.checked = asked.compare;

@@ -46,7 +46,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClie
 def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds one tiny random model, called "tiny"."""
     folder = tmp_path_factory.mktemp("models")
-    make_model_folder(folder / "tiny")
+    make_model_folder(folder / "tiny", heads=4)  # wide enough to be quantized
     return folder
 
 

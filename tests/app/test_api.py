@@ -330,10 +330,11 @@ def test_everything_that_is_wrong_with_a_picture_is_named(client: TestClient) ->
         "model": "nope",
         "seed": -1,
         "width": 65,
+        "base_precision": "5-bit",
         "adapters": [{"id": 9}, {"run": 1, "strength": "x"}],
     }
     error = problem_of(client.post("/api/pictures", json=wish), 422)
-    assert sorted(fields(error)) == ["adapters.0", "adapters.1", "model", "prompt", "seed", "width"]
+    assert sorted(fields(error)) == ["adapters.0", "adapters.1", "base_precision", "model", "prompt", "seed", "width"]
 
 
 def test_an_adapter_is_named_by_numbers(client: TestClient) -> None:

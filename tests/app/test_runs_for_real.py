@@ -201,6 +201,18 @@ def test_pictures_are_drawn_with_and_without_the_adapter(start_studio: Start) ->
     assert first != second
 
 
+def test_a_run_and_a_picture_hold_the_base_as_they_were_told(start_studio: Start) -> None:
+    studio = start_studio()
+    run = studio.run(studio.project_with_photos(), steps=2, sample_every=2, base_precision="4-bit")["id"]
+    samples = studio.until_state(run, "succeeded")["samples"]
+    assert {each["recipe"]["precision"] for each in samples} == {"4-bit"}
+    wish = {"model": "tiny", "prompt": "sks can", "seed": 7, "adapters": [{"run": run}]}
+    for more in ({}, {"base_precision": "8-bit"}):
+        job = studio.post("/api/pictures", wish | more)["job_id"]
+        until(lambda job=job: studio.get(f"/api/jobs/{job}")["state"] == "succeeded")
+    assert [each["recipe"]["precision"] for each in studio.get("/api/pictures")] == ["full", "8-bit"]
+
+
 def test_a_full_disk_while_saving_is_a_sentence_and_can_be_resumed(start_studio: Start) -> None:
     limit = f"import os, resource as r, sys; r.setrlimit(r.RLIMIT_FSIZE, ({FILE_BYTES}, r.RLIM_INFINITY)); "
     studio = start_studio([sys.executable, "-c", limit + "os.execv(sys.argv[1], sys.argv[1:])"])

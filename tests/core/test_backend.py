@@ -61,6 +61,10 @@ def test_gpus_compute_in_bfloat16_and_compile_and_cpus_do_neither() -> None:
     }
 
 
+def test_quantized_weights_are_multiplied_packed_where_kernels_for_both_products_are_there_and_quick() -> None:
+    assert [device for device, policy in backend.POLICIES.items() if policy.packed_products] == ["metal"]
+
+
 def test_the_cache_follows_the_memory_and_has_a_floor() -> None:
     assert backend.cache_bytes("metal", 16 * backend.GIB) == 2 * backend.GIB
     assert backend.cache_bytes("cuda", 80 * backend.GIB) == 20 * backend.GIB

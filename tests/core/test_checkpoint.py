@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 from pathlib import Path
 
@@ -68,6 +69,22 @@ def test_a_run_does_not_go_on_with_another_base_model(run: Path, photos: Path, t
     with pytest.raises(TrainingProblem, match="base model's files have changed"):
         list(training(other, photos, run, resume=True, steps=6))
     assert checkpoint.steps_saved(run) == [2, 4]
+
+
+def test_a_resumed_run_keeps_the_precision_of_its_base(run: Path, family: Family, photos: Path) -> None:
+    with pytest.raises(ConfigProblem, match=r"base_precision: was full and is now 4-bit"):
+        list(training(family, photos, run, resume=True, steps=6, base_precision="4-bit"))
+
+
+def test_a_checkpoint_older_than_a_knob_had_the_knobs_default(run: Path, family: Family, photos: Path) -> None:
+    path = run / "checkpoints" / "4" / "state.json"
+    table = json.loads(path.read_text(encoding="utf-8"))
+    del table["config"]["base_precision"]
+    path.write_text(json.dumps(table), encoding="utf-8")
+    with pytest.raises(ConfigProblem, match=r"base_precision: was full and is now 8-bit"):
+        list(training(family, photos, run, resume=True, steps=6, base_precision="8-bit"))
+    said = of_kind(training(family, photos, run, resume=True, steps=6), Saved)
+    assert [each.step for each in said] == [6]
 
 
 def test_a_finished_run_goes_on_with_more_steps(run: Path, family: Family, photos: Path) -> None:

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from app.cli import cli
 from core.export import adapter_file
 from core.training import checkpoint
+from tests.tiny import make_model_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -199,6 +200,24 @@ def test_sample_draws_with_and_without_an_adapter(model_folder: Path, photos: Pa
             pictures.append(picture.tobytes())
             assert json.loads(picture.text["recipe"])["prompt"] == "sks can"
     assert pictures[0] == pictures[2] != pictures[1]
+
+
+def test_the_base_is_held_as_precisely_as_was_asked_for(photos: Path, tmp_path: Path) -> None:
+    model = make_model_folder(tmp_path / "wide", heads=4)
+    adapters = []
+    for precision in ("full", "4-bit"):
+        config, out = knobs(tmp_path, rank=2, base_precision=precision), tmp_path / precision
+        words = ["--class-word", "can", "--model", model, "--config", config, "--steps", 2, "--out", out]
+        assert likeness("train", photos, *words).exit_code == 0
+        assert json.loads((out / "config.json").read_text())["base_precision"] == {"value": precision, "source": "user"}
+        adapters.append((out / "checkpoints" / "2" / "optimizer.safetensors").read_bytes())
+    assert adapters[0] != adapters[1]
+
+    words = ["--model", model, "--prompt", "a can", "--out", tmp_path / "p.png", "--json", "--base-precision"]
+    assert object_of(likeness("sample", *words, "6-bit"))["recipe"]["precision"] == "6-bit"
+    wrong = likeness("sample", *words, "5-bit")
+    assert wrong.exit_code == 2
+    assert "base_precision: is '5-bit'; it can be full, 8-bit, 6-bit or 4-bit" in wrong.stderr
 
 
 def test_sample_says_what_is_wrong_with_an_adapter(model_folder: Path, tmp_path: Path) -> None:

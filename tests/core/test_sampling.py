@@ -44,6 +44,7 @@ def test_the_recipe_draws_the_picture_again(family: Family) -> None:
     assert first.image.tobytes() == again.image.tobytes()
     assert recipe["model"] == family.hashes
     assert {"dtype", "device", "mlx", "adapters"} <= recipe.keys()
+    assert recipe["precision"] == "full"
 
 
 def test_another_seed_or_prompt_is_another_picture(family: Family) -> None:

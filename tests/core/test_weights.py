@@ -108,6 +108,40 @@ def test_every_missing_left_over_and_misshapen_tensor_is_named(tmp_path: Path) -
     }
 
 
+def test_a_tensor_of_another_kind_is_named_with_what_it_must_be(tmp_path: Path) -> None:
+    transformer = FluxTransformer(tiny.TRANSFORMER)
+    tensors = dict(tree_flatten(transformer.parameters()))
+    tensors["proj_out.weight"] = mx.zeros((16, 32), mx.uint8)
+    del tensors["x_embedder.bias"]
+    path = tmp_path / "diffusion_pytorch_model.safetensors"
+    mx.save_safetensors(str(path), tensors)
+    with pytest.raises(ModelProblem) as caught:
+        read_weights(transformer, [path], mx.float32)
+    assert {each.field: each.message for each in caught.value.problems} == {
+        "proj_out.weight": "is U8; it must be BF16, F16, F32",
+        "x_embedder.bias": "is missing; it should be 32",
+    }
+
+
+@pytest.mark.parametrize("stored", [mx.bfloat16, mx.float16, mx.float32])
+@pytest.mark.parametrize("bits", [None, 8])
+def test_checkpoints_of_16_and_32_bits_are_read_alike(tmp_path: Path, stored: mx.Dtype, bits: int | None) -> None:
+    folder = tiny.make_model_folder(tmp_path, heads=4)
+    file = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    kept = {name: value.astype(stored) for name, value in mx.load(str(file)).items()}
+    mx.eval(kept)
+    mx.save_safetensors(str(file), kept)
+    found = dict(tree_flatten(load_family(folder, dtype=mx.float32, quantize=bits).transformer.parameters()))
+    name = "transformer_blocks.0.attn.to_q"
+    expected = {f"{name}.weight": kept[f"{name}.weight"].astype(mx.float32)}
+    if bits:
+        packed = mx.quantize(expected[f"{name}.weight"], group_size=64, bits=bits)
+        expected = dict(zip((f"{name}.weight", f"{name}.scales", f"{name}.biases"), packed, strict=True))
+    expected["x_embedder.weight"] = kept["x_embedder.weight"].astype(mx.float32)
+    for each, value in expected.items():
+        assert mx.array_equal(found[each], value).item(), each
+
+
 def test_shards_are_read_as_one_and_missing_shards_are_all_named(tmp_path: Path) -> None:
     folder = tiny.make_model_folder(tmp_path)
     part = folder / "transformer"

@@ -1,0 +1,127 @@
+"""What quantizing the base costs: how far Pocket's velocity moves, and how long a product takes.
+
+    python -m bench.precision
+
+Velocity: the eight example photos with their captions at three amounts of noise; the distance from the whole base's
+velocity, relative to that velocity, for three choices of layers (core/models/quantized.py packs "blocks").
+Products: y = x W^T and dx = g W for 304 tokens, 256 to 1,024 wide, in the two ways that are described there; medians.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from core import backend
+
+BITS = (8, 6, 4)
+SIGMAS = (0.2, 0.5, 0.8)
+
+
+def main() -> None:
+    backend.prepare()
+    print(f"{'velocity off by':<28}{'8-bit':>8}{'6-bit':>8}{'4-bit':>8}")
+    for layers, errors in velocity_errors().items():
+        print(f"{layers:<28}" + "".join(f"{100 * error:>7.1f}%" for error in errors))
+    print(f"\n{'ms':<28}{'8-bit':>8}{'6-bit':>8}{'4-bit':>8}")
+    for product, times in product_times().items():
+        print(f"{product:<28}" + "".join(f"{each:>8.1f}" for each in times))
+
+
+def velocity_errors() -> dict[str, list[float]]:
+    """The mean relative error of the velocity at each of BITS, by which layers are quantized."""
+    import mlx.core as mx
+    import mlx.nn as nn
+
+    from core import catalog, pocket
+    from core.dataset import latents
+    from core.dataset.examples import read_folder
+    from core.models.load import load_family
+    from core.models.quantized import GROUP, WITHIN_A_BLOCK
+
+    family = load_family(catalog.find("pocket").folder)
+    grid = family.grid(256, 256)
+    inputs = []
+    with tempfile.TemporaryDirectory() as cache:
+        examples, _ = read_folder(pocket.EXAMPLES, pocket.EXAMPLE_TRIGGER, pocket.EXAMPLE_CLASS_WORD)
+        for number, example in enumerate(examples):
+            clean = latents.latents_of(family, example, 256, Path(cache))
+            noise = mx.random.normal(clean.shape, key=mx.random.key(number))
+            text = family.encode_text([example.caption])
+            inputs += [((1 - sigma) * clean + sigma * noise, mx.array([sigma]), text) for sigma in SIGMAS]
+
+    def velocities() -> list[mx.array]:
+        found = []
+        for l_t, sigma, text in inputs:
+            found.append(family.velocity(l_t, sigma, text, grid, 1.0))
+            mx.eval(found)
+        return found
+
+    targets = set(family.presets["all_linear"])
+    choices: dict[str, Callable[[str], bool]] = {
+        "blocks": lambda path: bool(WITHIN_A_BLOCK.fullmatch(path)),
+        "blocks, not modulation": lambda path: path in targets,
+        "every linear layer": lambda path: True,
+    }
+    linear = [(path, each) for path, each in family.transformer.named_modules() if isinstance(each, nn.Linear)]
+    expected = velocities()
+    errors: dict[str, list[float]] = {}
+    for name, chosen in choices.items():
+        errors[name] = []
+        for bits in BITS:
+            layers = [each for path, each in linear if chosen(path) and each.weight.shape[1] % GROUP == 0]
+            kept = [each.weight for each in layers]
+            for each in layers:
+                each.weight = mx.dequantize(*mx.quantize(each.weight, GROUP, bits), group_size=GROUP, bits=bits)
+            pairs = zip(velocities(), expected, strict=True)
+            errors[name].append(
+                statistics.mean(float(mx.linalg.norm(v - whole) / mx.linalg.norm(whole)) for v, whole in pairs)
+            )
+            for each, weight in zip(layers, kept, strict=True):
+                each.weight = weight
+    return errors
+
+
+def product_times() -> dict[str, list[float]]:
+    """Milliseconds of one product at each of BITS, by which product and how it is taken."""
+    import mlx.core as mx
+
+    from core.models.quantized import GROUP, unpack
+
+    x, g, weight = (
+        mx.random.normal(shape, key=mx.random.key(seed))
+        for seed, shape in enumerate([(304, 256), (304, 1024), (1024, 256)])
+    )
+    mx.eval(x, g, weight)
+    times: dict[str, list[float]] = {"whole y": [median_ms(lambda: x @ weight.T)] * len(BITS)}
+    for bits in BITS:
+        packed = mx.quantize(weight, GROUP, bits)
+        mx.eval(packed)
+        ways: dict[str, Callable[[], mx.array]] = {
+            "packed y": lambda p=packed, b=bits: mx.quantized_matmul(x, *p, True, GROUP, b),
+            "packed dx": lambda p=packed, b=bits: mx.quantized_matmul(g, *p, False, GROUP, b),
+            "unpacked y": lambda p=packed: x @ unpack(*p).T,
+            "unpacked dx": lambda p=packed: g @ unpack(*p),
+        }
+        for name, product in ways.items():
+            times.setdefault(name, []).append(median_ms(product))
+    return times
+
+
+def median_ms(compute: Callable[[], object], times: int = 5) -> float:
+    import mlx.core as mx
+
+    mx.eval(compute())
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        mx.eval(compute())
+        taken.append(1e3 * (time.perf_counter() - began))
+    return statistics.median(taken)
+
+
+if __name__ == "__main__":
+    main()
