@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.wording import number
-from core.config import GROUPS, Knob, Source, default_of, kind_of, knobs
+from core.config import GROUPS, Source, default_of, kind_of, knobs
+from core.knob import Knob
 
 SOURCES: dict[Source, str] = {"default": "default", "model": "from the model", "user": "yours"}
 
@@ -21,6 +22,8 @@ CHOICES = {
     "8-bit": "8-bit: about half the memory of 16",
     "6-bit": "6-bit: about two fifths",
     "4-bit": "4-bit: less than a third",
+    "as_photographed": "as photographed: each keeps its shape",
+    "square": "square",
 }
 """What a choice means, in words; a choice that is not here is shown as it is."""
 
@@ -40,7 +43,7 @@ class KnobField:
     name: str
     label: str
     sentence: str
-    kind: str  # int, float, bool, str, choice or lines
+    kind: str  # int, float, bool, str, choice, lines or sizes
     value: str  # what stands in it at first
     default: str  # what stands in it when the user has not touched it; sent only when it differs
     source: Source

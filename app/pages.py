@@ -100,6 +100,7 @@ class ProjectPage(Page):
     counts: str  # "8 photos and 2 runs"
     photos: tuple[PhotoView, ...]
     blank_photo: PhotoView  # for the script to fill in
+    keeps_shapes: bool  # whether photos are trained on in their own shape, else as squares
     runs: tuple[RunLine, ...]
     captioning: Captioning | None
     caption_template: str

@@ -61,14 +61,14 @@ def ago(at: datetime, reference: datetime | None = None) -> str:
 
 
 def number(value: Any) -> str:
-    """A knob's value as typed into its field: 0.0001, 300, on, one line a prompt."""
+    """A knob's value as typed into its field: 0.0001, 300, on, 512 768, one line a prompt."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, float):
         short = f"{value:.10f}".rstrip("0").rstrip(".")
         return short if float(short or 0) == value else repr(value)
     if isinstance(value, list | tuple):
-        return "\n".join(str(each) for each in value)
+        return (" " if all(isinstance(each, int) for each in value) else "\n").join(str(each) for each in value)
     return str(value)
 
 

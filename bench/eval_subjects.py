@@ -60,7 +60,7 @@ class Feature:
 
 def feature_of(picture: Image.Image) -> Feature:
     """The feature of the docstring; the picture is cut to its central square."""
-    rgb_HW3 = np.asarray(crops.square(picture.convert("RGB"), SIDE_PX), dtype=np.float64) / 255
+    rgb_HW3 = np.asarray(crops.cut(picture.convert("RGB"), (SIDE_PX, SIDE_PX)), dtype=np.float64) / 255
     lab_HW3 = lab_of(rgb_HW3)
     place = (np.arange(SIDE_PX) + 0.5) / SIDE_PX - 0.5
     weight_HW = np.exp(-(place[:, None] ** 2 + place[None] ** 2) / (2 * 0.25**2))
@@ -154,7 +154,7 @@ def evaluate(folder: Path, known: dict[str, list[Feature]], user: dict[str, Any]
         found["hits"][kind] = found["nearest"][kind].count(folder.name)
         found["base_hits"][kind] = judged(base[kind]).count(folder.name)
     originals = [photos.open_rgb(path) for path in photos.find(folder)]
-    rows = [sheet.Row("photos", [crops.square(each, 256) for each in originals[:PICTURES]])]
+    rows = [sheet.Row("photos", [crops.cut(each, (256, 256)) for each in originals[:PICTURES]])]
     for kind, prompt in prompts.items():
         rows += [sheet.Row(prompt, pictures[kind]), sheet.Row(f"base: {prompt}", base[kind])]
     title = f"{folder.name}: {config.steps} steps in {seconds / 60:.1f} min"

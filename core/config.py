@@ -10,12 +10,12 @@ the value and where it came from.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
 from core.errors import ConfigProblem, FieldProblem
+from core.knob import Knob, knob, read
 
 Source = Literal["default", "model", "user"]
 SigmaDraw = Literal["logit_normal", "uniform", "model_shift"]
@@ -23,26 +23,7 @@ Schedule = Literal["cosine", "constant"]
 BasePrecision = Literal["full", "8-bit", "6-bit", "4-bit"]
 BITS: dict[BasePrecision, int | None] = {"full": None, "8-bit": 8, "6-bit": 6, "4-bit": 4}
 """To how many bits a precision packs the base; None leaves it as this computer computes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Knob:
-    """What a form needs to draw one field and what a check needs to judge its value."""
-
-    label: str
-    sentence: str
-    group: str
-    at_least: float | None = None
-    at_most: float | None = None
-    above: float | None = None
-    unit: str = ""
-    choices: tuple[str, ...] = ()
-    front: bool = False  # one of the few that the form shows unfolded
-
-
-def knob(default: Any, label: str, sentence: str, group: str, **more: Any) -> Any:
-    """A dataclass field that carries its `Knob`."""
-    return field(default=default, metadata={"knob": Knob(label, sentence, group, **more)})
+Shapes = Literal["as_photographed", "square"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +47,27 @@ class TrainConfig:
     side_px: int = knob(
         256,
         "Picture size",
-        "Photos are cropped to a square of this side; a multiple of 16.",
+        "Photos are scaled to the area of a square of this side, and samples are that square; a multiple of 16.",
         "run",
         at_least=64,
         at_most=2048,
         unit="px",
         front=True,
+    )
+    more_sides_px: tuple[int, ...] = knob(
+        (),
+        "Further sizes",
+        "Each photo is also trained on at these sizes, such as 512 768; a multiple of 16 each.",
+        "run",
+        at_least=64,
+        at_most=2048,
+        unit="px",
+    )
+    shapes: Shapes = knob(
+        "as_photographed",
+        "Photo shapes",
+        "Whether photos keep their shape, 1:2 to 2:1, or are cut to a square; nothing is ever stretched.",
+        "run",
     )
     batch_size: int = knob(
         1, "Batch size", "Photos per micro-step; more is smoother and needs more memory.", "run", at_least=1, at_most=64
@@ -195,6 +191,11 @@ class TrainConfig:
         """To how many bits the base is quantized while it is loaded; None leaves it whole."""
         return BITS[self.base_precision]
 
+    @property
+    def sides_px(self) -> tuple[int, ...]:
+        """Every picture size that the photos are trained at, the first being the samples' own."""
+        return tuple(dict.fromkeys((self.side_px, *self.more_sides_px)))
+
 
 GROUPS: dict[str, str] = {
     "run": "Run",
@@ -203,6 +204,8 @@ GROUPS: dict[str, str] = {
     "loss": "Loss and data",
     "samples": "Samples and checkpoints",
 }
+BEFORE_IT_WAS_THERE: dict[str, Any] = {"shapes": "square"}
+"""What a run did whose configuration was kept before it had this knob, where that is not today's default."""
 
 
 def precision_of(bits: int | None) -> BasePrecision:
@@ -229,7 +232,11 @@ class Resolved:
         Raises ConfigProblem.
         """
         values = {name: entry["value"] for name, entry in data.items()}
-        return Resolved(resolve(values).config, {name: entry["source"] for name, entry in data.items()})
+        sources: dict[str, Source] = dict.fromkeys(knobs(), "default")
+        return Resolved(
+            resolve({**BEFORE_IT_WAS_THERE, **values}).config,
+            sources | {name: entry["source"] for name, entry in data.items()},
+        )
 
 
 def knobs() -> dict[str, Knob]:
@@ -244,11 +251,11 @@ def knobs() -> dict[str, Knob]:
 
 
 def kind_of(name: str) -> str:
-    """ "int", "float", "bool", "str", "choice" or "lines" (several strings): what the form draws for a knob."""
+    """ "int", "float", "bool", "str", "choice" "lines" (several strings) or "sizes" (several ints)."""
     hint = get_type_hints(TrainConfig)[name]
     if _is_literal(hint):
         return "choice"
-    return "lines" if hint == tuple[str, ...] else hint.__name__
+    return {tuple[str, ...]: "lines", tuple[int, ...]: "sizes"}.get(hint) or hint.__name__
 
 
 def default_of(name: str) -> Any:
@@ -283,12 +290,16 @@ def resolve(
         if name in user and user[name] is not None:
             origin, given = "user", user[name]
         allowed = (choices or {}).get(name, one.choices)
-        value, trouble = _read(kind_of(name), given, one, allowed)
+        value, trouble = read(kind_of(name), given, one, allowed)
         if trouble:
             problems.append(FieldProblem(name, trouble))
         values[name], sources[name] = value, origin
-    if isinstance(values["side_px"], int) and values["side_px"] % 16:
-        problems.append(FieldProblem("side_px", f"is {values['side_px']} px; it must be a multiple of 16"))
+    for name, sides in (("side_px", [values["side_px"]]), ("more_sides_px", values["more_sides_px"])):
+        problems += [
+            FieldProblem(name, f"is {side} px; it must be a multiple of 16")
+            for side in sides
+            if isinstance(side, int) and side % 16
+        ]
     if problems:
         raise ConfigProblem("Some settings need another look.", problems)
     if sources["alpha"] != "user" and sources["rank"] == "user":
@@ -298,62 +309,3 @@ def resolve(
 
 def _is_literal(hint: Any) -> bool:
     return getattr(hint, "__origin__", None) is Literal
-
-
-def _read(kind: str, given: Any, one: Knob, allowed: tuple[str, ...]) -> tuple[Any, str]:
-    """(value, "") or (anything, a sentence about what is wrong)."""
-    if kind == "bool":
-        words = {"on": True, "true": True, "1": True, "yes": True, "off": False, "false": False, "0": False, "": False}
-        if isinstance(given, bool):
-            return given, ""
-        value = words.get(str(given).strip().lower())
-        return value, "" if value is not None else f"is {given!r}; it can be on or off"
-    if kind == "lines":
-        if not isinstance(given, str | list | tuple):
-            return (), f"is {given!r}; it must be text, one prompt per line"
-        lines = given.splitlines() if isinstance(given, str) else [str(line) for line in given]
-        cleaned = tuple(line.strip() for line in lines if line.strip())
-        return cleaned, "" if len(cleaned) <= 8 else f"has {len(cleaned)} lines; at most 8"
-    if kind in ("str", "choice"):
-        text = str(given).strip()
-        if allowed and text not in allowed:
-            return text, f"is {text!r}; it can be {_listed(allowed)}"
-        return text, "" if text else "is empty"
-    return _read_number(kind, given, one)
-
-
-def _read_number(kind: str, given: Any, one: Knob) -> tuple[Any, str]:
-    span = _span(one)
-    if isinstance(given, bool):
-        return 0, f"is {given!r}; it must be a number{span}"
-    try:
-        number = float(given)
-    except (TypeError, ValueError, OverflowError):
-        return 0, f"is {given!r}; it must be a number{span}"
-    if not math.isfinite(number):
-        return 0, f"is {given}; it must be a number{span}"
-    if kind == "int" and number != int(number):
-        return 0, f"is {given}; it must be a whole number{span}"
-    value = int(number) if kind == "int" else number
-    low = (one.at_least is not None and value < one.at_least) or (one.above is not None and value <= one.above)
-    high = one.at_most is not None and value > one.at_most
-    return value, f"is {given}{_spaced(one.unit)}; it can be{span}" if low or high else ""
-
-
-def _span(one: Knob) -> str:
-    low = (
-        f"{one.at_least:g}" if one.at_least is not None else f"more than {one.above:g}" if one.above is not None else ""
-    )
-    return f" {low} to {_plain(one.at_most)}{_spaced(one.unit)}" if one.at_most is not None else f" at least {low}"
-
-
-def _plain(number: float) -> str:
-    return f"{int(number)}" if number == int(number) else f"{number:g}"
-
-
-def _spaced(unit: str) -> str:
-    return f" {unit}" if unit else ""
-
-
-def _listed(words: tuple[str, ...]) -> str:
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]

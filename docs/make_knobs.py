@@ -9,7 +9,8 @@ from typing import Any
 PAGE = Path(__file__).with_name("knobs.md")
 sys.path.insert(0, str(PAGE.parents[1]))
 
-from core.config import GROUPS, Knob, default_of, kind_of, knobs  # noqa: E402
+from core.config import GROUPS, default_of, kind_of, knobs  # noqa: E402
+from core.knob import Knob  # noqa: E402
 
 TOP = """# Every setting of a run
 
@@ -30,7 +31,7 @@ def page() -> str:
 
 
 def row(name: str, one: Knob) -> str:
-    unit = f" {one.unit}" if one.unit else ""
+    unit = f" {one.unit}" if one.unit and default_of(name) != () else ""
     cells = [f"`{name}`", f"{shown(default_of(name))}{unit}", span(name, one), f"**{one.label}.** {one.sentence}"]
     return "| " + " | ".join(cells) + " |"
 
@@ -39,13 +40,13 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, tuple):
-        return "<br>".join(f"`{line}`" for line in value)
+        return "<br>".join(f"`{line}`" for line in value) or "none"
     return f"{value:g}" if isinstance(value, float) else f"{value}"
 
 
 def span(name: str, one: Knob) -> str:
     kind = kind_of(name)
-    if kind in ("int", "float"):
+    if kind in ("int", "float", "sizes"):
         low = f"{one.at_least:g}" if one.at_least is not None else f"more than {one.above:g}"
         return f"{low} to {one.at_most:.10g}" if one.at_most is not None else f"at least {low}"
     if kind == "bool":

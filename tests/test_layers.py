@@ -16,10 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lowest first. A name stands for the module and, unless a longer name is listed, for all below it.
 CORE_LEVELS: list[tuple[str, ...]] = [
-    ("core.errors", "core.blas", "core.pocket", "core.randomness"),
+    ("core.errors", "core.blas", "core.knob", "core.pocket", "core.randomness"),
     ("core.config", "core.files", "core.backend"),
     ("core.weights", "core.flow", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops",
-     "core.dataset.names"),
+     "core.dataset.buckets", "core.dataset.names"),
     ("core.catalog", "core.adapter_names", "core.loss", "core.lora", "core.captioners"),
     ("core.models",),
     ("core.dataset", "core.sampling", "core.export"),
@@ -47,9 +47,9 @@ LEVELS = [("core",), *CORE_LEVELS, ("app",), *APP_LEVELS]
 COMPUTES = ("app.worker", "app.terminal", "app.cli")  # processes of their own; the web process is all the rest,
 SUPERVISES = ("app.worker.supervisor", "app.worker.lanes")  # and these two
 LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX or numpy
-    "core.config", "core.catalog", "core.errors", "core.files", "core.weights", "core.adapter_names", "core.pocket",
-    "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.names",
-    "core.captioners.openai",
+    "core.config", "core.knob", "core.catalog", "core.errors", "core.files", "core.weights", "core.adapter_names",
+    "core.pocket",    "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
+    "core.dataset.names", "core.captioners.openai",
 }  # fmt: skip
 HEAVY = {"mlx", "numpy", "torch", "tokenizers"}
 HOSTS = {  # every address that a tracked file may name: sources, standards, and this computer

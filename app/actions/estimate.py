@@ -87,12 +87,18 @@ def _measured(session: Session, model: str, config: TrainConfig) -> float | None
         attempt = session.exec(attempts.order_by(col(Event.id).desc()).limit(1)).first()
         pace = progress.seconds_per_step(session, run.job_id, attempt) if job and attempt is not None else None
         if pace is not None:
-            then = used["side_px"] ** 2 * used["batch_size"] * used["accumulate"]
-            return pace * config.side_px**2 * config.batch_size * config.accumulate / then
+            then = _pixels(used["side_px"], *used.get("more_sides_px", ())) * used["batch_size"] * used["accumulate"]
+            return pace * _pixels(*config.sides_px) * config.batch_size * config.accumulate / then
     return None
 
 
+def _pixels(*sides_px: int) -> float:
+    """Of a training picture, the mean over the sizes that a run has."""
+    sides = set(sides_px)
+    return sum(side**2 for side in sides) / len(sides)
+
+
 def _rough(parameters: int, config: TrainConfig) -> float:
-    work = (parameters / ROUGH_PARAMETERS) * (config.side_px / ROUGH_SIDE_PX) ** 2
+    work = (parameters / ROUGH_PARAMETERS) * _pixels(*config.sides_px) / ROUGH_SIDE_PX**2
     apple = platform.system() == "Darwin" and platform.machine() == "arm64"
     return ROUGH_SECONDS * work * config.batch_size * config.accumulate / (APPLE_GPU_TIMES if apple else 1.0)

@@ -8,6 +8,7 @@ from app import wording
 from app.actions import adapters, estimate, jobs, models, photos, projects, runs
 from app.actions import settings as settings_actions
 from app.actions.photos import PhotoView
+from app.actions.run_views import RunView
 from app.contents.lines import ALL, adapter_options, job_words, newest_event, run_line
 from app.database import Database
 from app.jobs.states import Kind, State
@@ -16,6 +17,7 @@ from app.page_parts import Captioning, ProjectCard
 from app.pages import HomePage, NewRunPage, ProjectPage
 from app.tables import now
 from core import pocket
+from core.config import default_of
 from core.dataset import captions
 from core.dataset import photos as reading
 
@@ -50,6 +52,7 @@ def project(database: Database, project_id: int) -> ProjectPage:
         counts=f"{wording.plural(found.photos, 'photo')} and {wording.plural(found.runs, 'run')}",
         photos=tuple(photos.list_photos(database, project_id, limit=ALL)),
         blank_photo=_blank_photo(project_id),
+        keeps_shapes=_shapes(database, lines) != "square",
         runs=tuple(run_line(each) for each in lines),
         captioning=Captioning(waiting[-1].id, job_words(waiting[-1])) if waiting else None,
         caption_template=template,
@@ -90,6 +93,14 @@ def new_run(database: Database, project_id: int) -> NewRunPage:
 def _examples() -> int:
     """How many example photos there are to start with; none while Pocket is not whole."""
     return len(reading.find(pocket.EXAMPLES)) if pocket.EXAMPLES.is_dir() and pocket.WEIGHTS.is_dir() else 0
+
+
+def _shapes(database: Database, lines: list[RunView]) -> str:
+    """The shapes that photos had in the newest of these runs, else those that the first model wants."""
+    if lines:
+        return str(runs.get_run(database, lines[0].id).config.get("shapes", {"value": "square"})["value"])
+    first = next((each for each in models.list_models() if each.on_disk and not each.trouble), None)
+    return str((first.defaults if first else {}).get("shapes", default_of("shapes")))
 
 
 def _why(steps: int, count: int) -> str:

@@ -1,8 +1,14 @@
 """Which examples a micro-step trains on, and with what noise: a function of the step, not of what came before.
 
     index   = ((step - 1) * accumulate + micro) * batch_size + slot          counts examples over the whole run
-    photo   = order(seed, index // photos)[index % photos]                    each photo once a round, order anew each
+    bucket  = turns(seed, number // examples)[number % examples]              number = index // batch_size, of the batch
+    photo   = order(seed, place // size)[place % size]                        place and size within the bucket
     eps, sigma, dropout, flip = draws keyed by (seed, step, index, purpose)
+
+A batch is of one bucket and always full: what a round of the bucket leaves over is filled up from its next round, as
+with a single bucket. So every micro-step weighs the same, and a step compiles once for each bucket. Among as many
+batches as there are examples, a bucket has as many turns as it has examples, evenly spread; so every photo comes as
+often as every other, once a round of its bucket. With one bucket all of this is the plain order of a round.
 
 So a resumed run sees what the uninterrupted one would have seen.
 
@@ -11,13 +17,14 @@ Shapes   B batch   L image tokens   C channels of one token
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import mlx.core as mx
 
 from core import flow
 from core.config import TrainConfig
-from core.models.base import Conditioning
+from core.models.base import Conditioning, Grid
 from core.randomness import fraction_for, key_for, order_for
 
 
@@ -28,6 +35,7 @@ class Encoded:
     l_T: mx.array
     l_T_flipped: mx.array | None
     conditioning: Conditioning
+    grid: Grid  # of its bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +46,52 @@ class Batch:
     noise_BLC: mx.array
     sigma_B: mx.array
     conditioning: Conditioning
+    grid: Grid
 
 
 class Batches:
     """The examples of a run in the order in which it trains on them."""
 
-    def __init__(self, examples: list[Encoded], empty: Conditioning, config: TrainConfig, model_shift: float) -> None:
+    def __init__(
+        self,
+        examples: list[Encoded],
+        empty: Conditioning,
+        config: TrainConfig,
+        training_shift: Callable[[Grid], float],
+    ) -> None:
         self._examples = examples
         self._empty = empty  # the empty prompt's conditioning, for caption dropout
         self._config = config
-        self._shift = model_shift
+        self._shift = {each.grid: training_shift(each.grid) for each in examples}
+        self._members: dict[Grid, list[int]] = {}  # examples by bucket
+        for number, each in enumerate(examples):
+            self._members.setdefault(each.grid, []).append(number)
 
     def first_index(self, step: int) -> int:
         """The global index of the first example of `step` (1, 2, ...)."""
         return (step - 1) * self._config.accumulate * self._config.batch_size
 
-    def photo_at(self, index: int) -> int:
-        """Which photo the example with this global index shows."""
-        round_, place = divmod(index, len(self._examples))
-        return order_for("order", len(self._examples), self._config.seed, round_)[place]
+    def example_at(self, index: int) -> int:
+        """Which example has this global index."""
+        size = self._config.batch_size
+        number, slot = divmod(index, size)
+        round_, place = divmod(number, len(self._examples))
+        turns = self._turns(round_)
+        grid = turns[place]
+        members = self._members[grid]
+        earlier = round_ * len(members) + turns[:place].count(grid)  # batches of this bucket before this one
+        bucket_round, place = divmod(earlier * size + slot, len(members))
+        order = order_for("order", len(self._examples), self._config.seed, bucket_round)
+        return [each for each in order if self._examples[each].grid == grid][place]
+
+    def _turns(self, round_: int) -> list[Grid]:
+        """The buckets of as many batches as there are examples. Each bucket's turns are spread over all of them."""
+        when = [
+            ((turn + fraction_for("turn", self._config.seed, round_, number, turn)) / len(members), number, grid)
+            for number, (grid, members) in enumerate(self._members.items())
+            for turn in range(len(members))
+        ]
+        return [grid for *_, grid in sorted(when, key=lambda each: each[:2])]
 
     def batch(self, step: int, micro: int) -> Batch:
         """The batch of micro-step `micro` (0, 1, ...) of `step` (1, 2, ...)."""
@@ -64,13 +99,15 @@ class Batches:
         clean, noise, sigma, conditionings = [], [], [], []
         start = self.first_index(step) + micro * config.batch_size
         for index in range(start, start + config.batch_size):
-            one = self._examples[self.photo_at(index)]
+            one = self._examples[self.example_at(index)]
             mirrored = one.l_T_flipped is not None and fraction_for("flip", seed, step, index) < 0.5
             l_T = one.l_T_flipped if mirrored else one.l_T
             dropped = fraction_for("caption dropout", seed, step, index) < config.caption_dropout
             clean.append(l_T)
             noise.append(mx.random.normal(l_T.shape, dtype=mx.float32, key=key_for("noise", seed, step, index)))
-            sigma.append(flow.draw_sigmas(key_for("sigma", seed, step, index), (1,), config.sigma_draw, self._shift))
+            sigma.append(
+                flow.draw_sigmas(key_for("sigma", seed, step, index), (1,), config.sigma_draw, self._shift[one.grid])
+            )
             conditionings.append(self._empty if dropped else one.conditioning)
         stacked = {name: mx.concatenate([each[name] for each in conditionings]) for name in conditionings[0]}
-        return Batch(mx.concatenate(clean), mx.concatenate(noise), mx.concatenate(sigma), stacked)
+        return Batch(mx.concatenate(clean), mx.concatenate(noise), mx.concatenate(sigma), stacked, one.grid)

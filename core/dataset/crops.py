@@ -1,9 +1,9 @@
 """Which part of a photo is trained on: a box in fractions of the photo as seen, cut out and scaled, never stretched.
 
-    box (left, top, right, bottom), 0 to 1   ->   the largest square inside it, about its centre   ->   side x side px
+    box (left, top, right, bottom), 0 to 1   ->   the largest box inside it, about its centre, of the training picture's
+                                                  shape   ->   width x height px, one factor in both directions
 
-Every photo becomes the same square today. Buckets of several shapes would replace `pixel_box` and `side_px` here and
-`Example.side_px` in `latents.py`; batches are already grouped by the shape of their latents.
+Which width and height a photo gets is for `buckets` to say.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from PIL import Image, ImageOps
 
 from core.errors import DataProblem
+
+PixelBox = tuple[float, float, float, float]
+"""Left, top, right and bottom in pixels of the photo, not rounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +36,30 @@ class Box:
 WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 
 
-def pixel_box(width: int, height: int, box: Box | None) -> tuple[float, float, float, float]:
-    """The largest square inside `box` about its centre, in pixels (left, top, right, bottom), not rounded."""
+def pixel_box(width: int, height: int, shape: tuple[int, int], box: Box | None = None) -> PixelBox:
+    """The largest box of `shape` (width to height) inside `box`, about its centre.
+
+    A box of less than a pixel grows to one, as far as the photo has room.
+    """
     box = box or WHOLE
     left, right = box.left * width, box.right * width
     top, bottom = box.top * height, box.bottom * height
-    side = max(min(right - left, bottom - top), 1.0)
-    centre_x, centre_y = (left + right) / 2, (top + bottom) / 2
-    x = min(max(centre_x - side / 2, 0.0), width - side)
-    y = min(max(centre_y - side / 2, 0.0), height - side)
-    return x, y, x + side, y + side
+    wide, high = shape
+    scale = max(min((right - left) / wide, (bottom - top) / high), 1 / min(shape))
+    scale = min(scale, width / wide, height / high)
+    wide, high = scale * wide, scale * high
+    x = min(max((left + right - wide) / 2, 0.0), max(width - wide, 0.0))
+    y = min(max((top + bottom - high) / 2, 0.0), max(height - high, 0.0))
+    return x, y, min(x + wide, width), min(y + high, height)
 
 
-def square(photo: Image.Image, side_px: int, box: Box | None = None, *, flip: bool = False) -> Image.Image:
-    """The crop as a square of `side_px`, Lanczos; mirrored left to right when `flip`."""
-    cut = photo.resize((side_px, side_px), Image.Resampling.LANCZOS, box=pixel_box(*photo.size, box))
-    return ImageOps.mirror(cut) if flip else cut
+def enlargement(width: int, height: int, shape: tuple[int, int], box: Box | None = None) -> float:
+    """How many times larger than in the photo the crop is in a picture of `shape` pixels."""
+    left, _, right, _ = pixel_box(width, height, shape, box)
+    return shape[0] / (right - left)
+
+
+def cut(photo: Image.Image, shape: tuple[int, int], box: Box | None = None, *, flip: bool = False) -> Image.Image:
+    """The crop as a picture of `shape` (width, height in pixels), Lanczos; mirrored left to right when `flip`."""
+    picture = photo.resize(shape, Image.Resampling.LANCZOS, box=pixel_box(*photo.size, shape, box))
+    return ImageOps.mirror(picture) if flip else picture

@@ -1,6 +1,6 @@
 """Clean latents and text conditionings, computed once and kept on disk by what they were made of.
 
-    cache/latents/<key>.safetensors     key = hash of photo, crop, side, flip, VAE
+    cache/latents/<key>.safetensors     key = hash of photo, crop, bucket, flip, VAE
     cache/text/<key>.safetensors        key = hash of text, text encoders
 
 So a second run on the same photos encodes nothing, and another crop, caption or model finds other keys. The arrays
@@ -21,23 +21,24 @@ import numpy as np
 
 from core import files
 from core.dataset import crops, photos
+from core.dataset.buckets import Bucket
 from core.dataset.examples import Example
 from core.models.base import Conditioning, Family
 
-VERSION = 1  # part of every key: raise it when an encoding changes its meaning
+VERSION = 2  # part of every key: raise it when an encoding changes its meaning
 
 
-def latents_of(family: Family, example: Example, side_px: int, cache: Path, *, flip: bool = False) -> mx.array:
-    """l_T of one photo: float32 (1, L, C), from the cache or from the VAE.
+def latents_of(family: Family, example: Example, bucket: Bucket, cache: Path, *, flip: bool = False) -> mx.array:
+    """l_T of one photo in its bucket: float32 (1, L, C), from the cache or from the VAE.
 
     Raises DataProblem when the photo cannot be read, DiskProblem when the cache cannot be written.
     """
     box = example.box
     crop = [box.left, box.top, box.right, box.bottom] if box else None
-    key = _key("latents", example.sha256, crop, side_px, flip, family.hashes["vae"])
+    key = _key("latents", example.sha256, crop, bucket.width, bucket.height, flip, family.hashes["vae"])
     found = _read(cache / "latents", key)
     if found is None:
-        picture = crops.square(photos.open_rgb(example.photo), side_px, box, flip=flip)
+        picture = crops.cut(photos.open_rgb(example.photo), (bucket.width, bucket.height), box, flip=flip)
         pixels_BHWC = mx.array(np.asarray(picture, dtype=np.float32)[None] / 127.5 - 1.0)
         found = {"l_T": family.encode_photo(pixels_BHWC)}
         _write(cache / "latents", key, found)

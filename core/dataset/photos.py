@@ -96,6 +96,13 @@ def inspect(source: Path | bytes, name: str | None = None) -> PhotoFacts:
     return PhotoFacts(width, height, str(image.format), extension, frames, warnings)
 
 
+def size_of(source: Path | bytes) -> tuple[int, int]:
+    """Width and height as seen, from the header alone. Raises DataProblem as `inspect` does, but for damage within."""
+    image, _ = _opened(source)
+    with image:
+        return _size_as_seen(image)
+
+
 def open_rgb(source: Path | bytes) -> Image.Image:
     """The photo as a person sees it: upright, first frame, sRGB, 8-bit RGB, transparent parts on white.
 

@@ -15,11 +15,12 @@ that was stopped or killed and resumed ends bit for bit like one that was not.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ import mlx.core as mx
 
 from core import backend, files, lora
 from core.config import TrainConfig
-from core.dataset import latents
+from core.dataset import buckets, crops, latents, photos
 from core.dataset.batches import Batch, Batches, Encoded
+from core.dataset.buckets import Bucket
 from core.dataset.examples import Example
 from core.errors import AdapterProblem, DataProblem, FieldProblem, Problem, TrainingProblem
 from core.export import adapter_file, diffusers
@@ -97,7 +99,6 @@ class _Run:
             raise DataProblem("There are no photos to train on; add at least one.")
         self.family, self.examples, self.config, self.folder, self.cache = family, examples, config, folder, cache
         self.trigger, self.title = trigger, title or trigger
-        self.grid: Grid = family.grid(config.side_px, config.side_px)
         self.prompts = prompts_of(config, trigger, class_word)
         self.data_hash = _data_hash(examples)
         self.start_from = start_from
@@ -121,7 +122,7 @@ class _Run:
 
         texts = yield from self.encode_texts()
         encoded = yield from self.encode_photos(texts)
-        batches = Batches(encoded, texts[""], config, self.family.training_shift(self.grid))
+        batches = Batches(encoded, texts[""], config, self.family.training_shift)
 
         yield from self.attach(state)
         previews = Previews(self.family, config, self.folder, self.prompts, texts, self.state.start)
@@ -134,7 +135,7 @@ class _Run:
         yield self.finished()
 
     def steps(self, batches: Batches, previews: Previews) -> Generator[Progress, Wish | None, None]:
-        micro_step, apply = self.compiled()
+        micro_step, apply = self.micro_steps(), self.optimizer_step()
         state, config = self.state, self.config
         for step in range(state.step + 1, config.steps + 1):
             began = time.monotonic()
@@ -175,15 +176,21 @@ class _Run:
     def encode_photos(self, texts: dict[str, Conditioning]) -> Generator[Progress, Wish | None, list[Encoded]]:
         encoded: list[Encoded] = []
         problems: list[FieldProblem] = []
-        side_px = self.config.side_px
+        placed: list[Bucket] = []
+        enlarged: list[str] = []
         yield from self.say(Phase("encoding photos", 0, len(self.examples)))
         for done, example in enumerate(self.examples, start=1):
             try:
-                l_T = latents.latents_of(self.family, example, side_px, self.cache)
-                flipped = None
-                if self.config.flip:
-                    flipped = latents.latents_of(self.family, example, side_px, self.cache, flip=True)
-                encoded.append(Encoded(l_T, flipped, texts[example.caption]))
+                width, height = photos.size_of(example.photo)
+                sizes = buckets.of_photo(self.config, width, height, example.box, self.family.pixel_multiple)
+                encoded += [self.encode(example, bucket, texts[example.caption]) for bucket in sizes]
+                placed += sizes
+                enlarged += [
+                    f"{example.name or example.photo.name} {times:.1f} times, to {bucket}"
+                    for bucket in sizes
+                    if (times := crops.enlargement(width, height, (bucket.width, bucket.height), example.box))
+                    > buckets.ENLARGED_AT_MOST
+                ]
             except (DataProblem, FileNotFoundError) as error:
                 message = error.message if isinstance(error, Problem) else "is gone"
                 problems.append(FieldProblem(example.name or example.photo.name, message))
@@ -191,7 +198,18 @@ class _Run:
         self.family.free("vae")
         if problems:
             raise DataProblem("Some photos cannot be trained on; replace them or take them out.", problems)
+        yield from self.say(Note(f"Trained at {buckets.counted(placed)}."))
+        if enlarged:
+            words = f"Enlarged, so soft: {'; '.join(enlarged)}. Choose a smaller picture size, larger photos or crops."
+            yield from self.say(Note(words, "warning"))
         return encoded
+
+    def encode(self, example: Example, bucket: Bucket, conditioning: Conditioning) -> Encoded:
+        """One photo in one of its buckets. Raises DataProblem, DiskProblem, FileNotFoundError."""
+        family, cache = self.family, self.cache
+        l_T = latents.latents_of(family, example, bucket, cache)
+        flipped = latents.latents_of(family, example, bucket, cache, flip=True) if self.config.flip else None
+        return Encoded(l_T, flipped, conditioning, family.grid(bucket.height, bucket.width))
 
     def start_hash(self, state: checkpoint.State) -> str:
         """The hash of the file to begin with; one that is gone by now is taken to be what it was."""
@@ -229,18 +247,32 @@ class _Run:
 
     # A step
 
-    def compiled(self) -> tuple[Any, Any]:
-        """(loss and gradients of a micro-step; the optimizer's update), compiled where that pays."""
-        family, grid, config, adapter = self.family, self.grid, self.config, self.adapter
+    def micro_steps(self) -> Callable[[Grid], Any]:
+        """Loss and gradients of a micro-step on a grid, compiled where that pays.
 
-        def loss_of(parameters: Tensors, batch: tuple[Any, ...]) -> mx.array:
-            clean_BLC, noise_BLC, sigma_B, conditioning = batch
-            adapter.update(parameters)
+        Each grid has a function of its own: a compiled one goes by the shapes of its arrays, and a wide grid has those
+        of the tall one but not its positions.
+        """
+        family, config, adapter = self.family, self.config, self.adapter
 
-            def predict(l_t_BLC: mx.array, sigma_B: mx.array) -> mx.array:
-                return family.velocity(l_t_BLC, sigma_B, conditioning, grid, config.train_guidance)
+        @functools.cache
+        def on(grid: Grid) -> Any:
+            def loss_of(parameters: Tensors, batch: tuple[Any, ...]) -> mx.array:
+                clean_BLC, noise_BLC, sigma_B, conditioning = batch
+                adapter.update(parameters)
 
-            return dreambooth_loss(predict, clean_BLC, noise_BLC, sigma_B)
+                def predict(l_t_BLC: mx.array, sigma_B: mx.array) -> mx.array:
+                    return family.velocity(l_t_BLC, sigma_B, conditioning, grid, config.train_guidance)
+
+                return dreambooth_loss(predict, clean_BLC, noise_BLC, sigma_B)
+
+            return backend.compile_step(mx.value_and_grad(loss_of))
+
+        return on
+
+    def optimizer_step(self) -> Any:
+        """The optimizer's update, compiled where that pays."""
+        config = self.config
 
         def apply(w: Tensors, g: Tensors, m: Tensors, v: Tensors, n: mx.array, loss: mx.array, lr: mx.array) -> Any:
             g = {name: value / config.accumulate for name, value in g.items()} if config.accumulate > 1 else g
@@ -248,16 +280,16 @@ class _Run:
             new_w, moments, norm, counted = update(w, g, Moments(m, v, n), loss, lr, limit=limit, decay=decay)
             return new_w, moments.m, moments.v, moments.n, norm, counted
 
-        return backend.compile_step(mx.value_and_grad(loss_of)), backend.compile_step(apply)
+        return backend.compile_step(apply)
 
-    def step(self, step: int, batches: Batches, micro_step: Any, apply: Any) -> Stepped:
+    def step(self, step: int, batches: Batches, micro_step: Callable[[Grid], Any], apply: Any) -> Stepped:
         """Take one optimizer step; afterwards `self.state` and the adapter hold the new weights, evaluated."""
         began, state, config = time.monotonic(), self.state, self.config
         loss, g = mx.array(0.0), None
         for micro in range(config.accumulate):
             batch: Batch = batches.batch(step, micro)
             arrays = (batch.clean_BLC, batch.noise_BLC, batch.sigma_B, batch.conditioning)
-            one_loss, one_g = micro_step(state.parameters, arrays)
+            one_loss, one_g = micro_step(batch.grid)(state.parameters, arrays)
             loss = loss + one_loss / config.accumulate
             g = one_g if g is None else {name: value + one_g[name] for name, value in g.items()}
             mx.eval(loss, g)

@@ -1,34 +1,45 @@
-// Which part of a photo counts. Training sees a square: the largest in the middle, unless the user chose another.
-// The dialog has three sliders, so the keyboard can do all that dragging the square can.
+// Which part of a photo counts: all of it, or the largest square in the middle where the model wants squares, unless
+// the user chose another part. The dialog has three sliders, so the keyboard can do all that dragging the frame can.
 
 import { ApiError, api } from "./api.js";
-import { $, $$, toast } from "./dom.js";
+import { $, $$, page, toast } from "./dom.js";
 import { onSubmit } from "./forms.js";
 
 const dialog = document.getElementById("crop");
 const form = $("form", dialog);
 const image = $("img", dialog);
-const square = $(".crop-square", dialog);
+const frame = $(".crop-frame", dialog);
+const keepsShapes = page.dataset.keepsShapes === "yes"; // else the model is shown squares
+const LARGEST = { size: 1, x: 0.5, y: 0.5 };
 const now = { card: null, width: 1, height: 1 };
 
 const percent = (fraction) => `${(fraction * 100).toFixed(3)}%`;
 
-// {size, x, y} in 0..1 (size: share of the short side; x, y: share of the room that is left)  ->  a box in fractions
-function boxOf({ size, x, y }, width, height) {
-  const side = size * Math.min(width, height);
-  const left = (x * (width - side)) / width;
-  const top = (y * (height - side)) / height;
-  return { left, top, right: left + side / width, bottom: top + side / height };
+// The frame's width and height in pixels: a square, or the photo's own shape; size 1 is the largest.
+function sidesOf({ size, shape }, width, height) {
+  const short = Math.min(width, height);
+  return shape === "square" ? [size * short, size * short] : [size * width, size * height];
 }
 
-// The other way round; without a box, the largest square in the middle.
+// {size, shape, x, y} (size, x, y in 0..1; x, y: share of the room that is left)  ->  a box in fractions
+function boxOf(handle, width, height) {
+  const [wide, high] = sidesOf(handle, width, height);
+  const left = (handle.x * (width - wide)) / width;
+  const top = (handle.y * (height - high)) / height;
+  return { left, top, right: Math.min(1, left + wide / width), bottom: Math.min(1, top + high / height) };
+}
+
+// The other way round: the largest frame inside the box; without a box, the largest there is, in the middle.
 function handleOf(box, width, height) {
-  if (!box) return { size: 1, x: 0.5, y: 0.5 };
-  const side = Math.min((box.right - box.left) * width, (box.bottom - box.top) * height);
-  const left = ((box.left + box.right) / 2) * width - side / 2;
-  const top = ((box.top + box.bottom) / 2) * height - side / 2;
-  const share = (start, room) => (room > 0.5 ? Math.min(1, Math.max(0, start / room)) : 0.5);
-  return { size: side / Math.min(width, height), x: share(left, width - side), y: share(top, height - side) };
+  if (!box) return { ...LARGEST, shape: keepsShapes ? "photo" : "square" };
+  const [boxWide, boxHigh] = [(box.right - box.left) * width, (box.bottom - box.top) * height];
+  const shape = keepsShapes && Math.abs(boxWide - boxHigh) > 1 ? "photo" : "square";
+  const size = shape === "square" ? Math.min(boxWide, boxHigh) / Math.min(width, height)
+    : Math.min(boxWide / width, boxHigh / height);
+  const [wide, high] = sidesOf({ size, shape }, width, height);
+  const share = (middle, room) => (room > 0.5 ? Math.min(1, Math.max(0, middle / room)) : 0.5);
+  const x = share(((box.left + box.right) / 2) * width - wide / 2, width - wide);
+  return { size, shape, x, y: share(((box.top + box.bottom) / 2) * height - high / 2, height - high) };
 }
 
 function place(element, box) {
@@ -45,7 +56,8 @@ const sizeOf = (card) => [Number(card.dataset.width), Number(card.dataset.height
 export function showCrop(card) {
   const [width, height] = sizeOf(card);
   const mark = $(".crop-mark", card);
-  const box = boxOf(handleOf(cropOf(card), width, height), width, height);
+  const chosen = cropOf(card);
+  const box = keepsShapes && chosen ? chosen : boxOf(handleOf(chosen, width, height), width, height);
   const long = Math.max(width, height);
   const [wide, high] = [width / long, height / long];
   mark.hidden = box.right - box.left > 0.995 && box.bottom - box.top > 0.995;
@@ -55,13 +67,17 @@ export function showCrop(card) {
   });
 }
 
-const handle = () => ({ size: form.elements.size.value / 100, x: form.elements.x.value / 100, y: form.elements.y.value / 100 });
+const handle = () => ({
+  size: form.elements.size.value / 100, shape: form.elements.shape.value,
+  x: form.elements.x.value / 100, y: form.elements.y.value / 100,
+});
 
 function draw() {
-  place(square, boxOf(handle(), now.width, now.height));
+  place(frame, boxOf(handle(), now.width, now.height));
 }
 
-function setHandle({ size, x, y }) {
+function setHandle({ size, shape, x, y }) {
+  form.elements.shape.value = shape;
   for (const [name, value] of Object.entries({ size, x, y })) form.elements[name].value = value * 100;
   draw();
 }
@@ -84,27 +100,29 @@ export function listenToCrops(grid) {
 }
 
 form.addEventListener("input", draw);
-$("[data-whole]", dialog).addEventListener("click", () => setHandle({ size: 1, x: 0.5, y: 0.5 }));
+$("[data-whole]", dialog).addEventListener("click", () => setHandle({ ...handle(), ...LARGEST }));
 
-square.addEventListener("pointerdown", (event) => {
+frame.addEventListener("pointerdown", (event) => {
   event.preventDefault();
-  square.setPointerCapture(event.pointerId);
+  frame.setPointerCapture(event.pointerId);
   const start = { ...handle(), clientX: event.clientX, clientY: event.clientY };
   const scale = now.width / image.clientWidth;
-  const side = start.size * Math.min(now.width, now.height);
+  const [wide, high] = sidesOf(start, now.width, now.height);
   const moved = (share, pixels, room) => (room > 0.5 ? Math.min(1, Math.max(0, share + (pixels * scale) / room)) : share);
   const follow = (move) => setHandle({
     size: start.size,
-    x: moved(start.x, move.clientX - start.clientX, now.width - side),
-    y: moved(start.y, move.clientY - start.clientY, now.height - side),
+    shape: start.shape,
+    x: moved(start.x, move.clientX - start.clientX, now.width - wide),
+    y: moved(start.y, move.clientY - start.clientY, now.height - high),
   });
-  square.addEventListener("pointermove", follow);
-  square.addEventListener("lostpointercapture", () => square.removeEventListener("pointermove", follow), { once: true });
+  frame.addEventListener("pointermove", follow);
+  frame.addEventListener("lostpointercapture", () => frame.removeEventListener("pointermove", follow), { once: true });
 });
 
 onSubmit(form, async () => {
   const chosen = handle();
-  const whole = chosen.size === 1 && chosen.x === 0.5 && chosen.y === 0.5;
+  const largest = chosen.size === 1 && chosen.x === 0.5 && chosen.y === 0.5;
+  const whole = largest && chosen.shape === (keepsShapes ? "photo" : "square"); // what no crop means
   const crop = whole ? null : boxOf(chosen, now.width, now.height);
   const photo = await api("PATCH", `/photos/${now.card.dataset.photo}`, { crop });
   now.card.dataset.crop = photo.crop ? JSON.stringify(photo.crop) : "";

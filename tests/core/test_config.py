@@ -24,7 +24,7 @@ def test_every_knob_says_what_it_is() -> None:
         assert one.label, name
         assert one.sentence.endswith("."), name
         assert one.group in GROUPS, name
-        assert kind_of(name) in ("int", "float", "bool", "str", "choice", "lines"), name
+        assert kind_of(name) in ("int", "float", "bool", "str", "choice", "lines", "sizes"), name
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -97,6 +97,28 @@ def test_strings_from_a_form_are_read_as_what_they_mean() -> None:
 
 def test_a_picture_size_is_a_multiple_of_16() -> None:
     assert "multiple of 16" in sentences({"side_px": 250})["side_px"]
+
+
+def test_more_picture_sizes_are_read_from_text_and_each_is_judged() -> None:
+    for given in ("512 768", "512, 768", [512, 768]):
+        assert resolve({"more_sides_px": given}).config.sides_px == (256, 512, 768)
+    assert resolve({"more_sides_px": " "}, {"more_sides_px": [512]}).config.sides_px == (256,)
+    assert resolve({"side_px": 512, "more_sides_px": "768 512 768"}).config.sides_px == (512, 768)
+    for given, words in [
+        ("512 500", "is 500 px; it must be a multiple of 16"),
+        ("512 big", "is big; it must be a number"),
+        ("512 4096", "is 4096 px; it can be 64 to 2048 px"),
+        ("64 80 96 112 128", "has 5 sizes; at most 4"),
+        (512, "with spaces between them"),
+    ]:
+        assert words in sentences({"more_sides_px": given})["more_sides_px"].replace("'", "")
+
+
+def test_a_run_kept_before_photos_could_keep_their_shape_goes_on_with_squares() -> None:
+    kept = {name: entry for name, entry in resolve({"steps": 7}).as_json().items() if name != "shapes"}
+    again = Resolved.from_json(kept)
+    assert (again.config.shapes, again.config.steps) == ("square", 7)
+    assert again.as_json()["shapes"] == {"value": "square", "source": "default"}
 
 
 def test_choices_from_outside_are_checked_and_listed() -> None:

@@ -14,13 +14,16 @@ from PIL import Image, ImageCms
 
 from core.dataset import crops, latents, names, photos
 from core.dataset.batches import Batches, Encoded
+from core.dataset.buckets import Bucket
 from core.dataset.crops import Box
 from core.dataset.examples import Example, read_folder
 from core.errors import DataProblem
-from core.models.base import Family
+from core.models.base import Family, Grid
 from core.models.load import load_family
 from tests.core.subjects import encoded, picture, settings
 from tests.tiny import make_model_folder
+
+SQUARE = Bucket(32, 32)
 
 
 def png_of_size(width: int, height: int) -> bytes:
@@ -141,13 +144,13 @@ def test_a_thumbnail_fits_its_square_and_is_upright(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thumb.jpg"]
 
 
-def test_a_crop_is_square_and_never_stretched() -> None:
+def test_a_square_crop_is_the_largest_one_in_the_middle() -> None:
     image = Image.new("RGB", (300, 100), "white")
     image.paste("black", (125, 25, 175, 75))  # a square in the middle
-    cut = np.asarray(crops.square(image, 64).convert("L")) < 128
+    cut = np.asarray(crops.cut(image, (64, 64)).convert("L")) < 128
     assert abs(int(cut.any(axis=0).sum()) - int(cut.any(axis=1).sum())) <= 1
-    assert crops.pixel_box(300, 100, None) == (100, 0, 200, 100)
-    assert crops.pixel_box(300, 100, Box(0.0, 0.0, 0.5, 1.0)) == (25, 0, 125, 100)
+    assert crops.pixel_box(300, 100, (64, 64)) == (100, 0, 200, 100)
+    assert crops.pixel_box(300, 100, (64, 64), Box(0.0, 0.0, 0.5, 1.0)) == (25, 0, 125, 100)
     with pytest.raises(DataProblem, match=r"left and right are 0\.6 and 0\.2"):
         Box(0.6, 0.0, 0.2, 1.0)
 
@@ -199,21 +202,25 @@ def test_a_folder_without_photos_is_a_sentence(tmp_path: Path) -> None:
 
 def test_latents_are_computed_once_and_kept(family: Family, photos: Path, tmp_path: Path) -> None:
     example = read_folder(photos, "sks", "can")[0][0]
-    first = latents.latents_of(family, example, 32, tmp_path / "cache")
+    first = latents.latents_of(family, example, SQUARE, tmp_path / "cache")
     family.encode_photo = None  # a second computation would fail
-    assert mx.array_equal(latents.latents_of(family, example, 32, tmp_path / "cache"), first)
+    assert mx.array_equal(latents.latents_of(family, example, SQUARE, tmp_path / "cache"), first)
     (kept,) = (tmp_path / "cache" / "latents").iterdir()
     kept.write_bytes(kept.read_bytes()[:50])
     with pytest.raises(TypeError):
-        latents.latents_of(family, example, 32, tmp_path / "cache")  # a damaged file is made again
+        latents.latents_of(family, example, SQUARE, tmp_path / "cache")  # a damaged file is made again
 
 
-def test_another_crop_side_or_flip_is_another_latent(family: Family, photos: Path, tmp_path: Path) -> None:
+def test_another_crop_bucket_or_flip_is_another_latent(family: Family, photos: Path, tmp_path: Path) -> None:
     example = read_folder(photos, "sks", "can")[0][0]
     cut = Example(example.photo, example.sha256, example.caption, Box(0.0, 0.0, 0.5, 0.5))
-    for one, side, flip in [(example, 32, False), (cut, 32, False), (example, 48, False), (example, 32, True)]:
-        latents.latents_of(family, one, side, tmp_path / "cache", flip=flip)
-    assert len(list((tmp_path / "cache" / "latents").iterdir())) == 4
+    wide, tall = Bucket(48, 32), Bucket(32, 48)
+    for one, bucket, flip in [
+        (example, SQUARE, False), (cut, SQUARE, False), (example, wide, False), (example, tall, False),
+        (example, SQUARE, True),
+    ]:  # fmt: skip
+        latents.latents_of(family, one, bucket, tmp_path / "cache", flip=flip)
+    assert len(list((tmp_path / "cache" / "latents").iterdir())) == 5
 
 
 def test_texts_are_kept_too(family: Family, tmp_path: Path) -> None:
@@ -227,7 +234,7 @@ def test_texts_are_kept_too(family: Family, tmp_path: Path) -> None:
 def test_another_model_finds_nothing_of_the_first_ones(family: Family, photos: Path, tmp_path: Path) -> None:
     example, cache = read_folder(photos, "sks", "can")[0][0], tmp_path / "cache"
     other = load_family(make_model_folder(tmp_path / "other", seed=9))
-    mine, its = (latents.latents_of(each, example, 32, cache) for each in (family, other))
+    mine, its = (latents.latents_of(each, example, SQUARE, cache) for each in (family, other))
     assert not mx.allclose(mine, its)
     mine, its = (dict(latents.texts_of(each, ["a can"], cache))["a can"] for each in (family, other))
     assert not any(mx.allclose(mine[name], its[name]) for name in mine)
@@ -236,15 +243,15 @@ def test_another_model_finds_nothing_of_the_first_ones(family: Family, photos: P
 def dataset(count: int, **knobs: object) -> Batches:
     texts = [{"tokens": mx.full((1, 2, 3), float(number))} for number in range(count)]
     items = [
-        Encoded(mx.full((1, 4, 2), float(number)), mx.full((1, 4, 2), -1.0 - number), text)
+        Encoded(mx.full((1, 4, 2), float(number)), mx.full((1, 4, 2), -1.0 - number), text, Grid(2, 2, 2))
         for number, text in enumerate(texts)
     ]
-    return Batches(items, {"tokens": mx.full((1, 2, 3), -1.0)}, settings(**knobs), 1.0)
+    return Batches(items, {"tokens": mx.full((1, 2, 3), -1.0)}, settings(**knobs), lambda grid: 1.0)
 
 
 def test_each_photo_comes_once_a_round() -> None:
     batches = dataset(5, seed=3)
-    rounds = [[batches.photo_at(5 * r + i) for i in range(5)] for r in range(4)]
+    rounds = [[batches.example_at(5 * r + i) for i in range(5)] for r in range(4)]
     assert all(sorted(one) == list(range(5)) for one in rounds)
     assert len({tuple(one) for one in rounds}) > 1
 

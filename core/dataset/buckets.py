@@ -1,0 +1,70 @@
+"""The sizes in which photos are trained on: a photo keeps its shape, and photos of one shape share a batch.
+
+    of_side(512)     512 x 512, 528 x 496, 496 x 528 ... 720 x 368, 368 x 720     area about side^2, aspect 1:2 to 2:1
+    closest          the bucket whose aspect is nearest to the photo's (or its crop's) on a logarithmic scale
+    crops.pixel_box  the largest box of that aspect in the photo; scaled by one factor, so nothing is stretched
+
+A batch is one array, so its photos need one size; a few sizes of about one area keep both the picture whole and the
+step's cost the same. Plain Python: the web process may know it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from core.config import TrainConfig
+from core.dataset.crops import WHOLE, Box
+
+LONGEST = 2.0  # width to height, or the other way round
+ENLARGED_AT_MOST = 2.0  # times, before it is said: beyond that a photo has nothing to show at this size
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """The size of a training picture in pixels."""
+
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return f"{self.width} x {self.height}"
+
+
+def of_side(side_px: int, multiple: int = 16) -> list[Bucket]:
+    """The square of `side_px`, then wide and tall buckets in turn, ever longer: one for each shorter side.
+
+    Sides are multiples of `multiple`, as `side_px` has to be.
+    """
+    found = [Bucket(side_px, side_px)]
+    for short in range(side_px - multiple, 0, -multiple):
+        long = multiple * math.floor(side_px**2 / short / multiple + 0.5)
+        if long > LONGEST * short:
+            break
+        found += [Bucket(long, short), Bucket(short, long)]
+    return found
+
+
+def closest(choices: Sequence[Bucket], width: int, height: int, box: Box | None = None) -> Bucket:
+    """The bucket for a photo of this size in pixels, or for the `box` of it that counts; the first of equals."""
+    box = box or WHOLE
+    aspect = math.log((box.right - box.left) * width) - math.log((box.bottom - box.top) * height)
+    return min(choices, key=lambda each: abs(math.log(each.width / each.height) - aspect))
+
+
+def of_photo(config: TrainConfig, width: int, height: int, box: Box | None, multiple: int = 16) -> list[Bucket]:
+    """The buckets in which a run trains on a photo: one for each of its picture sizes."""
+    found = []
+    for side_px in config.sides_px:
+        choices = [Bucket(side_px, side_px)] if config.shapes == "square" else of_side(side_px, multiple)
+        found.append(closest(choices, width, height, box))
+    return found
+
+
+def counted(buckets: Iterable[Bucket]) -> str:
+    """How many photos each bucket has, the fullest first: "512 x 512: 5 photos, 448 x 576: 3"."""
+    (first, count), *rest = Counter(buckets).most_common()
+    words = [f"{first}: 1 photo" if count == 1 else f"{first}: {count} photos"]
+    return ", ".join(words + [f"{bucket}: {count}" for bucket, count in rest])

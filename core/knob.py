@@ -1,0 +1,111 @@
+"""One knob: what a form needs to draw it, and how a value that somebody gives is read and judged.
+
+A wrong value is answered with a sentence that goes on from the knob's name: "steps" "is 0 steps; it can be 1 to 100000
+steps". The knobs themselves are in `core/config.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+SIZES_AT_MOST = 4  # of a knob of several sizes
+LINES_AT_MOST = 8  # of a knob of several lines
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """What a form needs to draw one field and what a check needs to judge its value."""
+
+    label: str
+    sentence: str
+    group: str
+    at_least: float | None = None
+    at_most: float | None = None
+    above: float | None = None
+    unit: str = ""
+    choices: tuple[str, ...] = ()
+    front: bool = False  # one of the few that the form shows unfolded
+
+
+def knob(default: Any, label: str, sentence: str, group: str, **more: Any) -> Any:
+    """A dataclass field that carries its `Knob`."""
+    return field(default=default, metadata={"knob": Knob(label, sentence, group, **more)})
+
+
+def read(kind: str, given: Any, one: Knob, allowed: tuple[str, ...]) -> tuple[Any, str]:
+    """(value, "") or (anything, a sentence about what is wrong).
+
+    `kind` is "int", "float", "bool", "str", "choice", "lines" (several strings) or "sizes" (several whole numbers).
+    Strings as a form sends them are read as numbers and switches; `allowed`, where it is not empty, lists the words.
+    """
+    if kind == "bool":
+        words = {"on": True, "true": True, "1": True, "yes": True, "off": False, "false": False, "0": False, "": False}
+        if isinstance(given, bool):
+            return given, ""
+        value = words.get(str(given).strip().lower())
+        return value, "" if value is not None else f"is {given!r}; it can be on or off"
+    if kind == "lines":
+        if not isinstance(given, str | list | tuple):
+            return (), f"is {given!r}; it must be text, one prompt per line"
+        lines = given.splitlines() if isinstance(given, str) else [str(line) for line in given]
+        cleaned = tuple(line.strip() for line in lines if line.strip())
+        return cleaned, "" if len(cleaned) <= LINES_AT_MOST else f"has {len(cleaned)} lines; at most {LINES_AT_MOST}"
+    if kind == "sizes":
+        return _read_sizes(given, one)
+    if kind in ("str", "choice"):
+        text = str(given).strip()
+        if allowed and text not in allowed:
+            return text, f"is {text!r}; it can be {_listed(allowed)}"
+        return text, "" if text else "is empty"
+    return _read_number(kind, given, one)
+
+
+def _read_sizes(given: Any, one: Knob) -> tuple[tuple[int, ...], str]:
+    """Whole numbers from a list, or from text with spaces or commas between them; none at all is fine."""
+    if not isinstance(given, str | list | tuple):
+        return (), f"is {given!r}; it must be sizes with spaces between them, such as 512 768"
+    parts = given.replace(",", " ").split() if isinstance(given, str) else given
+    if len(parts) > SIZES_AT_MOST:
+        return (), f"has {len(parts)} sizes; at most {SIZES_AT_MOST}"
+    read = [_read_number("int", part, one) for part in parts]
+    trouble = next((words for _, words in read if words), "")
+    return tuple(value for value, _ in read), trouble
+
+
+def _read_number(kind: str, given: Any, one: Knob) -> tuple[Any, str]:
+    span = _span(one)
+    if isinstance(given, bool):
+        return 0, f"is {given!r}; it must be a number{span}"
+    try:
+        number = float(given)
+    except (TypeError, ValueError, OverflowError):
+        return 0, f"is {given!r}; it must be a number{span}"
+    if not math.isfinite(number):
+        return 0, f"is {given}; it must be a number{span}"
+    if kind == "int" and number != int(number):
+        return 0, f"is {given}; it must be a whole number{span}"
+    value = int(number) if kind == "int" else number
+    low = (one.at_least is not None and value < one.at_least) or (one.above is not None and value <= one.above)
+    high = one.at_most is not None and value > one.at_most
+    return value, f"is {given}{_spaced(one.unit)}; it can be{span}" if low or high else ""
+
+
+def _span(one: Knob) -> str:
+    low = (
+        f"{one.at_least:g}" if one.at_least is not None else f"more than {one.above:g}" if one.above is not None else ""
+    )
+    return f" {low} to {_plain(one.at_most)}{_spaced(one.unit)}" if one.at_most is not None else f" at least {low}"
+
+
+def _plain(number: float) -> str:
+    return f"{int(number)}" if number == int(number) else f"{number:g}"
+
+
+def _spaced(unit: str) -> str:
+    return f" {unit}" if unit else ""
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]
