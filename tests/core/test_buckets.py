@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -204,18 +205,28 @@ def test_stopping_and_resuming_with_several_buckets_equals_never_stopping(
     assert_same(tmp_path / "whole", tmp_path / "parts", 8)
 
 
-def test_a_compiled_step_knows_wide_from_tall(
+def test_a_step_to_be_compiled_is_of_one_grid(
     family: Family, mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both have as many tokens, so a compiled step that went by shapes alone would take one for the other."""
-    for number in (3, 4):
-        (mixed / f"{number}.png").unlink()  # the square ones
+    """A compiled function goes by the shapes of its arrays, and those of a wide grid and of the tall one are alike."""
+    grids: dict[object, set[Grid]] = {}
+    running: list[object] = []
+    exact = family.velocity
 
-    def losses(name: str) -> list[float]:
-        run = training(family, mixed, tmp_path / name, steps=6, save_every=6, learning_rate=1e-6)
-        return [each.loss for each in run if isinstance(each, Stepped)]
+    def compile_step(function: Any) -> Any:
+        def call(*given: Any) -> Any:
+            running.append(function)
+            return function(*given)
 
-    monkeypatch.setattr(backend, "compile_step", lambda function: function)
-    plain = losses("plain")
-    monkeypatch.setattr(backend, "compile_step", mx.compile)
-    assert losses("compiled") == pytest.approx(plain, rel=1e-4)
+        return call
+
+    def velocity(*given: Any) -> mx.array:
+        grids.setdefault(running[-1], set()).add(given[3])
+        return exact(*given)
+
+    monkeypatch.setattr(backend, "compile_step", compile_step)
+    family.velocity = velocity
+    list(training(family, mixed, tmp_path / "run", steps=10, save_every=10))
+    seen = [grid for each in grids.values() for grid in each]
+    assert all(len(each) == 1 for each in grids.values())
+    assert Counter(seen) == dict.fromkeys([Grid(3, 5, 16), Grid(5, 3, 16), Grid(4, 4, 16)], 1)
