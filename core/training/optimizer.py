@@ -63,8 +63,8 @@ def update(
 def global_norm(tensors: Tensors) -> mx.array:
     """The Euclidean norm over all tensors together, float32.
 
-    Added up in the order of their names: a checkpoint gives them back in another order than training has them, and the
-    last bit of the norm is in every weight that the limit touches.
+    Summed in the order of their names: a checkpoint gives its tensors back in another order than they were made in,
+    and a sum in another order rounds otherwise, which would end the exact resume at the first step over the limit.
     """
     return mx.sqrt(mx.stack([tensors[name].astype(mx.float32).square().sum() for name in sorted(tensors)]).sum())
 

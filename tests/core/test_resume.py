@@ -18,10 +18,10 @@ from core.training import checkpoint
 from core.training.progress import Finished, Stepped, Wish
 from tests.core.subjects import training
 
-# The gradients are always over the limit, so that their norm counts to its last bit.
-KNOBS = {"steps": 8, "save_every": 3, "accumulate": 2, "batch_size": 2, "flip": True, "caption_dropout": 0.3} | {
-    "clip_norm": 0.01
-}
+KNOBS = {
+    "steps": 8, "save_every": 3, "accumulate": 2, "batch_size": 2, "flip": True, "caption_dropout": 0.3,
+    "clip_norm": 0.05,  # a limit that every step meets, or the order of the sum behind it would not show
+}  # fmt: skip
 
 
 def assert_same(one: Path, other: Path, step: int) -> None:
