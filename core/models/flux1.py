@@ -127,12 +127,12 @@ class Flux1:
     """FLUX.1 as `core.models.base.Family` asks for it."""
 
     name = "flux1"
-    # part: (folder, module, file stem[, rename]); core/models/load.py reads them
+    # part: (folder, module, file stem); core/models/load.py reads them
     parts: ClassVar[dict[str, tuple[Any, ...]]] = {
         "transformer": ("transformer", FluxTransformer, "diffusion_pytorch_model"),
         "vae": ("vae", AutoencoderKL, "diffusion_pytorch_model"),
-        "clip": ("text_encoder", CLIPText, "model", CLIPText.checkpoint_name),
-        "t5": ("text_encoder_2", T5Encoder, "model", T5Encoder.checkpoint_name),
+        "clip": ("text_encoder", CLIPText, "model"),
+        "t5": ("text_encoder_2", T5Encoder, "model"),
     }
 
     def __init__(self, parts: Parts, dtype: mx.Dtype) -> None:

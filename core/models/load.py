@@ -30,22 +30,17 @@ from core.weights import TensorInfo, read_header, read_json, weight_files, weigh
 FLOATS = ("BF16", "F16", "F32")  # what a checkpoint's tensors may be; 8-bit floats would want scales that lie elsewhere
 
 
-def same_name(name: str) -> str | None:
-    """The `rename` of checkpoints that use our names."""
-    return name
-
-
 @dataclass(frozen=True, slots=True)
 class Part:
     """One part of a model: its folder, how its module is built from config.json, and how its files are named.
 
-    `rename` gives a checkpoint's tensor its name in the module, or None to leave it out.
+    A module whose checkpoint has other names, or tensors that are never used, has a method `checkpoint_name`: it gives
+    a tensor its name in the module, or None to leave it unread.
     """
 
     folder: str
     build: Callable[[Mapping[str, Any]], nn.Module]
     stem: str
-    rename: Callable[[str], str | None] = same_name
 
 
 class Parts:
@@ -96,7 +91,7 @@ class Parts:
             raise ModelProblem(f"{folder / 'config.json'} does not describe a model we know: {error!r}.") from error
         if name in self._bits:
             quantized.lay_out(module, self._bits[name])
-        read_weights(module, weight_files(folder, part.stem), self._dtypes[name], part.rename)
+        read_weights(module, weight_files(folder, part.stem), self._dtypes[name])
         module.freeze()
         return module
 
@@ -131,12 +126,13 @@ def convolution_names(module: nn.Module) -> set[str]:
     return {f"{path}.weight" for path, each in module.named_modules() if isinstance(each, nn.Conv2d)}
 
 
-def read_weights(
-    module: nn.Module,
-    files: list[Path],
-    dtype: mx.Dtype,
-    rename: Callable[[str], str | None] = same_name,
-) -> None:
+def checkpoint_name(module: nn.Module, name: str) -> str | None:
+    """The module's own name for a checkpoint's tensor; None for one that is never used."""
+    rename = getattr(module, "checkpoint_name", None)
+    return rename(name) if rename else name
+
+
+def read_weights(module: nn.Module, files: list[Path], dtype: mx.Dtype) -> None:
     """Fill `module` from safetensors files, cast to `dtype` and packed where the module's layers are quantized.
 
     Raises ModelProblem that names every missing, left-over, misshapen or unreadable tensor.
@@ -147,7 +143,7 @@ def read_weights(
     sources: dict[str, Path] = {}
     for path in files:
         for name, info in read_header(path).tensors.items():
-            ours = rename(name)
+            ours = checkpoint_name(module, name)
             if ours is not None:
                 found[ours], sources[ours] = (name, info), path
     problems = [

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from mlx.utils import tree_flatten
 
-from core.models.load import convolution_names, read_weights, same_name
+from core.models.load import convolution_names, read_weights
 from core.weights import read_json, weight_files
 
 TOLERANCE = 1e-4  # relative, float32
@@ -34,10 +34,10 @@ def randomized(module: torch.nn.Module, seed: int) -> torch.nn.Module:
     return module.eval()
 
 
-def ours(build: Any, folder: Path, stem: str, rename: Any = same_name) -> nn.Module:
+def ours(build: Any, folder: Path, stem: str) -> nn.Module:
     """Our module of a folder that the reference saved."""
     module = build(read_json(folder / "config.json"))
-    read_weights(module, weight_files(folder, stem), mx.float32, rename)
+    read_weights(module, weight_files(folder, stem), mx.float32)
     return module
 
 

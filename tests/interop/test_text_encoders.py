@@ -44,7 +44,7 @@ def test_t5_equals_the_reference(tmp_path: Path) -> None:
     rows, expected_rows = ids([[(7 * i + 3 * b) % 99 for i in range(40)] for b in range(2)])
     with torch.no_grad():
         expected = reference(expected_rows)[0]
-    encoder = ours(T5Encoder, tmp_path, "model", T5Encoder.checkpoint_name)
+    encoder = ours(T5Encoder, tmp_path, "model")
     assert relative_error(encoder(rows), expected) <= TOLERANCE
 
 
@@ -63,7 +63,7 @@ def test_clip_equals_the_reference(tmp_path: Path, end: int, act: str) -> None:
     rows, expected_rows = ids([[0, *range(3, 12), *[98] * 10], [0, 50, 40, *[98] * 17]])
     with torch.no_grad():
         expected = reference(expected_rows).pooler_output
-    encoder = ours(CLIPText, tmp_path, "model", CLIPText.checkpoint_name)
+    encoder = ours(CLIPText, tmp_path, "model")
     assert relative_error(encoder(rows), expected) <= TOLERANCE
 
 

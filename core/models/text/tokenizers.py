@@ -2,7 +2,8 @@
 
     [begin] words ... [end] [pad] [pad] ...      always `length` of them; longer prompts are cut, their end token kept
 
-CLIP's tokenizer can be built from vocab.json + merges.txt, as FLUX.1's own folder holds it; T5's needs tokenizer.json.
+CLIP's tokenizer can be built from vocab.json + merges.txt, as FLUX.1's own folder holds it; the others need
+tokenizer.json. Qwen3 reads a prompt as a message in a chat, which `chat_message` writes.
 """
 
 from __future__ import annotations
@@ -41,8 +42,23 @@ class TextTokenizer:
         self._tokenizer.enable_truncation(self.length)
 
     def __call__(self, prompts: Sequence[str]) -> mx.array:
+        return self.with_padding(prompts)[0]
+
+    def with_padding(self, prompts: Sequence[str]) -> tuple[mx.array, mx.array]:
+        """The ids, and which of them are the prompt's own: bool (B, N), False for what fills up its end."""
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch(list(prompts))]
-        return mx.array([row + [self._pad] * (self.length - len(row)) for row in rows], dtype=mx.int32)
+        ids = [row + [self._pad] * (self.length - len(row)) for row in rows]
+        lengths = mx.array([len(row) for row in rows])
+        return mx.array(ids, dtype=mx.int32), mx.arange(self.length) < lengths[:, None]
+
+
+def chat_message(prompt: str, thinking: bool) -> str:
+    """The text of a chat with Qwen3 whose one message is `prompt`, up to where the answer begins.
+
+    Without `thinking` the answer begins with a thought that is empty. What Qwen3's own chat template makes of it.
+    """
+    thought = "" if thinking else "<think>\n\n</think>\n\n"
+    return f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{thought}"
 
 
 def _read(folder: Path) -> Tokenizer:

@@ -1,0 +1,148 @@
+"""Qwen3's decoder as a text encoder, named as in transformers' Qwen3Model; FLUX.2 and Z-Image take layers from within.
+
+    h_0 = token(id)
+    h   = h_i + attention(rms(h_i)) W_o               rope(rms(q)), rope(rms(k)) for each head; a few k, v serve all q
+    h_{i+1} = h + (silu(rms(h) W_gate) * rms(h) W_up) W_down
+    features = [h_i for i in taps], side by side       h_i is what transformers calls hidden_states[i]
+
+A token sees itself and those before it, but no padding. Only the layers below the highest tap are built and read: those
+above it, the last norm and the head that would predict the next word are never used.
+
+Shapes   B batch   N tokens   C channels   H heads   K heads of keys and values   d width of a head
+Dtypes   those of the weights, but rotations, which are float32
+
+Source: Qwen Team 2025, arXiv:2505.09388; grouped queries: Ainslie et al. 2023, arXiv:2305.13245.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from core.models.blocks import Rotary, rotary_table
+from core.models.exponentials import silu
+
+HEAD_WIDTH = 128  # of configs that do not name it
+NEVER_USED = ("norm.weight", "lm_head.weight")  # beside the layers above the highest tap
+
+
+class SelfAttention(nn.Module):
+    """Attention in which H / K query heads share one head of keys and values."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        width, heads, kv_heads = (
+            config[name] for name in ("hidden_size", "num_attention_heads", "num_key_value_heads")
+        )
+        self._head_width = config.get("head_dim", HEAD_WIDTH)
+        self.q_proj = nn.Linear(width, heads * self._head_width, bias=False)
+        self.k_proj = nn.Linear(width, kv_heads * self._head_width, bias=False)
+        self.v_proj = nn.Linear(width, kv_heads * self._head_width, bias=False)
+        self.o_proj = nn.Linear(heads * self._head_width, width, bias=False)
+        self.q_norm = nn.RMSNorm(self._head_width, config["rms_norm_eps"])
+        self.k_norm = nn.RMSNorm(self._head_width, config["rms_norm_eps"])
+
+    def __call__(self, x_BNC: mx.array, rotary: Rotary, mask_B1NN: mx.array) -> mx.array:
+        batch, tokens, _ = x_BNC.shape
+        q, k, v = (
+            project(x_BNC).reshape(batch, tokens, -1, self._head_width)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        q_BHNd = rotate_halves(self.q_norm(q).transpose(0, 2, 1, 3), rotary)
+        k_BKNd = rotate_halves(self.k_norm(k).transpose(0, 2, 1, 3), rotary)
+        v_BKNd = v.transpose(0, 2, 1, 3)
+        scale = self._head_width**-0.5
+        out = mx.fast.scaled_dot_product_attention(q_BHNd, k_BKNd, v_BKNd, scale=scale, mask=mask_B1NN)
+        return self.o_proj(out.transpose(0, 2, 1, 3).reshape(batch, tokens, -1))
+
+
+class GatedFeedForward(nn.Module):
+    """(silu(x W_gate) * x W_up) W_down."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        width, inner = config["hidden_size"], config["intermediate_size"]
+        self.gate_proj = nn.Linear(width, inner, bias=False)
+        self.up_proj = nn.Linear(width, inner, bias=False)
+        self.down_proj = nn.Linear(inner, width, bias=False)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.down_proj(silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Layer(nn.Module):
+    """`layers.i`."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.input_layernorm = nn.RMSNorm(config["hidden_size"], config["rms_norm_eps"])
+        self.self_attn = SelfAttention(config)
+        self.post_attention_layernorm = nn.RMSNorm(config["hidden_size"], config["rms_norm_eps"])
+        self.mlp = GatedFeedForward(config)
+
+    def __call__(self, x_BNC: mx.array, rotary: Rotary, mask_B1NN: mx.array) -> mx.array:
+        x_BNC = x_BNC + self.self_attn(self.input_layernorm(x_BNC), rotary, mask_B1NN)
+        return x_BNC + self.mlp(self.post_attention_layernorm(x_BNC))
+
+
+class Qwen3Encoder(nn.Module):
+    """Token ids to the hidden states at `taps`. Config: transformers' Qwen3Config."""
+
+    def __init__(self, config: Mapping[str, Any], taps: Sequence[int]) -> None:
+        """Tap 0 is the embedding, tap i what leaves layer i - 1; negative taps count from the end, -1 being no tap.
+
+        Raises ValueError when a tap is not below the last layer's, or the config asks for what Qwen3-4B and 8B lack.
+        """
+        super().__init__()
+        layers = config["num_hidden_layers"]
+        self._taps = tuple(tap if tap >= 0 else layers + 1 + tap for tap in taps)
+        if not all(0 <= tap < layers for tap in self._taps):
+            raise ValueError(f"num_hidden_layers is {layers}; features are taken at {tuple(taps)}, before the last one")
+        self._theta = theta_of(config)
+        self._head_width = config.get("head_dim", HEAD_WIDTH)
+        self.embed_tokens = nn.Embedding(config["vocab_size"], config["hidden_size"])
+        self.layers = [Layer(config) for _ in range(max(self._taps))]
+
+    def checkpoint_name(self, name: str) -> str | None:
+        """Our name of a checkpoint's tensor; None for what is never used."""
+        name = name.removeprefix("model.")
+        if name in NEVER_USED:
+            return None
+        stack, _, rest = name.partition(".")
+        index = rest.partition(".")[0]
+        return None if stack == "layers" and index.isdecimal() and int(index) >= len(self.layers) else name
+
+    def __call__(self, ids_BN: mx.array, real_BN: mx.array) -> mx.array:
+        """Features (B, N, taps * C) of int32 ids; `real_BN` is False for padding, which has features too."""
+        tokens = ids_BN.shape[1]
+        rotary = rotary_table(mx.arange(tokens)[:, None], (self._head_width,), self._theta)
+        mask_B1NN = (mx.tri(tokens, dtype=mx.bool_) & real_BN[:, None, :])[:, None]
+        h_BNC = self.embed_tokens(ids_BN)
+        states = [h_BNC]
+        for layer in self.layers:
+            h_BNC = layer(h_BNC, rotary, mask_B1NN)
+            states.append(h_BNC)
+        return mx.concatenate([states[tap] for tap in self._taps], axis=-1)
+
+
+def rotate_halves(x_BHNd: mx.array, rotary: Rotary) -> mx.array:
+    """Turn each pair (x_i, x_{i + d/2}) by its position's angle; in float32, back in the dtype of `x_BHNd`."""
+    cos, sin = rotary
+    first, second = mx.split(x_BHNd.astype(mx.float32), 2, axis=-1)
+    turned = mx.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.astype(x_BHNd.dtype)
+
+
+def theta_of(config: Mapping[str, Any]) -> float:
+    """The base of the rotations: `rope_theta`, which newer configs keep in `rope_parameters`.
+
+    Raises ValueError for stretched positions and sliding windows.
+    """
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind != "default" or config.get("use_sliding_window"):
+        raise ValueError(f"rope_type is {kind!r} and use_sliding_window {config.get('use_sliding_window')!r}")
+    return float(config.get("rope_theta") or rope["rope_theta"])
