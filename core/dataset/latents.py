@@ -1,10 +1,11 @@
 """Clean latents and text conditionings, computed once and kept on disk by what they were made of.
 
-    cache/latents/<key>.safetensors     key = hash of photo, crop, bucket, flip, VAE
-    cache/text/<key>.safetensors        key = hash of text, text encoders
+    cache/latents/<key>.safetensors     key = hash of photo, crop, bucket, flip, VAE, family
+    cache/text/<key>.safetensors        key = hash of text, text encoders, family
 
-So a second run on the same photos encodes nothing, and another crop, caption or model finds other keys. The arrays
-are float32 and in the compute dtype; a file that cannot be read is made again.
+So a second run on the same photos encodes nothing, and another crop, caption or model finds other keys. Families share
+VAEs and text encoders but not what they make of them, so the family is part of the key too. The arrays are float32 and
+in the compute dtype; a file that cannot be read is made again.
 
 Shapes   L image tokens   C channels of one token
 """
@@ -35,7 +36,7 @@ def latents_of(family: Family, example: Example, bucket: Bucket, cache: Path, *,
     """
     box = example.box
     crop = [box.left, box.top, box.right, box.bottom] if box else None
-    key = _key("latents", example.sha256, crop, bucket.width, bucket.height, flip, family.hashes["vae"])
+    key = _key("latents", example.sha256, crop, bucket.width, bucket.height, flip, family.hashes["vae"], family.name)
     found = _read(cache / "latents", key)
     if found is None:
         picture = crops.cut(photos.open_rgb(example.photo), (bucket.width, bucket.height), box, flip=flip)
@@ -48,7 +49,7 @@ def latents_of(family: Family, example: Example, bucket: Bucket, cache: Path, *,
 def texts_of(family: Family, prompts: Sequence[str], cache: Path) -> Iterator[tuple[str, Conditioning]]:
     """(prompt, its conditioning) for each different prompt, one at a time; batch axis 1. Raises DiskProblem."""
     for prompt in dict.fromkeys(prompts):
-        key = _key("text", prompt, family.hashes["text"], family_dtype(family))
+        key = _key("text", prompt, family.hashes["text"], family.name, family_dtype(family))
         found = _read(cache / "text", key)
         if found is None:
             found = family.encode_text([prompt])

@@ -240,6 +240,14 @@ def test_another_model_finds_nothing_of_the_first_ones(family: Family, photos: P
     assert not any(mx.allclose(mine[name], its[name]) for name in mine)
 
 
+def test_families_with_the_same_encoders_keep_their_own(family: Family, photos: Path, tmp_path: Path) -> None:
+    example = read_folder(photos, "sks", "can")[0][0]
+    for family.name in ("flux1", "another"):
+        latents.latents_of(family, example, SQUARE, tmp_path / "cache")
+        list(latents.texts_of(family, ["a can"], tmp_path / "cache"))
+    assert [len(list((tmp_path / "cache" / kind).iterdir())) for kind in ("latents", "text")] == [2, 2]
+
+
 def dataset(count: int, **knobs: object) -> Batches:
     texts = [{"tokens": mx.full((1, 2, 3), float(number))} for number in range(count)]
     items = [
