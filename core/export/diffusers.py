@@ -36,9 +36,20 @@ def write(path: Path, factors: Factors, metadata: Mapping[str, str]) -> None:
 
 
 def metadata_for(
-    config: TrainConfig, *, family: str, title: str, trigger: str, step: int, photos: int, started_at: float
+    config: TrainConfig,
+    *,
+    family: str,
+    modelspec: Mapping[str, str],
+    title: str,
+    trigger: str,
+    step: int,
+    photos: int,
+    started_at: float,
 ) -> dict[str, str]:
-    """What the header says: which base model, how it was trained, the trigger word. Strings only, nothing private."""
+    """What the header says: which base model, how it was trained, the trigger word. Strings only, nothing private.
+
+    `modelspec` is the family's: the "architecture" and "implementation" of the base.
+    """
     model = Path(config.model).name  # a model may be a folder; where it lies is the user's business
     now = datetime.now(UTC)
     settings = {
@@ -46,12 +57,10 @@ def metadata_for(
         for name in ("learning_rate", "schedule", "warmup_steps", "weight_decay", "clip_norm", "sigma_draw", "targets")
     }
     settings |= {"batch_size": config.batch_size, "accumulate": config.accumulate, "side_px": config.side_px}
-    architecture = {"flux1": "flux-1-dev/lora"}.get(family, f"{family}/lora")
-    implementation = {"flux1": "https://github.com/black-forest-labs/flux"}.get(family, "")
     found = {
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": architecture,
-        "modelspec.implementation": implementation,
+        "modelspec.architecture": modelspec["architecture"],
+        "modelspec.implementation": modelspec["implementation"],
         "modelspec.title": title,
         "modelspec.description": f"LoRA for {model}, trained with Likeness",
         "modelspec.resolution": f"{config.side_px}x{config.side_px}",

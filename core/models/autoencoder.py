@@ -2,11 +2,12 @@
 
     encode   pixels (B, H, W, 3) in [-1, 1]  ->  mean of the latent (B, H/8, W/8, Z)
     decode   latent (B, H/8, W/8, Z)         ->  pixels (B, H, W, 3)
+    pack     latent (B, H/8, W/8, Z)         ->  tokens (B, L, 4 Z), 2 x 2 latent pixels to one; `unpack` comes back
 
 FLUX.1's has attention in the middle and no quant convolutions; Pocket's has neither. The config says so.
 
-Shapes   B batch   H W pixels   Z latent channels   C channels in between; MLX keeps channels last
-Dtypes   those of the weights, float32 as `core/models/flux1.py` loads them
+Shapes   B batch   H W pixels   L tokens   Z latent channels   C channels in between; MLX keeps channels last
+Dtypes   those of the weights, float32 as `core/models/load.py` reads them
 
 Source: Rombach et al. 2022, arXiv:2112.10752; FLUX.1's autoencoder.
 """
@@ -20,9 +21,11 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from core.backend import prepare
+from core.models.base import Grid
 from core.models.exponentials import silu
 
 NORM_EPSILON = 1e-6
+PATCH = 2  # a token is 2 x 2 latent pixels
 
 
 class GroupNorm(nn.Module):
@@ -213,17 +216,18 @@ class AutoencoderKL(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        widths, latent = list(config["block_out_channels"]), int(config["latent_channels"])
+        latent = int(config["latent_channels"])
+        widths = list(config["block_out_channels"])
+        decoder_widths = list(config.get("decoder_block_out_channels") or widths)
         shape = (
-            widths,
             int(config["layers_per_block"]),
             int(config["norm_num_groups"]),
             int(config["in_channels"]),
             latent,
             bool(config.get("mid_block_add_attention", True)),
         )
-        self.encoder = Encoder(*shape)
-        self.decoder = Decoder(*shape)
+        self.encoder = Encoder(widths, *shape)
+        self.decoder = Decoder(decoder_widths, *shape)
         if config.get("use_quant_conv", True):
             self.quant_conv = nn.Conv2d(2 * latent, 2 * latent, 1)
         if config.get("use_post_quant_conv", True):
@@ -241,3 +245,17 @@ class AutoencoderKL(nn.Module):
         if "post_quant_conv" in self:
             z_BHWC = self.post_quant_conv(z_BHWC)
         return self.decoder(z_BHWC)
+
+
+def pack(latent_BHWZ: mx.array) -> mx.array:
+    """Latent pixels to tokens, 2 x 2 to one; a token's channels run (channel, row, column)."""
+    batch, height, width, latent = latent_BHWZ.shape
+    x = latent_BHWZ.reshape(batch, height // PATCH, PATCH, width // PATCH, PATCH, latent)
+    return x.transpose(0, 1, 3, 5, 2, 4).reshape(batch, height * width // PATCH**2, latent * PATCH**2)
+
+
+def unpack(l_BLC: mx.array, grid: Grid) -> mx.array:
+    """Tokens back to latent pixels (B, H/8, W/8, Z); the inverse of `pack`."""
+    batch = l_BLC.shape[0]
+    x = l_BLC.reshape(batch, grid.rows, grid.columns, grid.channels // PATCH**2, PATCH, PATCH)
+    return x.transpose(0, 1, 4, 2, 5, 3).reshape(batch, grid.rows * PATCH, grid.columns * PATCH, -1)

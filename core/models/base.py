@@ -113,6 +113,11 @@ class Family(Protocol):
         ...
 
     @property
+    def modelspec(self) -> Mapping[str, str]:
+        """How the headers of adapter files name this model: its "architecture" and "implementation"."""
+        ...
+
+    @property
     def hashes(self) -> Mapping[str, str]:
         """SHA-256 of the weight files, by part ("transformer", "vae", "text"); cache keys and recipes name them."""
         ...

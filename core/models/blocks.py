@@ -1,4 +1,4 @@
-"""The blocks of FLUX.1's transformer, named as in the diffusers checkpoints.
+"""The blocks of FLUX.1's transformer and the layers that FLUX.2's share, named as in the diffusers checkpoints.
 
     double block   image and text tokens have their own weights and meet in one attention
     single block   one set of weights for both, attention and MLP side by side
@@ -63,12 +63,21 @@ def modulate(x_BSD: mx.array, shift_BD: mx.array, scale_BD: mx.array) -> mx.arra
     return norm(x_BSD) * (1.0 + scale_BD[:, None]) + shift_BD[:, None]
 
 
+def attend(q_BSHd: mx.array, k_BSHd: mx.array, v_BSHd: mx.array, rotary: Rotary) -> mx.array:
+    """softmax(rope(q) rope(k)^T / sqrt(d)) v, the heads side by side: (B, S, D)."""
+    q, k, v = (x.transpose(0, 2, 1, 3) for x in (q_BSHd, k_BSHd, v_BSHd))
+    q, k = rotate(q, rotary), rotate(k, rotary)
+    out_BHSd = attention(q, k, v, scale=q.shape[-1] ** -0.5)
+    batch, _, tokens, _ = out_BHSd.shape
+    return out_BHSd.transpose(0, 2, 1, 3).reshape(batch, tokens, -1)
+
+
 class Modulation(nn.Module):
     """`parts` vectors of width D from silu(vec); the checkpoint calls it norm*.linear."""
 
-    def __init__(self, width: int, parts: int) -> None:
+    def __init__(self, width: int, parts: int, bias: bool = True) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, parts * width)
+        self.linear = nn.Linear(width, parts * width, bias)
         self._parts = parts
 
     def __call__(self, vec_BD: mx.array) -> list[mx.array]:
@@ -78,10 +87,10 @@ class Modulation(nn.Module):
 class MLPEmbedder(nn.Module):
     """Linear, silu, Linear: how time, guidance and the pooled text become one vector each."""
 
-    def __init__(self, width_in: int, width: int) -> None:
+    def __init__(self, width_in: int, width: int, bias: bool = True) -> None:
         super().__init__()
-        self.linear_1 = nn.Linear(width_in, width)
-        self.linear_2 = nn.Linear(width, width)
+        self.linear_1 = nn.Linear(width_in, width, bias)
+        self.linear_2 = nn.Linear(width, width, bias)
 
     def __call__(self, x: mx.array) -> mx.array:
         return self.linear_2(silu(self.linear_1(x)))
@@ -132,30 +141,30 @@ class FeedForward(nn.Module):
 class Attention(nn.Module):
     """Attention over [text, image]. With `text` the text tokens have projections of their own (double blocks)."""
 
-    def __init__(self, width: int, heads: int, text: bool) -> None:
+    def __init__(self, width: int, heads: int, text: bool, bias: bool = True) -> None:
         super().__init__()
         self._heads = heads
         head_width = width // heads
         self.norm_q = nn.RMSNorm(head_width, NORM_EPSILON)
         self.norm_k = nn.RMSNorm(head_width, NORM_EPSILON)
-        self.to_q = nn.Linear(width, width)
-        self.to_k = nn.Linear(width, width)
-        self.to_v = nn.Linear(width, width)
+        self.to_q = nn.Linear(width, width, bias)
+        self.to_k = nn.Linear(width, width, bias)
+        self.to_v = nn.Linear(width, width, bias)
         if text:
-            self.to_out = [nn.Linear(width, width)]
+            self.to_out = [nn.Linear(width, width, bias)]
             self.norm_added_q = nn.RMSNorm(head_width, NORM_EPSILON)
             self.norm_added_k = nn.RMSNorm(head_width, NORM_EPSILON)
-            self.add_q_proj = nn.Linear(width, width)
-            self.add_k_proj = nn.Linear(width, width)
-            self.add_v_proj = nn.Linear(width, width)
-            self.to_add_out = nn.Linear(width, width)
+            self.add_q_proj = nn.Linear(width, width, bias)
+            self.add_k_proj = nn.Linear(width, width, bias)
+            self.add_v_proj = nn.Linear(width, width, bias)
+            self.to_add_out = nn.Linear(width, width, bias)
 
     def joint(self, img_BLD: mx.array, txt_BND: mx.array, rotary: Rotary) -> tuple[mx.array, mx.array]:
         """Both streams' updates, image first."""
         q = self._joined(self.norm_added_q(self._split(self.add_q_proj(txt_BND))), self.norm_q, self.to_q(img_BLD))
         k = self._joined(self.norm_added_k(self._split(self.add_k_proj(txt_BND))), self.norm_k, self.to_k(img_BLD))
         v = mx.concatenate([self._split(self.add_v_proj(txt_BND)), self._split(self.to_v(img_BLD))], axis=1)
-        out_BSD = self._attend(q, k, v, rotary)
+        out_BSD = attend(q, k, v, rotary)
         txt, img = mx.split(out_BSD, [txt_BND.shape[1]], axis=1)
         return self.to_out[0](img), self.to_add_out(txt)
 
@@ -163,7 +172,7 @@ class Attention(nn.Module):
         """Attention before any output projection: the single block has one for attention and MLP together."""
         q = self.norm_q(self._split(self.to_q(x_BSD)))
         k = self.norm_k(self._split(self.to_k(x_BSD)))
-        return self._attend(q, k, self._split(self.to_v(x_BSD)), rotary)
+        return attend(q, k, self._split(self.to_v(x_BSD)), rotary)
 
     def _split(self, x_BSD: mx.array) -> mx.array:
         batch, tokens, _ = x_BSD.shape
@@ -171,13 +180,6 @@ class Attention(nn.Module):
 
     def _joined(self, txt_BNHd: mx.array, norm_img: nn.Module, img_BLD: mx.array) -> mx.array:
         return mx.concatenate([txt_BNHd, norm_img(self._split(img_BLD))], axis=1)
-
-    def _attend(self, q_BSHd: mx.array, k_BSHd: mx.array, v_BSHd: mx.array, rotary: Rotary) -> mx.array:
-        q, k, v = (x.transpose(0, 2, 1, 3) for x in (q_BSHd, k_BSHd, v_BSHd))
-        q, k = rotate(q, rotary), rotate(k, rotary)
-        out_BHSd = attention(q, k, v, scale=q.shape[-1] ** -0.5)
-        batch, _, tokens, _ = out_BHSd.shape
-        return out_BHSd.transpose(0, 2, 1, 3).reshape(batch, tokens, -1)
 
 
 class DoubleBlock(nn.Module):

@@ -16,28 +16,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from core import flow
-from core.catalog import defaults_of
 from core.errors import ModelProblem
-from core.files import sha256_of
 from core.models import blocks
-from core.models.autoencoder import AutoencoderKL
-from core.models.base import Block, Conditioning, Grid, Stream
+from core.models.autoencoder import AutoencoderKL, pack, unpack
+from core.models.base import Conditioning, Grid, Stream
 from core.models.exponentials import silu
+from core.models.folder import FolderFamily
 from core.models.text.clip import CLIPText
 from core.models.text.t5 import T5Encoder
 from core.models.text.tokenizers import TextTokenizer
-from core.weights import read_json, weights_sha256_of_all
 
-if TYPE_CHECKING:
-    from core.models.load import Parts
-
-PATCH = 2  # a token is 2 x 2 latent pixels
 CLIP_TOKENS = 77
 T5_TOKENS = {True: 512, False: 256}  # dev (with guidance) and schnell; a tokenizer's own limit can lower it
 
@@ -109,53 +103,29 @@ def position_ids(text_tokens: int, grid: Grid) -> mx.array:
     return mx.concatenate([mx.zeros((text_tokens, 3), dtype=image.dtype), image])
 
 
-def pack(latent_BHWZ: mx.array) -> mx.array:
-    """Latent pixels to tokens, 2 x 2 to one; a token's channels run (channel, row, column)."""
-    batch, height, width, latent = latent_BHWZ.shape
-    x = latent_BHWZ.reshape(batch, height // PATCH, PATCH, width // PATCH, PATCH, latent)
-    return x.transpose(0, 1, 3, 5, 2, 4).reshape(batch, height * width // PATCH**2, latent * PATCH**2)
-
-
-def unpack(l_BLC: mx.array, grid: Grid) -> mx.array:
-    """Tokens back to latent pixels (B, H/8, W/8, Z); the inverse of `pack`."""
-    batch = l_BLC.shape[0]
-    x = l_BLC.reshape(batch, grid.rows, grid.columns, grid.channels // PATCH**2, PATCH, PATCH)
-    return x.transpose(0, 1, 4, 2, 5, 3).reshape(batch, grid.rows * PATCH, grid.columns * PATCH, -1)
-
-
-class Flux1:
+class Flux1(FolderFamily):
     """FLUX.1 as `core.models.base.Family` asks for it."""
 
     name = "flux1"
-    # part: (folder, module, file stem); core/models/load.py reads them
     parts: ClassVar[dict[str, tuple[Any, ...]]] = {
         "transformer": ("transformer", FluxTransformer, "diffusion_pytorch_model"),
         "vae": ("vae", AutoencoderKL, "diffusion_pytorch_model"),
         "clip": ("text_encoder", CLIPText, "model"),
         "t5": ("text_encoder_2", T5Encoder, "model"),
     }
-
-    def __init__(self, parts: Parts, dtype: mx.Dtype) -> None:
-        self.dtype = dtype
-        self._parts = parts
-        self._vae = parts.config("vae")
-        scheduler = parts.folder / "scheduler" / "scheduler_config.json"
-        self._scheduler = read_json(scheduler)
-        self.embeds_guidance = bool(parts.config("transformer").get("guidance_embeds", False))
-        self.pixel_multiple = PATCH * 2 ** (len(self._vae["block_out_channels"]) - 1)
-
-    @property
-    def transformer(self) -> nn.Module:
-        return self._parts["transformer"]
-
-    def grid(self, height_px: int, width_px: int) -> Grid:
-        """The latent grid of a picture of this size; sizes must be multiples of `pixel_multiple`."""
-        if height_px % self.pixel_multiple or width_px % self.pixel_multiple or min(height_px, width_px) <= 0:
-            raise ModelProblem(
-                f"A picture cannot be {width_px} x {height_px} px: both must be multiples of {self.pixel_multiple}."
-            )
-        channels = self._vae["latent_channels"] * PATCH**2
-        return Grid(height_px // self.pixel_multiple, width_px // self.pixel_multiple, channels)
+    text_parts = ("clip", "t5")
+    modelspec: ClassVar[dict[str, str]] = {
+        "architecture": "flux-1-dev/lora",  # of schnell's too: by this name programs find FLUX.1's adapters
+        "implementation": "https://github.com/black-forest-labs/flux",
+    }
+    stacks: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "transformer_blocks": ("double", "num_layers", run_block),
+        "single_transformer_blocks": ("single", "num_single_layers", run_block),
+    }
+    linear: ClassVar[dict[str, dict[str, tuple[str, ...]]]] = {
+        "all_linear": {"transformer_blocks": DOUBLE_LINEAR, "single_transformer_blocks": SINGLE_LINEAR},
+        "attention": {"transformer_blocks": DOUBLE_ATTENTION, "single_transformer_blocks": SINGLE_ATTENTION},
+    }
 
     # Text
 
@@ -189,36 +159,6 @@ class Flux1:
         latent = unpack(latents_BLC.astype(mx.float32), grid) / self._vae["scaling_factor"]
         return mx.clip(self._parts["vae"].decode(latent + (self._vae.get("shift_factor") or 0.0)), -1.0, 1.0)
 
-    # The network
-
-    def embed(
-        self, l_t_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning, grid: Grid, guidance: float
-    ) -> Stream:
-        """The stream that enters the first block; `guidance` counts only where the model embeds it."""
-        return self.transformer.embed(l_t_BLC, sigma_B, conditioning, grid, guidance)
-
-    @property
-    def blocks(self) -> Sequence[Block]:
-        """Double blocks, then single blocks."""
-        found = []
-        for kind, path in (("double", "transformer_blocks"), ("single", "single_transformer_blocks")):
-            for index, module in enumerate(self.transformer[path]):
-                found.append(Block(kind, f"{path}.{index}", module, run_block))
-        return found
-
-    def project(self, stream: Stream) -> mx.array:
-        """The velocity (B, L, C) in the compute dtype."""
-        return self.transformer.project(stream)
-
-    def velocity(
-        self, l_t_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning, grid: Grid, guidance: float
-    ) -> mx.array:
-        """T_theta(l_t, t) = eps - l_T, as far as it has learned it."""
-        stream = self.embed(l_t_BLC, sigma_B, conditioning, grid, guidance)
-        for block in self.blocks:
-            stream = block.run(block.module, stream)
-        return self.project(stream)
-
     # Schedules
 
     def _shift(self, grid: Grid) -> float:
@@ -240,42 +180,3 @@ class Flux1:
     def training_shift(self, grid: Grid) -> float:
         """The same shift as in drawing."""
         return self._shift(grid)
-
-    # Adapters and knobs
-
-    @cached_property
-    def presets(self) -> Mapping[str, Sequence[str]]:
-        """Every linear layer of the blocks, or those of attention; modulation and embedders stay out."""
-        doubles, singles = (self._parts.config("transformer")[name] for name in ("num_layers", "num_single_layers"))
-
-        def expand(double: Sequence[str], single: Sequence[str]) -> list[str]:
-            paths = [f"transformer_blocks.{index}.{name}" for index in range(doubles) for name in double]
-            return paths + [f"single_transformer_blocks.{index}.{name}" for index in range(singles) for name in single]
-
-        return {
-            "all_linear": expand(DOUBLE_LINEAR, SINGLE_LINEAR),
-            "attention": expand(DOUBLE_ATTENTION, SINGLE_ATTENTION),
-        }
-
-    @property
-    def defaults(self) -> Mapping[str, Any]:
-        """From the folder's likeness.json, else FLUX.1's own."""
-        return defaults_of(self._parts.folder)
-
-    @cached_property
-    def hashes(self) -> Mapping[str, str]:
-        """One SHA-256 each for the transformer, the VAE and all that reads text, tokenizers included."""
-        tokenizers = [path for each in self._tokenizers for path in each.files]
-        text = [self._parts.sha256("clip"), self._parts.sha256("t5"), weights_sha256_of_all(tokenizers)]
-        return {
-            "transformer": self._parts.sha256("transformer"),
-            "vae": self._parts.sha256("vae"),
-            "text": sha256_of("".join(text).encode()),
-        }
-
-    def free(self, *parts: str) -> None:
-        """Drop "text", "vae" or "transformer" from memory."""
-        for part in parts:
-            for name in ("clip", "t5") if part == "text" else (part,):
-                self._parts.free(name)
-        mx.clear_cache()

@@ -322,6 +322,7 @@ class _Run:
         metadata = diffusers.metadata_for(
             self.config,
             family=self.family.name,
+            modelspec=self.family.modelspec,
             title=self.title,
             trigger=self.trigger,
             step=state.step,

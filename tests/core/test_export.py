@@ -11,6 +11,7 @@ from core import lora
 from core.errors import AdapterProblem
 from core.export import adapter_file, diffusers
 from core.models.base import Family
+from core.models.flux1 import Flux1
 from core.training.progress import Finished
 from core.weights import read_header
 from tests.core.subjects import settings, training
@@ -119,7 +120,14 @@ def test_a_strength_that_another_program_keeps_in_its_metadata_is_honoured(tmp_p
 
 def test_the_header_does_not_say_where_the_users_model_lies() -> None:
     metadata = diffusers.metadata_for(
-        settings(model="/home/me/models/mine"), family="flux1", title="t", trigger="sks", step=3, photos=2, started_at=0
+        settings(model="/home/me/models/mine"),
+        family="flux1",
+        modelspec=Flux1.modelspec,
+        title="t",
+        trigger="sks",
+        step=3,
+        photos=2,
+        started_at=0,
     )
     assert metadata["ss_sd_model_name"] == "mine"
     assert "/home" not in str(metadata)

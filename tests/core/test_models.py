@@ -13,8 +13,9 @@ from mlx.utils import tree_flatten
 
 from core import catalog
 from core.errors import ModelProblem
+from core.models.autoencoder import pack, unpack
 from core.models.base import Grid
-from core.models.flux1 import Flux1, FluxTransformer, pack, unpack
+from core.models.flux1 import Flux1, FluxTransformer
 from core.models.load import load_family
 from core.models.text.tokenizers import TextTokenizer
 from tests import tiny

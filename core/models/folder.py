@@ -1,0 +1,128 @@
+"""A family in a diffusers folder: what every family does alike with its parts, whatever its network is.
+
+    parts      {name: (folder, module, file stem)}              what lies in the folder
+    stacks     {path: (kind, knob of the config, run)}          the network's lists of blocks, in order
+    linear     {preset: {path: names of linear layers}}         what adapters can be put on, stack by stack
+
+A family fills in these tables and says how it reads text and photos, embeds, and spaces its sigmas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from core.catalog import defaults_of
+from core.errors import ModelProblem
+from core.files import sha256_of
+from core.models.autoencoder import PATCH
+from core.models.base import Block, Conditioning, Grid, Stream
+from core.models.text.tokenizers import TextTokenizer
+from core.weights import read_json, weights_sha256_of_all
+
+if TYPE_CHECKING:
+    from core.models.load import Parts
+
+
+class FolderFamily:
+    """The part of `core.models.base.Family` that follows from the tables."""
+
+    parts: ClassVar[dict[str, tuple[Any, ...]]]
+    text_parts: ClassVar[tuple[str, ...]]  # those of `parts` that `free("text")` drops
+    stacks: ClassVar[dict[str, tuple[str, str, Callable[[nn.Module, Stream], Stream]]]]
+    linear: ClassVar[dict[str, dict[str, tuple[str, ...]]]]
+    _tokenizers: tuple[TextTokenizer, ...]
+
+    def __init__(self, parts: Parts, dtype: mx.Dtype) -> None:
+        self.dtype = dtype
+        self._parts = parts
+        self._config = parts.config("transformer")
+        self._vae = parts.config("vae")
+        self._scheduler = read_json(parts.folder / "scheduler" / "scheduler_config.json")
+        self.embeds_guidance = bool(self._config.get("guidance_embeds", False))
+        self.pixel_multiple = PATCH * 2 ** (len(self._vae["block_out_channels"]) - 1)
+
+    @property
+    def transformer(self) -> nn.Module:
+        return self._parts["transformer"]
+
+    def grid(self, height_px: int, width_px: int) -> Grid:
+        """The latent grid of a picture of this size; sizes must be multiples of `pixel_multiple`."""
+        if height_px % self.pixel_multiple or width_px % self.pixel_multiple or min(height_px, width_px) <= 0:
+            raise ModelProblem(
+                f"A picture cannot be {width_px} x {height_px} px: both must be multiples of {self.pixel_multiple}."
+            )
+        channels = self._vae["latent_channels"] * PATCH**2
+        return Grid(height_px // self.pixel_multiple, width_px // self.pixel_multiple, channels)
+
+    # The network
+
+    def embed(
+        self, l_t_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning, grid: Grid, guidance: float
+    ) -> Stream:
+        """The stream that enters the first block; `guidance` counts only where the model embeds it."""
+        return self.transformer.embed(l_t_BLC, sigma_B, conditioning, grid, guidance)
+
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """Every stack's blocks, in order."""
+        return [
+            Block(kind, f"{path}.{index}", module, run)
+            for path, (kind, _, run) in self.stacks.items()
+            for index, module in enumerate(self.transformer[path])
+        ]
+
+    def project(self, stream: Stream) -> mx.array:
+        """The velocity (B, L, C) in the compute dtype."""
+        return self.transformer.project(stream)
+
+    def velocity(
+        self, l_t_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning, grid: Grid, guidance: float
+    ) -> mx.array:
+        """T_theta(l_t, t) = eps - l_T, as far as it has learned it."""
+        stream = self.embed(l_t_BLC, sigma_B, conditioning, grid, guidance)
+        for block in self.blocks:
+            stream = block.run(block.module, stream)
+        return self.project(stream)
+
+    # Adapters and knobs
+
+    @cached_property
+    def presets(self) -> Mapping[str, Sequence[str]]:
+        """Every linear layer of the blocks, or those of attention; modulation and embedders stay out."""
+        return {
+            preset: [
+                f"{path}.{index}.{name}"
+                for path, names in table.items()
+                for index in range(self._config[self.stacks[path][1]])
+                for name in names
+            ]
+            for preset, table in self.linear.items()
+        }
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """From the folder's likeness.json, else the family's own."""
+        return defaults_of(self._parts.folder)
+
+    @cached_property
+    def hashes(self) -> Mapping[str, str]:
+        """One SHA-256 each for the transformer, the VAE and all that reads text, tokenizers included."""
+        tokenizers = [path for each in self._tokenizers for path in each.files]
+        text = [*map(self._parts.sha256, self.text_parts), weights_sha256_of_all(tokenizers)]
+        return {
+            "transformer": self._parts.sha256("transformer"),
+            "vae": self._parts.sha256("vae"),
+            "text": sha256_of("".join(text).encode()),
+        }
+
+    def free(self, *parts: str) -> None:
+        """Drop "text", "vae" or "transformer" from memory."""
+        for part in parts:
+            for name in self.text_parts if part == "text" else (part,):
+                self._parts.free(name)
+        mx.clear_cache()
