@@ -181,7 +181,7 @@ def models(json_: Json = False) -> None:
         where = f"on disk, {size / 2**20:.0f} MB" if entry.on_disk else "not on disk"
         console.say(f"{entry.name:<12} {entry.title}: {entry.what_for}")
         console.say(f"{'':<12} {where}; draws {facts['side_px']} x {facts['side_px']} px; licence: {entry.licence}")
-    console.say("A folder in diffusers' layout (FluxPipeline) can be named instead: --model path/to/folder")
+    console.say(f"A folder in diffusers' layout ({', '.join(catalog.PIPELINES)}) can be named instead: --model FOLDER")
     if json_:
         console.answer({"models": found})
 

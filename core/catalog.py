@@ -15,7 +15,7 @@ from core.errors import ModelProblem
 from core.weights import read_header, read_json, weight_files
 
 POCKET_FOLDER = Path(__file__).parent / "pocket" / "weights"
-PIPELINES = {"FluxPipeline": "flux1"}  # diffusers' pipeline class -> our family
+PIPELINES = {"FluxPipeline": "flux1", "Flux2KleinPipeline": "flux2"}  # diffusers' pipeline class -> our family
 MODELS_VARIABLE = "LIKENESS_MODELS"  # a folder of models; each folder in it is known by its name
 CARD_FILE = "likeness.json"  # optional, beside model_index.json: what Likeness should know about this model
 
@@ -24,6 +24,11 @@ FLUX1_DEFAULTS = {"steps": 800, "side_px": 512, "rank": 16, "learning_rate": 1e-
 FLUX1_DRAWING = {
     True: {"steps": 28, "guidance": 3.5, "side_px": 1024},  # dev: guidance is an input of the network
     False: {"steps": 4, "guidance": 1.0, "side_px": 1024},  # schnell: four steps, no guidance
+}
+FLUX2_DEFAULTS = {"steps": 800, "side_px": 512, "rank": 16, "learning_rate": 1e-4}
+FLUX2_DRAWING = {
+    True: {"steps": 4, "guidance": 1.0, "side_px": 1024},  # distilled: guidance is in the weights
+    False: {"steps": 50, "guidance": 4.0, "side_px": 1024},  # base: true guidance, two passes a step
 }
 
 
@@ -87,7 +92,7 @@ def entry_for(folder: Path, name: str) -> Entry:
 
 
 def family_of(folder: Path) -> str:
-    """The family of a model folder: "flux1". Raises ModelProblem."""
+    """The family of a model folder: "flux1" or "flux2". Raises ModelProblem."""
     index = folder / "model_index.json"
     if not index.is_file():
         raise ModelProblem(f"{folder} is no model folder: model_index.json is not there.")
@@ -99,14 +104,30 @@ def family_of(folder: Path) -> str:
 
 def drawing_of(folder: Path) -> dict[str, Any]:
     """{"steps", "guidance", "side_px"} for drawing with this model."""
-    return {**FLUX1_DRAWING[_embeds_guidance(folder)], **_card_table(folder, "drawing")}
+    own = FLUX2_DRAWING[is_distilled(folder)] if _is_flux2(folder) else FLUX1_DRAWING[_embeds_guidance(folder)]
+    return {**own, **_card_table(folder, "drawing")}
 
 
 def defaults_of(folder: Path) -> dict[str, Any]:
     """The knobs of a training run that this model sets; samples are drawn as `drawing_of` says."""
     drawing = drawing_of(folder)
     samples = {"sample_steps": drawing["steps"], "sample_guidance": drawing["guidance"]}
-    return {**FLUX1_DEFAULTS, **samples, **_card_table(folder, "defaults")}
+    own = FLUX2_DEFAULTS if _is_flux2(folder) else FLUX1_DEFAULTS
+    return {**own, **samples, **_card_table(folder, "defaults")}
+
+
+def is_distilled(folder: Path) -> bool:
+    """Whether the folder says that its model was distilled to a few steps: such a one is to draw with, not to train."""
+    return bool(_index(folder).get("is_distilled", False))
+
+
+def _is_flux2(folder: Path) -> bool:
+    return PIPELINES.get(str(_index(folder).get("_class_name"))) == "flux2"
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    index = folder / "model_index.json"
+    return read_json(index) if index.is_file() else {}
 
 
 def _card_table(folder: Path, name: str) -> dict[str, Any]:

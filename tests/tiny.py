@@ -9,6 +9,7 @@ It draws coloured noise. The layout is genuine: FluxPipeline.from_pretrained loa
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,46 +89,53 @@ def make_model_folder(path: Path, *, guidance: bool = False, seed: int = 0, head
     transformer = TRANSFORMER | {"guidance_embeds": guidance, "num_attention_heads": heads}
     vae = VAE | {"mid_block_add_attention": guidance}
     weights, texts = "diffusion_pytorch_model", "model"
-    _write_part(path / "transformer", FluxTransformer(transformer), transformer, weights, seed)
-    _write_part(path / "vae", AutoencoderKL(vae), vae, weights, seed + 1)
-    _write_part(path / "text_encoder", CLIPText(CLIP), CLIP, texts, seed + 2)
-    _write_part(path / "text_encoder_2", T5Encoder(T5), T5, texts, seed + 3)
+    write_part(path / "transformer", FluxTransformer(transformer), transformer, weights, seed)
+    write_part(path / "vae", AutoencoderKL(vae), vae, weights, seed + 1)
+    write_part(path / "text_encoder", CLIPText(CLIP), CLIP, texts, seed + 2)
+    write_part(path / "text_encoder_2", T5Encoder(T5), T5, texts, seed + 3)
     for name in ("tokenizer", "tokenizer_2"):
         _write_tokenizer(path / name, begin=name == "tokenizer")
-    _write_json(path / "scheduler" / "scheduler_config.json", SCHEDULER | (DYNAMIC if guidance else {}))
-    _write_json(path / "model_index.json", INDEX)
-    _write_json(path / "likeness.json", CARD)
+    write_json(path / "scheduler" / "scheduler_config.json", SCHEDULER | (DYNAMIC if guidance else {}))
+    write_json(path / "model_index.json", INDEX)
+    write_json(path / "likeness.json", CARD)
     return path
 
 
-def save_module(module: nn.Module, file: Path) -> None:
-    """Save a module's weights under the checkpoint's names and in its layout."""
+def save_module(
+    module: nn.Module, file: Path, *, prefix: str = "", extra: Mapping[str, mx.array] | None = None
+) -> None:
+    """Save a module's weights under the checkpoint's names and in its layout.
+
+    `extra` are tensors of the checkpoint that the module has no use for, by name without `prefix`.
+    """
     convolutions = convolution_names(module)
     tensors = {
         name: mx.contiguous(value.transpose(0, 3, 1, 2)) if name in convolutions else value
         for name, value in tree_flatten(module.parameters())
     }
+    tensors = {f"{prefix}{name}": value for name, value in (tensors | dict(extra or {})).items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     mx.save_safetensors(str(file), tensors, {"format": "pt"})
 
 
 def randomize(module: nn.Module, seed: int) -> None:
-    """Weights whose activations keep their size: norms near 1, matrices scaled by their width."""
+    """Weights whose activations keep their size: norms and variances near 1, matrices scaled by their width."""
     keys = iter(mx.random.split(mx.random.key(seed), len(tree_flatten(module.parameters()))))
 
     def draw(name: str, old: mx.array) -> mx.array:
         noise = mx.random.normal(old.shape, key=next(keys))
         if old.ndim == 1:
-            return 0.1 * noise + (1.0 if name.endswith("weight") else 0.0)
-        return noise * (0.8 if "embedding" in name or "shared" in name else (old.size / old.shape[0]) ** -0.5)
+            return 0.1 * noise + (1.0 if name.endswith(("weight", "running_var")) else 0.0)
+        table = any(word in name for word in ("embedding", "shared", "embed_tokens"))
+        return noise * (0.8 if table else (old.size / old.shape[0]) ** -0.5)
 
     module.update(tree_map_with_path(draw, module.parameters()))
 
 
-def _write_part(folder: Path, module: nn.Module, config: dict[str, Any], stem: str, seed: int) -> None:
+def write_part(folder: Path, module: nn.Module, config: dict[str, Any], stem: str, seed: int) -> None:
     randomize(module, seed)
     save_module(module, folder / f"{stem}.safetensors")
-    _write_json(folder / "config.json", config)
+    write_json(folder / "config.json", config)
 
 
 def _write_tokenizer(folder: Path, begin: bool) -> None:
@@ -148,9 +156,9 @@ def _write_tokenizer(folder: Path, begin: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": TOKENS}
-    _write_json(folder / "tokenizer_config.json", settings | {"pad_token": "<end>", "eos_token": "<end>"})
+    write_json(folder / "tokenizer_config.json", settings | {"pad_token": "<end>", "eos_token": "<end>"})
 
 
-def _write_json(file: Path, content: dict[str, Any]) -> None:
+def write_json(file: Path, content: dict[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content, indent=1), encoding="utf-8")

@@ -1,15 +1,15 @@
-"""The VAE: pictures to latents and back. diffusers' AutoencoderKL, its names and its numbers.
+"""The VAE: pictures to latents and back. diffusers' AutoencoderKL and AutoencoderKLFlux2, their names and numbers.
 
     encode   pixels (B, H, W, 3) in [-1, 1]  ->  mean of the latent (B, H/8, W/8, Z)
     decode   latent (B, H/8, W/8, Z)         ->  pixels (B, H, W, 3)
     pack     latent (B, H/8, W/8, Z)         ->  tokens (B, L, 4 Z), 2 x 2 latent pixels to one; `unpack` comes back
 
-FLUX.1's has attention in the middle and no quant convolutions; Pocket's has neither. The config says so.
+FLUX.1's has attention in the middle and no quant convolutions, FLUX.2's has both, Pocket's neither. The config says so.
 
 Shapes   B batch   H W pixels   L tokens   Z latent channels   C channels in between; MLX keeps channels last
 Dtypes   those of the weights, float32 as `core/models/load.py` reads them
 
-Source: Rombach et al. 2022, arXiv:2112.10752; FLUX.1's autoencoder.
+Source: Rombach et al. 2022, arXiv:2112.10752; the autoencoders of FLUX.1 and FLUX.2.
 """
 
 from __future__ import annotations
@@ -245,6 +245,43 @@ class AutoencoderKL(nn.Module):
         if "post_quant_conv" in self:
             z_BHWC = self.post_quant_conv(z_BHWC)
         return self.decoder(z_BHWC)
+
+
+class Statistics(nn.Module):
+    """Mean and variance of every channel of a token, as a batch normalization has counted them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.running_mean = mx.zeros((channels,))
+        self.running_var = mx.ones((channels,))
+
+
+class AutoencoderKLFlux2(AutoencoderKL):
+    """FLUX.2's VAE: its tokens are brought to mean 0 and variance 1, channel by channel.
+
+    l = (pack(mean) - running_mean) / sqrt(running_var + epsilon)
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        self._epsilon = float(config.get("batch_norm_eps", 1e-4))
+        self.bn = Statistics(PATCH**2 * int(config["latent_channels"]))
+
+    def checkpoint_name(self, name: str) -> str | None:
+        """Our name of a checkpoint's tensor; how many batches the statistics come from is never used."""
+        return None if name == "bn.num_batches_tracked" else name
+
+    def encode_tokens(self, pixels_BHWC: mx.array) -> mx.array:
+        """Pictures to tokens (B, L, 4 Z)."""
+        return (pack(self.encode(pixels_BHWC)) - self.bn.running_mean) / self._deviation
+
+    def decode_tokens(self, l_BLC: mx.array, grid: Grid) -> mx.array:
+        """Tokens to pictures; the inverse of `encode_tokens`, as far as the VAE is one."""
+        return self.decode(unpack(l_BLC * self._deviation + self.bn.running_mean, grid))
+
+    @property
+    def _deviation(self) -> mx.array:
+        return mx.sqrt(self.bn.running_var + self._epsilon)
 
 
 def pack(latent_BHWZ: mx.array) -> mx.array:

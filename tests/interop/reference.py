@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +65,3 @@ def names_and_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
         shape = value.shape
         found[name] = (shape[0], shape[3], shape[1], shape[2]) if name in convolutions else shape
     return found
-
-
-def reference_shapes(module: torch.nn.Module, leave_out: Mapping[str, str] | None = None) -> dict[str, tuple[int, ...]]:
-    """The reference module's parameters; `leave_out` names those that repeat another."""
-    return {
-        name: tuple(value.shape)
-        for name, value in module.named_parameters(remove_duplicate=False)
-        if name not in (leave_out or {})
-    }

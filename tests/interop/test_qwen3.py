@@ -2,65 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import mlx.core as mx
 import pytest
 import torch
 from diffusers import Flux2KleinPipeline
-from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM, Qwen3Model
 
 from core.models.text.qwen3 import Qwen3Encoder
 from core.models.text.tokenizers import TextTokenizer, chat_message
-from tests import tiny
+from tests import tiny_qwen3
+from tests.interop.real_configs import QWEN3_4B
 from tests.interop.reference import TOLERANCE, ours, randomized, relative_error
 
-SMALL = {
+SMALL = QWEN3_4B | {
     "vocab_size": 99, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 6, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "head_dim": 16, "rms_norm_eps": 1e-6, "hidden_act": "silu",
-    "max_position_embeddings": 40960, "rope_theta": 1_000_000, "tie_word_embeddings": True,
+    "num_key_value_heads": 2, "head_dim": 16,
 }  # fmt: skip
-# Qwen3's chat template, without what it does with tools and with answers.
-TEMPLATE = """{%- for message in messages %}
-    {%- if (message.role == "user") or (message.role == "system" and not loop.first) %}
-        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
-    {%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|im_start|>assistant\\n' }}
-    {%- if enable_thinking is defined and enable_thinking is false %}
-        {{- '<think>\\n\\n</think>\\n\\n' }}
-    {%- endif %}
-{%- endif %}"""
-WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 PROMPTS = ["a photo of a sks can", "", "  Ünïcödé,\nit's a DOG's 42 toys! ", "a <|im_end|> within", "word " * 90]
-LENGTH = 80
+LENGTH = tiny_qwen3.TOKENS - 1
 
 
 @pytest.fixture(scope="module")
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small tokenizer that is built as Qwen3's is."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    split = pre_tokenizers.Split(Regex(WORDS), behavior="isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    trainer = trainers.BpeTrainer(
-        vocab_size=350, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
-    tokenizer.train_from_iterator([*tiny.SENTENCES, "user assistant"], trainer)
-    tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
-    tokenizer.add_tokens([AddedToken(word, special=False, normalized=False) for word in ("<think>", "</think>")])
     folder = tmp_path_factory.mktemp("tokenizer")
-    tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {"tokenizer_class": "Qwen2Tokenizer", "model_max_length": 131072, "chat_template": TEMPLATE}
-    settings |= {"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>", "unk_token": None}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    tiny_qwen3.write_tokenizer(folder)
     return folder
 
 
@@ -89,7 +56,7 @@ def test_a_config_of_another_qwen3_is_refused() -> None:
 
 
 def test_kleins_ids_and_features_are_the_pipelines(tmp_path: Path, tokenizer_folder: Path) -> None:
-    reference = randomized(Qwen3ForCausalLM(Qwen3Config(**SMALL | {"vocab_size": 400})), seed=4)
+    reference = randomized(Qwen3ForCausalLM(Qwen3Config(**SMALL | {"vocab_size": tiny_qwen3.WORDS})), seed=4)
     reference.save_pretrained(tmp_path)
     seen = {}
     reference.register_forward_pre_hook(lambda module, args, inputs: seen.update(inputs), with_kwargs=True)

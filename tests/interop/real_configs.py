@@ -1,0 +1,50 @@
+"""The config.json of the models that people train, part by part: what their folders hold, where it says something."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Config = dict[str, Any]
+
+FLUX1_DEV: Config = {
+    "in_channels": 64, "num_layers": 19, "num_single_layers": 38, "attention_head_dim": 128, "num_attention_heads": 24,
+    "joint_attention_dim": 4096, "pooled_projection_dim": 768, "guidance_embeds": True, "axes_dims_rope": (16, 56, 56),
+}  # fmt: skip
+FLUX1_SCHNELL = FLUX1_DEV | {"guidance_embeds": False}
+FLUX1_VAE: Config = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 16, "norm_num_groups": 32,
+    "scaling_factor": 0.3611, "shift_factor": 0.1159, "use_quant_conv": False, "use_post_quant_conv": False,
+    "mid_block_add_attention": True,
+}  # fmt: skip
+T5_XXL: Config = {
+    "vocab_size": 32128, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64,
+    "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False,
+}  # fmt: skip
+CLIP_L: Config = {
+    "vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
+    "num_attention_heads": 12, "max_position_embeddings": 77, "eos_token_id": 2, "bos_token_id": 0, "pad_token_id": 1,
+}  # fmt: skip
+
+KLEIN_4B: Config = {
+    "patch_size": 1, "in_channels": 128, "out_channels": None, "num_layers": 5, "num_single_layers": 20,
+    "attention_head_dim": 128, "num_attention_heads": 24, "joint_attention_dim": 7680, "mlp_ratio": 3.0,
+    "timestep_guidance_channels": 256, "axes_dims_rope": (32, 32, 32, 32), "rope_theta": 2000, "eps": 1e-6,
+    "guidance_embeds": False,
+}  # fmt: skip
+KLEIN_9B = KLEIN_4B | {
+    "num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288,
+}  # fmt: skip
+FLUX2_VAE: Config = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 32, "norm_num_groups": 32,
+    "use_quant_conv": True, "use_post_quant_conv": True, "mid_block_add_attention": True, "sample_size": 1024,
+    "batch_norm_eps": 1e-4, "batch_norm_momentum": 0.1, "patch_size": (2, 2),
+}  # fmt: skip
+QWEN3_4B: Config = {
+    "vocab_size": 151936, "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "hidden_act": "silu", "rms_norm_eps": 1e-6,
+    "rope_theta": 1000000, "max_position_embeddings": 40960, "attention_bias": False, "tie_word_embeddings": True,
+    "use_sliding_window": False,
+}  # fmt: skip
+QWEN3_8B = QWEN3_4B | {"hidden_size": 4096, "intermediate_size": 12288, "tie_word_embeddings": False}
