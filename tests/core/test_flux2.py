@@ -15,6 +15,7 @@ from core.errors import ModelProblem
 from core.models.base import Grid
 from core.models.flux2 import TAPS, Flux2, Flux2Transformer, empirical_mu
 from core.models.load import load_family
+from core.models.text.tokenizers import TextTokenizer, chat_message
 from core.sampling import draw
 from core.training.progress import Finished, Sampled
 from core.weights import read_header
@@ -102,6 +103,19 @@ def test_presets_are_the_blocks_linear_layers_by_full_path(folder: Path) -> None
     assert len(attention) == 2 * 8 + 2 * 2
     assert attention < every
     assert all(".attn." in path for path in attention)
+
+
+def test_a_prompt_is_a_message_in_a_chat_that_is_filled_up_or_cut(folder: Path) -> None:
+    assert chat_message("a can", thinking=True) == "<|im_start|>user\na can<|im_end|>\n<|im_start|>assistant\n"
+    quick = chat_message("a can", thinking=False)
+    assert quick == chat_message("a can", thinking=True) + "<think>\n\n</think>\n\n"
+    tokenize = TextTokenizer(folder / "tokenizer", 512)
+    ids, own = tokenize.with_padding([quick, "can " * 200])
+    assert ids.shape == own.shape == (2, tiny_qwen3.TOKENS)
+    short = int(own[0].sum().item())
+    assert own.tolist() == [[True] * short + [False] * (tiny_qwen3.TOKENS - short), [True] * tiny_qwen3.TOKENS]
+    assert len(set(ids[0, short:].tolist())) == 1
+    assert mx.array_equal(tokenize([quick])[0], ids[0]).item()
 
 
 def test_layers_of_the_text_encoder_that_are_never_used_are_not_read(copy: Path) -> None:
