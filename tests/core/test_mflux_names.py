@@ -16,7 +16,9 @@ import pytest
 from core.adapter_names import FAMILIES
 from core.export import adapter_file, diffusers, kohya
 from core.models.base import Family
+from core.models.load import load_family
 from core.weights import read_header
+from tests import tiny_klein
 from tests.core.test_adapter_forms import D, of_model, random_factors
 
 FLUX_DOUBLE = {
@@ -63,6 +65,15 @@ def test_every_layer_that_a_run_trains_has_a_name_in_mflux(family: Family, tmp_p
     kohya.write(tmp_path / "a.safetensors", of_model(family), {}, "flux1")
     found = layers_of(tmp_path / "a.safetensors", r"\.lora_(down|up)\.weight|\.alpha")
     assert found == {f"lora_unet_{name}" for name in KOHYA_FLUX1}
+
+
+def test_every_layer_of_klein_that_a_run_trains_has_a_name_in_mflux(tmp_path: Path) -> None:
+    family = load_family(tiny_klein.make_model_folder(tmp_path / "klein"))
+    for form in (diffusers, kohya):
+        more = (family.name,) if form is kohya else ()
+        form.write(tmp_path / "a.safetensors", of_model(family), {}, *more)
+        layers = adapter_file.read(tmp_path / "a.safetensors", family.name).factors
+        assert {re.sub(r"\.\d+\.", ".N.", layer, count=1) for layer in layers} == FLUX2
 
 
 @pytest.mark.parametrize("family_name", LISTS)
