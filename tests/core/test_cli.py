@@ -173,7 +173,7 @@ def test_ctrl_c_finishes_the_step_saves_and_exits_130(model_folder: Path, photos
 def test_ctrl_c_before_the_first_step_is_told_to_programs_too(
     model_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(folder: Path) -> None:
+    def interrupted(folder: Path, **_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("app.terminal.training.load_family", interrupted)

@@ -104,6 +104,7 @@ def test_pockets_adapter_draws_the_same_in_diffusers(tmp_path: Path, caplog: pyt
     check(POCKET_FOLDER, file, 256, 6, caplog)
 
 
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`")  # a second adapter is what this is about
 def test_adapters_of_different_rank_and_strength_stack_as_in_diffusers(tmp_path: Path) -> None:
     folder = make_model_folder(tmp_path / "model")
     files = [

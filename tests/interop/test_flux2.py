@@ -18,7 +18,7 @@ from mlx.utils import tree_flatten
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from core import lora
-from core.export import diffusers as portable
+from core.export import adapter_file
 from core.models.autoencoder import AutoencoderKLFlux2
 from core.models.base import Grid
 from core.models.flux2 import Flux2Transformer, position_ids, run_block
@@ -226,7 +226,7 @@ def test_a_trained_adapter_makes_the_same_change_in_diffusers(
         return family.velocity(l_t, mx.array(SIGMA), text, grid, 1.0), theirs
 
     before, their_before = velocities()
-    held = portable.read(finished.adapter)
+    held = adapter_file.read(finished.adapter, family.name)
     lora.attach_factors(family.transformer, held.factors, name="trained")
     logging.getLogger("diffusers").propagate = True
     with caplog.at_level(logging.WARNING):
