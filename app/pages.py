@@ -87,7 +87,7 @@ class HomePage(Page):
     after: int  # the newest event the page knows of
     projects: tuple[ProjectCard, ...]
     runs: tuple[RunLine, ...]  # the latest, over all projects
-    examples: int  # how many example photos come with Likeness; 0 offers none
+    examples: tuple[str, ...]  # addresses of the photos that come with Likeness; none offers no start with them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,25 @@ from pathlib import Path
 from app.actions import photos, projects
 from app.actions.projects import ProjectView
 from app.database import Database
+from app.errors import NotFound
 from core import files, pocket
 from core.dataset import captions
 from core.dataset import photos as reading
 
 NAME = "Example"
+
+
+def names() -> list[str]:
+    """The files of the example photos; none while Pocket is not whole."""
+    whole = pocket.EXAMPLES.is_dir() and pocket.WEIGHTS.is_dir()
+    return [path.name for path in reading.find(pocket.EXAMPLES)] if whole else []
+
+
+def file_of(name: str) -> Path:
+    """One of the example photos. Raises NotFound."""
+    if name not in names():
+        raise NotFound(f"There is no example photo called {name}.")
+    return pocket.EXAMPLES / name
 
 
 def create(database: Database) -> ProjectView:

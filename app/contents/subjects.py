@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from app import wording
-from app.actions import adapters, estimate, jobs, models, photos, projects, runs
+from app.actions import adapters, estimate, examples, jobs, models, photos, projects, runs
 from app.actions import settings as settings_actions
 from app.actions.photos import PhotoView
 from app.actions.run_views import RunView
@@ -16,10 +16,8 @@ from app.knob_fields import Option, fields, front, groups
 from app.page_parts import Captioning, ProjectCard
 from app.pages import HomePage, NewRunPage, ProjectPage
 from app.tables import now
-from core import pocket
 from core.config import default_of
 from core.dataset import captions
-from core.dataset import photos as reading
 
 
 def home(database: Database) -> HomePage:
@@ -32,7 +30,10 @@ def home(database: Database) -> HomePage:
         cards.append(ProjectCard(project.id, project.name, project.trigger, project.class_word, counts, thumbs))
     newest = runs.list_runs(database, limit=ALL)[::-1][:5]
     return HomePage(
-        after=after, projects=tuple(cards), runs=tuple(run_line(each, True) for each in newest), examples=_examples()
+        after=after,
+        projects=tuple(cards),
+        runs=tuple(run_line(each, True) for each in newest),
+        examples=tuple(f"/api/examples/{name}" for name in examples.names()),
     )
 
 
@@ -88,11 +89,6 @@ def new_run(database: Database, project_id: int) -> NewRunPage:
         models=about,
         adapters=adapter_options(database, adapters.list_adapters(database, limit=ALL)[::-1]),
     )
-
-
-def _examples() -> int:
-    """How many example photos there are to start with; none while Pocket is not whole."""
-    return len(reading.find(pocket.EXAMPLES)) if pocket.EXAMPLES.is_dir() and pocket.WEIGHTS.is_dir() else 0
 
 
 def _shapes(database: Database, lines: list[RunView]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Body, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
 from app.actions import captions, examples, photos, projects
@@ -61,6 +62,12 @@ def create_project(db: Db, body: ProjectBody) -> ProjectView:
 def create_example(db: Db) -> ProjectView:
     """A project with the example photos, ready to train."""
     return examples.create(db)
+
+
+@router.get("/examples/{name}", **answers_with("image/jpeg"))
+def example_file(name: str) -> Response:
+    """One of the photos that come with Pocket."""
+    return FileResponse(examples.file_of(name))
 
 
 @router.get("/projects/{project_id}")

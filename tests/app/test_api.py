@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -133,6 +134,14 @@ def test_no_address_leaves_open_what_it_answers_with(client: TestClient) -> None
 
 
 # ---- projects --------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_page_shows_the_example_photos_and_no_other_file(client: TestClient) -> None:
+    urls = re.findall(r'src="(/api/examples/[^"]+)"', client.get("/", headers={"Accept": "text/html"}).text)
+    assert len(urls) == 4
+    assert all(client.get(url).content.startswith(b"\xff\xd8") for url in urls)
+    for other in ("01.txt", "99.jpg", "..%2Fweights%2Fmodel_index.json"):
+        assert client.get(f"/api/examples/{other}").status_code == 404
 
 
 def test_a_project_is_made_renamed_and_deleted(client: TestClient) -> None:
