@@ -64,7 +64,7 @@ def import_file(database: Database, name: str, upload: Path, sha256: str, model:
     Only its header is judged here; whether its layers fit the model is known when it is drawn with.
     Raises AdapterProblem, NotFound for an unknown model, DiskProblem.
     """
-    models.find(model)
+    models.find(database, model)
     rank = rank_of(upload, name)
     with database.read() as session:
         same = session.exec(select(Adapter).where(Adapter.sha256 == sha256, col(Adapter.run_id).is_(None))).first()

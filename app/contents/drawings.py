@@ -29,7 +29,8 @@ def pictures(database: Database, run_id: int | None = None) -> PicturesPage:
     after = newest_event(database)
     views = adapters.list_adapters(database, limit=10_000)[::-1]
     names = _names(database)
-    options = tuple(_option(each, names) for each in views)
+    best = {model: models.draws_with(database, model) for model in {each.model for each in views}}
+    options = tuple(_option(each, names, best[each.model]) for each in views)
     chosen = next((str(each.id) for each in views if each.run_id == run_id), options[0].value if options else "")
     subject = next((each for each in options if each.value == chosen), None)
     words = f"{subject.trigger} {subject.class_word}".strip() if subject else ""
@@ -40,7 +41,7 @@ def pictures(database: Database, run_id: int | None = None) -> PicturesPage:
         prompt=f"a photo of {words} on the beach" if words else "a photo of a teapot on the beach",
         trigger_words=words,
         seed=1,
-        more=_more(subject.model if subject else "pocket"),
+        more=_more(database, subject.model if subject else "pocket"),
         drawings=tuple(_drawings(database)),
         blank_drawing=Drawing(0, "queued", "", "", "", (), 0, (), {}),
     )
@@ -53,15 +54,14 @@ def _names(database: Database) -> dict[int, str]:
     return {int(run.id or 0): f"{project.name}, {run.name}" for run, project in rows}
 
 
-def _option(view: AdapterView, names: Mapping[int, str]) -> AdapterOption:
+def _option(view: AdapterView, names: Mapping[int, str], model: str) -> AdapterOption:
     label = f"{names.get(view.run_id, view.name)}, step {view.step}" if view.run_id else f"{view.name} (imported)"
-    return AdapterOption(str(view.id), label, view.model, view.trigger, view.class_word)
+    return AdapterOption(str(view.id), label, model, view.trigger, view.class_word)
 
 
-def _more(model: str) -> tuple[KnobField, ...]:
+def _more(database: Database, model: str) -> tuple[KnobField, ...]:
     """Sampler steps, guidance and size, with what the model is drawn with best."""
-    known = {each.name: each for each in models.list_models()}
-    best = known[model].drawing if model in known else {}
+    best = models.find(database, model).drawing if model in models.names(database) else {}
     drawn = fields({MORE.get(name, "side_px"): value for name, value in best.items()}, ())
     width = {"name": "side", "label": "Size", "sentence": "The picture's side in pixels; a multiple of 16."}
     return (

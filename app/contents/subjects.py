@@ -30,7 +30,10 @@ def home(database: Database) -> HomePage:
         cards.append(ProjectCard(project.id, project.name, project.trigger, project.class_word, counts, thumbs))
     newest = runs.list_runs(database, limit=ALL)[::-1][:5]
     return HomePage(
-        after=after, projects=tuple(cards), runs=tuple(run_line(each, True) for each in newest), examples=_examples()
+        after=after,
+        projects=tuple(cards),
+        runs=tuple(run_line(database, each, True) for each in newest),
+        examples=_examples(),
     )
 
 
@@ -50,7 +53,7 @@ def project(database: Database, project_id: int) -> ProjectPage:
         counts=f"{wording.plural(found.photos, 'photo')} and {wording.plural(found.runs, 'run')}",
         photos=tuple(photos.list_photos(database, project_id, limit=ALL)),
         blank_photo=_blank_photo(project_id),
-        runs=tuple(run_line(each) for each in lines),
+        runs=tuple(run_line(database, each) for each in lines),
         captioning=Captioning(waiting[-1].id, job_words(waiting[-1])) if waiting else None,
         caption_template=template,
         default_caption=captions.fill(template, found.trigger, found.class_word),
@@ -62,7 +65,7 @@ def project(database: Database, project_id: int) -> ProjectPage:
 def new_run(database: Database, project_id: int) -> NewRunPage:
     """Raises NotFound."""
     found = projects.get_project(database, project_id)
-    here = [each for each in models.list_models() if each.on_disk and not each.trouble]
+    here = [each for each in models.list_models(database) if each.usable and each.trains]
     choices = tuple(Option(each.name, each.title) for each in here)
     about: dict[str, Any] = {}
     for model in here:

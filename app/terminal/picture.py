@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,23 @@ from core.sampling import draw
 
 
 def draw_to_file(
-    out: Path, prompt: str, model: str, adapter: Path | None, strength: float, seed: int, steps: int | None
+    out: Path,
+    prompt: str,
+    model: str,
+    adapter: Path | None,
+    strength: float,
+    seed: int,
+    steps: int | None,
+    folders: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Draw one picture to `out` and return its recipe, which also lies in the PNG's text.
+
+    The model may lie in one of `folders`, or where core/catalog.py looks by itself.
 
     Raises ConfigProblem, ModelProblem, AdapterProblem, DiskProblem.
     """
     try:
-        entry = catalog.find(model)
+        entry = catalog.find(model, folders)
     except ModelProblem as problem:
         raise ConfigProblem("This cannot be drawn.", [FieldProblem("model", problem.message)]) from None
     family = load_family(entry.folder)

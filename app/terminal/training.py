@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,15 @@ def train_folder(
     cache: Path,
     *,
     resume: bool,
+    folders: Sequence[Path] = (),
 ) -> tuple[Finished, list[FieldProblem]]:
     """Train on a folder of photos; returns how it ended and which files were left out.
 
+    The model may lie in one of `folders`, or where core/catalog.py looks by itself.
+
     Raises every Problem that training raises; ConfigProblem when `out` holds a run already and `resume` is not set.
     """
-    entry = _model(str(user.get("model", "pocket")))
+    entry = _model(str(user.get("model", "pocket")), folders)
     resolved = resolve(user, entry.defaults)
     saved = checkpoint.steps_saved(out)
     if saved and not resume:
@@ -151,9 +154,9 @@ def write_pictures(out: Path, config: TrainConfig, subject: Subject, photos: lis
     _write_png(sheet.sheet(f"{subject.trigger} {subject.class_word}", columns, rows), out / "samples.png")
 
 
-def _model(name: str) -> catalog.Entry:
+def _model(name: str, folders: Sequence[Path]) -> catalog.Entry:
     try:
-        return catalog.find(name)
+        return catalog.find(name, folders)
     except ModelProblem as problem:
         raise ConfigProblem("Some settings need another look.", [FieldProblem("model", problem.message)]) from None
 

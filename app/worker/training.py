@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import delete
 from sqlmodel import Session, col, select
 
+from app.actions import models
 from app.actions.run_views import picture_url
 from app.jobs import store
 from app.jobs.states import State, Stop
@@ -45,7 +46,7 @@ def train_run(work: Work) -> Outcome:
     clear_parts(work, run)
 
     work.phase("loading the model", 0, 1)
-    family = load_family(catalog.find(config.model).folder)
+    family = load_family(catalog.find(config.model, models.folders(work.database)).folder)
     record_origin(work, run, dict(family.hashes))
     examples = [example_of(work, item) for item in version.items]
     going = train(
