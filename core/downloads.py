@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Generator, Iterator
@@ -49,6 +50,7 @@ TIMEOUT = httpx2.Timeout(20.0, connect=10.0)
 BUSY = {408, 429, 500, 502, 503, 504}  # the hub may answer better in a moment
 MARGIN_BYTES = 2 * 10**9  # left free beside what is downloaded
 BLOCK_BYTES = 2**22
+HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,10 @@ def download(known: Known) -> Iterator[Progress]:
 
 
 def _listing(known: Known) -> tuple[str, list[Wanted]]:
-    """The newest revision and every file in it, as the hub describes them."""
+    """The newest revision and every file in it, as the hub describes them.
+
+    Hashes name files of the cache, so what is no hash is refused.
+    """
     info: Any = None
     for wait in (*WAITS_SECONDS[:3], None):
         try:
@@ -122,12 +127,18 @@ def _listing(known: Known) -> tuple[str, list[Wanted]]:
             if wait is None or (isinstance(error, HfHubHTTPError) and error.response.status_code not in BUSY):
                 raise
             time.sleep(wait)
+        except (ValueError, KeyError, TypeError):
+            raise DownloadProblem(
+                f"{_endpoint()} answers, but not as the hub does. A proxy or a sign-in page may be in between."
+            ) from None
     files = []
     for each in info.siblings or ():
         if each.lfs is not None:
             files.append(Wanted(each.rfilename, int(each.lfs.size), str(each.lfs.sha256)))
         elif each.size is not None and each.blob_id:
             files.append(Wanted(each.rfilename, int(each.size), str(each.blob_id)))
+    if not all(HASH.fullmatch(each) for each in (str(info.sha), *(file.digest for file in files))):
+        raise DownloadProblem(f"{_endpoint()} names hashes that are none, so nothing that it sends could be checked.")
     return str(info.sha), files
 
 
@@ -159,10 +170,9 @@ def _fetch(repo: str, revision: str, file: Wanted, place: Path) -> Iterator[tupl
     with WeakFileLock(lock):  # another program may be fetching it
         if not (blob.is_file() and blob.stat().st_size == file.bytes):
             part = blob.with_name(blob.name + hub_cache.INCOMPLETE)
+            url = hf_hub_url(repo, file.name, revision=revision, endpoint=_endpoint())
             with part.open("ab+", buffering=0) as target:
-                digest = yield from _fill(
-                    target, hf_hub_url(repo, file.name, revision=revision, endpoint=_endpoint()), file
-                )
+                digest = yield from _fill(target, url, file)
                 os.fsync(target.fileno())
             if digest != file.digest:
                 part.unlink()

@@ -54,6 +54,7 @@ class Hub:
     damaged: set[str] = field(default_factory=set)  # one byte is another one
     vanished: set[str] = field(default_factory=set)  # listed, but not there
     whole_only: bool = False  # ranges are not understood
+    portal: bool = False  # a hotel's sign-in page answers everything
     busy: int = 0  # so many more answers are 503
     claimed: dict[str, int] = field(default_factory=dict)  # sizes that are listed instead of the true ones
     seconds_a_block: float = 0.0
@@ -193,6 +194,9 @@ class _HubHandler(_Handler):
         if hub.busy:
             hub.busy -= 1
             self.answer(503)
+            return
+        if hub.portal:
+            self.answer(200, {"Content-Type": "text/html"}, b"<html>Welcome to the hotel</html>")
             return
         path = self.path.partition("?")[0]
         if path.startswith("/api/models/"):

@@ -6,7 +6,7 @@ import json
 import sqlite3
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,12 @@ def folders(home: Path) -> tuple[Path, ...]:
     place = Home(home)
     text = ""
     if place.database.is_file():
-        with closing(sqlite3.connect(f"file:{place.database}?mode=ro", uri=True)) as connection:
+        with (
+            suppress(sqlite3.Error),
+            closing(sqlite3.connect(f"{place.database.as_uri()}?mode=ro", uri=True)) as connection,
+        ):
             row = connection.execute("SELECT value FROM setting WHERE key = 'model_folders'").fetchone()
-        text = json.loads(row[0]) if row and row[0] else ""
+            text = json.loads(row[0]) if row and row[0] else ""
     return (place.models, *settings.folders_of(text))
 
 

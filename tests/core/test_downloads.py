@@ -173,6 +173,19 @@ def test_a_repository_or_a_file_that_is_not_there(hub: Hub) -> None:
     assert not catalog.models()["flux1-schnell"].on_disk
 
 
+def test_hashes_that_are_none_name_no_file(hub: Hub, tmp_path: Path) -> None:
+    hub.revision = "../../elsewhere"
+    with pytest.raises(DownloadProblem, match="names hashes that are none"):
+        run()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_page_in_place_of_the_hub_is_a_sentence(hub: Hub) -> None:
+    hub.portal = True
+    with pytest.raises(DownloadProblem, match="answers, but not as the hub does"):
+        run()
+
+
 def test_no_room_is_said_before_anything_large_is_fetched(hub: Hub) -> None:
     hub.claimed[LARGEST] = 10**16
     with pytest.raises(DiskProblem, match=r"FLUX\.1 schnell needs 10000000\.\d GB more .* GB are free in") as problem:
