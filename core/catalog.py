@@ -136,7 +136,7 @@ def title_of(name: str, folders: Sequence[Path] = ()) -> str:
 
 def entry_for(folder: Path, name: str) -> Entry:
     """The entry of a folder, from its card where it has one, else with its family's own values."""
-    missing = lacks(folder)
+    missing, like = lacks(folder), like_of(folder)
     card, defaults, drawing = {}, {}, {}
     try:
         card, defaults, drawing = _card(folder), defaults_of(folder), drawing_of(folder)
@@ -152,7 +152,7 @@ def entry_for(folder: Path, name: str) -> Entry:
         lacks=tuple(missing),
         pipeline=pipeline_of(folder),
         known=None,
-        trains=True,
+        trains=like.trains if like else True,
         draws_with=name,
         defaults=defaults,
         drawing=drawing,
@@ -183,11 +183,16 @@ def like_of(folder: Path) -> Known | None:
     if pipeline == "FluxPipeline":
         return KNOWN["flux1-dev" if _setting(folder, "transformer/config.json", "guidance_embeds") else "flux1-schnell"]
     if pipeline == "Flux2KleinPipeline":
-        return KNOWN["flux2-klein-4b" if _setting(folder, INDEX, "is_distilled") else "flux2-klein-base-4b"]
+        return KNOWN["flux2-klein-4b" if is_distilled(folder) else "flux2-klein-base-4b"]
     if pipeline == "ZImagePipeline":
         turbo = _setting(folder, "scheduler/scheduler_config.json", "shift") == 3.0
         return KNOWN["z-image-turbo" if turbo else "z-image"]
     return None
+
+
+def is_distilled(folder: Path) -> bool:
+    """Whether a klein folder says that it was distilled to a few steps: such a one is drawn with, not trained."""
+    return bool(_setting(folder, INDEX, "is_distilled"))
 
 
 def drawing_of(folder: Path) -> dict[str, Any]:

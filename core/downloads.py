@@ -287,7 +287,7 @@ def _gated_words(known: Known) -> str:
     accept = f"Open {known.page} in a browser, sign in, and accept {known.gated or 'what is asked there'}."
     if get_token() is None:
         return (
-            f"{known.title} is handed out only to people who have accepted its licence. {accept} Then make a token "
+            f"{known.title} is handed out only to people who have accepted its conditions. {accept} Then make a token "
             "that may read (Settings, Access Tokens) and tell it to this computer with hf auth login in a terminal, "
             "or start Likeness with it in HF_TOKEN. Then try again."
         )

@@ -179,7 +179,7 @@ KNOWN: dict[str, Known] = {
             what_for="Draws in four steps and is free to use. It is distilled, so it learns less well than FLUX.1 dev.",
             repo="black-forest-labs/FLUX.1-schnell",
             terms=APACHE,
-            gated="the conditions on its page",
+            gated="its owner's conditions",
             drawing={"steps": 4, "guidance": 1.0, "side_px": 1024},
             **_flux1(11_891_178_560),
         ),

@@ -56,7 +56,7 @@ def _card(view: ModelView, titles: dict[str, str]) -> ModelCard:
         state_words=words,
         facts=tuple(_facts(view, titles)),
         problem=_problem(view, job),
-        gated="" if view.on_disk or going or _code(job) == "gated" else view.gated,
+        gated="" if view.on_disk or view.bytes_here or going or _code(job) == "gated" else view.gated,
         page=view.page or "",
         verb=_verb(view, job) if offered else "",
         fetching=_fetching(job) if going and job else None,

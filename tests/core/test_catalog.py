@@ -10,6 +10,7 @@ import pytest
 from core import catalog, hub_cache
 from core.config import TrainConfig, resolve
 from core.errors import ModelProblem
+from core.files import write_json
 from core.known_models import KNOWN
 from core.model_folder import lacks
 from tests.hub import make_repository
@@ -163,6 +164,29 @@ def test_a_folder_under_a_known_name_is_that_model_and_others_are_the_users_own(
     assert "FLUX.1-schnell" not in found
     assert found["z-image"].folder is None
     assert list(found)[:2] == ["pocket", "flux2-klein-base-4b"]
+
+
+@pytest.mark.parametrize(
+    ("index", "other", "like"),
+    [
+        ({"_class_name": "FluxPipeline"}, ("transformer/config.json", {"guidance_embeds": True}), "flux1-dev"),
+        ({"_class_name": "FluxPipeline"}, ("transformer/config.json", {}), "flux1-schnell"),
+        ({"_class_name": "Flux2KleinPipeline", "is_distilled": True}, None, "flux2-klein-4b"),
+        ({"_class_name": "Flux2KleinPipeline", "is_distilled": False}, None, "flux2-klein-base-4b"),
+        ({"_class_name": "ZImagePipeline"}, ("scheduler/scheduler_config.json", {"shift": 3.0}), "z-image-turbo"),
+        ({"_class_name": "ZImagePipeline"}, ("scheduler/scheduler_config.json", {"shift": 6.0}), "z-image"),
+    ],
+)
+def test_a_folder_of_ones_own_starts_with_the_values_of_the_model_that_it_resembles(
+    tmp_path: Path, index: dict[str, object], other: tuple[str, dict[str, object]] | None, like: str
+) -> None:
+    write_json(tmp_path / "model_index.json", index)
+    if other:
+        write_json(tmp_path / other[0], other[1])
+    known, entry = KNOWN[like], catalog.entry_for(tmp_path, "mine")
+    assert (catalog.drawing_of(tmp_path), entry.trains) == (known.drawing, known.trains)
+    assert entry.defaults["sample_steps"] == known.drawing["steps"]
+    assert entry.defaults.items() >= known.defaults.items()
 
 
 def test_a_family_that_cannot_be_loaded_is_shown_in_words_and_never_handed_out(

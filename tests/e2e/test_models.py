@@ -51,6 +51,21 @@ def test_download_stop_and_go_on_without_a_reload(page: Page, own_studio: Studio
     expect(card.get_by_role("button")).to_have_count(0)
 
 
+def test_the_queue_shows_how_many_bytes_have_come(page: Page, own_studio: Studio, hub: Hub) -> None:
+    hub.seconds_a_block = 0.1
+    page.goto(f"{own_studio.url}/models")
+    card = page.locator('[data-model="flux1-schnell"]')
+    card.get_by_role("button", name="Download").click()
+    expect(card.locator("progress")).to_have_js_property("max", 860_507)
+    page.goto(f"{own_studio.url}/queue")
+    line = page.locator("#queue li").filter(has_text="Download: FLUX.1 schnell")
+    before = line.locator("progress").evaluate("bar => bar.value")
+    page.wait_for_function("before => document.querySelector('#queue progress').value > before", arg=before)
+    expect(line.locator("[data-words]")).to_contain_text("of 861 kB")
+    line.get_by_role("button", name="Stop").click()
+    expect(line.locator(".badge")).to_contain_text("stopped")
+
+
 def test_a_gated_model_says_what_to_do_before_and_after(page: Page, own_studio: Studio, hub: Hub) -> None:
     hub.gated.add(DEV.repo)
     page.goto(f"{own_studio.url}/models")
