@@ -104,7 +104,7 @@ def train(
     """
 
     def work() -> int:
-        from app.terminal import training
+        from app.terminal import shelf, training
 
         if not photos.is_dir():
             raise _wrong("PHOTOS", f"{photos} is not a folder")
@@ -120,7 +120,8 @@ def train(
             raise _wrong("--class-word", "is missing; say what kind of thing your subject is, such as dog or can")
         subject = training.Subject((trigger or (subject.trigger if subject else "sks")).strip(), word.strip())
         more = {"resume": resume, "start_from": start_from or start}
-        ended, left_out = training.train_folder(photos, out, subject, user, home_folder() / "cache", **more)
+        places = {"cache": home_folder() / "cache", "folders": shelf.folders(home_folder())}
+        ended, left_out = training.train_folder(photos, out, subject, user, **more, **places)
         if ended.adapter is not None:
             console.say(f"{'Stopped' if ended.stopped else 'Done'} at step {ended.step}: {out / 'adapter.safetensors'}")
         if json_:
@@ -145,13 +146,15 @@ def sample(
     """Draw one picture, with or without an adapter."""
 
     def work() -> int:
+        from app.terminal import shelf
         from app.terminal.picture import draw_to_file
 
         if out.suffix.lower() != ".png":
             raise _wrong("--out", f"{out} must end in .png")
         if not prompt.strip():
             raise _wrong("--prompt", "is empty; say what the picture shows")
-        recipe = draw_to_file(out, prompt.strip(), model, adapter, strength, seed, steps, base_precision)
+        folders = shelf.folders(home_folder())
+        recipe = draw_to_file(out, prompt.strip(), model, adapter, strength, seed, steps, base_precision, folders)
         console.say(f"Drawn: {out}")
         if json_:
             console.answer({"picture": str(out), "recipe": recipe})
@@ -163,25 +166,14 @@ def sample(
 @cli.command()
 def models(json_: Json = False) -> None:
     """What is in the catalog, what is on disk, and what each model needs."""
-    from core import catalog
+    from app.terminal import shelf
 
-    found = []
-    for entry in catalog.models().values():
-        size = sum(path.stat().st_size for path in entry.folder.rglob("*.safetensors")) if entry.on_disk else 0
-        facts: dict[str, Any] = {
-            "name": entry.name,
-            "title": entry.title,
-            "what_for": entry.what_for,
-            "licence": entry.licence,
-            "on_disk": entry.on_disk,
-            "bytes": size,
-            "side_px": entry.drawing["side_px"],
-        }
-        found.append(facts)
-        where = f"on disk, {size / 2**20:.0f} MB" if entry.on_disk else "not on disk"
-        console.say(f"{entry.name:<12} {entry.title}: {entry.what_for}")
-        console.say(f"{'':<12} {where}; draws {facts['side_px']} x {facts['side_px']} px; licence: {entry.licence}")
-    console.say(f"A folder in diffusers' layout ({', '.join(catalog.PIPELINES)}) can be named instead: --model FOLDER")
+    try:
+        found = shelf.facts(home_folder())
+    except Problem as problem:
+        raise typer.Exit(console.report(problem, json_)) from None
+    for line in shelf.lines(found):
+        console.say(line)
     if json_:
         console.answer({"models": found})
 

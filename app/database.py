@@ -2,7 +2,7 @@
 
     LIKENESS_HOME (default ~/Likeness)/
       likeness.db   locks/   logs/   cache/   trash/   photos/<sha256>.<ext>   thumbs/   pictures/   adapters/
-      exports/   runs/<id>/config.json  log.txt  samples/  checkpoints/<step>/
+      exports/   models/<name>/   runs/<id>/config.json  log.txt  samples/  checkpoints/<step>/
 
 One SQLite file in WAL mode: any number of readers beside one writer, in several processes. Whoever writes begins
 IMMEDIATE, so that no transaction finds out half-way that it cannot have the lock. Only this user may read the home.
@@ -88,6 +88,10 @@ class Home:
     @property
     def exports(self) -> Path:
         return self.root / "exports"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
 
     @property
     def runs(self) -> Path:

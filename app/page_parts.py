@@ -191,17 +191,41 @@ class JobLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetching:
+    """The download of a model, as far as it is."""
+
+    job_id: int
+    words: str  # "3.2 GB of 33 GB"
+    done: int
+    of: int  # bytes; 0 while nobody knows
+    stopping: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCard:
     """One model of the catalog."""
 
     name: str
     title: str
     what_for: str
-    licence: str
-    on_disk: bool
-    parameters: str
-    problem: str
-    sets: str  # the knobs it brings its own values for
+    state: str  # a class name of badges
+    state_words: str
+    facts: tuple[Line, ...]
+    problem: str  # what is wrong with what lies here, or what went wrong while downloading
+    gated: str  # what has to be accepted before a download; empty for nothing, and once it is here
+    page: str  # its address for a person to open; empty for a folder of the user's own
+    verb: str  # what the button that downloads says; empty for no button
+    fetching: Fetching | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelGroup:
+    """Models that a user can do the same with."""
+
+    name: str
+    title: str
+    hint: str
+    cards: tuple[ModelCard, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from app.page_parts import (
     JobLine,
     Line,
     LogLine,
-    ModelCard,
+    ModelGroup,
     ProjectCard,
     RunLine,
     RunNow,
@@ -179,7 +179,8 @@ class ModelsPage(Page):
 
     template = "models.html"
     here = "models"
-    models: tuple[ModelCard, ...]
+    after: int
+    groups: tuple[ModelGroup, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +192,7 @@ class SettingsPage(Page):
     themes: tuple[Option, ...]
     run_settings: tuple[SettingField, ...]
     caption_settings: tuple[SettingField, ...]
+    model_settings: tuple[SettingField, ...]
     home: str
     free_words: str
     disk: tuple[DiskLine, ...]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,7 +32,7 @@ class Choice:
     default: Any
     label: str
     sentence: str
-    kind: str  # "bool", "text" or "url"
+    kind: str  # "bool", "text", "url" or "folders"
 
 
 SETTINGS: dict[str, Choice] = {
@@ -62,6 +63,13 @@ SETTINGS: dict[str, Choice] = {
             "captioner_model", "", "Caption model", "The vision model's name; empty takes the server's first.", "text"
         ),
         Choice("captioner_prompt", CAPTION_PROMPT, "Caption request", "What the vision model is asked.", "text"),
+        Choice(
+            "model_folders",
+            "",
+            "Model folders",
+            "Where models of your own lie, in diffusers' layout; one folder a line. Each holds models, or is one.",
+            "folders",
+        ),
     )
 }
 
@@ -112,6 +120,8 @@ def _read(choice: Choice, value: Any) -> tuple[Any, str]:
         return None, f"has {len(text)} characters; at most 2000"
     if choice.kind == "url":
         return text, loopback_trouble(text)
+    if choice.kind == "folders":
+        return _read_folders(text)
     if choice.key in ("caption_template", "captioner_prompt"):
         if not text:
             return choice.default, ""
@@ -120,6 +130,21 @@ def _read(choice: Choice, value: Any) -> tuple[Any, str]:
         except Problem as problem:
             return None, problem.message
     return text, ""
+
+
+def folders_of(text: str) -> tuple[Path, ...]:
+    """The folders of a setting, one a line."""
+    return tuple(Path(line).expanduser() for line in text.splitlines() if line)
+
+
+def _read_folders(text: str) -> tuple[str, str]:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    wrong = [
+        line for line in lines if not Path(line).expanduser().is_absolute() or not Path(line).expanduser().is_dir()
+    ]
+    if wrong:
+        return "", f"has {wrong[0]!r}, which is not a folder on this computer; give its whole path"
+    return "\n".join(lines), ""
 
 
 def loopback_trouble(url: str) -> str:

@@ -6,6 +6,8 @@
     + ModelProblem       a model folder that is missing parts    code "model"
     + AdapterProblem     a LoRA file that does not fit           code "adapter"
     + CaptionerProblem   the captioning server did not answer    code "captioner"
+    + DownloadProblem    a model did not arrive whole            code "download"
+      + GatedProblem     its owner asks for something first      code "gated"
     + DiskProblem        no room, or no right, to write          code "disk"
     + TrainingProblem    the run cannot go on                    code "training"
 
@@ -71,6 +73,18 @@ class CaptionerProblem(Problem):
     """The vision model that should write captions is not there or gave no usable answer."""
 
     code = "captioner"
+
+
+class DownloadProblem(Problem):
+    """A model could not be downloaded; what has arrived is kept, and trying again goes on from there."""
+
+    code = "download"
+
+
+class GatedProblem(DownloadProblem):
+    """The model is handed out only to people who have accepted its licence, and who say who they are with a token."""
+
+    code = "gated"
 
 
 class DiskProblem(Problem):

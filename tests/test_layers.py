@@ -16,11 +16,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lowest first. A name stands for the module and, unless a longer name is listed, for all below it.
 CORE_LEVELS: list[tuple[str, ...]] = [
-    ("core.errors", "core.blas", "core.knob", "core.pocket", "core.randomness"),
+    ("core.errors", "core.blas", "core.knob", "core.pocket", "core.randomness", "core.known_models", "core.hub_cache"),
     ("core.config", "core.files", "core.backend"),
     ("core.weights", "core.flow", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops",
      "core.dataset.buckets", "core.dataset.names"),
-    ("core.catalog", "core.adapter_names", "core.loss", "core.lora", "core.captioners"),
+    ("core.model_folder", "core.adapter_names", "core.loss", "core.lora", "core.captioners"),
+    ("core.catalog", "core.downloads"),
     ("core.models",),
     ("core.dataset", "core.sampling", "core.export"),
     ("core.training",),
@@ -48,12 +49,13 @@ COMPUTES = ("app.worker", "app.terminal", "app.cli")  # processes of their own; 
 SUPERVISES = ("app.worker.supervisor", "app.worker.lanes")  # and these two
 LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX or numpy
     "core.config", "core.knob", "core.catalog", "core.errors", "core.files", "core.weights", "core.adapter_names",
-    "core.pocket",    "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
-    "core.dataset.names", "core.captioners.openai",
+    "core.hub_cache", "core.known_models", "core.model_folder", "core.pocket", "core.dataset.photos",
+    "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets", "core.dataset.names",
+    "core.captioners.openai",
 }  # fmt: skip
-HEAVY = {"mlx", "numpy", "torch", "tokenizers"}
+HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub"}
 HOSTS = {  # every address that a tracked file may name: sources, standards, and this computer
-    "127.0.0.1", "localhost", "github.com", "arxiv.org", "w3.org", "json-schema.org",
+    "127.0.0.1", "localhost", "github.com", "arxiv.org", "w3.org", "json-schema.org", "huggingface.co",
 }  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def import_file(database: Database, name: str, upload: Path, sha256: str, model:
 
     Raises AdapterProblem, NotFound for an unknown model, ModelProblem for a broken one, DiskProblem.
     """
-    rank = rank_of(upload, name, catalog.family_of(models.find(model).folder))
+    rank = rank_of(upload, name, catalog.family_of(models.find(database, model).folder))
     with database.read() as session:
         same = session.exec(select(Adapter).where(Adapter.sha256 == sha256, col(Adapter.run_id).is_(None))).first()
         if same is not None:

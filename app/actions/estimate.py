@@ -43,7 +43,7 @@ def suggest(database: Database, model: str, photos: int, knobs: Mapping[str, Any
 
     Raises NotFound for an unknown model, ConfigProblem for knobs out of range.
     """
-    entry = models.find(model)
+    entry = models.find(database, model)
     given = {name: value for name, value in (knobs or {}).items() if name != "model"}
     config = resolve(given, entry.defaults).config
     if "steps" not in given:

@@ -35,7 +35,7 @@ def export(database: Database, run_id: int, step: int | None, format_name: str, 
     with database.read() as session:
         run = runs.find(session, run_id)
         model, project_id = str(run.config["model"]["value"]), run.project_id
-    _check(model, format_name, strength)
+    _check(database, model, format_name, strength)
     params = {
         "file": database.home.relative(adapter.path),
         "name": f"{adapter.name.removesuffix('.safetensors')}-{format_name}.safetensors",
@@ -49,7 +49,7 @@ def export(database: Database, run_id: int, step: int | None, format_name: str, 
         if same is not None:
             return same
         if format_name == "merged":
-            _check_room(database.home, model)
+            _check_room(database, model)
         return int(store.enqueue(session, Kind.EXPORT, params, project_id=project_id).id or 0)
 
 
@@ -67,7 +67,7 @@ def exported_file(database: Database, job_id: int) -> runs.AdapterFile:
     return runs.AdapterFile(path, job.result["name"])
 
 
-def _check(model: str, format_name: str, strength: float) -> None:
+def _check(database: Database, model: str, format_name: str, strength: float) -> None:
     problems = []
     if format_name not in FORMATS:
         problems.append(FieldProblem("format", f"is {format_name!r}; it can be {' or '.join(FORMATS)}"))
@@ -75,17 +75,17 @@ def _check(model: str, format_name: str, strength: float) -> None:
         words = f"is {strength:g}; it can be -{STRENGTH_AT_MOST} to {STRENGTH_AT_MOST}, and not 0"
         problems.append(FieldProblem("strength", words))
     if format_name in ("kohya", "merged"):
-        family = catalog.family_of(models.find(model).folder)
+        family = catalog.family_of(models.find(database, model).folder)
         if format_name == "kohya" and family not in adapter_names.FAMILIES:
             problems.append(FieldProblem("format", f"is kohya, which has no names for {family}; take diffusers"))
     if problems:
         raise ConfigProblem("The file cannot be written like this.", problems)
 
 
-def _check_room(home: Home, model: str) -> None:
+def _check_room(database: Database, model: str) -> None:
     """Raise DiskProblem unless the disk has room for a copy of the model's transformer."""
-    files = weight_files(models.find(model).folder / "transformer", "diffusion_pytorch_model")
-    needed, free = sum(path.stat().st_size for path in files), shutil.disk_usage(home.exports).free
+    files = weight_files(models.find(database, model).folder / "transformer", "diffusion_pytorch_model")
+    needed, free = sum(path.stat().st_size for path in files), shutil.disk_usage(database.home.exports).free
     if needed > free:
         raise DiskProblem(
             f"The merged file takes {wording.size(needed)}, and {wording.size(free)} are free. Make room."

@@ -30,6 +30,7 @@ class JobView:
     place: int | None  # among the waiting ones of its lane; 0 runs next
     project_id: int | None
     project_name: str | None
+    model: str | None  # the one that a download fetches or a picture is drawn with
     run_id: int | None
     run_name: str | None
     phase: str
@@ -124,6 +125,7 @@ def views(session: Session, rows: Sequence[Job]) -> list[JobView]:
             place=places.get(row.id),
             project_id=row.project_id,
             project_name=names.get(row.project_id),
+            model=row.params.get("model"),
             run_id=run.id if run else None,
             run_name=run.name if run else None,
             phase=row.phase,

@@ -1,13 +1,23 @@
-"""The models a run can start from."""
+"""The models a run can start from or a picture can be drawn with: what is known, what is here, and fetching one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from sqlmodel import Session, col, select
+
+from app import settings
+from app.actions import jobs
+from app.actions.jobs import JobView
+from app.database import Database
 from app.errors import Conflict, NotFound
-from core import catalog
+from app.jobs import store
+from app.jobs.states import ENDED, Kind
+from app.tables import Job
+from core import catalog, hub_cache
 from core.errors import ModelProblem
 
 
@@ -19,58 +29,128 @@ class ModelView:
     title: str
     what_for: str
     licence: str
-    on_disk: bool
-    trouble: str | None  # why it cannot be used as it lies there
+    commercial: str  # what the licence says about commercial use; empty for a model of the user's own
+    on_disk: bool  # the whole of it
+    supported: bool  # whether this version can load its family
+    usable: bool  # on disk and supported
+    trains: bool  # whether a run should start from it
+    draws_with: str  # the model that its adapters draw best with
+    trouble: str  # why it cannot be used as it is; empty when nothing is wrong, or when it is simply not here
+    folder: str | None  # where it lies
     parameters: int | None  # of the transformer
+    text_parameters: int | None  # of its text encoders
+    bytes: int | None  # of the download, to 0.1%
+    bytes_here: int  # how much of a download has arrived, while it is not whole
+    page: str | None  # where a person reads about it and accepts its licence
+    gated: str  # what has to be accepted there first; empty for nothing
+    download: JobView | None  # the newest job that fetched it, or tried
     defaults: Mapping[str, Any]  # knobs it sets; see core/config.py
     drawing: Mapping[str, Any]  # {"steps", "guidance", "side_px"}: how it is drawn with best
 
 
-def list_models() -> list[ModelView]:
+def list_models(database: Database) -> list[ModelView]:
     """Every model in the catalog, with what is on this computer."""
-    return [_view(entry) for entry in catalog.models().values()]
+    tried = _downloads(database)
+    return [_view(entry, tried.get(entry.name)) for entry in catalog.models(folders(database)).values()]
 
 
-def get_model(name: str) -> ModelView:
+def get_model(database: Database, name: str) -> ModelView:
     """Raises NotFound."""
-    return _view(find(name))
+    return _view(find(database, name), _downloads(database).get(name))
 
 
-def find(name: str) -> catalog.Entry:
-    """Raises NotFound, with the names there are."""
-    known = catalog.models()
+def find(database: Database, name: str) -> catalog.Entry:
+    """The entry of a name, whether it is here or not. Raises NotFound, with the names there are."""
+    known = catalog.models(folders(database))
     if name not in known:
         raise NotFound(f"There is no model called {name}; there is {', '.join(known)}.")
     return known[name]
 
 
-def names() -> tuple[str, ...]:
-    """Names of the models that are on this computer."""
-    return tuple(name for name, entry in catalog.models().items() if entry.on_disk)
+def title(database: Database, name: str) -> str:
+    """What a model is called on a page."""
+    return catalog.title_of(name, folders(database))
 
 
-def download(name: str) -> int:
-    """Fetch a model in a job; returns the job's id. Raises NotFound, Conflict when there is nothing to fetch."""
-    entry = find(name)
+def names(database: Database, *, to_train: bool = False) -> tuple[str, ...]:
+    """Names of the models that can be drawn with, or (`to_train`) that a run should start from."""
+    entries = catalog.models(folders(database)).values()
+    return tuple(each.name for each in entries if each.usable and (each.trains or not to_train))
+
+
+def draws_with(database: Database, name: str) -> str:
+    """The model that adapters of this one are best drawn with, among those that are here."""
+    known = catalog.models(folders(database))
+    best = known[name].draws_with if name in known else name
+    return best if best in known and known[best].usable else name
+
+
+def folders(database: Database) -> tuple[Path, ...]:
+    """Where models are looked for beside the hub's cache: the home, and what the settings name."""
+    with database.read() as session:
+        named = settings.folders_of(settings.value_of(session, "model_folders"))
+    return (database.home.models, *named)
+
+
+def download(database: Database, name: str) -> int:
+    """Fetch a model in a job, or go on fetching it; returns the job's id.
+
+    Raises NotFound, Conflict when there is nothing to fetch or it could not be loaded.
+    """
+    entry = find(database, name)
     if entry.on_disk:
         raise Conflict(f"{entry.title} is on this computer already.")
-    raise Conflict(f"{entry.title} cannot be downloaded from here yet.")
+    if entry.known is None:
+        raise Conflict(f"{entry.title} is a folder of your own; Likeness does not know where to download it.")
+    if entry.family is None:
+        raise Conflict(entry.trouble)
+    with database.write() as session:
+        newest = _newest(session).get(name)
+        if newest is not None and newest.state not in ENDED:
+            return int(newest.id or 0)
+        return int(store.enqueue(session, Kind.DOWNLOAD, {"model": name}).id or 0)
 
 
-def _view(entry: catalog.Entry) -> ModelView:
-    trouble, parameters = None, None
+def _newest(session: Session) -> dict[str, Job]:
+    """The newest download of each model, by its name."""
+    rows = session.exec(select(Job).where(Job.kind == Kind.DOWNLOAD).order_by(col(Job.id)))
+    return {str(row.params["model"]): row for row in rows}
+
+
+def _downloads(database: Database) -> dict[str, JobView]:
+    with database.read() as session:
+        newest = _newest(session)
+        return dict(zip(newest, jobs.views(session, list(newest.values())), strict=True))
+
+
+def _view(entry: catalog.Entry, job: JobView | None) -> ModelView:
+    trouble, parameters = entry.trouble, None
     try:
         parameters = entry.parameters
     except ModelProblem as problem:
-        trouble = problem.message
+        trouble = trouble or problem.message
+    known = entry.known
+    texts = [count for part, count in known.parameters.items() if part.startswith("text_encoder")] if known else []
     return ModelView(
         name=entry.name,
         title=entry.title,
         what_for=entry.what_for,
         licence=entry.licence,
+        commercial=entry.commercial,
         on_disk=entry.on_disk,
+        supported=entry.family is not None,
+        usable=entry.usable,
+        trains=entry.trains,
+        draws_with=entry.draws_with,
         trouble=trouble,
+        folder=str(entry.folder) if entry.folder is not None else None,
         parameters=parameters,
+        text_parameters=sum(texts) if texts else None,
+        bytes=known.download_bytes if known else None,
+        bytes_here=hub_cache.bytes_here(known.repo) if known and not entry.on_disk else 0,
+        page=known.page if known else None,
+        gated=known.gated if known else "",
+        download=job,
         defaults=dict(entry.defaults),
         drawing=dict(entry.drawing),
     )

@@ -17,6 +17,7 @@ from app.errors import NotFound
 from app.jobs import store
 from app.jobs.states import Kind
 from app.tables import Adapter, Checkpoint, Sample
+from core import catalog
 from core.config import BITS
 from core.errors import ConfigProblem, FieldProblem
 
@@ -58,8 +59,9 @@ def newest_pictures(database: Database, limit: int = 60) -> list[SampleView]:
 
 def draw(database: Database, wish: PictureWish) -> int:
     """Queue the pictures; returns the job's id. Raises ConfigProblem, naming every wrong field."""
-    problems = _problems(wish)
-    entry = models.find(wish.model) if wish.model in models.names() else None
+    here = models.names(database)
+    problems = _problems(wish, here)
+    entry = models.find(database, wish.model) if wish.model in here else None
     with database.write() as session:
         stack: list[dict[str, Any]] = []
         project_id = None
@@ -68,7 +70,7 @@ def draw(database: Database, wish: PictureWish) -> int:
             if trouble or row is None:
                 problems.append(FieldProblem(f"adapters.{place}", trouble))
                 continue
-            if row.model != wish.model:
+            if not catalog.adapters_fit(row.model, wish.model):
                 problems.append(FieldProblem(f"adapters.{place}", f"was made for {row.model}, not for {wish.model}"))
             if row.run_id is not None:
                 project_id = runs.find(session, row.run_id).project_id
@@ -119,10 +121,10 @@ def find(session: Session, sample_id: int) -> Sample:
     return row
 
 
-def _problems(wish: PictureWish) -> list[FieldProblem]:
+def _problems(wish: PictureWish, here: Sequence[str]) -> list[FieldProblem]:
     problems: list[FieldProblem] = []
-    if wish.model not in models.names():
-        problems.append(FieldProblem("model", f"is {wish.model!r}; it can be {' or '.join(models.names())}"))
+    if wish.model not in here:
+        problems.append(FieldProblem("model", f"is {wish.model!r}; it can be {' or '.join(here)}"))
     if len(wish.prompt) > PROMPT_CHARACTERS:
         problems.append(FieldProblem("prompt", f"has {len(wish.prompt)} characters; at most {PROMPT_CHARACTERS}"))
     elif not wish.prompt.strip():

@@ -78,12 +78,13 @@ def create(
     Raises NotFound; ConfigProblem naming every wrong knob, and the photos when there are none; DataProblem when only
     the photos are missing.
     """
+    with database.read() as session:
+        start, trouble = _start(session, start_from, str(knobs.get("model") or TrainConfig().model).strip())
+    rank = {"rank": start["rank"], "alpha": start["rank"]} if start else {}
+    resolved, problems = _resolved(database, {**knobs, **rank})
+    problems += trouble
     with database.write() as session:
         project = projects.find(session, project_id)
-        start, trouble = _start(session, start_from, str(knobs.get("model") or TrainConfig().model).strip())
-        rank = {"rank": start["rank"], "alpha": start["rank"]} if start else {}
-        resolved, problems = _resolved({**knobs, **rank})
-        problems += trouble
         # By name: files that were dropped together arrive in any order, and which photo a step sees depends on it.
         rows = session.exec(select(Photo).where(Photo.project_id == project_id).order_by(col(Photo.name))).all()
         if not rows:
@@ -131,12 +132,13 @@ def resume(database: Database, run_id: int, steps: int | None = None) -> State:
 
     Raises NotFound, Conflict when it has not ended, ConfigProblem when there is no step left to take.
     """
+    here = models.names(database)
     with database.write() as session:
         run = find(session, run_id)
         job = store.get(session, run.job_id)
         if steps is not None:
             values = {knob: entry["value"] for knob, entry in run.config.items()} | {"steps": steps}
-            wanted = resolve(values, choices={"model": models.names()}).config.steps
+            wanted = resolve(values, choices={"model": here}).config.steps
         else:
             wanted = job.steps
         done = _newest_step(session, run_id)
@@ -233,14 +235,13 @@ def _start(session: Session, adapter_id: Any, model: str) -> tuple[dict[str, Any
     return {"id": row.id, "name": row.name, "file": row.file, "sha256": row.sha256, "rank": row.rank}, []
 
 
-def _resolved(knobs: Mapping[str, Any]) -> tuple[Resolved | None, list[FieldProblem]]:
+def _resolved(database: Database, knobs: Mapping[str, Any]) -> tuple[Resolved | None, list[FieldProblem]]:
     """The knobs laid over the model's own, or every problem with them."""
-    known = models.names()
+    known = models.names(database, to_train=True)
     wanted = str(knobs.get("model") or TrainConfig().model).strip()
     try:
-        view = models.get_model(wanted) if wanted in known else None
-        resolved = resolve(knobs, view.defaults if view else {}, {"model": known})
-        return resolved, [FieldProblem("model", f"cannot be used: {view.trouble}")] if view and view.trouble else []
+        defaults = models.find(database, wanted).defaults if wanted in known else {}
+        return resolve(knobs, defaults, {"model": known}), []
     except ConfigProblem as problem:
         return None, problem.problems
     except Problem as problem:

@@ -27,7 +27,8 @@ def pictures(database: Database, run_id: int | None = None) -> PicturesPage:
     """The page, with the newest adapter of `run_id` chosen when it has one, else the newest of all."""
     after = newest_event(database)
     views = adapters.list_adapters(database, limit=ALL)[::-1]
-    options = adapter_options(database, views)
+    best = {model: models.draws_with(database, model) for model in {each.model for each in views}}
+    options = tuple(replace(each, model=best[each.model]) for each in adapter_options(database, views))
     chosen = next((str(each.id) for each in views if each.run_id == run_id), options[0].value if options else "")
     subject = next((each for each in options if each.value == chosen), None)
     words = f"{subject.trigger} {subject.class_word}".strip() if subject else ""
@@ -38,16 +39,15 @@ def pictures(database: Database, run_id: int | None = None) -> PicturesPage:
         prompt=f"a photo of {words} on the beach" if words else "a photo of a teapot on the beach",
         trigger_words=words,
         seed=1,
-        more=_more(subject.model if subject else "pocket"),
+        more=_more(database, subject.model if subject else "pocket"),
         drawings=tuple(_drawings(database)),
         blank_drawing=Drawing(0, "queued", "", "", "", (), 0, (), {}),
     )
 
 
-def _more(model: str) -> tuple[KnobField, ...]:
+def _more(database: Database, model: str) -> tuple[KnobField, ...]:
     """Sampler steps, guidance, size and precision, with what the model is drawn with best."""
-    known = {each.name: each for each in models.list_models()}
-    best = known[model].drawing if model in known else {}
+    best = models.find(database, model).drawing if model in models.names(database) else {}
     drawn = fields({MORE.get(name, "side_px"): value for name, value in best.items()}, ())
     width = {"name": "side", "label": "Size", "sentence": "The picture's side in pixels; a multiple of 16."}
     return (

@@ -30,12 +30,12 @@ def active_jobs(database: Database) -> int:
     return len(jobs.queue(database))
 
 
-def run_line(view: RunView, with_project: bool = False) -> RunLine:
+def run_line(database: Database, view: RunView, with_project: bool = False) -> RunLine:
     return RunLine(
         id=view.id,
         job_id=view.job_id,
         name=f"{view.project_name}: {view.name}" if with_project else view.name,
-        model=title(view.model),
+        model=models.title(database, view.model),
         state=view.state.value,
         state_words=wording.STATES[view.state],
         progress=f"{view.step} of {view.steps} steps",
@@ -45,9 +45,13 @@ def run_line(view: RunView, with_project: bool = False) -> RunLine:
     )
 
 
-def job_line(job: JobView) -> JobLine:
+def job_line(database: Database, job: JobView) -> JobLine:
     about = ", ".join(name for name in (job.project_name, job.run_name) if name)
-    url = f"/runs/{job.run_id}" if job.run_id else "/pictures" if job.kind is Kind.SAMPLE else ""
+    if job.kind is Kind.DOWNLOAD and job.model:
+        about = models.title(database, job.model)
+    url = (
+        f"/runs/{job.run_id}" if job.run_id else {Kind.SAMPLE: "/pictures", Kind.DOWNLOAD: "/models"}.get(job.kind, "")
+    )
     if not url and job.project_id:
         url = f"/projects/{job.project_id}"
     return JobLine(
@@ -69,6 +73,8 @@ def job_words(job: JobView) -> str:
     """Where a job stands, in a few words."""
     units = {Kind.TRAIN: "step", Kind.CAPTION: "photo", Kind.SAMPLE: "picture"}
     done = f"{job.step} of {wording.plural(job.steps, units.get(job.kind, 'part'))}" if job.steps else ""
+    if job.kind is Kind.DOWNLOAD and job.steps:
+        done = f"{wording.size(job.step)} of {wording.size(job.steps)}"
     if job.state is State.QUEUED:
         return "next" if job.place == 0 else f"{job.place} before it" if job.place else "waiting"
     if job.not_responding:
@@ -78,13 +84,8 @@ def job_words(job: JobView) -> str:
     return done
 
 
-def title(model: str) -> str:
-    found = {each.name: each.title for each in models.list_models()}
-    return found.get(model, model)
-
-
 def adapter_options(database: Database, views: Sequence[AdapterView]) -> tuple[AdapterOption, ...]:
-    """Adapters to choose from, named by project, run and step."""
+    """Adapters to choose from, named by project, run and step, each with the model that it was trained on."""
     with database.read() as session:
         rows = session.exec(select(Run, Project).join(Project)).all()
     names = {int(run.id or 0): f"{project.name}, {run.name}" for run, project in rows}

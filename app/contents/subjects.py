@@ -32,7 +32,7 @@ def home(database: Database) -> HomePage:
     return HomePage(
         after=after,
         projects=tuple(cards),
-        runs=tuple(run_line(each, True) for each in newest),
+        runs=tuple(run_line(database, each, True) for each in newest),
         examples=tuple(f"/api/examples/{name}" for name in examples.names()),
     )
 
@@ -54,7 +54,7 @@ def project(database: Database, project_id: int) -> ProjectPage:
         photos=tuple(photos.list_photos(database, project_id, limit=ALL)),
         blank_photo=_blank_photo(project_id),
         keeps_shapes=_shapes(database, lines) != "square",
-        runs=tuple(run_line(each) for each in lines),
+        runs=tuple(run_line(database, each) for each in lines),
         captioning=Captioning(waiting[-1].id, job_words(waiting[-1])) if waiting else None,
         caption_template=template,
         default_caption=captions.fill(template, found.trigger, found.class_word),
@@ -66,7 +66,7 @@ def project(database: Database, project_id: int) -> ProjectPage:
 def new_run(database: Database, project_id: int) -> NewRunPage:
     """Raises NotFound."""
     found = projects.get_project(database, project_id)
-    here = [each for each in models.list_models() if each.on_disk and not each.trouble]
+    here = [each for each in models.list_models(database) if each.usable and each.trains]
     choices = tuple(Option(each.name, each.title) for each in here)
     about: dict[str, Any] = {}
     for model in here:
@@ -95,7 +95,7 @@ def _shapes(database: Database, lines: list[RunView]) -> str:
     """The shapes that photos had in the newest of these runs, else those that the first model wants."""
     if lines:
         return str(runs.get_run(database, lines[0].id).config.get("shapes", {"value": "square"})["value"])
-    first = next((each for each in models.list_models() if each.on_disk and not each.trouble), None)
+    first = next((each for each in models.list_models(database) if each.usable and each.trains), None)
     return str((first.defaults if first else {}).get("shapes", default_of("shapes")))
 
 

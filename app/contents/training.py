@@ -8,9 +8,9 @@ from typing import Any
 from sqlmodel import col, select
 
 from app import wording
-from app.actions import projects, runs
+from app.actions import models, projects, runs
 from app.actions.run_views import RunDetail
-from app.contents.lines import newest_event, title
+from app.contents.lines import newest_event
 from app.database import Database
 from app.jobs.states import State
 from app.knob_fields import SOURCES
@@ -36,7 +36,7 @@ def run(database: Database, run_id: int) -> RunPage:
             id=found.id,
             job_id=found.job_id,
             name=found.name,
-            model=title(found.model),
+            model=models.title(database, found.model),
             state=found.state.value,
             state_words=wording.STATES[found.state],
             stop=found.stop.value,

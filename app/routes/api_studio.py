@@ -104,13 +104,14 @@ def move_job(db: Db, job_id: Id, body: MoveBody) -> JobView:
 
 
 @router.get("/models")
-def list_models() -> list[ModelView]:
-    return models.list_models()
+def list_models(db: Db) -> list[ModelView]:
+    return models.list_models(db)
 
 
 @router.post("/models/{name}/download", status_code=202)
-def download_model(name: str) -> JobStarted:
-    return JobStarted(job_id=models.download(name))
+def download_model(db: Db, name: str) -> JobStarted:
+    """Fetch a model from the hub, or go on where an earlier download ended."""
+    return JobStarted(job_id=models.download(db, name))
 
 
 @router.get("/settings")

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
-from app.contents import drawings, studio, subjects, training
+from app.contents import catalog, drawings, studio, subjects, training
 from app.contents.lines import active_jobs
 from app.database import Database
 from app.errors import status_of
@@ -57,7 +57,7 @@ def queue(request: Request, db: Db) -> HTMLResponse:
 
 @router.get("/models")
 def models(request: Request, db: Db) -> HTMLResponse:
-    return _show(request, db, studio.models_page())
+    return _show(request, db, catalog.models(db))
 
 
 @router.get("/settings")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,17 @@ def draw_to_file(
     seed: int,
     steps: int | None,
     base_precision: str,
+    folders: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Draw one picture to `out` and return its recipe, which also lies in the PNG's text.
+
+    The model may lie in one of `folders`, or where core/catalog.py looks by itself.
 
     Raises ConfigProblem, ModelProblem, AdapterProblem, DiskProblem.
     """
     bits = resolve({"base_precision": base_precision}).config.base_bits
     try:
-        entry = catalog.find(model)
+        entry = catalog.find(model, folders)
     except ModelProblem as problem:
         raise ConfigProblem("This cannot be drawn.", [FieldProblem("model", problem.message)]) from None
     family = load_family(entry.folder, quantize=bits)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,14 +46,16 @@ def train_folder(
     *,
     resume: bool,
     start_from: Path | None = None,
+    folders: Sequence[Path] = (),
 ) -> tuple[Finished, list[FieldProblem]]:
     """Train on a folder of photos; returns how it ended and which files were left out.
 
-    With `start_from` the run has the layers and the ranks of that adapter file.
+    The model may lie in one of `folders`, or where core/catalog.py looks by itself. With `start_from` the run has the
+    layers and the ranks of that adapter file.
 
     Raises every Problem that training raises; ConfigProblem when `out` holds a run already and `resume` is not set.
     """
-    entry = _model(str(user.get("model", "pocket")))
+    entry = _model(str(user.get("model", "pocket")), folders)
     if start_from is not None and start_from.is_file():  # a run that goes on does not need the file any more
         rank = adapter_file.read(start_from, catalog.family_of(entry.folder)).rank
         user = {**user, "rank": rank, "alpha": rank}
@@ -163,9 +165,9 @@ def write_pictures(out: Path, config: TrainConfig, subject: Subject, photos: lis
     _write_png(sheet.sheet(f"{subject.trigger} {subject.class_word}", columns, rows), out / "samples.png")
 
 
-def _model(name: str) -> catalog.Entry:
+def _model(name: str, folders: Sequence[Path]) -> catalog.Entry:
     try:
-        return catalog.find(name)
+        return catalog.find(name, folders)
     except ModelProblem as problem:
         raise ConfigProblem("Some settings need another look.", [FieldProblem("model", problem.message)]) from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from app.actions import models
 from app.actions.run_views import picture_url
 from app.jobs import store
 from app.jobs.states import State, Stop
@@ -29,7 +30,7 @@ def draw_pictures(work: Work) -> Outcome:
     params = work.job.params
     work.phase("loading the model", 0, 1)
     bits = BITS[params.get("base_precision", "full")]
-    family = load_family(catalog.find(params["model"]).folder, quantize=bits)
+    family = load_family(catalog.find(params["model"], models.folders(work.database)).folder, quantize=bits)
     attached = []
     for place, wanted in enumerate(params["adapters"]):
         path = work.home.file(wanted["file"])

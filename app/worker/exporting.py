@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app import wording
+from app.actions import models
 from app.jobs import store
 from app.jobs.states import State, Stop
 from app.worker.outcome import Outcome
@@ -48,7 +49,7 @@ def export_adapter(work: Work) -> Outcome:
 def _write(work: Work, params: dict[str, Any], source: Path, target: Path) -> None:
     from core.export import adapter_file, kohya, merged
 
-    entry = catalog.find(params["model"])
+    entry = catalog.find(params["model"], models.folders(work.database))
     family = catalog.family_of(entry.folder)
     held = adapter_file.read(source, family)
     adapter_file.check_worth(held.factors)

@@ -38,6 +38,12 @@ def export(work: Work) -> Outcome:
     return export_adapter(work)
 
 
+def download(work: Work) -> Outcome:
+    from app.worker.downloading import download_model
+
+    return download_model(work)
+
+
 def caption(work: Work) -> Outcome:
     """Write a caption for each photo; those already written stay when the job ends early."""
     params, home = work.job.params, work.home
@@ -91,4 +97,5 @@ TASKS: dict[Kind, Callable[[Work], Outcome]] = {
     Kind.SAMPLE: sample,
     Kind.CAPTION: caption,
     Kind.EXPORT: export,
+    Kind.DOWNLOAD: download,
 }

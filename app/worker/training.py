@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import delete
 from sqlmodel import Session, col, select
 
+from app.actions import models
 from app.actions.run_views import picture_url
 from app.jobs import store
 from app.jobs.states import State, Stop
@@ -45,7 +46,8 @@ def train_run(work: Work) -> Outcome:
     clear_parts(work, run)
 
     work.phase("loading the model", 0, 1)
-    family = load_family(catalog.find(config.model).folder, quantize=config.base_bits)
+    folder_of_model = catalog.find(config.model, models.folders(work.database)).folder
+    family = load_family(folder_of_model, quantize=config.base_bits)
     record_origin(work, run, dict(family.hashes))
     examples = [example_of(work, item) for item in version.items]
     start = work.job.params.get("start_from")

@@ -1,9 +1,11 @@
 """What a job's process holds while it works: its claim, the wishes of the user, and a way to say how it goes.
 
-A thread beats, so that a long load or drawing still shows life, and reads the wishes. Two of them it acts on itself:
+A thread beats, so that a long load or drawing still shows life, and reads the wishes. Three it acts on itself:
 
     stop = now      the outcome is written and the process ends in the middle of its step; files are written whole, so
                     at most a temporary one is left, which the next attempt clears away
+    any stop, when  likewise: what is on the disk is useful at every moment, and a silent server must not keep anybody
+    `ends_anywhere` waiting
     the claim is    the process ends without a word: it is a left-over
     gone
 """
@@ -58,6 +60,7 @@ class Work:
         self.database, self.claim, self.leaving = database, claim, leaving
         self.home = database.home
         self.wishes = Wishes(Stop.NONE, save=False, sample=False)
+        self.ends_anywhere = False  # whether there is no step to finish: a stop, or the studio closing, ends it at once
         self._over = threading.Event()
         self._writing = threading.Lock()
         self._beats = threading.Thread(target=self._beat, name="beats", daemon=True)
@@ -116,16 +119,20 @@ class Work:
             except (OperationalError, DiskProblem) as error:  # a full disk is told by what the job itself writes
                 note(f"no beat: {error}", "warning")
                 continue
-            if self.wishes.stop is Stop.NOW:
+            if self.wishes.stop is Stop.NOW or (self.ends_anywhere and self.should_stop):
                 self._end_now()
 
     def _end_now(self) -> None:
         with self._writing:
             if self._over.is_set():
                 return
-            note("stopped at once by the user")
             try:
-                store.end(self.database, self.claim, State.STOPPED)
+                if self.wishes.stop is Stop.NONE:
+                    note("given back, because the studio closes")
+                    store.release(self.database, self.claim)
+                else:
+                    note("stopped at once by the user")
+                    store.end(self.database, self.claim, State.STOPPED)
             except LostJob:
                 os._exit(LEFT_OVER)
             os._exit(0)

@@ -1,7 +1,7 @@
 // The queue: take out, stop, try again, change the order. The page is drawn anew when a job changes its state.
 
 import { api } from "./api.js";
-import { $, $$, page, throttled, write } from "./dom.js";
+import { $, $$, bytes, page, throttled, write } from "./dom.js";
 import { Events } from "./events.js";
 
 const queue = $("#queue");
@@ -51,6 +51,15 @@ const showStep = throttled(500, (line, step) => {
   write(words, words.textContent.replace(/[\d,]+(?= of )/, step));
 });
 
+// A download tells its bytes as a phase.
+function showBytes(line, { name, done, of }) {
+  const bar = $("progress", line);
+  if (!bar) return;
+  bar.max = of;
+  bar.value = done;
+  write($("[data-words]", line), `${name}, ${bytes(done)} of ${bytes(of)}`);
+}
+
 new Events({}, page.dataset.after, {
   state: () => redraw(),
   metric: (_, row) => {
@@ -59,6 +68,7 @@ new Events({}, page.dataset.after, {
   },
   phase: (payload, row) => {
     const line = $(`[data-job="${row.job_id}"]`, queue);
-    if (line && payload.of && !$("progress", line)?.hasAttribute("value")) write($("[data-words]", line), `${payload.name}, ${payload.done} of ${payload.of}`);
+    if (line && payload.name === "downloading") showBytes(line, payload);
+    else if (line && payload.of && !$("progress", line)?.hasAttribute("value")) write($("[data-words]", line), `${payload.name}, ${payload.done} of ${payload.of}`);
   },
 });

@@ -1,0 +1,100 @@
+"""What a model folder in diffusers' layout must hold, to be whole.
+
+    model_index.json               names the parts: {"transformer": ["diffusers", "FluxTransformer2DModel"], ...}
+    scheduler/                     scheduler_config.json
+    tokenizer/ tokenizer_2/        tokenizer.json, or vocab.json with merges.txt
+    every other part/              config.json, and one safetensors file or the shards that an index names
+
+One rule for both ways: which files of a repository to download, and what a folder on this computer lacks. Plain Python.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from core.errors import FieldProblem, ModelProblem
+from core.weights import read_header, read_json, weight_files
+
+INDEX = "model_index.json"
+PART = re.compile(r"transformer|vae|scheduler|(text_encoder|tokenizer)(_\d)?")  # a safety checker is not ours to load
+STEMS = {"diffusers": "diffusion_pytorch_model", "transformers": "model"}
+WEIGHTS = re.compile(r"(diffusion_pytorch_model|model)(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+WORDS = re.compile(r".*\.(json|txt|jinja)|spiece\.model")  # configs and vocabularies
+
+
+def parts_of(index: Mapping[str, Any]) -> dict[str, str]:
+    """The parts that a model_index.json asks for, each with the library that made it ("diffusers", "transformers")."""
+    found = {}
+    for name, made in index.items():
+        if PART.fullmatch(name) and isinstance(made, list) and made and isinstance(made[0], str):
+            found[name] = made[0]
+    return found
+
+
+def is_needed(file: str, parts: Mapping[str, str]) -> bool:
+    """Whether a file of a repository belongs to the model.
+
+    Whole-model files at the top, other precisions (`model.fp16.safetensors`) and other formats do not.
+    """
+    part, _, name = file.partition("/")
+    if file == INDEX:
+        return True
+    if part not in parts or not name or "/" in name:
+        return False
+    if ".safetensors" in name:
+        return bool(WEIGHTS.fullmatch(name))
+    return bool(WORDS.fullmatch(name)) and not name.endswith(".index.json")
+
+
+def lacks(folder: Path) -> list[FieldProblem]:
+    """Every file that keeps a folder from being a whole model: not there, cut off or damaged; none when it is whole."""
+    try:
+        parts = parts_of(read_json(folder / INDEX))
+    except ModelProblem:
+        there = (folder / INDEX).is_file()
+        return [FieldProblem(INDEX, "cannot be read" if there else "is not there")]
+    if "transformer" not in parts:
+        return [FieldProblem(INDEX, "names no transformer")]
+    problems: list[FieldProblem] = []
+    for part, library in parts.items():
+        if part == "scheduler":
+            problems += _not_there(folder, f"{part}/scheduler_config.json")
+        elif part.startswith("tokenizer"):
+            if _not_there(folder, f"{part}/vocab.json") or _not_there(folder, f"{part}/merges.txt"):
+                problems += _not_there(folder, f"{part}/tokenizer.json")
+        else:
+            problems += _not_there(folder, f"{part}/config.json")
+            problems += _lacks_weights(folder, part, STEMS.get(library, "model"))
+    return problems
+
+
+def _not_there(folder: Path, file: str) -> list[FieldProblem]:
+    return [] if (folder / file).is_file() else [FieldProblem(file, "is not there")]
+
+
+def _lacks_weights(folder: Path, part: str, stem: str) -> list[FieldProblem]:
+    try:
+        files = weight_files(folder / part, stem)
+    except ModelProblem as problem:
+        named = [FieldProblem(f"{part}/{each.field}", each.message) for each in problem.problems]
+        return named or [FieldProblem(f"{part}/{stem}.safetensors", "is not there")]
+    problems = []
+    for path in files:
+        stat = path.stat()
+        if trouble := _trouble(path, stat.st_size, stat.st_mtime_ns):
+            problems.append(FieldProblem(f"{part}/{path.name}", trouble))
+    return problems
+
+
+@lru_cache(maxsize=512)
+def _trouble(path: Path, size: int, changed_ns: int) -> str:
+    """What is wrong with a safetensors file, or ""; asked once as long as size and time stay the same."""
+    try:
+        read_header(path)
+    except ModelProblem:
+        return f"is damaged or cut off at {size:,} bytes"
+    return ""

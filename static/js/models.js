@@ -1,0 +1,59 @@
+// The models: download, stop, go on. The cards are drawn anew when a job changes its state; bars move with its events.
+
+import { api } from "./api.js";
+import { $, bytes, duration, page, throttled, write } from "./dom.js";
+import { Events } from "./events.js";
+
+const shelf = $("#models");
+const marks = new Map(); // job -> where it stood when this page first heard of it: {done, at}
+
+const redraw = throttled(300, async () => {
+  const answer = await fetch(location.pathname, { headers: { Accept: "text/html" } });
+  if (!answer.ok) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const focused = document.activeElement?.closest("[data-model]")?.dataset.model;
+  shelf.replaceChildren(...$("#models", fresh).childNodes);
+  if (focused) $("button:not(:disabled), a", $(`[data-model="${CSS.escape(focused)}"]`, shelf) ?? shelf)?.focus();
+});
+
+shelf.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-download], [data-stop]");
+  if (!button) return;
+  const error = $("[data-error]", button.closest("[data-model]"));
+  const { download, stop } = button.dataset;
+  write(error, "");
+  button.disabled = true;
+  try {
+    await api("POST", download ? `/models/${encodeURIComponent(download)}/download` : `/jobs/${stop}/stop`);
+    redraw();
+  } catch (problem) {
+    if (!("problems" in problem)) throw problem;
+    write(error, problem.message);
+    button.disabled = false;
+  }
+});
+
+// "3.2 GB of 33 GB, 12 min left": the time at the pace since this page began to listen.
+function words({ name, done, of }, row) {
+  const at = Date.parse(row.at);
+  const mark = marks.get(row.job_id);
+  if (!mark || name !== "downloading" || done < mark.done) {
+    marks.set(row.job_id, { done, at });
+    return name === "downloading" ? `${bytes(done)} of ${bytes(of)}` : name;
+  }
+  const pace = (done - mark.done) / Math.max(at - mark.at, 1);
+  const left = pace > 0 && done < of ? `, ${duration((of - done) / pace / 1000)} left` : "";
+  return `${bytes(done)} of ${bytes(of)}${left}`;
+}
+
+new Events({}, page.dataset.after, {
+  state: () => redraw(),
+  phase: (payload, row) => {
+    const line = $(`[data-job="${row.job_id}"]`, shelf);
+    if (!line || !payload.of) return;
+    const bar = $("progress", line);
+    bar.max = payload.of;
+    bar.value = payload.done;
+    write($("[data-words]", line), words(payload, row));
+  },
+});
