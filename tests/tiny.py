@@ -3,7 +3,8 @@
     folder = make_model_folder(tmp_path / "model")        # 16 x 16 px and up, true guidance
     folder = make_model_folder(tmp_path / "dev", guidance=True)      # guidance as an input, like FLUX.1-dev
 
-It draws coloured noise. The layout is genuine: FluxPipeline.from_pretrained loads it.
+It draws coloured noise. The layout is genuine: FluxPipeline.from_pretrained loads it. Other families have files of
+their own beside this one: tests/tiny_klein.py.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class FusedAttention(nn.Module):
 
     def __init__(self, width: int, heads: int, inner: int) -> None:
         super().__init__()
-        self._heads, self._width = heads, width
+        self._heads = heads
         self.norm_q = nn.RMSNorm(width // heads, blocks.NORM_EPSILON)
         self.norm_k = nn.RMSNorm(width // heads, blocks.NORM_EPSILON)
         self.to_qkv_mlp_proj = nn.Linear(width, 3 * width + 2 * inner, bias=False)

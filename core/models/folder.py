@@ -1,7 +1,7 @@
 """A family in a diffusers folder: what every family does alike with its parts, whatever its network is.
 
     parts      {name: (folder, module, file stem)}              what lies in the folder
-    stacks     {path: (kind, knob of the config, run)}          the network's lists of blocks, in order
+    stacks     {path: (kind, its length in the config, run)}    the network's lists of blocks, in order
     linear     {preset: {path: names of linear layers}}         what adapters can be put on, stack by stack
 
 A family fills in these tables and says how it reads text and photos, embeds, and spaces its sigmas.
