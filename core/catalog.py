@@ -24,10 +24,14 @@ from core.weights import read_header, read_json, weight_files
 
 POCKET_FOLDER = Path(__file__).parent / "pocket" / "weights"
 POCKET = "pocket"
-# diffusers' pipeline class -> our family: what this version can load
-PIPELINES = {"FluxPipeline": "flux1", "Flux2KleinPipeline": "flux2"}
+PIPELINES = {  # diffusers' pipeline class -> our family: what this version can load
+    "FluxPipeline": "flux1",
+    "Flux2KleinPipeline": "flux2",
+    "ZImagePipeline": "z_image",
+}
 MODELS_VARIABLE = "LIKENESS_MODELS"  # a folder of models; each folder in it is known by its name
 CARD_FILE = "likeness.json"  # optional, beside model_index.json: what Likeness should know about this model
+Z_IMAGE_TURBO_SHIFT = 3.0  # of its schedule; the base's is 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +170,7 @@ def pipeline_of(folder: Path | None) -> str:
 
 
 def family_of(folder: Path) -> str:
-    """The family of a model folder: "flux1" or "flux2". Raises ModelProblem."""
+    """The family of a model folder: "flux1", "flux2" or "z_image". Raises ModelProblem."""
     if not (folder / INDEX).is_file():
         raise ModelProblem(f"{folder} is no model folder: {INDEX} is not there.")
     pipeline = read_json(folder / INDEX).get("_class_name")
@@ -178,7 +182,7 @@ def family_of(folder: Path) -> str:
 def like_of(folder: Path) -> Known | None:
     """The known model that a folder of the user's resembles most, for the values it starts with; None for none.
 
-    FLUX.1 dev takes guidance as an input, schnell does not; distilled klein says so; Turbo's schedule has shift 3.
+    FLUX.1 dev takes guidance as an input, schnell does not; of the others, `is_distilled` tells.
     """
     pipeline = pipeline_of(folder)
     if pipeline == "FluxPipeline":
@@ -186,13 +190,17 @@ def like_of(folder: Path) -> Known | None:
     if pipeline == "Flux2KleinPipeline":
         return KNOWN["flux2-klein-4b" if is_distilled(folder) else "flux2-klein-base-4b"]
     if pipeline == "ZImagePipeline":
-        turbo = _setting(folder, "scheduler/scheduler_config.json", "shift") == 3.0
-        return KNOWN["z-image-turbo" if turbo else "z-image"]
+        return KNOWN["z-image-turbo" if is_distilled(folder) else "z-image"]
     return None
 
 
 def is_distilled(folder: Path) -> bool:
-    """Whether a klein folder says that it was distilled to a few steps: such a one is drawn with, not trained."""
+    """Whether the folder says that its model was distilled to a few steps, and so loses something when it is trained.
+
+    klein's says it in so many words; Z-Image-Turbo differs from Z-Image by its schedule.
+    """
+    if pipeline_of(folder) == "ZImagePipeline":
+        return _setting(folder, "scheduler/scheduler_config.json", "shift") == Z_IMAGE_TURBO_SHIFT
     return bool(_setting(folder, INDEX, "is_distilled"))
 
 

@@ -133,6 +133,11 @@ def randomize(module: nn.Module, seed: int) -> None:
     module.update(tree_map_with_path(draw, module.parameters()))
 
 
+def linear_shapes(module: nn.Module) -> dict[str, tuple[int, int]]:
+    """(out, in) of every linear layer, by path."""
+    return {path: each.weight.shape for path, each in module.named_modules() if isinstance(each, nn.Linear)}
+
+
 def write_part(folder: Path, module: nn.Module, config: dict[str, Any], stem: str, seed: int) -> None:
     randomize(module, seed)
     save_module(module, folder / f"{stem}.safetensors")

@@ -109,5 +109,19 @@ class Batches:
                 flow.draw_sigmas(key_for("sigma", seed, step, index), (1,), config.sigma_draw, self._shift[one.grid])
             )
             conditionings.append(self._empty if dropped else one.conditioning)
-        stacked = {name: mx.concatenate([each[name] for each in conditionings]) for name in conditionings[0]}
-        return Batch(mx.concatenate(clean), mx.concatenate(noise), mx.concatenate(sigma), stacked, one.grid)
+        return Batch(
+            mx.concatenate(clean), mx.concatenate(noise), mx.concatenate(sigma), stacked(conditionings), one.grid
+        )
+
+
+def stacked(conditionings: list[Conditioning]) -> Conditioning:
+    """Several prompts' arrays as one batch; where texts differ in length, zeros make them as long as the longest."""
+    found = {}
+    for name in conditionings[0]:
+        arrays = [each[name] for each in conditionings]
+        longest = max((array.shape[1] for array in arrays if array.ndim > 2), default=0)
+        for index, array in enumerate(arrays):
+            if array.ndim > 2 and array.shape[1] < longest:
+                arrays[index] = mx.pad(array, [(0, 0), (0, longest - array.shape[1])] + [(0, 0)] * (array.ndim - 2))
+        found[name] = mx.concatenate(arrays)
+    return found

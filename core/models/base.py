@@ -51,7 +51,7 @@ class Block:
 class Family(Protocol):
     """A loaded model. Its parts are read from disk when first used; `free` gives their memory back."""
 
-    name: str  # "flux1", "flux2"
+    name: str  # "flux1", "flux2", "z_image"
     dtype: mx.Dtype  # what the transformer computes in
     embeds_guidance: bool  # whether guidance is an input of the network, as in FLUX.1-dev
     transformer: nn.Module  # module paths are those of the diffusers checkpoint; adapters attach here

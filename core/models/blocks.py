@@ -21,17 +21,20 @@ from core.models.exponentials import attention, gelu_tanh, silu
 
 NORM_EPSILON = 1e-6
 Rotary = tuple[mx.array, mx.array]
-"""cos and sin of every position's angles: float32 (S, d / 2) each."""
+"""cos and sin of every position's angles: float32 (S, d / 2) each, or (B, 1, S, d / 2) where positions differ."""
 
 
 def rotary_table(ids_SA: mx.array, axes_dims: tuple[int, ...], theta: float = 10_000.0) -> Rotary:
-    """cos and sin of position * theta^(-2i/d_axis), for i in range(d_axis / 2), axis after axis."""
+    """cos and sin of position * theta^(-2i/d_axis), for i in range(d_axis / 2), axis after axis.
+
+    `ids_SA` may have axes before S, which the table then has too.
+    """
     angles = []
     for axis, dim in enumerate(axes_dims):
         # Python's floats: frequencies are few, and float32 powers would cost digits at far positions.
         frequencies = mx.array([theta ** (-2 * i / dim) for i in range(dim // 2)], dtype=mx.float32)
-        angles.append(ids_SA[:, axis, None].astype(mx.float32) * frequencies)
-    angles_Sd = mx.concatenate(angles, axis=1)
+        angles.append(ids_SA[..., axis, None].astype(mx.float32) * frequencies)
+    angles_Sd = mx.concatenate(angles, axis=-1)
     return mx.cos(angles_Sd), mx.sin(angles_Sd)
 
 
@@ -63,11 +66,13 @@ def modulate(x_BSD: mx.array, shift_BD: mx.array, scale_BD: mx.array) -> mx.arra
     return norm(x_BSD) * (1.0 + scale_BD[:, None]) + shift_BD[:, None]
 
 
-def attend(q_BSHd: mx.array, k_BSHd: mx.array, v_BSHd: mx.array, rotary: Rotary) -> mx.array:
-    """softmax(rope(q) rope(k)^T / sqrt(d)) v, the heads side by side: (B, S, D)."""
+def attend(
+    q_BSHd: mx.array, k_BSHd: mx.array, v_BSHd: mx.array, rotary: Rotary, mask_B11S: mx.array | None = None
+) -> mx.array:
+    """softmax(rope(q) rope(k)^T / sqrt(d)) v, the heads side by side: (B, S, D). `mask_B11S`: who is seen."""
     q, k, v = (x.transpose(0, 2, 1, 3) for x in (q_BSHd, k_BSHd, v_BSHd))
     q, k = rotate(q, rotary), rotate(k, rotary)
-    out_BHSd = attention(q, k, v, scale=q.shape[-1] ** -0.5)
+    out_BHSd = attention(q, k, v, scale=q.shape[-1] ** -0.5, mask=mask_B11S)
     batch, _, tokens, _ = out_BHSd.shape
     return out_BHSd.transpose(0, 2, 1, 3).reshape(batch, tokens, -1)
 

@@ -50,11 +50,13 @@ def gelu_tanh(x: mx.array) -> mx.array:
     return _gelu_by_powers(x)[0] if _by_powers(x) else x * mx.sigmoid(x * (GELU_1 + GELU_3 * (x * x)))
 
 
-def attention(q_BHSd: mx.array, k_BHSd: mx.array, v_BHSd: mx.array, scale: float) -> mx.array:
-    """softmax(scale q k^T) v, every token seeing every other: (B, H, S, d)."""
-    if _by_powers(q_BHSd):
+def attention(
+    q_BHSd: mx.array, k_BHSd: mx.array, v_BHSd: mx.array, scale: float, mask: mx.array | None = None
+) -> mx.array:
+    """softmax(scale q k^T) v: (B, H, S, d). Every token sees every other, or those for which `mask` is True."""
+    if mask is None and _by_powers(q_BHSd):
         return _attention_by_powers(q_BHSd * scale, k_BHSd, v_BHSd)[0]
-    return mx.fast.scaled_dot_product_attention(q_BHSd, k_BHSd, v_BHSd, scale=scale)
+    return mx.fast.scaled_dot_product_attention(q_BHSd, k_BHSd, v_BHSd, scale=scale, mask=mask)
 
 
 def _by_powers(x: mx.array) -> bool:

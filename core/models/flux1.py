@@ -21,7 +21,6 @@ from typing import Any, ClassVar
 import mlx.core as mx
 import mlx.nn as nn
 
-from core import flow
 from core.errors import ModelProblem
 from core.models import blocks
 from core.models.autoencoder import AutoencoderKL, pack, unpack
@@ -158,25 +157,3 @@ class Flux1(FolderFamily):
         """Pictures of clean latents: float32 (B, H, W, 3), clipped to [-1, 1]."""
         latent = unpack(latents_BLC.astype(mx.float32), grid) / self._vae["scaling_factor"]
         return mx.clip(self._parts["vae"].decode(latent + (self._vae.get("shift_factor") or 0.0)), -1.0, 1.0)
-
-    # Schedules
-
-    def _shift(self, grid: Grid) -> float:
-        scheduler = self._scheduler
-        if not scheduler.get("use_dynamic_shifting", False):
-            return float(scheduler.get("shift", 1.0))
-        return flow.dynamic_shift(
-            grid.tokens,
-            scheduler.get("base_image_seq_len", 256),
-            scheduler.get("max_image_seq_len", 4096),
-            scheduler.get("base_shift", 0.5),
-            scheduler.get("max_shift", 1.15),
-        )
-
-    def drawing_sigmas(self, steps: int, grid: Grid) -> list[float]:
-        """`steps + 1` sigmas from 1 to 0, as FluxPipeline asks FlowMatchEulerDiscreteScheduler for them."""
-        return flow.schedule(steps, self._shift(grid))
-
-    def training_shift(self, grid: Grid) -> float:
-        """The same shift as in drawing."""
-        return self._shift(grid)

@@ -4,7 +4,8 @@
     stacks     {path: (kind, its length in the config, run)}    the network's lists of blocks, in order
     linear     {preset: {path: names of linear layers}}         what adapters can be put on, stack by stack
 
-A family fills in these tables and says how it reads text and photos, embeds, and spaces its sigmas.
+A family fills in these tables and says how it reads text and photos and embeds them. Sigmas are spaced as the folder's
+scheduler spaces them: moved by a shift that is the same for every picture, or grows with it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import mlx.core as mx
 import mlx.nn as nn
 
+from core import flow
 from core.catalog import defaults_of
 from core.errors import ModelProblem
 from core.files import sha256_of
@@ -88,6 +90,25 @@ class FolderFamily:
         for block in self.blocks:
             stream = block.run(block.module, stream)
         return self.project(stream)
+
+    # Schedules
+
+    def drawing_sigmas(self, steps: int, grid: Grid) -> list[float]:
+        """`steps + 1` sigmas from 1 to 0, as diffusers' pipeline asks FlowMatchEulerDiscreteScheduler for them."""
+        return flow.schedule(steps, self.training_shift(grid))
+
+    def training_shift(self, grid: Grid) -> float:
+        """The shift of drawing."""
+        scheduler = self._scheduler
+        if not scheduler.get("use_dynamic_shifting", False):
+            return float(scheduler.get("shift", 1.0))
+        return flow.dynamic_shift(
+            grid.tokens,
+            scheduler.get("base_image_seq_len", 256),
+            scheduler.get("max_image_seq_len", 4096),
+            scheduler.get("base_shift", 0.5),
+            scheduler.get("max_shift", 1.15),
+        )
 
     # Adapters and knobs
 

@@ -26,6 +26,7 @@ from core.models import quantized
 from core.models.base import Family
 from core.models.flux1 import Flux1
 from core.models.flux2 import Flux2
+from core.models.z_image import ZImage
 from core.weights import TensorInfo, read_header, read_json, weight_files, weights_sha256_of_all
 
 FLOATS = ("BF16", "F16", "F32")  # what a checkpoint's tensors may be; 8-bit floats would want scales that lie elsewhere
@@ -107,7 +108,7 @@ def load_family(folder: Path, *, dtype: mx.Dtype | None = None, quantize: int | 
     Raises ModelProblem when the folder is not a model, or of a family we do not know.
     """
     folder = Path(folder)
-    families = {each.name: each for each in (Flux1, Flux2)}
+    families = {each.name: each for each in (Flux1, Flux2, ZImage)}
     family = families[family_of(folder)]
     compute = dtype or compute_dtype()
     table = {name: Part(*row) for name, row in family.parts.items()}

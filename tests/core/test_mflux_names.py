@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import ModuleType
 
 import mlx.core as mx
 import pytest
@@ -18,7 +19,7 @@ from core.export import adapter_file, diffusers, kohya
 from core.models.base import Family
 from core.models.load import load_family
 from core.weights import read_header
-from tests import tiny_klein
+from tests import tiny_klein, tiny_z_image
 from tests.core.test_adapter_forms import D, of_model, random_factors
 
 FLUX_DOUBLE = {
@@ -67,13 +68,16 @@ def test_every_layer_that_a_run_trains_has_a_name_in_mflux(family: Family, tmp_p
     assert found == {f"lora_unet_{name}" for name in KOHYA_FLUX1}
 
 
-def test_every_layer_of_klein_that_a_run_trains_has_a_name_in_mflux(tmp_path: Path) -> None:
-    family = load_family(tiny_klein.make_model_folder(tmp_path / "klein"))
+@pytest.mark.parametrize("tiny_folder", [tiny_klein, tiny_z_image], ids=["klein", "Z-Image"])
+def test_every_layer_of_a_younger_family_that_a_run_trains_has_a_name_in_mflux(
+    tmp_path: Path, tiny_folder: ModuleType
+) -> None:
+    family = load_family(tiny_folder.make_model_folder(tmp_path / "model"))
     for form in (diffusers, kohya):
         more = (family.name,) if form is kohya else ()
         form.write(tmp_path / "a.safetensors", of_model(family), {}, *more)
         layers = adapter_file.read(tmp_path / "a.safetensors", family.name).factors
-        assert {re.sub(r"\.\d+\.", ".N.", layer, count=1) for layer in layers} == FLUX2
+        assert {re.sub(r"\.\d+\.", ".N.", layer, count=1) for layer in layers} == LISTS[family.name]
 
 
 @pytest.mark.parametrize("family_name", LISTS)

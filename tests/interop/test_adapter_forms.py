@@ -31,9 +31,9 @@ from peft.utils import get_peft_model_state_dict
 
 from core.export import adapter_file, diffusers, kohya, merged
 from core.lora import Factors
-from tests import tiny_klein
+from tests import tiny_klein, tiny_z_image
 from tests.core.test_adapter_forms import check_same, random_factors
-from tests.interop.real_configs import FLUX1_DEV, KLEIN_4B, KLEIN_9B
+from tests.interop import real_configs as real
 from tests.interop.reference import randomized
 from tests.interop.test_adapter import trained
 from tests.interop.test_transformer import SMALL
@@ -75,15 +75,15 @@ FLUX2 = BLOCKS + rf"({FLUX_ATTENTION}|ff(_context)?\.linear_(in|out)|attn\.(to_q
 Z_IMAGE = r"(layers|noise_refiner|context_refiner)\.\d+\.(attention\.(to_[qkv]|to_out\.0)|feed_forward\.w[123])"
 REFERENCES = {
     "FLUX.1-dev": Reference(
-        "flux1", FluxPipeline, lambda: FluxTransformer2DModel(**FLUX1_DEV), FLUX1, 19 * 12 + 38 * 5
+        "flux1", FluxPipeline, lambda: FluxTransformer2DModel(**real.FLUX1_DEV), FLUX1, 19 * 12 + 38 * 5
     ),
     "klein-4B": Reference(
-        "flux2", Flux2KleinPipeline, lambda: Flux2Transformer2DModel(**KLEIN_4B), FLUX2, 5 * 12 + 20 * 2
+        "flux2", Flux2KleinPipeline, lambda: Flux2Transformer2DModel(**real.KLEIN_4B), FLUX2, 5 * 12 + 20 * 2
     ),
     "klein-9B": Reference(
-        "flux2", Flux2KleinPipeline, lambda: Flux2Transformer2DModel(**KLEIN_9B), FLUX2, 8 * 12 + 24 * 2
+        "flux2", Flux2KleinPipeline, lambda: Flux2Transformer2DModel(**real.KLEIN_9B), FLUX2, 8 * 12 + 24 * 2
     ),
-    "Z-Image": Reference("z_image", ZImagePipeline, lambda: ZImageTransformer2DModel(), Z_IMAGE, 34 * 7),
+    "Z-Image": Reference("z_image", ZImagePipeline, lambda: ZImageTransformer2DModel(**real.Z_IMAGE), Z_IMAGE, 34 * 7),
 }
 
 
@@ -151,6 +151,7 @@ class Trained:
 TRAINED = {  # diffusers splits FLUX.1's linear1 at 3072, whatever its width
     "flux1": Trained(FluxPipeline, make_model_folder, "transformer_blocks.*"),
     "flux2": Trained(Flux2KleinPipeline, tiny_klein.make_model_folder, "all_linear"),
+    "z_image": Trained(ZImagePipeline, tiny_z_image.make_model_folder, "all_linear"),
 }
 
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL as ReferenceVAE
 from diffusers import AutoencoderKLFlux2 as ReferenceVAEFlux2
-from diffusers import Flux2Transformer2DModel, FluxTransformer2DModel
+from diffusers import Flux2Transformer2DModel, FluxTransformer2DModel, ZImageTransformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModel, Qwen3Config, Qwen3ForCausalLM, T5Config, T5EncoderModel
 
 from core.models.autoencoder import AutoencoderKL, AutoencoderKLFlux2
@@ -27,6 +27,8 @@ from core.models.load import checkpoint_name
 from core.models.text.clip import CLIPText
 from core.models.text.qwen3 import Qwen3Encoder
 from core.models.text.t5 import T5Encoder
+from core.models.z_image import TAPS as Z_IMAGE_TAPS
+from core.models.z_image import ZImageTransformer
 from tests.interop import real_configs as real
 from tests.interop.reference import names_and_shapes
 
@@ -52,10 +54,12 @@ QWEN3 = by_config(Qwen3ForCausalLM, Qwen3Config)
 
 TOKEN_TABLE_AGAIN = r"encoder\.embed_tokens\.weight"  # is shared.weight
 LAYERS_FROM_27 = r"model\.layers\.(2[7-9]|3[0-5])\..+"  # above klein's highest tap
+LAST_LAYER = r"model\.layers\.35\..+"  # above the state that Z-Image is told
 NO_WORDS_ARE_PREDICTED = (r"model\.norm\.weight", r"lm_head\.weight")
 HOW_MANY_BATCHES_WERE_COUNTED = r"bn\.num_batches_tracked"
 
 KLEIN_TEXT = partial(Qwen3Encoder, taps=TAPS)
+Z_IMAGE_TEXT = partial(Qwen3Encoder, taps=Z_IMAGE_TAPS)
 PARTS = {
     "FLUX.1-dev and Krea-dev": Part(real.FLUX1_DEV, FluxTransformer2DModel, FluxTransformer),
     "FLUX.1-schnell": Part(real.FLUX1_SCHNELL, FluxTransformer2DModel, FluxTransformer),
@@ -67,6 +71,9 @@ PARTS = {
     "FLUX.2's VAE": Part(real.FLUX2_VAE, ReferenceVAEFlux2, AutoencoderKLFlux2, (HOW_MANY_BATCHES_WERE_COUNTED,)),
     "klein-4B's Qwen3-4B": Part(real.QWEN3_4B, QWEN3, KLEIN_TEXT, (LAYERS_FROM_27, *NO_WORDS_ARE_PREDICTED)),
     "klein-9B's Qwen3-8B": Part(real.QWEN3_8B, QWEN3, KLEIN_TEXT, (LAYERS_FROM_27, *NO_WORDS_ARE_PREDICTED)),
+    "Z-Image and Z-Image-Turbo": Part(real.Z_IMAGE, ZImageTransformer2DModel, ZImageTransformer),
+    "Z-Image's VAE": Part(real.FLUX1_VAE, ReferenceVAE, AutoencoderKL),
+    "Z-Image's Qwen3-4B": Part(real.QWEN3_4B, QWEN3, Z_IMAGE_TEXT, (LAST_LAYER, *NO_WORDS_ARE_PREDICTED)),
 }
 
 
@@ -101,6 +108,7 @@ def test_every_key_of_the_real_checkpoint_has_its_place(name: str) -> None:
         ("FLUX.1-dev and Krea-dev", 11.901),
         ("klein-4B, base and distilled", 3.876),
         ("klein-9B, base and distilled", 9.079),
+        ("Z-Image and Z-Image-Turbo", 6.155),
     ],
 )
 def test_the_configs_are_those_of_models_with_as_many_parameters_as_the_real_ones(name: str, billions: float) -> None:

@@ -1,0 +1,191 @@
+"""Z-Image as a family: blocks, dtypes, presets, texts of any length, what folders say, and a run with an assistant."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+import pytest
+
+from core import catalog
+from core.dataset.batches import stacked
+from core.errors import ModelProblem
+from core.models.base import Grid
+from core.models.load import load_family
+from core.models.z_image import ZImage, ZImageTransformer, pack, position_ids, unpack
+from core.training.progress import Finished, Sampled
+from core.weights import read_header
+from tests import tiny, tiny_z_image
+from tests.core.subjects import of_kind, training
+
+LONG = "a photo of a sks can on the beach, at night, in the snow, a red toy car and a dog and a cat and a cup of tea"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_z_image.make_model_folder(tmp_path_factory.mktemp("z-image"))
+
+
+@pytest.fixture(scope="module")
+def turbo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_z_image.make_model_folder(tmp_path_factory.mktemp("turbo"), turbo=True)
+
+
+@pytest.fixture
+def copy(turbo: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(turbo, tmp_path / "copy"))
+
+
+def inputs(family: ZImage) -> tuple:
+    grid = family.grid(64, 48)
+    l_t = mx.random.normal((2, grid.tokens, grid.channels), key=mx.random.key(5))
+    return l_t, mx.array([0.9, 0.3]), family.encode_text([LONG, "a can"]), grid
+
+
+def test_velocity_is_embed_then_every_block_then_project(folder: Path) -> None:
+    family = load_family(folder)
+    arguments = (*inputs(family), 1.0)
+    stream = family.embed(*arguments)
+    for block in family.blocks:
+        assert dict(family.transformer.named_modules())[block.path] is block.module
+        stream = block.run(block.module, stream)
+    assert mx.array_equal(family.project(stream), family.velocity(*arguments)).item()
+    kinds = [block.kind for block in family.blocks]
+    assert kinds == ["image refiner"] * 2 + ["text refiner"] * 2 + ["single"] * 3
+
+
+def test_every_kind_of_block_moves_its_own_part_of_the_stream(folder: Path) -> None:
+    family = load_family(folder)
+    entering = family.embed(*inputs(family), 1.0)
+    moved = {"image refiner": ["img", "pad"], "text refiner": ["txt"], "single": ["img", "pad", "txt"]}
+    for block in family.blocks:
+        leaving = block.run(block.module, entering)
+        assert [name for name in entering if leaving[name] is not entering[name]] == moved[block.kind]
+
+
+def test_an_example_gets_what_it_would_get_alone_however_long_the_others_text_is(folder: Path) -> None:
+    family = load_family(folder)
+    l_t, sigma, _, grid = inputs(family)
+    alone = [family.encode_text([text]) for text in (LONG + LONG, "a can")]
+    alone[0] = {**alone[0], "tokens": mx.pad(alone[0]["tokens"], [(0, 0), (0, 128), (0, 0)])}
+    together = stacked(alone)
+    assert [each["tokens"].shape[1] for each in (*alone, together)] == [256, 128, 256]
+    both = family.velocity(l_t, sigma, together, grid, 1.0)
+    for i, text in enumerate(alone):
+        one = family.velocity(l_t[i : i + 1], sigma[i : i + 1], text, grid, 1.0)
+        assert mx.allclose(both[i : i + 1], one, atol=1e-5).item()
+
+
+def test_texts_are_read_one_by_one_as_they_are_read_together(folder: Path) -> None:
+    family = load_family(folder)
+    together = family.encode_text([LONG, "a can", ""])
+    for i, prompt in enumerate([LONG, "a can", ""]):
+        alone = family.encode_text([prompt])
+        assert alone["lengths"].tolist() == [together["lengths"][i].item()]
+        assert mx.allclose(alone["tokens"][0], together["tokens"][i], atol=1e-5).item()
+    assert together["tokens"].shape == (3, 128, 16)
+    assert together["lengths"].dtype == mx.int32
+
+
+def test_what_stands_behind_a_texts_end_is_never_seen(folder: Path) -> None:
+    family = load_family(folder)
+    l_t, sigma, text, grid = inputs(family)
+    before = family.velocity(l_t, sigma, text, grid, 1.0)
+    end = text["lengths"][:, None, None]
+    other = mx.where(mx.arange(text["tokens"].shape[1])[None, :, None] < end, text["tokens"], 7.0)
+    assert mx.array_equal(family.velocity(l_t, sigma, {**text, "tokens": other}, grid, 1.0), before).item()
+
+
+def test_nothing_leaks_into_float32_when_the_model_computes_in_bfloat16(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = load_family(folder, dtype=mx.bfloat16)
+    seen: set[tuple[mx.Dtype, mx.Dtype]] = set()
+    plain = nn.Linear.__call__
+
+    def noting(layer: nn.Linear, x: mx.array) -> mx.array:
+        y = plain(layer, x)
+        seen.add((x.dtype, y.dtype))
+        return y
+
+    monkeypatch.setattr(nn.Linear, "__call__", noting)
+    l_t, sigma, text, grid = inputs(family)
+    assert text["tokens"].dtype == mx.bfloat16
+    stream = family.embed(l_t, sigma, text, grid, 1.0)
+    for block in [None, *family.blocks]:
+        stream = block.run(block.module, stream) if block else stream
+        other = {name: value.dtype for name, value in stream.items() if value.dtype != mx.bfloat16}
+        assert other == {"cos": mx.float32, "sin": mx.float32, "seen": mx.bool_}
+    assert family.project(stream).dtype == mx.bfloat16
+    assert seen == {(mx.bfloat16, mx.bfloat16)}
+
+
+def test_presets_are_the_blocks_linear_layers_by_full_path(folder: Path) -> None:
+    family = load_family(folder)
+    every = {
+        path for path in tiny.linear_shapes(family.transformer) if ".attention." in path or ".feed_forward." in path
+    }
+    assert set(family.presets["all_linear"]) == every
+    assert len(family.presets["all_linear"]) == 7 * 7
+    assert set(family.presets["attention"]) == {path for path in every if ".attention." in path}
+
+
+def test_positions_begin_with_the_text_and_the_image_follows_it() -> None:
+    ids = position_ids(mx.array([32, 64]), 96, Grid(2, 3, 16)).tolist()
+    assert [len(each) for each in ids] == [32 + 96] * 2
+    for one, length in zip(ids, (32, 64), strict=True):
+        assert one[:6] == [[length + 1, row, column] for row in range(2) for column in range(3)]
+        assert one[6:32] == [[0, 0, 0]] * 26
+        assert one[32:] == [[number, 0, 0] for number in range(1, 97)]
+
+
+def test_a_tokens_channels_run_row_column_channel() -> None:
+    latent = mx.arange(4 * 6 * 3).reshape(1, 4, 6, 3)
+    tokens = pack(latent)
+    assert tokens[0, 1].tolist() == [*latent[0, 0, 2].tolist(), *latent[0, 0, 3].tolist(),
+                                     *latent[0, 1, 2].tolist(), *latent[0, 1, 3].tolist()]  # fmt: skip
+    assert mx.array_equal(unpack(tokens, Grid(2, 3, 12)), latent).item()
+
+
+def test_a_config_of_another_kind_is_a_sentence() -> None:
+    for knobs, words in (
+        ({"axes_dims": [4, 4, 4]}, "must add up to the head's width, 16"),
+        ({"siglip_feat_dim": 1152}, "siglip_feat_dim is 1152"),
+        ({"all_patch_size": (2, 4)}, "in which it is \\[2\\]"),
+    ):
+        with pytest.raises(ModelProblem, match=words):
+            ZImageTransformer(tiny_z_image.TRANSFORMER | knobs)
+    ZImageTransformer(tiny_z_image.TRANSFORMER | {"all_patch_size": (2,)})
+
+
+def test_base_and_turbo_are_told_apart_by_their_schedules(folder: Path, turbo: Path, tmp_path: Path) -> None:
+    plain = [Path(shutil.copytree(each, tmp_path / each.name)) for each in (folder, turbo)]
+    for each in plain:
+        (each / "likeness.json").unlink()
+    assert [catalog.is_distilled(each) for each in plain] == [False, True]
+    assert catalog.drawing_of(plain[0]) == {"steps": 50, "guidance": 5.0, "side_px": 1024}
+    assert catalog.drawing_of(plain[1]) == {"steps": 8, "guidance": 1.0, "side_px": 1024}
+    assert catalog.defaults_of(plain[1])["sample_steps"] == 8
+    assert [load_family(each).training_shift(Grid(4, 4, 16)) for each in plain] == [6.0, 3.0]
+    assert load_family(turbo).drawing_sigmas(2, Grid(4, 4, 16)) == pytest.approx([1.0, 0.75, 0.0])
+
+
+@pytest.mark.parametrize("guidance", [1.0, 5.0], ids=["one pass", "true guidance"])
+def test_a_run_learns_draws_and_writes_an_adapter_for_this_model(
+    folder: Path, photos: Path, tmp_path: Path, guidance: float
+) -> None:
+    (photos / "0.txt").write_text(LONG + LONG)
+    family = load_family(folder)
+    knobs = {"sample_every": 2, "sample_guidance": guidance, "sigma_draw": "model_shift", "batch_size": 3}
+    progress = list(training(family, photos, tmp_path / "run", **knobs))
+    assert isinstance(progress[-1], Finished)
+    assert len(of_kind(progress, Sampled)) == 2 * 3
+    header = read_header(progress[-1].adapter)
+    assert {name.removeprefix("transformer.").rsplit(".lora_", 1)[0] for name in header.tensors} == set(
+        family.presets["all_linear"]
+    )
+    assert header.metadata["modelspec.architecture"] == "Z-Image/lora"
+    assert header.metadata["modelspec.implementation"].endswith("Tongyi-MAI/Z-Image")
+    assert header.metadata["ss_base_model_version"] == "z_image"
