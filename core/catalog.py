@@ -210,6 +210,19 @@ def drawing_of(folder: Path) -> dict[str, Any]:
     return {**(like.drawing if like else {}), **_card_table(folder, "drawing")}
 
 
+def assistant_of(folder: Path) -> Path | None:
+    """The adapter that is on while this model is trained and off while it draws, as its card names it; None for none.
+
+    Z-Image-Turbo needs one: trained without it, it forgets how to draw in few steps. Raises ModelProblem.
+    """
+    name = _card(folder).get("assistant")
+    if name is None:
+        return None
+    if not isinstance(name, str) or Path(name).name != name or not (folder / name).is_file():
+        raise ModelProblem(f"{folder / CARD_FILE}: assistant is {name!r}; it must name an adapter file in this folder.")
+    return folder / name
+
+
 def defaults_of(folder: Path) -> dict[str, Any]:
     """The knobs of a training run that this model sets; samples are drawn as `drawing_of` says."""
     like = like_of(folder)

@@ -141,7 +141,7 @@ KNOWN: dict[str, Known] = {
             title="Z-Image",
             what_for="Photographs, and people above all, free to use. Made to be trained.",
             repo="Tongyi-MAI/Z-Image",
-            drawing={"steps": 50, "guidance": 4.0, "side_px": 1024},
+            drawing={"steps": 50, "guidance": 5.0, "side_px": 1024},  # diffusers calls it 4: it adds, we weigh
             **_z_image(),
         ),
         Known(

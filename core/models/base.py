@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import mlx.core as mx
@@ -113,13 +114,23 @@ class Family(Protocol):
         ...
 
     @property
+    def distilled(self) -> bool:
+        """Whether it was distilled to draw in few steps, and so loses something when it is trained."""
+        ...
+
+    @property
+    def assistant(self) -> Path | None:
+        """The file of an adapter that is on while this model is trained, and off while it draws; None for most."""
+        ...
+
+    @property
     def modelspec(self) -> Mapping[str, str]:
         """How the headers of adapter files name this model: its "architecture" and "implementation"."""
         ...
 
     @property
     def hashes(self) -> Mapping[str, str]:
-        """SHA-256 of the weight files, by part ("transformer", "vae", "text"); cache keys and recipes name them."""
+        """SHA-256 of the weight files, by part ("transformer", "vae", "text"), and of the assistant if there is one."""
         ...
 
     def free(self, *parts: str) -> None:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from core import flow
-from core.catalog import defaults_of
+from core.catalog import assistant_of, defaults_of, is_distilled
 from core.errors import ModelProblem
 from core.files import sha256_of
 from core.models.autoencoder import PATCH
@@ -130,15 +131,26 @@ class FolderFamily:
         """From the folder's likeness.json, else the family's own."""
         return defaults_of(self._parts.folder)
 
+    @property
+    def distilled(self) -> bool:
+        """As the folder's own files say it."""
+        return is_distilled(self._parts.folder)
+
+    @property
+    def assistant(self) -> Path | None:
+        """As the folder's likeness.json names it."""
+        return assistant_of(self._parts.folder)
+
     @cached_property
     def hashes(self) -> Mapping[str, str]:
-        """One SHA-256 each for the transformer, the VAE and all that reads text, tokenizers included."""
+        """One SHA-256 each for the transformer, the VAE, all that reads text with its tokenizers, and the assistant."""
         tokenizers = [path for each in self._tokenizers for path in each.files]
         text = [*map(self._parts.sha256, self.text_parts), weights_sha256_of_all(tokenizers)]
         return {
             "transformer": self._parts.sha256("transformer"),
             "vae": self._parts.sha256("vae"),
             "text": sha256_of("".join(text).encode()),
+            **({"assistant": weights_sha256_of_all([self.assistant])} if self.assistant else {}),
         }
 
     def free(self, *parts: str) -> None:

@@ -38,7 +38,7 @@ from core.export import adapter_file, diffusers
 from core.loss import dreambooth_loss
 from core.models.base import Conditioning, Family, Grid
 from core.randomness import key_for
-from core.training import checkpoint
+from core.training import assistant, checkpoint
 from core.training.optimizer import Moments, Tensors, learning_rate, update
 from core.training.preview import Previews, prompts_of
 from core.training.progress import Finished, Note, Phase, Progress, Resumed, Sampled, Saved, Stepped, Wish
@@ -104,6 +104,7 @@ class _Run:
         self.start_from = start_from
         self.wish = Wish.NOTHING
         self.adapter: lora.Adapter | None = None
+        self.assistant: lora.Adapter | None = None
         self.started, self.started_at = time.monotonic(), time.time()
         self.peak = 0
         mx.reset_peak_memory()
@@ -139,7 +140,8 @@ class _Run:
         state, config = self.state, self.config
         for step in range(state.step + 1, config.steps + 1):
             began = time.monotonic()
-            stepped = self.step(step, batches, micro_step, apply)
+            with assistant.heard(self.assistant):
+                stepped = self.step(step, batches, micro_step, apply)
             state.seconds += time.monotonic() - began
             yield from self.say(stepped)
             if state.bad_steps_in_a_row >= BAD_STEPS_ALLOWED:
@@ -244,6 +246,9 @@ class _Run:
             state.config = json.loads(json.dumps(asdict(config)))
             self.adapter.update(state.parameters)
         self.state = state
+        self.assistant = assistant.attach(self.family)
+        if self.assistant is None and self.family.distilled:
+            yield from self.say(Note(assistant.UNASSISTED, "warning"))
 
     # A step
 
@@ -370,8 +375,9 @@ class _Run:
 
     def end(self) -> None:
         """Leave the family as it was found."""
-        if self.adapter is not None:
-            self.adapter.detach()
+        for adapter in (self.adapter, self.assistant):
+            if adapter is not None:
+                adapter.detach()
 
     def note_memory(self) -> None:
         """`get_peak_memory` restarts at zero, not at what is held; so the larger of the two counts."""

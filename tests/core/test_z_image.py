@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
+from PIL import Image
 
-from core import catalog
+from core import catalog, lora
 from core.dataset.batches import stacked
-from core.errors import ModelProblem
+from core.errors import ModelProblem, TrainingProblem
+from core.export import adapter_file
 from core.models.base import Grid
 from core.models.load import load_family
 from core.models.z_image import ZImage, ZImageTransformer, pack, position_ids, unpack
-from core.training.progress import Finished, Sampled
+from core.sampling import draw
+from core.training import checkpoint
+from core.training.progress import Finished, Note, Sampled, Stepped, Wish
 from core.weights import read_header
 from tests import tiny, tiny_z_image
 from tests.core.subjects import of_kind, training
@@ -189,3 +194,136 @@ def test_a_run_learns_draws_and_writes_an_adapter_for_this_model(
     assert header.metadata["modelspec.architecture"] == "Z-Image/lora"
     assert header.metadata["modelspec.implementation"].endswith("Tongyi-MAI/Z-Image")
     assert header.metadata["ss_base_model_version"] == "z_image"
+    assert not any(isinstance(each, Note) and "distilled" in each.text for each in progress)
+
+
+# The training assistant
+
+
+def weights_of(family: ZImage, name: str) -> dict[str, mx.array]:
+    layers = {p: each for p, each in family.transformer.named_modules() if isinstance(each, lora.LoRALinear)}
+    found = {}
+    for path, layer in layers.items():
+        if name in layer.adapters:
+            found |= {f"{path}.A": layer.adapters[name].lora_A, f"{path}.B": layer.adapters[name].lora_B}
+    return found
+
+
+def test_the_assistant_is_heard_in_steps_alone_and_never_moves(
+    turbo: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = load_family(turbo)
+    held = adapter_file.read(turbo / tiny_z_image.ASSISTANT, "z_image").factors
+    assert len(held) == 3 * 4
+    heard: dict[str, set[float]] = {"step": set(), "picture": set()}
+    exact = family.velocity
+
+    def noting(l_t: mx.array, *given: object) -> mx.array:
+        layer = lora.find(family.transformer, "layers.1.attention.to_v")
+        heard["step" if len(l_t) == 2 else "picture"].add(layer.adapters["assistant"].strength)
+        return exact(l_t, *given)
+
+    monkeypatch.setattr(family, "velocity", noting)
+    run = training(family, photos, tmp_path / "run", sample_every=2, batch_size=2, accumulate=2)
+    for progress in run:
+        if isinstance(progress, Stepped):
+            now = weights_of(family, "assistant")
+            assert len(now) == 2 * len(held)
+            for path, (a_RI, b_OR) in held.items():
+                assert mx.array_equal(now[f"{path}.A"], a_RI).item()
+                assert mx.array_equal(now[f"{path}.B"], b_OR).item()
+    assert heard == {"step": {1.0}, "picture": {0.0}}
+    assert not any(isinstance(module, lora.LoRALinear) for module in family.transformer.modules())
+    assert isinstance(progress, Finished)
+    exported = adapter_file.read(progress.adapter, "z_image").factors
+    assert {a_RI.shape[0] for a_RI, _ in exported.values()} == {2}
+    assert set(exported) == set(family.presets["all_linear"])
+
+
+def test_the_first_step_has_the_gradient_of_the_model_with_its_assistant(
+    turbo: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Merging the assistant into the weights trains the same; leaving it out trains something else."""
+
+    def losses(family: ZImage, name: str) -> tuple[list[float], dict[str, mx.array]]:
+        progress = list(training(family, photos, tmp_path / name, steps=2))
+        moments = checkpoint.load(tmp_path / name / "checkpoints" / "2").moments
+        return [each.loss for each in of_kind(progress, Stepped)], moments.m
+
+    assisted = losses(load_family(turbo), "assisted")
+    merged, bare = load_family(turbo), load_family(turbo)
+    monkeypatch.setattr(ZImage, "assistant", None)
+    for path, (a_RI, b_OR) in adapter_file.read(turbo / tiny_z_image.ASSISTANT, "z_image").factors.items():
+        layer = lora.find(merged.transformer, path)
+        layer.weight = layer.weight + b_OR @ a_RI
+    same, other = losses(merged, "merged"), losses(bare, "bare")
+    assert assisted[0] == pytest.approx(same[0], rel=1e-4)
+    assert assisted[0] != pytest.approx(other[0], rel=1e-2)
+    name = "layers.0.feed_forward.w1.lora_B"
+    assert mx.allclose(assisted[1][name], same[1][name], rtol=1e-2, atol=1e-6).item()
+    assert not mx.allclose(assisted[1][name], other[1][name], rtol=1e-1, atol=1e-6).item()
+
+
+def test_samples_are_drawn_as_without_an_assistant(turbo: Path, photos: Path, tmp_path: Path) -> None:
+    family = load_family(turbo)
+    progress = list(training(family, photos, tmp_path / "run", steps=2, sample_every=2))
+    sampled = of_kind(progress, Sampled)[-1]
+    factors = adapter_file.read(progress[-1].adapter, "z_image").factors
+    lora.attach_factors(family.transformer, factors, name="alone")
+    again = draw(
+        family, sampled.prompt, height_px=64, width_px=64, steps=1, guidance=1.0, seed=sampled.seed, negative_prompt=""
+    ).image
+    drawn = Image.open(sampled.file).convert("RGB")
+    differences = [abs(a - b) for a, b in zip(drawn.tobytes(), again.tobytes(), strict=True)]
+    assert max(differences) <= 2  # the file has 16 bits
+
+
+def test_stopping_and_resuming_with_an_assistant_equals_never_stopping(
+    turbo: Path, photos: Path, tmp_path: Path
+) -> None:
+    knobs = {"steps": 5, "save_every": 2, "sample_every": 2}
+    list(training(load_family(turbo), photos, tmp_path / "whole", **knobs))
+    run = training(load_family(turbo), photos, tmp_path / "parts", **knobs)
+    progress = next(run)
+    while not isinstance(progress, Finished):
+        progress = run.send(Wish.STOP if isinstance(progress, Stepped) and progress.step == 3 else None)
+    list(training(load_family(turbo), photos, tmp_path / "parts", resume=True, **knobs))
+    whole, parts = (checkpoint.load(tmp_path / name / "checkpoints" / "5") for name in ("whole", "parts"))
+    assert whole.losses == parts.losses
+    assert all(mx.array_equal(whole.parameters[name], parts.parameters[name]) for name in whole.parameters)
+    assert all(mx.array_equal(whole.moments.v[name], parts.moments.v[name]) for name in whole.moments.v)
+
+
+def test_a_run_does_not_go_on_with_another_assistant(copy: Path, photos: Path, tmp_path: Path) -> None:
+    list(training(load_family(copy), photos, tmp_path / "run", steps=2))
+    family = load_family(copy)
+    assert set(family.hashes) == {"transformer", "vae", "text", "assistant"}
+    tiny_z_image.write_assistant(copy / tiny_z_image.ASSISTANT, family.transformer, seed=9)
+    with pytest.raises(TrainingProblem, match="base model's files have changed"):
+        list(training(load_family(copy), photos, tmp_path / "run", steps=4, resume=True))
+
+
+def test_an_assistant_that_cannot_be_used_is_a_sentence(copy: Path, photos: Path, tmp_path: Path) -> None:
+    card = json.loads((copy / "likeness.json").read_text())
+    for name in ("gone.safetensors", "../elsewhere.safetensors", 3):
+        (copy / "likeness.json").write_text(json.dumps(card | {"assistant": name}))
+        with pytest.raises(ModelProblem, match="must name an adapter file in this folder"):
+            _ = load_family(copy).assistant
+    (copy / "likeness.json").write_text(json.dumps(card))
+    a, b = mx.ones((2, 99)), mx.ones((32, 2))
+    stem = "diffusion_model.layers.0.attention.to_q"
+    mx.save_safetensors(str(copy / tiny_z_image.ASSISTANT), {f"{stem}.lora_A.weight": a, f"{stem}.lora_B.weight": b})
+    family = load_family(copy)
+    with pytest.raises(ModelProblem, match=r"training_adapter.safetensors, cannot be used.*another model") as caught:
+        list(training(family, photos, tmp_path / "run"))
+    assert "99 in" in caught.value.problems[0].message
+    assert not any(isinstance(module, lora.LoRALinear) for module in family.transformer.modules())
+
+
+def test_a_distilled_model_without_an_assistant_is_trained_with_a_warning(
+    copy: Path, photos: Path, tmp_path: Path
+) -> None:
+    (copy / "likeness.json").write_text(json.dumps(tiny.CARD))
+    progress = list(training(load_family(copy), photos, tmp_path / "run", steps=1))
+    notes = [each for each in progress if isinstance(each, Note) and "names no training assistant" in each.text]
+    assert [note.level for note in notes] == ["warning"]

@@ -243,6 +243,7 @@ def test_a_picture_is_the_pipelines(request: pytest.FixtureRequest, which: str, 
 def test_a_trained_adapter_makes_the_same_change_in_diffusers(
     request: pytest.FixtureRequest, which: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Turbo's is trained with the assistant on, and its file holds nothing of the assistant."""
     folder = request.getfixturevalue(which)
     family, reference = load_family(folder), pipeline_of(folder)
     finished = list(training(family, photo_folder(tmp_path / "photos"), tmp_path / "run", **STRONG))[-1]
@@ -261,7 +262,7 @@ def test_a_trained_adapter_makes_the_same_change_in_diffusers(
         return unpack(mine, grid).transpose(0, 3, 1, 2), theirs
 
     before, their_before = velocities()
-    assert relative_error(before, their_before) <= TOLERANCE  # nothing is left on the model
+    assert relative_error(before, their_before) <= TOLERANCE  # nothing is left on the model, the assistant neither
     held = adapter_file.read(finished.adapter, "z_image")
     lora.attach_factors(family.transformer, held.factors, name="trained")
     logging.getLogger("diffusers").propagate = True
