@@ -13,7 +13,7 @@ from app.actions import disk, models, runs
 from app.database import Database
 from app.errors import Conflict, NotFound
 from app.tables import Adapter, Checkpoint, Project
-from core import adapter_names, catalog, weights
+from core import adapter_names, weights
 from core.errors import AdapterProblem, disk_trouble_as_sentence
 
 BYTES_AT_MOST = 2 * 2**30
@@ -58,7 +58,7 @@ def import_file(database: Database, name: str, upload: Path, sha256: str, model:
 
     Raises AdapterProblem, NotFound for an unknown model, ModelProblem for a broken one, DiskProblem.
     """
-    rank = rank_of(upload, name, catalog.family_of(models.find(database, model).folder))
+    rank = rank_of(upload, name, models.family_of(database, model))
     with database.read() as session:
         same = session.exec(select(Adapter).where(Adapter.sha256 == sha256, col(Adapter.run_id).is_(None))).first()
         if same is not None:

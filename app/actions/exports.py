@@ -14,7 +14,7 @@ from app.errors import Conflict, NotFound
 from app.jobs import store
 from app.jobs.states import Kind, State
 from app.tables import Job
-from core import adapter_names, catalog
+from core import adapter_names
 from core.errors import ConfigProblem, DiskProblem, FieldProblem
 from core.weights import weight_files
 
@@ -75,7 +75,7 @@ def _check(database: Database, model: str, format_name: str, strength: float) ->
         words = f"is {strength:g}; it can be -{STRENGTH_AT_MOST} to {STRENGTH_AT_MOST}, and not 0"
         problems.append(FieldProblem("strength", words))
     if format_name in ("kohya", "merged"):
-        family = catalog.family_of(models.find(database, model).folder)
+        family = models.family_of(database, model)
         if format_name == "kohya" and family not in adapter_names.FAMILIES:
             problems.append(FieldProblem("format", f"is kohya, which has no names for {family}; take diffusers"))
     if problems:
@@ -84,7 +84,7 @@ def _check(database: Database, model: str, format_name: str, strength: float) ->
 
 def _check_room(database: Database, model: str) -> None:
     """Raise DiskProblem unless the disk has room for a copy of the model's transformer."""
-    files = weight_files(models.find(database, model).folder / "transformer", "diffusion_pytorch_model")
+    files = weight_files(models.folder_of(database, model) / "transformer", "diffusion_pytorch_model")
     needed, free = sum(path.stat().st_size for path in files), shutil.disk_usage(database.home.exports).free
     if needed > free:
         raise DiskProblem(

@@ -67,6 +67,22 @@ def find(database: Database, name: str) -> catalog.Entry:
     return known[name]
 
 
+def family_of(database: Database, name: str) -> str:
+    """The family of a model, whether it is here or not. Raises NotFound, ModelProblem when it cannot be loaded."""
+    entry = find(database, name)
+    if entry.family is None:
+        raise ModelProblem(entry.trouble)
+    return entry.family
+
+
+def folder_of(database: Database, name: str) -> Path:
+    """Where a model lies, whole. Raises NotFound, ModelProblem with what it lacks."""
+    entry = find(database, name)
+    if entry.folder is None or not entry.usable:
+        raise ModelProblem(entry.trouble or f"{entry.title} is not on this computer yet. Download it first.")
+    return entry.folder
+
+
 def title(database: Database, name: str) -> str:
     """What a model is called on a page."""
     return catalog.title_of(name, folders(database))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from app.cli import cli
+from app.database import Database
+from app.tables import Adapter
 from core.known_models import KNOWN
+from tests import tiny_klein
 from tests.app.conftest import picture
 from tests.hub import make_repository
 
@@ -72,16 +75,44 @@ def test_whole_models_are_offered_and_broken_ones_are_not(client: TestClient, sh
     assert "vae/config.json is not there" in shown
 
 
-def test_a_distilled_model_is_drawn_with_and_not_trained_on(
-    client: TestClient, shelf: Path, monkeypatch: pytest.MonkeyPatch
+def test_klein_is_trained_on_its_base_and_drawn_with_distilled(
+    client: TestClient, shelf: Path, database: Database
 ) -> None:
-    monkeypatch.setitem(KNOWN, "flux1-krea-dev", replace(KNOWN["flux1-krea-dev"], trains=False))
-    (shelf / "mine").rename(shelf / "flux1-krea-dev")
+    base, distilled = "flux2-klein-base-4b", "flux2-klein-4b"
+    tiny_klein.make_model_folder(shelf / base)
     one = project(client)
-    assert 'value="flux1-krea-dev"' not in client.get(f"/projects/{one}/train", headers={"Accept": "text/html"}).text
-    assert client.post(f"/api/projects/{one}/runs", json={"model": "flux1-krea-dev"}).status_code == 422
-    wish = {"model": "flux1-krea-dev", "prompt": "a can"}
+    run = client.post(f"/api/projects/{one}/runs", json={"model": base}).json()
+    with database.write() as session:
+        row = Adapter(name="can", model=base, run_id=run["id"], file="adapters/a.safetensors", sha256="a", rank=4)
+        session.add(row)
+        session.flush()
+        adapter = row.id
+    pictures = client.get("/pictures", headers={"Accept": "text/html"}).text
+    assert f'data-model="{base}"' in pictures
+
+    tiny_klein.make_model_folder(shelf / distilled, distilled=True)
+    pictures = client.get("/pictures", headers={"Accept": "text/html"}).text
+    assert f'data-model="{distilled}"' in pictures
+    wish = {"model": distilled, "prompt": "a can", "adapters": [{"id": adapter}]}
     assert client.post("/api/pictures", json=wish).status_code == 202
+    refused = client.post("/api/pictures", json=wish | {"model": "pocket"}).json()["error"]["problems"]
+    assert refused == [{"field": "adapters.0", "message": f"was made for {base}, not for pocket"}]
+
+    train = client.get(f"/projects/{one}/train", headers={"Accept": "text/html"}).text
+    assert f'<option value="{base}"' in train
+    assert f'<option value="{distilled}"' not in train
+    assert client.post(f"/api/projects/{one}/runs", json={"model": distilled}).status_code == 422
+
+
+def test_an_adapter_is_taken_in_for_a_model_that_is_still_to_be_downloaded(client: TestClient, tmp_path: Path) -> None:
+    layer = "transformer.transformer_blocks.0.attn.to_q"
+    sizes = {f"{layer}.lora_A.weight": (4, 64), f"{layer}.lora_B.weight": (64, 4)}
+    mx.save_safetensors(str(tmp_path / "a.safetensors"), {name: mx.ones(size) for name, size in sizes.items()})
+    content = (tmp_path / "a.safetensors").read_bytes()
+    taken = client.put("/api/adapters/a.safetensors?model=flux1-dev", content=content)
+    assert (taken.status_code, taken.json().get("rank")) == (201, 4), taken.text
+    wish = {"model": "flux1-dev", "prompt": "a can", "adapters": [{"id": taken.json()["id"]}]}
+    assert client.post("/api/pictures", json=wish).json()["error"]["problems"][0]["field"] == "model"
 
 
 def test_the_home_has_a_place_for_models_too(client: TestClient, repository: Path, tmp_path: Path) -> None:
