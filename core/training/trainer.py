@@ -1,9 +1,8 @@
 """The training loop. It yields what happens and does what it is asked to; saving state and stopping well are its part.
 
-    encode texts, encode photos      once, cached; the encoders are freed
+    read texts, encode photos        once, cached; the encoders are freed                    training/encoding.py
     for step in 1 ... steps:
-        g = mean over micro-steps of  d/d(A, B) dreambooth_loss(batch(step, micro))          core/loss.py
-        A, B = AdamW(A, B, g)        unless the loss is not finite                           training/optimizer.py
+        A, B <- AdamW(A, B, gradient of the loss)                                            training/step.py
         yield Stepped; then what is due or wished: a checkpoint, sample pictures
 
     run = train(family, examples, config, folder, trigger="sks", class_word="can")
@@ -15,34 +14,30 @@ that was stopped or killed and resumed ends bit for bit like one that was not.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import mlx.core as mx
+from typing import TypeVar
 
 from core import backend, files, lora
 from core.config import TrainConfig
-from core.dataset import buckets, crops, latents, photos
-from core.dataset.batches import Batch, Batches, Encoded
-from core.dataset.buckets import Bucket
+from core.dataset.batches import Batches
 from core.dataset.examples import Example
-from core.errors import AdapterProblem, DataProblem, FieldProblem, Problem, TrainingProblem
+from core.errors import AdapterProblem, DataProblem, TrainingProblem
 from core.export import adapter_file, diffusers
-from core.loss import dreambooth_loss
-from core.models.base import Conditioning, Family, Grid
+from core.models.base import Family
 from core.randomness import key_for
 from core.training import assistant, checkpoint
-from core.training.optimizer import Moments, Tensors, learning_rate, update
+from core.training.encoding import encode_photos, read_texts
+from core.training.optimizer import Moments
 from core.training.preview import Previews, prompts_of
 from core.training.progress import Finished, Note, Phase, Progress, Resumed, Sampled, Saved, Stepped, Wish
+from core.training.step import Step
 
+Made = TypeVar("Made")
 BAD_STEPS_ALLOWED = 3  # in a row; one more chance than bad luck needs
 SECONDS_BETWEEN_QUESTIONS = 1.0  # a picture takes long; its caller may want to stop in the middle of it
 LOSSES_AVERAGED = 20  # a single step's loss says more about its sigma than about the adapter
@@ -107,7 +102,7 @@ class _Run:
         self.assistant: lora.Adapter | None = None
         self.started, self.started_at = time.monotonic(), time.time()
         self.peak = 0
-        mx.reset_peak_memory()
+        backend.reset_peak_memory()
 
     # The order of things
 
@@ -121,8 +116,9 @@ class _Run:
         if not resume:
             checkpoint.clear(self.folder)
 
-        texts = yield from self.encode_texts()
-        encoded = yield from self.encode_photos(texts)
+        captions = [example.caption for example in self.examples]
+        texts = yield from self.heed(read_texts(self.family, ["", *self.prompts, *captions], self.cache))
+        encoded = yield from self.heed(encode_photos(self.family, self.examples, texts, config, self.cache))
         batches = Batches(encoded, texts[""], config, self.family.training_shift)
 
         yield from self.attach(state)
@@ -136,12 +132,13 @@ class _Run:
         yield self.finished()
 
     def steps(self, batches: Batches, previews: Previews) -> Generator[Progress, Wish | None, None]:
-        micro_step, apply = self.micro_steps(), self.optimizer_step()
         state, config = self.state, self.config
+        one = Step(self.family, self.adapter, config)
         for step in range(state.step + 1, config.steps + 1):
             began = time.monotonic()
             with assistant.heard(self.assistant):
-                stepped = self.step(step, batches, micro_step, apply)
+                stepped = one.take(step, state, batches)
+            self.note_memory()
             state.seconds += time.monotonic() - began
             yield from self.say(stepped)
             if state.bad_steps_in_a_row >= BAD_STEPS_ALLOWED:
@@ -163,55 +160,16 @@ class _Run:
         """Yield, and remember what the caller answers."""
         self.wish |= (yield progress) or Wish.NOTHING
 
-    # Before the first step
-
-    def encode_texts(self) -> Generator[Progress, Wish | None, dict[str, Conditioning]]:
-        wanted = list(dict.fromkeys(["", *self.prompts, *(example.caption for example in self.examples)]))
-        texts: dict[str, Conditioning] = {}
-        yield from self.say(Phase("reading captions", 0, len(wanted)))
-        for done, (prompt, conditioning) in enumerate(latents.texts_of(self.family, wanted, self.cache), start=1):
-            texts[prompt] = conditioning
-            yield from self.say(Phase("reading captions", done, len(wanted)))
-        self.family.free("text")
-        return texts
-
-    def encode_photos(self, texts: dict[str, Conditioning]) -> Generator[Progress, Wish | None, list[Encoded]]:
-        encoded: list[Encoded] = []
-        problems: list[FieldProblem] = []
-        placed: list[Bucket] = []
-        enlarged: list[str] = []
-        yield from self.say(Phase("encoding photos", 0, len(self.examples)))
-        for done, example in enumerate(self.examples, start=1):
+    def heed(self, work: Generator[Progress, Wish | None, Made]) -> Generator[Progress, Wish | None, Made]:
+        """Yield what `work` yields, remember what the caller answers, and return what it returns."""
+        while True:
             try:
-                width, height = photos.size_of(example.photo)
-                sizes = buckets.of_photo(self.config, width, height, example.box, self.family.pixel_multiple)
-                encoded += [self.encode(example, bucket, texts[example.caption]) for bucket in sizes]
-                placed += sizes
-                enlarged += [
-                    f"{example.name or example.photo.name} {times:.1f} times, to {bucket}"
-                    for bucket in sizes
-                    if (times := crops.enlargement(width, height, (bucket.width, bucket.height), example.box))
-                    > buckets.ENLARGED_AT_MOST
-                ]
-            except (DataProblem, FileNotFoundError) as error:
-                message = error.message if isinstance(error, Problem) else "is gone"
-                problems.append(FieldProblem(example.name or example.photo.name, message))
-            yield from self.say(Phase("encoding photos", done, len(self.examples)))
-        self.family.free("vae")
-        if problems:
-            raise DataProblem("Some photos cannot be trained on; replace them or take them out.", problems)
-        yield from self.say(Note(f"Trained at {buckets.counted(placed)}."))
-        if enlarged:
-            words = f"Enlarged, so soft: {'; '.join(enlarged)}. Choose a smaller picture size, larger photos or crops."
-            yield from self.say(Note(words, "warning"))
-        return encoded
+                progress = next(work)
+            except StopIteration as done:
+                return done.value
+            yield from self.say(progress)
 
-    def encode(self, example: Example, bucket: Bucket, conditioning: Conditioning) -> Encoded:
-        """One photo in one of its buckets. Raises DataProblem, DiskProblem, FileNotFoundError."""
-        family, cache = self.family, self.cache
-        l_T = latents.latents_of(family, example, bucket, cache)
-        flipped = latents.latents_of(family, example, bucket, cache, flip=True) if self.config.flip else None
-        return Encoded(l_T, flipped, conditioning, family.grid(bucket.height, bucket.width))
+    # Before the first step
 
     def start_hash(self, state: checkpoint.State) -> str:
         """The hash of the file to begin with; one that is gone by now is taken to be what it was."""
@@ -249,67 +207,6 @@ class _Run:
         self.assistant = assistant.attach(self.family)
         if self.assistant is None and self.family.distilled:
             yield from self.say(Note(assistant.UNASSISTED, "warning"))
-
-    # A step
-
-    def micro_steps(self) -> Callable[[Grid], Any]:
-        """Loss and gradients of a micro-step on a grid, compiled where that pays.
-
-        Each grid has a function of its own: a compiled one goes by the shapes of its arrays, and a wide grid has those
-        of the tall one but not its positions.
-        """
-        family, config, adapter = self.family, self.config, self.adapter
-
-        @functools.cache
-        def on(grid: Grid) -> Any:
-            def loss_of(parameters: Tensors, batch: tuple[Any, ...]) -> mx.array:
-                clean_BLC, noise_BLC, sigma_B, conditioning = batch
-                adapter.update(parameters)
-
-                def predict(l_t_BLC: mx.array, sigma_B: mx.array) -> mx.array:
-                    return family.velocity(l_t_BLC, sigma_B, conditioning, grid, config.train_guidance)
-
-                return dreambooth_loss(predict, clean_BLC, noise_BLC, sigma_B)
-
-            return backend.compile_step(mx.value_and_grad(loss_of))
-
-        return on
-
-    def optimizer_step(self) -> Any:
-        """The optimizer's update, compiled where that pays."""
-        config = self.config
-
-        def apply(w: Tensors, g: Tensors, m: Tensors, v: Tensors, n: mx.array, loss: mx.array, lr: mx.array) -> Any:
-            g = {name: value / config.accumulate for name, value in g.items()} if config.accumulate > 1 else g
-            limit, decay = config.clip_norm, config.weight_decay
-            new_w, moments, norm, counted = update(w, g, Moments(m, v, n), loss, lr, limit=limit, decay=decay)
-            return new_w, moments.m, moments.v, moments.n, norm, counted
-
-        return backend.compile_step(apply)
-
-    def step(self, step: int, batches: Batches, micro_step: Callable[[Grid], Any], apply: Any) -> Stepped:
-        """Take one optimizer step; afterwards `self.state` and the adapter hold the new weights, evaluated."""
-        began, state, config = time.monotonic(), self.state, self.config
-        loss, g = mx.array(0.0), None
-        for micro in range(config.accumulate):
-            batch: Batch = batches.batch(step, micro)
-            arrays = (batch.clean_BLC, batch.noise_BLC, batch.sigma_B, batch.conditioning)
-            one_loss, one_g = micro_step(batch.grid)(state.parameters, arrays)
-            loss = loss + one_loss / config.accumulate
-            g = one_g if g is None else {name: value + one_g[name] for name, value in g.items()}
-            mx.eval(loss, g)
-        lr = learning_rate(step, config)
-        moments = state.moments
-        w, m, v, n, norm, counted = apply(state.parameters, g, moments.m, moments.v, moments.n, loss, mx.array(lr))
-        mx.eval(w, m, v, n, norm, counted)
-        self.adapter.update(w)
-        state.step, state.parameters, state.moments = step, w, Moments(m, v, n)
-        state.next_example = batches.first_index(step + 1)
-        value, fine = float(loss.item()), bool(counted.item())
-        state.losses.append(value if math.isfinite(value) else None)
-        state.bad_steps_in_a_row = 0 if fine else state.bad_steps_in_a_row + 1
-        self.note_memory()
-        return Stepped(step, value, lr, float(norm.item()), fine, time.monotonic() - began, self.peak)
 
     # After a step
 
@@ -380,8 +277,7 @@ class _Run:
                 adapter.detach()
 
     def note_memory(self) -> None:
-        """`get_peak_memory` restarts at zero, not at what is held; so the larger of the two counts."""
-        self.peak = max(self.peak, mx.get_peak_memory(), mx.get_active_memory())
+        self.peak = max(self.peak, backend.peak_memory())
 
 
 def _data_hash(examples: Sequence[Example]) -> str:

@@ -1,0 +1,82 @@
+"""Before the first step: every text and every photo becomes what the network reads, once, and is cached.
+
+    captions, prompts  --text encoder-->  conditioning         photos, cut to their buckets  --VAE-->  l_T
+
+Both are generators: they yield progress and return what they made. The encoder is freed at the end, before the next
+part of the model is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+from core.config import TrainConfig
+from core.dataset import buckets, crops, latents, photos
+from core.dataset.batches import Encoded
+from core.dataset.buckets import Bucket
+from core.dataset.examples import Example
+from core.errors import DataProblem, FieldProblem, Problem
+from core.models.base import Conditioning, Family
+from core.training.progress import Note, Phase, Progress, Wish
+
+
+def read_texts(
+    family: Family, texts: Sequence[str], cache: Path
+) -> Generator[Progress, Wish | None, dict[str, Conditioning]]:
+    """The conditioning of every text, by text."""
+    wanted = list(dict.fromkeys(texts))
+    read: dict[str, Conditioning] = {}
+    yield Phase("reading captions", 0, len(wanted))
+    for done, (text, conditioning) in enumerate(latents.texts_of(family, wanted, cache), start=1):
+        read[text] = conditioning
+        yield Phase("reading captions", done, len(wanted))
+    family.free("text")
+    return read
+
+
+def encode_photos(
+    family: Family, examples: Sequence[Example], texts: dict[str, Conditioning], config: TrainConfig, cache: Path
+) -> Generator[Progress, Wish | None, list[Encoded]]:
+    """Every photo in each of its buckets, with its caption's conditioning.
+
+    Raises DataProblem, naming every photo that cannot be trained on, and DiskProblem.
+    """
+    encoded: list[Encoded] = []
+    problems: list[FieldProblem] = []
+    placed: list[Bucket] = []
+    enlarged: list[str] = []
+    yield Phase("encoding photos", 0, len(examples))
+    for done, example in enumerate(examples, start=1):
+        name = example.name or example.photo.name
+        try:
+            width, height = photos.size_of(example.photo)
+            sizes = buckets.of_photo(config, width, height, example.box, family.pixel_multiple)
+            encoded += [_encoded(family, example, each, texts[example.caption], config, cache) for each in sizes]
+            placed += sizes
+            enlarged += [
+                f"{name} {times:.1f} times, to {bucket}"
+                for bucket in sizes
+                if (times := crops.enlargement(width, height, (bucket.width, bucket.height), example.box))
+                > buckets.ENLARGED_AT_MOST
+            ]
+        except (DataProblem, FileNotFoundError) as error:
+            problems.append(FieldProblem(name, error.message if isinstance(error, Problem) else "is gone"))
+        yield Phase("encoding photos", done, len(examples))
+    family.free("vae")
+    if problems:
+        raise DataProblem("Some photos cannot be trained on; replace them or take them out.", problems)
+    yield Note(f"Trained at {buckets.counted(placed)}.")
+    if enlarged:
+        words = f"Enlarged, so soft: {'; '.join(enlarged)}. Choose a smaller picture size, larger photos or crops."
+        yield Note(words, "warning")
+    return encoded
+
+
+def _encoded(
+    family: Family, example: Example, bucket: Bucket, conditioning: Conditioning, config: TrainConfig, cache: Path
+) -> Encoded:
+    """One photo in one of its buckets."""
+    l_T = latents.latents_of(family, example, bucket, cache)
+    flipped = latents.latents_of(family, example, bucket, cache, flip=True) if config.flip else None
+    return Encoded(l_T, flipped, conditioning, family.grid(bucket.height, bucket.width))
