@@ -45,13 +45,14 @@ class Policy:
     dtype: Literal["bfloat16", "float32"]
     compiles: bool
     packed_products: bool  # with quantized weights: by MLX's kernels, or unpacked for each product
+    runs_ahead: bool  # the next computation is prepared while the device is at this one
     cache_share: float  # of the device's memory, kept for the next step rather than given back
 
 
 POLICIES: dict[Device, Policy] = {
-    "metal": Policy("bfloat16", compiles=True, packed_products=True, cache_share=1 / 8),
-    "cuda": Policy("bfloat16", compiles=True, packed_products=False, cache_share=1 / 4),
-    "cpu": Policy("float32", compiles=False, packed_products=False, cache_share=0),
+    "metal": Policy("bfloat16", compiles=True, packed_products=True, runs_ahead=True, cache_share=1 / 8),
+    "cuda": Policy("bfloat16", compiles=True, packed_products=False, runs_ahead=True, cache_share=1 / 4),
+    "cpu": Policy("float32", compiles=False, packed_products=False, runs_ahead=False, cache_share=0),
 }
 
 

@@ -24,6 +24,7 @@ BasePrecision = Literal["full", "8-bit", "6-bit", "4-bit"]
 BITS: dict[BasePrecision, int | None] = {"full": None, "8-bit": 8, "6-bit": 6, "4-bit": 4}
 """To how many bits a precision packs the base; None leaves it as this computer computes."""
 Shapes = Literal["as_photographed", "square"]
+Activations = Literal["all", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,13 @@ class TrainConfig:
         "full",
         "Base precision",
         "How exactly the frozen model is held; 8, 6 or 4 bits need less memory and draw a little differently.",
+        "run",
+    )
+    activations: Activations = knob(
+        "all",
+        "Kept activations",
+        "Whether the blocks' activations stay in memory until their gradient is taken, or are computed once more then: "
+        "up to a third slower, with far less memory.",
         "run",
     )
 

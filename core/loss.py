@@ -22,14 +22,17 @@ Predict = Callable[[mx.array, mx.array], mx.array]
 """T_theta: (l_t_BLC, sigma_B) -> velocity_BLC."""
 
 
+def squared_error(velocity_BLC: mx.array, clean_BLC: mx.array, noise_BLC: mx.array) -> mx.array:
+    """(T_theta(l_t, t) + l_T - eps)^2, the mean of each example: float32 (B,)."""
+    error_BLC = velocity_BLC.astype(mx.float32) + clean_BLC.astype(mx.float32) - noise_BLC.astype(mx.float32)
+    # Two short means instead of one long one: the CPU's mean is a plain running sum and loses digits over many terms.
+    return error_BLC.square().mean(axis=2).mean(axis=1)
+
+
 def per_example_loss(predict: Predict, clean_BLC: mx.array, noise_BLC: mx.array, sigma_B: mx.array) -> mx.array:
     """The loss of each example of the batch: float32 (B,). Noise and sigmas are arguments, so this is arithmetic."""
     l_t_BLC = flow.interpolate(clean_BLC, noise_BLC, sigma_B)
-    error_BLC = (
-        predict(l_t_BLC, sigma_B).astype(mx.float32) + clean_BLC.astype(mx.float32) - noise_BLC.astype(mx.float32)
-    )
-    # Two short means instead of one long one: the CPU's mean is a plain running sum and loses digits over many terms.
-    return error_BLC.square().mean(axis=2).mean(axis=1)
+    return squared_error(predict(l_t_BLC, sigma_B), clean_BLC, noise_BLC)
 
 
 def dreambooth_loss(predict: Predict, clean_BLC: mx.array, noise_BLC: mx.array, sigma_B: mx.array) -> mx.array:

@@ -81,13 +81,16 @@ CARD: dict[str, Any] = {
 }  # fmt: skip
 
 
-def make_model_folder(path: Path, *, guidance: bool = False, seed: int = 0, heads: int = 2) -> Path:
+def make_model_folder(
+    path: Path, *, guidance: bool = False, seed: int = 0, heads: int = 2, single_blocks: int = 2
+) -> Path:
     """Write the model to `path` (made where missing) and return it.
 
     `guidance` gives the transformer a guidance input, the VAE attention in its middle and the scheduler dynamic shift,
     as FLUX.1-dev has them. The transformer is 16 * `heads` wide; from 4 on it is wide enough to be quantized.
     """
     transformer = TRANSFORMER | {"guidance_embeds": guidance, "num_attention_heads": heads}
+    transformer |= {"num_single_layers": single_blocks}
     vae = VAE | {"mid_block_add_attention": guidance}
     weights, texts = "diffusion_pytorch_model", "model"
     write_part(path / "transformer", FluxTransformer(transformer), transformer, weights, seed)

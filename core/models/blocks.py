@@ -74,7 +74,22 @@ def attend(
     q, k = rotate(q, rotary), rotate(k, rotary)
     out_BHSd = attention(q, k, v, scale=q.shape[-1] ** -0.5, mask=mask_B11S)
     batch, _, tokens, _ = out_BHSd.shape
-    return out_BHSd.transpose(0, 2, 1, 3).reshape(batch, tokens, -1)
+    return row_after_row(out_BHSd.transpose(0, 2, 1, 3).reshape(batch, tokens, -1))
+
+
+@mx.custom_function
+def row_after_row(x: mx.array) -> mx.array:
+    """x itself; its gradient lies in memory row after row, however it was cut out of a wider one.
+
+    MLX 0.32's CUDA attention needs it: it keeps the plan of a backward pass by the layouts of q, k and v alone, and
+    would read the next gradient, when that has other strides, by the strides of the first.
+    """
+    return x
+
+
+@row_after_row.vjp
+def _row_after_row_gradient(_x: mx.array, g: mx.array, _y: mx.array) -> mx.array:
+    return mx.contiguous(g)
 
 
 class Modulation(nn.Module):

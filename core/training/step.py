@@ -6,7 +6,6 @@ A, B = AdamW(A, B, g)            unless the loss is not finite                  
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from typing import Any
@@ -15,20 +14,21 @@ import mlx.core as mx
 
 from core import backend, lora
 from core.config import TrainConfig
-from core.dataset.batches import Batch, Batches
-from core.loss import dreambooth_loss
-from core.models.base import Family, Grid
+from core.dataset.batches import Batches
+from core.models.base import Family
 from core.training.checkpoint import State
 from core.training.optimizer import Moments, Tensors, learning_rate, update
 from core.training.progress import Stepped
+from core.training.reverse import Gradient
 
 
 class Step:
     """What a run needs to take steps; it keeps the functions that were compiled for it."""
 
     def __init__(self, family: Family, adapter: lora.Adapter, config: TrainConfig) -> None:
-        self._family, self._adapter, self._config = family, adapter, config
-        self._loss_and_gradients = functools.cache(self._on_grid)
+        self._adapter, self._config = adapter, config
+        kept = None if config.activations == "all" else 0
+        self._gradient = Gradient(family, adapter, config.train_guidance, kept)
         self._apply = backend.compile_step(self._update)
 
     def take(self, step: int, state: State, batches: Batches) -> Stepped:
@@ -36,9 +36,7 @@ class Step:
         began, config = time.monotonic(), self._config
         loss, g = mx.array(0.0), None
         for micro in range(config.accumulate):
-            batch: Batch = batches.batch(step, micro)
-            arrays = (batch.clean_BLC, batch.noise_BLC, batch.sigma_B, batch.conditioning)
-            one_loss, one_g = self._loss_and_gradients(batch.grid)(state.parameters, arrays)
+            one_loss, one_g = self._gradient(state.parameters, batches.batch(step, micro))
             loss = loss + one_loss / config.accumulate
             g = one_g if g is None else {name: value + one_g[name] for name, value in g.items()}
             mx.eval(loss, g)
@@ -55,25 +53,6 @@ class Step:
         state.losses.append(value if math.isfinite(value) else None)
         state.bad_steps_in_a_row = 0 if fine else state.bad_steps_in_a_row + 1
         return Stepped(step, value, lr, float(norm.item()), fine, time.monotonic() - began, backend.peak_memory())
-
-    def _on_grid(self, grid: Grid) -> Any:
-        """Loss and gradients of a micro-step on a grid, compiled where that pays.
-
-        Each grid has a function of its own: a compiled one goes by the shapes of its arrays, and a wide grid has those
-        of the tall one but not its positions.
-        """
-        family, config, adapter = self._family, self._config, self._adapter
-
-        def loss_of(parameters: Tensors, batch: tuple[Any, ...]) -> mx.array:
-            clean_BLC, noise_BLC, sigma_B, conditioning = batch
-            adapter.update(parameters)
-
-            def predict(l_t_BLC: mx.array, sigma_B: mx.array) -> mx.array:
-                return family.velocity(l_t_BLC, sigma_B, conditioning, grid, config.train_guidance)
-
-            return dreambooth_loss(predict, clean_BLC, noise_BLC, sigma_B)
-
-        return backend.compile_step(mx.value_and_grad(loss_of))
 
     def _update(self, w: Tensors, g: Tensors, m: Tensors, v: Tensors, n: mx.array, loss: mx.array, lr: mx.array) -> Any:
         """The optimizer's update."""

@@ -211,7 +211,7 @@ def test_a_step_to_be_compiled_is_of_one_grid(
     """A compiled function goes by the shapes of its arrays, and those of a wide grid and of the tall one are alike."""
     grids: dict[object, set[Grid]] = {}
     running: list[object] = []
-    exact = family.velocity
+    exact = family.embed
 
     def compile_step(function: Any) -> Any:
         def call(*given: Any) -> Any:
@@ -220,12 +220,12 @@ def test_a_step_to_be_compiled_is_of_one_grid(
 
         return call
 
-    def velocity(*given: Any) -> mx.array:
+    def embed(*given: Any) -> dict[str, mx.array]:
         grids.setdefault(running[-1], set()).add(given[3])
         return exact(*given)
 
     monkeypatch.setattr(backend, "compile_step", compile_step)
-    family.velocity = velocity
+    family.embed = embed
     list(training(family, mixed, tmp_path / "run", steps=10, save_every=10))
     seen = [grid for each in grids.values() for grid in each]
     assert all(len(each) == 1 for each in grids.values())

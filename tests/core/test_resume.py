@@ -39,17 +39,18 @@ def assert_same(one: Path, other: Path, step: int) -> None:
     assert all(mx.array_equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
 
 
-@pytest.mark.parametrize("stop_at", [1, 3, 5])
+@pytest.mark.parametrize(("stop_at", "activations"), [(1, "all"), (3, "all"), (5, "all"), (5, "none")])
 def test_stopping_and_resuming_equals_never_stopping(
-    model_folder: Path, photos: Path, tmp_path: Path, stop_at: int
+    model_folder: Path, photos: Path, tmp_path: Path, stop_at: int, activations: str
 ) -> None:
-    list(training(load_family(model_folder), photos, tmp_path / "whole", **KNOBS))
-    run = training(load_family(model_folder), photos, tmp_path / "parts", **KNOBS)
+    knobs = KNOBS | {"activations": activations}
+    list(training(load_family(model_folder), photos, tmp_path / "whole", **knobs))
+    run = training(load_family(model_folder), photos, tmp_path / "parts", **knobs)
     progress = next(run)
     while not isinstance(progress, Finished):
         progress = run.send(Wish.STOP if isinstance(progress, Stepped) and progress.step == stop_at else None)
     assert progress.stopped
-    list(training(load_family(model_folder), photos, tmp_path / "parts", resume=True, **KNOBS))
+    list(training(load_family(model_folder), photos, tmp_path / "parts", resume=True, **knobs))
     assert_same(tmp_path / "whole", tmp_path / "parts", 8)
 
 

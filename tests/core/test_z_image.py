@@ -15,7 +15,7 @@ from core import catalog, lora
 from core.dataset.batches import stacked
 from core.errors import ModelProblem, TrainingProblem
 from core.export import adapter_file
-from core.models.base import Grid
+from core.models.base import Grid, Stream
 from core.models.load import load_family
 from core.models.z_image import ZImage, ZImageTransformer, pack, position_ids, unpack
 from core.sampling import draw
@@ -216,14 +216,14 @@ def test_the_assistant_is_heard_in_steps_alone_and_never_moves(
     held = adapter_file.read(turbo / tiny_z_image.ASSISTANT, "z_image").factors
     assert len(held) == 3 * 4
     heard: dict[str, set[float]] = {"step": set(), "picture": set()}
-    exact = family.velocity
+    exact = family.project
 
-    def noting(l_t: mx.array, *given: object) -> mx.array:
+    def noting(stream: Stream) -> mx.array:
         layer = lora.find(family.transformer, "layers.1.attention.to_v")
-        heard["step" if len(l_t) == 2 else "picture"].add(layer.adapters["assistant"].strength)
-        return exact(l_t, *given)
+        heard["step" if len(stream["img"]) == 2 else "picture"].add(layer.adapters["assistant"].strength)
+        return exact(stream)
 
-    monkeypatch.setattr(family, "velocity", noting)
+    monkeypatch.setattr(family, "project", noting)
     run = training(family, photos, tmp_path / "run", sample_every=2, batch_size=2, accumulate=2)
     for progress in run:
         if isinstance(progress, Stepped):

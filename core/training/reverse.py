@@ -1,0 +1,209 @@
+"""The loss of a batch and its gradient with respect to the adapter, with as little in memory as is asked for.
+
+    forward    x_0 -> block 1 -> x_1 -> ... -> block n -> x_n -> project -> loss      keeps x_0 ... x_n
+    reverse    g_n = d loss / d x_n
+               g_i-1, d loss / d (A, B)_i  =  vjp of block i at x_i-1, applied to g_i
+
+A plain gradient keeps what every block computed until the way back. Here the last `kept` blocks do: they, the
+projection and the loss are one plain gradient. Of the others only the input is kept; on the way back each runs forward
+again, and the activations of no two are in memory at once. kept = n is the quickest and needs the most memory, kept = 0
+the leanest; the loss and the gradient are the same.
+
+Blocks of one kind are one computation with other weights, so one forward and one vjp are compiled for all of them, with
+the weights as arguments. What comes before the blocks does not depend on the adapter, and no gradient goes there.
+
+Source: Chen et al. 2016, arXiv:1604.06174, with a segment for each block.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from core import backend, flow
+from core.dataset.batches import Batch
+from core.lora import Adapter, LowRank
+from core.loss import squared_error
+from core.models.base import Block, Conditioning, Family, Grid, Stream
+
+Tensors = dict[str, mx.array]
+Arrays = list[mx.array]
+Slot = tuple[nn.Module, str]
+"""Where an array of a module lies: the layer that holds it, and its name there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A block as a function of its arrays: the frozen ones, and those of the adapter that is trained."""
+
+    block: Block
+    signature: tuple[Any, ...]  # blocks with the same one compute the same with other arrays
+    frozen: list[Slot]
+    trained: list[Slot]
+    names: list[str]  # of the trained arrays, as `Adapter.parameters` names them
+
+    @staticmethod
+    def of(block: Block, adapter: Adapter) -> Bound:
+        paths = {id(part): path for path, part in adapter.parts.items()}
+        frozen, trained, names = [], [], []
+        signature: list[Any] = [block.kind]
+        for path, layer in sorted(block.module.named_modules(), key=lambda each: each[0]):
+            if isinstance(layer, LowRank):
+                signature.append((path, layer.scale, layer.strength, id(layer) in paths))
+            for name in sorted(key for key, value in layer.items() if isinstance(value, mx.array)):
+                signature.append((path, name, layer[name].shape, layer[name].dtype))
+                if id(layer) in paths:
+                    trained.append((layer, name))
+                    names.append(f"{paths[id(layer)]}.{name}")
+                else:
+                    frozen.append((layer, name))
+        return Bound(block, tuple(signature), frozen, trained, names)
+
+    def run(self, frozen: Arrays, trained: Arrays, stream: Stream) -> Stream:
+        """What the block moves on of the stream, computed with these arrays in the place of its own."""
+        with _holding([*self.frozen, *self.trained], [*frozen, *trained]):
+            after = self.block.run(self.block.module, stream)
+        return {name: value for name, value in after.items() if value is not stream[name]}
+
+
+class Gradient:
+    """Loss and gradient of a run's batches; it keeps the functions that were compiled for it."""
+
+    def __init__(self, family: Family, adapter: Adapter, guidance: float, kept: int | None = None) -> None:
+        """`kept` is how many blocks, from the last one, keep their activations; None is all of them."""
+        self._family, self._guidance = family, guidance
+        self._bound = [Bound.of(block, adapter) for block in family.blocks]
+        count = len(self._bound)
+        self._split = count - min(count, count if kept is None else kept)
+        self._first = next(index for index, each in enumerate(self._bound) if each.names)  # no gradient goes further
+        self._lean = [(each, [layer[name] for layer, name in each.frozen]) for each in self._bound[: self._split]]
+        self._embed = functools.cache(self._embed_on)
+        self._forward = functools.cache(self._forward_of)
+        self._vjp = functools.cache(self._vjp_of)
+        self._rest = backend.compile_step(mx.value_and_grad(self._loss_of_rest, argnums=(0, 1)))
+        self._rest_alone = backend.compile_step(mx.value_and_grad(self._loss_of_rest))
+
+    def __call__(self, parameters: Tensors, batch: Batch) -> tuple[mx.array, Tensors]:
+        """The batch's mean loss, a float32 scalar, and its gradient by parameter, float32; both evaluated."""
+        evaluate = _Evaluation()
+        inputs: list[tuple[Stream, list[str]]] = []
+        loss, gradient, g = self._forth(parameters, batch, inputs, evaluate)
+        for bound, frozen in reversed(self._lean[self._first :]):
+            stream, names = inputs.pop()
+            onto = {name: g.pop(name) for name in names}
+            own, before = self._vjp(bound.signature)(frozen, _of(parameters, bound), stream, onto)
+            evaluate(own, before)
+            g |= before
+            gradient |= dict(zip(bound.names, own, strict=True))
+        mx.eval(loss, gradient)
+        return loss, gradient
+
+    def _forth(
+        self, parameters: Tensors, batch: Batch, inputs: list[tuple[Stream, list[str]]], evaluate: _Evaluation
+    ) -> tuple[mx.array, Tensors, Stream]:
+        """The loss, the gradient of the kept blocks' parameters, and g_split.
+
+        To `inputs` goes what every block before those got, and the names of what it moved on.
+        """
+        stream = self._embed(batch.grid)(batch.clean_BLC, batch.noise_BLC, batch.sigma_B, batch.conditioning)
+        evaluate(stream)
+        flowing: dict[str, None] = {}  # the names of what blocks have moved on so far
+        for bound, frozen in self._lean:
+            moved = self._forward(bound.signature)(frozen, _of(parameters, bound), stream)
+            evaluate(moved)
+            inputs.append((stream, list(moved)))
+            flowing |= dict.fromkeys(moved)
+            stream = {**stream, **moved}
+
+        held = {name: parameters[name] for bound in self._bound[self._split :] for name in bound.names}
+        x = {name: stream[name] for name in flowing}
+        constant = {name: value for name, value in stream.items() if name not in flowing}
+        arrays = (held, x, constant, batch.clean_BLC, batch.noise_BLC)
+        if self._first < self._split:
+            loss, (gradient, g) = self._rest(*arrays)
+        else:
+            (loss, gradient), g = self._rest_alone(*arrays), {}
+        evaluate(loss, gradient, g)
+        return loss, gradient, g
+
+    def _embed_on(self, grid: Grid) -> Callable[..., Stream]:
+        """What the first block gets. A compiled function goes by shapes, and a wide grid has those of a tall one."""
+
+        def embed(clean_BLC: mx.array, noise_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning) -> Stream:
+            l_t_BLC = flow.interpolate(clean_BLC, noise_BLC, sigma_B)
+            return self._family.embed(l_t_BLC, sigma_B, conditioning, grid, self._guidance)
+
+        return backend.compile_step(embed)
+
+    def _forward_of(self, signature: tuple[Any, ...]) -> Callable[..., Stream]:
+        return backend.compile_step(self._example(signature).run)
+
+    def _vjp_of(self, signature: tuple[Any, ...]) -> Callable[..., tuple[Arrays, Stream]]:
+        """(frozen, trained, x, g) to the gradients of the trained arrays and of what the block moved on."""
+        bound = self._example(signature)
+
+        def vjp(frozen: Arrays, trained: Arrays, stream: Stream, onto: Stream) -> tuple[Arrays, Stream]:
+            names, count = list(onto), len(trained)
+
+            def moved(*arrays: mx.array) -> Arrays:
+                after = bound.run(
+                    frozen, list(arrays[:count]), {**stream, **dict(zip(names, arrays[count:], strict=True))}
+                )
+                return [after[name] for name in names]
+
+            _, found = mx.vjp(moved, [*trained, *(stream[name] for name in names)], list(onto.values()))
+            return found[:count], dict(zip(names, found[count:], strict=True))
+
+        return backend.compile_step(vjp)
+
+    def _loss_of_rest(
+        self, held: Tensors, x: Stream, constant: Stream, clean_BLC: mx.array, noise_BLC: mx.array
+    ) -> mx.array:
+        """From x_split to the loss, with `held` in the place of the kept blocks' trained arrays."""
+        bounds, stream = self._bound[self._split :], {**constant, **x}
+        slots = [slot for bound in bounds for slot in bound.trained]
+        with _holding(slots, [held[name] for bound in bounds for name in bound.names]):
+            for bound in bounds:
+                stream = bound.block.run(bound.block.module, stream)
+            return squared_error(self._family.project(stream), clean_BLC, noise_BLC).mean()
+
+    def _example(self, signature: tuple[Any, ...]) -> Bound:
+        return next(bound for bound in self._bound if bound.signature == signature)
+
+
+class _Evaluation:
+    """Evaluates what it is called with. A GPU works on one block while the next is prepared, and no third is begun."""
+
+    def __init__(self) -> None:
+        self._before: tuple[Any, ...] = ()
+
+    def __call__(self, *trees: Any) -> None:
+        if not backend.prepare().policy.runs_ahead:
+            mx.eval(*trees)
+            return
+        mx.async_eval(*trees)
+        mx.eval(*self._before)
+        self._before = trees
+
+
+def _of(parameters: Tensors, bound: Bound) -> Arrays:
+    return [parameters[name] for name in bound.names]
+
+
+@contextmanager
+def _holding(slots: Sequence[Slot], arrays: Sequence[mx.array]) -> Iterator[None]:
+    """Have `arrays` lie in `slots`, and afterwards what lay there before."""
+    before = [layer[name] for layer, name in slots]
+    for (layer, name), array in zip(slots, arrays, strict=True):
+        layer[name] = array
+    try:
+        yield
+    finally:
+        for (layer, name), array in zip(slots, before, strict=True):
+            layer[name] = array

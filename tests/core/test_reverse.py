@@ -1,0 +1,174 @@
+"""The block-wise gradient is the plain one, however many blocks keep their activations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+from mlx.utils import tree_flatten
+
+from core import backend, lora
+from core.dataset.batches import Batch
+from core.loss import dreambooth_loss
+from core.models import blocks
+from core.models.base import Family
+from core.models.load import load_family
+from core.training.reverse import Gradient
+from tests import tiny, tiny_klein, tiny_z_image
+
+FOLDERS: dict[str, Callable[[Path], Path]] = {
+    "flux1": lambda path: tiny.make_model_folder(path, guidance=True),
+    "flux2": tiny_klein.make_model_folder,
+    "z_image": tiny_z_image.make_model_folder,
+}
+
+
+@pytest.fixture(scope="module", params=FOLDERS)
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
+    return load_family(FOLDERS[request.param](tmp_path_factory.mktemp("model") / request.param))
+
+
+def attached(family: Family, targets: str = "all_linear") -> lora.Adapter:
+    """An adapter that does something already: B is not zero."""
+    paths = lora.resolve_targets(family.transformer, family.presets, targets)
+    adapter = lora.attach(family.transformer, paths, rank=2, alpha=4.0, key=mx.random.key(1))
+    adapter.update(
+        {name: value + 0.05 * mx.random.normal(value.shape, key=mx.random.key(len(name)))
+         for name, value in adapter.parameters().items()}
+    )  # fmt: skip
+    return adapter
+
+
+def batch_of(family: Family) -> Batch:
+    grid = family.grid(32, 64)
+    shape = (2, grid.tokens, grid.channels)
+    clean, noise = (mx.random.normal(shape, key=mx.random.key(number)) for number in (2, 3))
+    return Batch(clean, noise, mx.array([0.3, 0.8]), family.encode_text(["a red can", "a cup of tea at night"]), grid)
+
+
+def plain(family: Family, adapter: lora.Adapter, batch: Batch) -> tuple[mx.array, dict[str, mx.array]]:
+    """Loss and gradient of the note's equation as MLX differentiates it."""
+    before = adapter.parameters()
+
+    def loss(parameters: dict[str, mx.array]) -> mx.array:
+        adapter.update(parameters)
+
+        def predict(l_t_BLC: mx.array, sigma_B: mx.array) -> mx.array:
+            return family.velocity(l_t_BLC, sigma_B, batch.conditioning, batch.grid, 3.5)
+
+        return dreambooth_loss(predict, batch.clean_BLC, batch.noise_BLC, batch.sigma_B)
+
+    found = mx.value_and_grad(loss)(before)
+    mx.eval(found)
+    adapter.update(before)
+    return found
+
+
+def difference(one: dict[str, mx.array], other: dict[str, mx.array]) -> float:
+    assert one.keys() == other.keys()
+    apart = sum((one[name] - other[name]).square().sum().item() for name in one)
+    return (apart / sum(value.square().sum().item() for value in other.values())) ** 0.5
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3, None])
+def test_the_gradient_is_the_plain_one_in_every_mode(family: Family, kept: int | None) -> None:
+    adapter, batch = attached(family), batch_of(family)
+    try:
+        loss, gradient = plain(family, adapter, batch)
+        found_loss, found = Gradient(family, adapter, 3.5, kept)(adapter.parameters(), batch)
+        assert found_loss.item() == pytest.approx(loss.item(), rel=1e-6)
+        assert difference(found, gradient) <= 1e-5
+        assert all(mx.abs(value).max().item() > 0 for value in found.values())
+    finally:
+        adapter.detach()
+
+
+def test_blocks_of_one_kind_share_their_functions(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a network of fifty blocks is compiled as quickly as one of four, and a rank of its own makes a kind."""
+    compiled: list[str] = []
+
+    def compile_step(function: Callable[..., object]) -> Callable[..., object]:
+        compiled.append(getattr(function, "__name__", ""))
+        return function
+
+    monkeypatch.setattr(backend, "compile_step", compile_step)
+    adapter, batch = attached(family), batch_of(family)
+    try:
+        Gradient(family, adapter, 1.0, 0)(adapter.parameters(), batch)
+        kinds = {block.kind for block in family.blocks}
+        assert len(family.blocks) > len(kinds) == compiled.count("run") == compiled.count("vjp")
+    finally:
+        adapter.detach()
+
+
+def test_no_gradient_is_sought_before_the_first_block_with_an_adapter(family: Family) -> None:
+    last = f"{family.blocks[-1].path}.*"
+    adapter, batch = attached(family, last), batch_of(family)
+    try:
+        _, gradient = plain(family, adapter, batch)
+        one = Gradient(family, adapter, 3.5, 0)
+        asked: list[object] = []
+        exact = one._vjp
+        one._vjp = lambda signature: asked.append(signature) or exact(signature)
+        assert difference(one(adapter.parameters(), batch)[1], gradient) <= 1e-5
+        assert len(asked) == 1
+        assert difference(Gradient(family, adapter, 3.5, 2)(adapter.parameters(), batch)[1], gradient) <= 1e-5
+    finally:
+        adapter.detach()
+
+
+def test_a_network_is_left_with_its_own_arrays(family: Family) -> None:
+    adapter, batch = attached(family), batch_of(family)
+    try:
+        before = dict(tree_flatten(family.transformer.parameters()))
+        Gradient(family, adapter, 1.0, 1)(adapter.parameters(), batch)
+        after = dict(tree_flatten(family.transformer.parameters()))
+        assert all(after[name] is value for name, value in before.items())
+    finally:
+        adapter.detach()
+
+
+def test_the_leaner_mode_keeps_the_activations_of_one_block(tmp_path: Path) -> None:
+    """Peaks over what was held before: with every block's activations they grow with depth, else by its inputs."""
+    grown = {}
+    for kept in (None, 0):
+        peaks = []
+        for depth in (4, 12):
+            family = load_family(tiny.make_model_folder(tmp_path / f"{kept}-{depth}", heads=4, single_blocks=depth))
+            adapter = attached(family)
+            grid = family.grid(256, 256)
+            clean, noise = (mx.random.normal((1, grid.tokens, grid.channels)) for _ in range(2))
+            batch = Batch(clean, noise, mx.array([0.5]), family.encode_text(["a can"]), grid)
+            parameters = adapter.parameters()
+            mx.eval(parameters, clean, noise, family.transformer.parameters())
+            held = mx.get_active_memory()
+            mx.reset_peak_memory()
+            Gradient(family, adapter, 1.0, kept)(parameters, batch)
+            peaks.append(mx.get_peak_memory() - held)
+        grown[kept] = (peaks[1] - peaks[0]) / 8
+    one_input = 272 * 64 * 4
+    assert grown[0] < 3 * one_input
+    assert grown[None] > 10 * one_input
+
+
+def test_the_gradient_that_attention_gets_lies_row_after_row() -> None:
+    """MLX's CUDA attention reads it by the strides of an earlier one; a single block's is cut from a wider array."""
+    reached: list[mx.array] = []
+
+    @mx.custom_function
+    def attention(x: mx.array) -> mx.array:
+        return x
+
+    @attention.vjp
+    def gradient(_x: mx.array, g: mx.array, _y: mx.array) -> mx.array:
+        reached.append(g)
+        return g
+
+    def loss(x: mx.array, y: mx.array) -> mx.array:
+        return mx.concatenate([blocks.row_after_row(attention(x)), y], axis=-1).square().sum()
+
+    x, y = mx.ones((1, 6, 8)), mx.ones((1, 6, 16))
+    mx.eval(mx.grad(loss)(x, y), reached)
+    assert memoryview(reached[0]).strides == (6 * 8 * 4, 8 * 4, 4)
