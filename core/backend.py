@@ -12,9 +12,10 @@ of its input. On a CPU packed products are slow: 304 tokens, 256 to 1,024 wide, 
 `prepare()` comes before the first `import mlx` of a process that computes, since a BLAS can only be put in place then;
 that is why nothing here imports MLX above a function.
 
-Measured on Linux CPUs only (bench/step_time.py, blas.py and precision.py): float32 is the quickest dtype there, and
-compiled functions are no quicker than plain ones but want a working g++ and 0.6 s for each kernel the first time. The
-rows "metal" and "cuda" follow MLX's documentation and source.
+Measured on Linux CPUs (bench/step_time.py, blas.py and precision.py): float32 is the quickest dtype there, and compiled
+functions are no quicker than plain ones but want a working g++ and 0.6 s for each kernel the first time. On an H200
+whole steps were measured as the row "cuda" says (bench/full_size.py). The row "metal" follows MLX's documentation and
+source.
 """
 
 from __future__ import annotations

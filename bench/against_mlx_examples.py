@@ -1,0 +1,192 @@
+"""A training step of FLUX.1 with random weights, ours and that of mlx-examples, with time and peak memory.
+
+    git clone https://github.com/ml-explore/mlx-examples
+    python -m bench.against_mlx_examples mlx-examples/flux             FLUX.1-dev at full size: a GPU of 140 GB
+    python -m bench.against_mlx_examples mlx-examples/flux --small     384 wide, 2 + 4 blocks, float32: any machine
+
+Theirs is their own network, loss, LoRA layer and Adam, compiled as their dreambooth.py compiles a step; ours is
+core/training/step.py, once with all activations kept and once with none. Rank 16 on every linear layer of the blocks
+but modulation, of which theirs has fewer and wider ones, q, k and v being one; the same latents, text and batch. Small,
+steps are taken in turn; at full size one contestant runs after the other, since their memory does not hold two. Neither
+loads a text encoder or a VAE. A step of ours has a gradient limit and a guard besides; theirs has neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench import contest
+from bench.full_size import GIB, random_family, write_configs
+
+SMALL = {"num_layers": 2, "num_single_layers": 4, "num_attention_heads": 6, "attention_head_dim": 64,
+         "axes_dims_rope": (16, 24, 24), "joint_attention_dim": 256}  # fmt: skip
+MODES = {"all": "ours, kept", "none": "ours, lean"}
+RANK = 16
+
+
+def inputs(side: int, batch: int, text: int, width: int) -> tuple[Any, Any, Any]:
+    """Latents (B, H, W, 16), T5's features and CLIP's vector, the same for both."""
+    import mlx.core as mx
+
+    shapes = ((batch, side // 8, side // 8, 16), (batch, text, width), (batch, 768))
+    return tuple(mx.random.normal(shape, key=mx.random.key(number)) for number, shape in enumerate(shapes))
+
+
+def ours(side: int, batch: int, activations: str, small: bool) -> None:
+    from core import backend
+
+    backend.prepare()
+    import mlx.core as mx
+
+    from core import lora
+    from core.config import resolve
+    from core.dataset.batches import Batch
+    from core.models.autoencoder import pack
+    from core.training.checkpoint import State
+    from core.training.optimizer import Moments
+    from core.training.step import Step
+
+    config = resolve({"rank": RANK, "activations": activations, "batch_size": batch, "warmup_steps": 0}).config
+    with tempfile.TemporaryDirectory() as scratch:
+        family = random_family(write_configs(Path(scratch), "flux1-dev", SMALL if small else {}), "flux1-dev", None)
+        transformer = family.transformer
+        targets = lora.resolve_targets(transformer, family.presets, "all_linear")
+        adapter = lora.attach(transformer, targets, RANK, RANK, mx.random.key(0))
+        parameters = adapter.parameters()
+        latents, tokens, pooled = inputs(side, batch, 32 if small else 512, 256 if small else 4096)
+        conditioning = {"tokens": tokens.astype(family.dtype), "pooled": pooled.astype(family.dtype)}
+        clean = pack(latents)
+        one = Batch(clean, mx.random.normal(clean.shape), mx.full((batch,), 0.5), conditioning, family.grid(side, side))
+        mx.eval(parameters, conditioning, one.clean_BLC, one.noise_BLC)
+
+        class Same:
+            def batch(self, step: int, micro: int) -> Batch:
+                return one
+
+            def first_index(self, step: int) -> int:
+                return step
+
+        state, taker = State(0, parameters, Moments.of(parameters), {}, "", {}, 0), Step(family, adapter, config)
+        del parameters
+        contest.serve(describe(), lambda: taker.take(state.step + 1, state, Same()))
+
+
+def theirs(folder: Path, side: int, batch: int, small: bool) -> None:
+    sys.path.insert(0, str(folder))
+    from core import backend
+
+    backend.prepare()  # the same BLAS
+    import mlx.core as mx
+    import mlx.nn as nn
+    import mlx.optimizers as optim
+    from flux.flux import FluxPipeline
+    from flux.lora import LoRALinear
+    from flux.model import Flux
+    from flux.sampler import FluxSampler
+    from flux.utils import configs
+    from mlx.utils import tree_flatten, tree_unflatten
+
+    dtype = mx.float32 if small else mx.bfloat16
+    sizes = configs["flux-dev"].params
+    if small:
+        for name, value in {
+            "hidden_size": 384, "num_heads": 6, "depth": 2, "depth_single_blocks": 4, "axes_dim": [16, 24, 24],
+            "context_in_dim": 256,
+        }.items():  # fmt: skip
+            setattr(sizes, name, value)
+        mx.enable_compile()
+    pipeline = FluxPipeline.__new__(FluxPipeline)  # its __init__ downloads encoders, which a step does not use
+    pipeline.dtype, pipeline.name, pipeline.sampler = dtype, "flux-dev", FluxSampler("flux-dev")
+    pipeline.flow = Flux(sizes)
+    for name, value in tree_flatten(pipeline.flow.parameters()):
+        drawn = (0.02 * mx.random.normal(value.shape) if value.ndim > 1 else mx.ones(value.shape)).astype(dtype)
+        mx.eval(drawn)
+        pipeline.flow.update(tree_unflatten([(name, drawn)]))
+    pipeline.flow.freeze()
+    for block in [*pipeline.flow.double_blocks, *pipeline.flow.single_blocks]:
+        linear = [(name, layer) for name, layer in block.named_modules() if isinstance(layer, nn.Linear)]
+        adapted = [(name, LoRALinear.from_base(layer, r=RANK)) for name, layer in linear if "mod" not in name]
+        block.update_modules(tree_unflatten(adapted))
+    optimizer = optim.Adam(learning_rate=1e-4)
+    state = [pipeline.flow.state, optimizer.state, mx.random.state]
+
+    @partial(mx.compile, inputs=state, outputs=state)
+    def single_step(x: mx.array, t5: mx.array, clip: mx.array, guidance: mx.array) -> mx.array:
+        loss, grads = nn.value_and_grad(pipeline.flow, pipeline.training_loss)(x, t5, clip, guidance)
+        optimizer.update(pipeline.flow, grads)
+        return loss
+
+    arrays = [each.astype(dtype) for each in inputs(side, batch, 32 if small else 512, 256 if small else 4096)]
+    guidance = mx.full((batch,), 4.0, dtype=dtype)
+    mx.eval(arrays, guidance)
+    contest.serve(describe(), lambda: mx.eval(single_step(*arrays, guidance), state))
+
+
+def describe() -> dict[str, str]:
+    import mlx.core as mx
+
+    return {"device": str(mx.device_info().get("device_name", "cpu")), "mlx": mx.__version__}
+
+
+def command(who: str, asked: argparse.Namespace, side: int, batch: int) -> list[str]:
+    given = ["-m", "bench.against_mlx_examples", str(asked.folder), "--serve", who, "--shapes", f"{side}x{batch}"]
+    return [*given, *(["--small"] if asked.small else [])]
+
+
+def measured(who: str, asked: argparse.Namespace, side: int, batch: int) -> tuple[list[float], float]:
+    """Seconds of every step after two warm ones, and the most bytes held by one of them."""
+    one = contest.Contestant(command(who, asked, side, batch))
+    steps = [one.step() for _ in range(asked.steps + 2)][2:]
+    one.leave()
+    return [each["seconds"] for each in steps], max(each["peak"] for each in steps)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="the folder flux of a clone of mlx-examples")
+    parser.add_argument("--shapes", nargs="+", help="side x batch, such as 512x1 512x4 1024x1")
+    parser.add_argument("--steps", type=int, default=0)
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--serve", choices=["theirs", *MODES], help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    asked.steps = asked.steps or (24 if asked.small else 5)
+    asked.shapes = asked.shapes or (["256x1", "256x4"] if asked.small else ["512x1", "512x4", "1024x1"])
+    shapes = [tuple(map(int, each.split("x"))) for each in asked.shapes]
+    if asked.serve == "theirs":
+        theirs(asked.folder, *shapes[0], asked.small)
+    elif asked.serve:
+        ours(*shapes[0], asked.serve, asked.small)
+    else:
+        compare(asked, shapes)
+
+
+def compare(asked: argparse.Namespace, shapes: list[tuple[int, ...]]) -> None:
+    print(f"{'px':>5}{'batch':>6}  {'':<13}{'ms':>8}{'GiB':>8}{'time':>8}{'below':>8}{'memory':>8}")
+    for side, batch in shapes:
+        rival, rival_peak = measured("theirs", asked, side, batch)
+        shape = f"{side:>5}{batch:>6}"
+        print(f"{shape}  {'mlx-examples':<13}{milliseconds(rival):>8.0f}{rival_peak / GIB:>8.2f}", flush=True)
+        for mode, name in MODES.items():
+            taken, peak = measured(mode, asked, side, batch)
+            against = rival
+            if asked.small:
+                one, other = (contest.Contestant(command(who, asked, side, batch)) for who in (mode, "theirs"))
+                taken, against = contest.pairs(one, other, asked.steps)
+                one.leave(), other.leave()
+            median, bound = contest.ratio(taken, against)
+            line = f"{shape}  {name:<13}{milliseconds(taken):>8.0f}{peak / GIB:>8.2f}"
+            print(f"{line}{median:>8.2f}{bound:>8.2f}{peak / rival_peak:>8.2f}", flush=True)
+
+
+def milliseconds(seconds: list[float]) -> float:
+    return 1e3 * statistics.median(seconds)
+
+
+if __name__ == "__main__":
+    main()
