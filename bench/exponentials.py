@@ -15,7 +15,7 @@ prepare()  # before the first import of mlx
 
 import mlx.core as mx  # noqa: E402
 
-from core.models import exponentials  # noqa: E402
+from core.models import attention, exponentials  # noqa: E402
 
 RUNS = 15
 
@@ -36,7 +36,7 @@ def main() -> None:
     cases = {
         "gelu_tanh": lambda: mx.vjp(exponentials.gelu_tanh, [hidden], [hidden]),
         "silu": lambda: mx.vjp(exponentials.silu, [hidden], [hidden]),
-        "attention": lambda: mx.vjp(lambda *qkv: exponentials.attention(*qkv, 0.125), [q, k, v], [q]),
+        "attention": lambda: mx.vjp(lambda *qkv: attention.attention(*qkv, 0.125), [q, k, v], [q]),
     }
     for name, function in cases.items():
         found = {}

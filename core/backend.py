@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 Device = Literal["metal", "cuda", "cpu"]
 GIB = 2**30
+AHEAD = 512 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,21 @@ def reset_peak_memory() -> None:
     import mlx.core as mx
 
     mx.reset_peak_memory()
+
+
+def evaluate(*trees: Any, wait: bool = True) -> None:
+    """`mx.eval`, with no more than AHEAD bytes taken for work that the device has not come to; without `wait`, async.
+
+    A GPU is told what to do long before it does it, and memory is taken when it is told: left to itself, MLX holds all
+    that a graph ever needs at once. Above a limit it waits for what was told before; the limit is put where we are now.
+    """
+    import mlx.core as mx
+
+    before = mx.set_memory_limit(mx.get_active_memory() + AHEAD)
+    try:
+        (mx.eval if wait else mx.async_eval)(*trees)
+    finally:
+        mx.set_memory_limit(before)
 
 
 def describe() -> dict[str, Any]:

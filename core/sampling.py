@@ -22,7 +22,7 @@ import mlx.core as mx
 from PIL import Image
 
 from core import flow
-from core.backend import describe
+from core.backend import describe, evaluate
 from core.config import precision_of
 from core.errors import ConfigProblem, FieldProblem
 from core.models.base import Conditioning, Family, Grid
@@ -88,7 +88,7 @@ def sampler_steps(
             away = family.velocity(l_t, sigma_1, negative, grid, guidance.embedded).astype(mx.float32)
             velocity = away + guidance.true * (velocity - away)
         l_t = flow.euler_step(l_t, velocity, sigma, sigma_next)
-        mx.eval(l_t)
+        evaluate(l_t)
         yield l_t
 
 
@@ -172,7 +172,7 @@ def drawing(
 def to_image(pixels_1HWC: mx.array) -> Image.Image:
     """A picture from float pixels in [-1, 1], rounded to 8 bits a channel."""
     levels = mx.round((mx.clip(pixels_1HWC[0].astype(mx.float32), -1.0, 1.0) + 1.0) * 127.5).astype(mx.uint8)
-    mx.eval(levels)
+    evaluate(levels)
     height, width, _ = levels.shape
     return Image.frombytes("RGB", (width, height), bytes(memoryview(levels)))
 

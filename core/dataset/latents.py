@@ -21,6 +21,7 @@ import mlx.core as mx
 import numpy as np
 
 from core import files
+from core.backend import evaluate
 from core.dataset import crops, photos
 from core.dataset.buckets import Bucket
 from core.dataset.examples import Example
@@ -42,6 +43,7 @@ def latents_of(family: Family, example: Example, bucket: Bucket, cache: Path, *,
         picture = crops.cut(photos.open_rgb(example.photo), (bucket.width, bucket.height), box, flip=flip)
         pixels_BHWC = mx.array(np.asarray(picture, dtype=np.float32)[None] / 127.5 - 1.0)
         found = {"l_T": family.encode_photo(pixels_BHWC)}
+        evaluate(found)
         _write(cache / "latents", key, found)
     return found["l_T"]
 

@@ -17,7 +17,8 @@ from __future__ import annotations
 import mlx.core as mx
 import mlx.nn as nn
 
-from core.models.exponentials import attention, gelu_tanh, silu
+from core.models.attention import attention
+from core.models.exponentials import gelu_tanh, silu
 
 NORM_EPSILON = 1e-6
 Rotary = tuple[mx.array, mx.array]
@@ -72,7 +73,7 @@ def attend(
     """softmax(rope(q) rope(k)^T / sqrt(d)) v, the heads side by side: (B, S, D). `mask_B11S`: who is seen."""
     q, k, v = (x.transpose(0, 2, 1, 3) for x in (q_BSHd, k_BSHd, v_BSHd))
     q, k = rotate(q, rotary), rotate(k, rotary)
-    out_BHSd = attention(q, k, v, scale=q.shape[-1] ** -0.5, mask=mask_B11S)
+    out_BHSd = attention(q, k, v, scale=q.shape[-1] ** -0.5, mask_B11S=mask_B11S)
     batch, _, tokens, _ = out_BHSd.shape
     return row_after_row(out_BHSd.transpose(0, 2, 1, 3).reshape(batch, tokens, -1))
 

@@ -1,16 +1,13 @@
-"""The functions of a network that take exponentials: sigmoid, silu, gelu, softmax in attention.
+"""The functions of a network that take exponentials: sigmoid, silu, gelu; softmax is in core/models/attention.py.
 
     sigmoid(x)    = 1 / (1 + e^-x)
     silu(x)       = x sigmoid(x)                        silu' = s + x s (1 - s)
     gelu_tanh(x)  = x/2 (1 + tanh(u)) = x sigmoid(2u)   u = sqrt(2/pi) (x + 0.044715 x^3)
-    attention     = softmax(scale q k^T) v              d(score) = p (g v^T - sum(g out))
 
 On a Linux CPU MLX takes exponentials one number at a time, 14 ns each, which is most of a small model's step; powers of
 two take 5 ns, sums and products 0.2 ns. So there e^x is written as 2^(x log2 e), and gradients, which would take the
 exponentials again, are written out with the values of the forward pass. Elsewhere, and in 16 bits, these are MLX's own.
 `bench/exponentials.py` measures it: gelu with its gradient 12.3 -> 2.5 ms, attention 12.6 -> 5 ms at 288 tokens.
-
-Shapes   B batch   H heads   S tokens   d width of a head
 """
 
 from __future__ import annotations
@@ -37,38 +34,31 @@ def exponentials_are_slow() -> bool:
 
 def sigmoid(x: mx.array) -> mx.array:
     """1 / (1 + e^-x)."""
-    return _sigmoid_by_powers(x) if _by_powers(x) else mx.sigmoid(x)
+    return _sigmoid_by_powers(x) if taken_by_powers(x) else mx.sigmoid(x)
 
 
 def silu(x: mx.array) -> mx.array:
     """x sigmoid(x)."""
-    return _silu_by_powers(x)[0] if _by_powers(x) else x * mx.sigmoid(x)
+    return _silu_by_powers(x)[0] if taken_by_powers(x) else x * mx.sigmoid(x)
 
 
 def gelu_tanh(x: mx.array) -> mx.array:
     """GELU in its tanh form, as FLUX.1 and T5 v1.1 were trained with."""
-    return _gelu_by_powers(x)[0] if _by_powers(x) else x * mx.sigmoid(x * (GELU_1 + GELU_3 * (x * x)))
+    return _gelu_by_powers(x)[0] if taken_by_powers(x) else x * mx.sigmoid(x * (GELU_1 + GELU_3 * (x * x)))
 
 
-def attention(
-    q_BHSd: mx.array, k_BHSd: mx.array, v_BHSd: mx.array, scale: float, mask: mx.array | None = None
-) -> mx.array:
-    """softmax(scale q k^T) v: (B, H, S, d). Every token sees every other, or those for which `mask` is True."""
-    if mask is None and _by_powers(q_BHSd):
-        return _attention_by_powers(q_BHSd * scale, k_BHSd, v_BHSd)[0]
-    return mx.fast.scaled_dot_product_attention(q_BHSd, k_BHSd, v_BHSd, scale=scale, mask=mask)
-
-
-def _by_powers(x: mx.array) -> bool:
+def taken_by_powers(x: mx.array) -> bool:
+    """Whether exponentials of this array are to be powers of two."""
     return x.dtype == mx.float32 and exponentials_are_slow()
 
 
-def _power_of_two(x: mx.array) -> mx.array:
+def power_of_two(x: mx.array) -> mx.array:
+    """2^x, float32."""
     return mx.power(mx.array(2.0, dtype=mx.float32), x)
 
 
 def _sigmoid_by_powers(x: mx.array) -> mx.array:
-    return 1.0 / (1.0 + _power_of_two(-LOG2_E * x))  # far below zero the power is inf, and 1 / inf is the right 0
+    return 1.0 / (1.0 + power_of_two(-LOG2_E * x))  # far below zero the power is inf, and 1 / inf is the right 0
 
 
 # Each returns what its gradient needs beside the value: the exponentials, taken once.
@@ -88,7 +78,7 @@ def _silu_gradient(x: mx.array, cotangents: Sequence[mx.array], outputs: Sequenc
 
 @mx.custom_function
 def _gelu_by_powers(x: mx.array) -> tuple[mx.array, mx.array]:
-    s = 1.0 / (1.0 + _power_of_two(x * (-LOG2_E * GELU_1 - LOG2_E * GELU_3 * (x * x))))
+    s = 1.0 / (1.0 + power_of_two(x * (-LOG2_E * GELU_1 - LOG2_E * GELU_3 * (x * x))))
     return x * s, s
 
 
@@ -96,23 +86,3 @@ def _gelu_by_powers(x: mx.array) -> tuple[mx.array, mx.array]:
 def _gelu_gradient(x: mx.array, cotangents: Sequence[mx.array], outputs: Sequence[mx.array]) -> mx.array:
     y, s = outputs
     return cotangents[0] * (s + y * (1.0 - s) * (GELU_1 + 3.0 * GELU_3 * (x * x)))
-
-
-@mx.custom_function
-def _attention_by_powers(q: mx.array, k: mx.array, v: mx.array) -> tuple[mx.array, mx.array, mx.array]:
-    """(out, e, sum of e), e being the softmax before it is divided; `q` is scaled already."""
-    scores = (q * LOG2_E) @ k.swapaxes(-1, -2)
-    e = _power_of_two(scores - scores.max(axis=-1, keepdims=True))
-    total = e.sum(axis=-1, keepdims=True)
-    return (e @ v) / total, e, total
-
-
-@_attention_by_powers.vjp
-def _attention_gradient(
-    primals: Sequence[mx.array], cotangents: Sequence[mx.array], outputs: Sequence[mx.array]
-) -> tuple[mx.array, mx.array, mx.array]:
-    q, k, v = primals
-    out, e, total = outputs
-    g = cotangents[0] / total  # e stays undivided: g carries the division, in fewer numbers
-    d_scores = e * (g @ v.swapaxes(-1, -2) - (g * out).sum(axis=-1, keepdims=True))
-    return d_scores @ k, d_scores.swapaxes(-1, -2) @ q, e.swapaxes(-1, -2) @ g

@@ -129,7 +129,7 @@ class Gradient:
             loss, (gradient, g) = self._rest(*arrays)
         else:
             (loss, gradient), g = self._rest_alone(*arrays), {}
-        evaluate(loss, gradient, g)
+        mx.eval(loss, gradient, g)
         return loss, gradient, g
 
     def _embed_on(self, grid: Grid) -> Callable[..., Stream]:
@@ -187,7 +187,7 @@ class _Evaluation:
         if not backend.prepare().policy.runs_ahead:
             mx.eval(*trees)
             return
-        mx.async_eval(*trees)
+        backend.evaluate(*trees, wait=False)
         mx.eval(*self._before)
         self._before = trees
 

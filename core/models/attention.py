@@ -1,0 +1,130 @@
+"""Attention and its gradient. No matrix of all scores is ever whole in memory where it would be a large one.
+
+    attention    p = softmax(scale q k^T);   out = p v
+    gradient     dv = p^T g;   ds = p (g v^T - sum(g out));   dq = scale ds k;   dk = scale ds^T q
+
+    CUDA, 16 bits             MLX's own, fused both ways (cuDNN)
+    scores of few bytes       MLX's own; on a Linux CPU by powers of two, whose e^x serve the gradient too
+    scores of many            in chunks of queries; each sees all keys, and takes its scores again for the gradient
+
+MLX's own is fused forward everywhere, but its gradient on Metal and CPUs holds p and ds: B H S S numbers each, which at
+1,024 px is 1 GB for one block of FLUX.1.
+
+Shapes   B batch   H heads   S tokens   Q those of a chunk   d width of a head
+Dtypes   as q, k, v; sums over chunks in float32
+
+Source: Rabe and Staats 2021, arXiv:2112.05682.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mlx.core as mx
+
+from core.backend import prepare
+from core.models.exponentials import LOG2_E, power_of_two, taken_by_powers
+
+SCORES_AT_MOST = 32 * 2**20
+"""Bytes of B H S S, or of B H Q S in a chunk."""
+
+
+def attention(
+    q_BHSd: mx.array, k_BHSd: mx.array, v_BHSd: mx.array, scale: float, mask_B11S: mx.array | None = None
+) -> mx.array:
+    """softmax(scale q k^T) v: (B, H, S, d). Every token sees every other, or those for which the bool mask is True."""
+    mask = [] if mask_B11S is None else [mask_B11S]
+    has_fused_gradient = prepare().device == "cuda" and q_BHSd.dtype != mx.float32
+    if not has_fused_gradient and _bytes_of_scores(q_BHSd, k_BHSd) > SCORES_AT_MOST:
+        return _in_chunks(scale)(q_BHSd, k_BHSd, v_BHSd, *mask)
+    if taken_by_powers(q_BHSd):
+        return _by_powers(q_BHSd * scale, k_BHSd, v_BHSd, *mask)[0]
+    return mx.fast.scaled_dot_product_attention(q_BHSd, k_BHSd, v_BHSd, scale=scale, mask=mask_B11S)
+
+
+def _bytes_of_scores(q_BHSd: mx.array, k_BHSd: mx.array) -> int:
+    batch, heads, queries, _ = q_BHSd.shape
+    return batch * heads * queries * k_BHSd.shape[2] * q_BHSd.dtype.size
+
+
+@functools.cache
+def _in_chunks(scale: float) -> Callable[..., mx.array]:
+    """The function of q, k, v and, where there is one, the mask."""
+
+    @mx.custom_function
+    def attended(q: mx.array, k: mx.array, v: mx.array, *mask: mx.array) -> mx.array:
+        parts: list[mx.array] = []
+        for each in _chunks(q, k, q):
+            (q_BHQd,) = mx.depends(list(each), parts[-1:])
+            parts.append(_fused(q_BHQd, k, v, scale, mask))
+        return mx.concatenate(parts, axis=2)
+
+    @attended.vjp
+    def gradient(primals: Sequence[mx.array], g: mx.array, out: mx.array) -> tuple[mx.array, ...]:
+        q, k, v, *mask = primals
+        dq: list[mx.array] = []
+        dk, dv = (mx.zeros(each.shape, dtype=mx.float32) for each in (k, v))
+        for each in _chunks(q, k, q, g, out):
+            # One chunk after the other: without this MLX would take memory for the scores of many at once.
+            q_BHQd, g_BHQd, out_BHQd = mx.depends(list(each), [dk, dv, *dq[-1:]])
+            p_BHQS = _softmax(q_BHQd, k, scale, mask)
+            dv = dv + p_BHQS.swapaxes(-1, -2) @ g_BHQd
+            along = (g_BHQd.astype(mx.float32) * out_BHQd.astype(mx.float32)).sum(axis=-1, keepdims=True)
+            ds_BHQS = (p_BHQS * ((g_BHQd @ v.swapaxes(-1, -2)) - along) * scale).astype(q.dtype)
+            dq.append(ds_BHQS @ k)
+            dk = dk + ds_BHQS.swapaxes(-1, -2) @ q_BHQd
+        unasked = (mx.zeros_like(each) for each in mask)
+        return mx.concatenate(dq, axis=2), dk.astype(k.dtype), dv.astype(v.dtype), *unasked
+
+    return attended
+
+
+def _fused(q: mx.array, k: mx.array, v: mx.array, scale: float, mask: Sequence[mx.array]) -> mx.array:
+    """MLX's own where its exponentials are quick."""
+    if taken_by_powers(q):
+        return _softmax(q, k, scale, mask) @ v
+    return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask[0] if mask else None)
+
+
+def _chunks(q: mx.array, k: mx.array, *arrays: mx.array) -> Any:
+    """`arrays` of S queries in as few equal parts of Q as keep the scores small enough."""
+    queries = q.shape[2]
+    count = min(queries, -(-_bytes_of_scores(q, k) // SCORES_AT_MOST))
+    ends = [queries * (number + 1) // count for number in range(count - 1)]
+    return zip(*(mx.split(each, ends, axis=2) for each in arrays), strict=True)
+
+
+def _softmax(q: mx.array, k: mx.array, scale: float, mask: Sequence[mx.array]) -> mx.array:
+    """p, in the dtype of q; a large picture's sums in float32."""
+    scores = (q * scale) @ k.swapaxes(-1, -2)
+    if mask:
+        scores = mx.where(mask[0], scores, mx.finfo(scores.dtype).min)
+    if not taken_by_powers(q):
+        return mx.softmax(scores, axis=-1, precise=True)
+    e = power_of_two((scores - scores.max(axis=-1, keepdims=True)) * LOG2_E)
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+@mx.custom_function
+def _by_powers(q: mx.array, k: mx.array, v: mx.array, *mask: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+    """(out, e, sum of e), e being the softmax before it is divided; `q` is scaled already."""
+    scores = (q * LOG2_E) @ k.swapaxes(-1, -2)
+    if mask:
+        scores = mx.where(mask[0], scores, mx.finfo(scores.dtype).min)
+    e = power_of_two(scores - scores.max(axis=-1, keepdims=True))
+    total = e.sum(axis=-1, keepdims=True)
+    return (e @ v) / total, e, total
+
+
+@_by_powers.vjp
+def _by_powers_gradient(
+    primals: Sequence[mx.array], cotangents: Sequence[mx.array], outputs: Sequence[mx.array]
+) -> tuple[mx.array, ...]:
+    q, k, v, *mask = primals
+    out, e, total = outputs
+    g = cotangents[0] / total  # e stays undivided: g carries the division, in fewer numbers
+    d_scores = e * (g @ v.swapaxes(-1, -2) - (g * out).sum(axis=-1, keepdims=True))
+    unasked = (mx.zeros_like(each) for each in mask)
+    return d_scores @ k, d_scores.swapaxes(-1, -2) @ q, e.swapaxes(-1, -2) @ g, *unasked
