@@ -72,9 +72,10 @@ def ours(side: int, batch: int, activations: str, small: bool) -> None:
             def first_index(self, step: int) -> int:
                 return step
 
-        state, taker = State(0, parameters, Moments.of(parameters), {}, "", {}, 0), Step(family, adapter, config)
+        state = State(0, parameters, Moments.of(parameters), {}, "", {}, 0)
+        taker = Step(family, adapter, config, state)
         del parameters
-        contest.serve(describe(), lambda: taker.take(state.step + 1, state, Same()))
+        contest.serve(describe(), lambda: taker.take(state.step + 1, Same()))
 
 
 def theirs(folder: Path, side: int, batch: int, small: bool) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 
 import mlx.core as mx
 
@@ -21,6 +22,7 @@ from core.config import Schedule, TrainConfig
 
 Tensors = dict[str, mx.array]
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
+SHORT_SUM = 1024
 LOWEST_SHARE = 0.1  # of the learning rate, at the end of the cosine
 
 
@@ -61,12 +63,36 @@ def update(
 
 
 def global_norm(tensors: Tensors) -> mx.array:
-    """The Euclidean norm over all tensors together, float32.
+    """The Euclidean norm over all tensors together, float32."""
+    return mx.sqrt(mx.stack([_sum_of_squares(tensors[name]) for name in sorted(tensors)]).sum())
 
-    Summed in the order of their names: a checkpoint gives its tensors back in another order than they were made in,
-    and a sum in another order rounds otherwise, which would end the exact resume at the first step over the limit.
+
+def _sum_of_squares(x: mx.array) -> mx.array:
+    """In short sums: the CPU's sum is a plain running one, and loses digits over millions of terms."""
+    squares = x.astype(mx.float32).reshape(-1).square()
+    even = squares.size // SHORT_SUM * SHORT_SUM
+    return squares[:even].reshape(-1, SHORT_SUM).sum(axis=1).sum() + squares[even:].sum()
+
+
+class Layout:
+    """Tensors as one vector: a large model's adapter has a thousand of them, and a kernel for each costs a long time.
+
+    They lie in the order of their names. A checkpoint gives its tensors back in another order than they were made in,
+    and a norm that is summed in another order rounds otherwise, which would end the exact resume.
     """
-    return mx.sqrt(mx.stack([tensors[name].astype(mx.float32).square().sum() for name in sorted(tensors)]).sum())
+
+    def __init__(self, tensors: Tensors) -> None:
+        self._shapes = {name: tensors[name].shape for name in sorted(tensors)}
+        self._ends = list(accumulate(math.prod(shape) for shape in self._shapes.values()))
+
+    def vector(self, tensors: Tensors) -> mx.array:
+        """float32 (all numbers,)."""
+        return mx.concatenate([tensors[name].astype(mx.float32).reshape(-1) for name in self._shapes])
+
+    def tensors(self, vector: mx.array) -> Tensors:
+        """The inverse; parts of the vector, not copies."""
+        parts = mx.split(vector, self._ends[:-1])
+        return {name: part.reshape(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

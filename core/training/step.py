@@ -13,51 +13,67 @@ from typing import Any
 import mlx.core as mx
 
 from core import backend, lora
-from core.config import TrainConfig
+from core.config import Activations, TrainConfig
 from core.dataset.batches import Batches
 from core.models.base import Family
 from core.training.checkpoint import State
-from core.training.optimizer import Moments, Tensors, learning_rate, update
+from core.training.optimizer import Layout, Moments, learning_rate, update
 from core.training.progress import Stepped
 from core.training.reverse import Gradient
 
+KEPT: dict[Activations, int | None] = {"all": None, "none": 0}
+"""How many blocks keep their activations."""
+
 
 class Step:
-    """What a run needs to take steps; it keeps the functions that were compiled for it."""
+    """Takes the steps of a run, and changes its state; it keeps the functions that were compiled for them.
 
-    def __init__(self, family: Family, adapter: lora.Adapter, config: TrainConfig) -> None:
-        self._adapter, self._config = adapter, config
-        kept = None if config.activations == "all" else 0
-        self._gradient = Gradient(family, adapter, config.train_guidance, kept)
+    A kernel for each of an adapter's thousand tensors would take longer than the gradient: so the update is of vectors
+    that hold them all, and the state's tensors are parts of those.
+    """
+
+    def __init__(self, family: Family, adapter: lora.Adapter, config: TrainConfig, state: State) -> None:
+        self._adapter, self._config, self._state = adapter, config, state
+        self._gradient = Gradient(family, adapter, config.train_guidance, KEPT[config.activations])
+        self._layout = Layout(state.parameters)
+        self._vector = backend.compile_step(self._layout.vector)
         self._apply = backend.compile_step(self._update)
+        moments = state.moments
+        self._w, self._m, self._v = (self._vector(each) for each in (state.parameters, moments.m, moments.v))
 
-    def take(self, step: int, state: State, batches: Batches) -> Stepped:
-        """Take the step; afterwards `state` and the adapter hold the new weights, evaluated."""
-        began, config = time.monotonic(), self._config
+    def take(self, step: int, batches: Batches) -> Stepped:
+        """Take the step; afterwards the state and the adapter hold the new weights, evaluated."""
+        began, state, config = time.monotonic(), self._state, self._config
         loss, g = mx.array(0.0), None
         for micro in range(config.accumulate):
             one_loss, one_g = self._gradient(state.parameters, batches.batch(step, micro))
             loss = loss + one_loss / config.accumulate
-            g = one_g if g is None else {name: value + one_g[name] for name, value in g.items()}
+            g = self._vector(one_g) if g is None else g + self._vector(one_g)
+            del one_g
             mx.eval(loss, g)
-        lr = learning_rate(step, config)
-        moments = state.moments
-        w, m, v, n, norm, counted = self._apply(
-            state.parameters, g, moments.m, moments.v, moments.n, loss, mx.array(lr)
-        )
-        mx.eval(w, m, v, n, norm, counted)
-        self._adapter.update(w)
-        state.step, state.parameters, state.moments = step, w, Moments(m, v, n)
+        lr, n = learning_rate(step, config), state.moments.n
+        state.moments = None  # so that nobody but this holds the vectors, and the update may write over them
+        (w, m, v), (self._w, self._m, self._v) = (self._w, self._m, self._v), (None, None, None)
+        taken = self._apply(w, m, v, n, g, loss, mx.array(lr))
+        del w, m, v, g
+        mx.eval(taken)
+        self._w, self._m, self._v, n, norm, counted, parameters, *moments = taken
+        self._adapter.update(parameters)
+        state.step, state.parameters, state.moments = step, parameters, Moments(*moments, n)
         state.next_example = batches.first_index(step + 1)
         value, fine = float(loss.item()), bool(counted.item())
         state.losses.append(value if math.isfinite(value) else None)
         state.bad_steps_in_a_row = 0 if fine else state.bad_steps_in_a_row + 1
         return Stepped(step, value, lr, float(norm.item()), fine, time.monotonic() - began, backend.peak_memory())
 
-    def _update(self, w: Tensors, g: Tensors, m: Tensors, v: Tensors, n: mx.array, loss: mx.array, lr: mx.array) -> Any:
-        """The optimizer's update."""
+    def _update(
+        self, w: mx.array, m: mx.array, v: mx.array, n: mx.array, g: mx.array, loss: mx.array, lr: mx.array
+    ) -> tuple[Any, ...]:
+        """The optimizer's update: w, m, v, n, |g|, whether it counted, then w, m and v as tensors."""
         config = self._config
-        g = {name: value / config.accumulate for name, value in g.items()} if config.accumulate > 1 else g
-        limit, decay = config.clip_norm, config.weight_decay
-        new_w, moments, norm, counted = update(w, g, Moments(m, v, n), loss, lr, limit=limit, decay=decay)
-        return new_w, moments.m, moments.v, moments.n, norm, counted
+        g = g / config.accumulate if config.accumulate > 1 else g
+        moments = Moments({"": m}, {"": v}, n)
+        limits = {"limit": config.clip_norm, "decay": config.weight_decay}
+        new_w, new, norm, counted = update({"": w}, {"": g}, moments, loss, lr, **limits)
+        vectors = (new_w[""], new.m[""], new.v[""])
+        return *vectors, new.n, norm, counted, *(self._layout.tensors(each) for each in vectors)

@@ -133,11 +133,11 @@ class _Run:
 
     def steps(self, batches: Batches, previews: Previews) -> Generator[Progress, Wish | None, None]:
         state, config = self.state, self.config
-        one = Step(self.family, self.adapter, config)
+        one = Step(self.family, self.adapter, config, state)
         for step in range(state.step + 1, config.steps + 1):
             began = time.monotonic()
             with assistant.heard(self.assistant):
-                stepped = one.take(step, state, batches)
+                stepped = one.take(step, batches)
             self.note_memory()
             state.seconds += time.monotonic() - began
             yield from self.say(stepped)
