@@ -23,6 +23,7 @@ from core.config import Schedule, TrainConfig
 Tensors = dict[str, mx.array]
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 SHORT_SUM = 1024
+VECTOR_AT_LEAST = 2**18  # numbers; while it is updated, a vector takes fifteen times its memory on a CPU
 LOWEST_SHARE = 0.1  # of the learning rate, at the end of the cosine
 
 
@@ -75,7 +76,7 @@ def _sum_of_squares(x: mx.array) -> mx.array:
 
 
 class Layout:
-    """Tensors as one vector: a large model's adapter has a thousand of them, and a kernel for each costs a long time.
+    """Tensors as a few vectors: a large model's adapter has a thousand, and a kernel for each costs a long time.
 
     They lie in the order of their names. A checkpoint gives its tensors back in another order than they were made in,
     and a norm that is summed in another order rounds otherwise, which would end the exact resume.
@@ -83,16 +84,30 @@ class Layout:
 
     def __init__(self, tensors: Tensors) -> None:
         self._shapes = {name: tensors[name].shape for name in sorted(tensors)}
-        self._ends = list(accumulate(math.prod(shape) for shape in self._shapes.values()))
+        self._groups: list[list[str]] = [[]]
+        held = 0
+        for name, shape in self._shapes.items():
+            if held >= VECTOR_AT_LEAST:
+                self._groups.append([])
+                held = 0
+            self._groups[-1].append(name)
+            held += math.prod(shape)
 
-    def vector(self, tensors: Tensors) -> mx.array:
-        """float32 (all numbers,)."""
-        return mx.concatenate([tensors[name].astype(mx.float32).reshape(-1) for name in self._shapes])
+    def vectors(self, tensors: Tensors) -> Tensors:
+        """float32 vectors, by number."""
+        return {
+            str(number): mx.concatenate([tensors[name].astype(mx.float32).reshape(-1) for name in names])
+            for number, names in enumerate(self._groups)
+        }
 
-    def tensors(self, vector: mx.array) -> Tensors:
-        """The inverse; parts of the vector, not copies."""
-        parts = mx.split(vector, self._ends[:-1])
-        return {name: part.reshape(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
+    def tensors(self, vectors: Tensors) -> Tensors:
+        """The inverse; parts of the vectors, not copies."""
+        found: Tensors = {}
+        for number, names in enumerate(self._groups):
+            ends = list(accumulate(math.prod(self._shapes[name]) for name in names))
+            parts = mx.split(vectors[str(number)], ends[:-1])
+            found |= {name: part.reshape(self._shapes[name]) for name, part in zip(names, parts, strict=True)}
+        return found
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

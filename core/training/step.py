@@ -17,7 +17,7 @@ from core.config import Activations, TrainConfig
 from core.dataset.batches import Batches
 from core.models.base import Family
 from core.training.checkpoint import State
-from core.training.optimizer import Layout, Moments, learning_rate, update
+from core.training.optimizer import Layout, Moments, Tensors, learning_rate, update
 from core.training.progress import Stepped
 from core.training.reverse import Gradient
 
@@ -29,17 +29,17 @@ class Step:
     """Takes the steps of a run, and changes its state; it keeps the functions that were compiled for them.
 
     A kernel for each of an adapter's thousand tensors would take longer than the gradient: so the update is of vectors
-    that hold them all, and the state's tensors are parts of those.
+    that hold many, and the state's tensors are parts of those.
     """
 
     def __init__(self, family: Family, adapter: lora.Adapter, config: TrainConfig, state: State) -> None:
         self._adapter, self._config, self._state = adapter, config, state
         self._gradient = Gradient(family, adapter, config.train_guidance, KEPT[config.activations])
         self._layout = Layout(state.parameters)
-        self._vector = backend.compile_step(self._layout.vector)
+        self._vectors = backend.compile_step(self._layout.vectors)
         self._apply = backend.compile_step(self._update)
         moments = state.moments
-        self._w, self._m, self._v = (self._vector(each) for each in (state.parameters, moments.m, moments.v))
+        self._w, self._m, self._v = (self._vectors(each) for each in (state.parameters, moments.m, moments.v))
 
     def take(self, step: int, batches: Batches) -> Stepped:
         """Take the step; afterwards the state and the adapter hold the new weights, evaluated."""
@@ -48,7 +48,8 @@ class Step:
         for micro in range(config.accumulate):
             one_loss, one_g = self._gradient(state.parameters, batches.batch(step, micro))
             loss = loss + one_loss / config.accumulate
-            g = self._vector(one_g) if g is None else g + self._vector(one_g)
+            one_g = self._vectors(one_g)
+            g = one_g if g is None else {name: value + one_g[name] for name, value in g.items()}
             del one_g
             mx.eval(loss, g)
         lr, n = learning_rate(step, config), state.moments.n
@@ -67,13 +68,12 @@ class Step:
         return Stepped(step, value, lr, float(norm.item()), fine, time.monotonic() - began, backend.peak_memory())
 
     def _update(
-        self, w: mx.array, m: mx.array, v: mx.array, n: mx.array, g: mx.array, loss: mx.array, lr: mx.array
+        self, w: Tensors, m: Tensors, v: Tensors, n: mx.array, g: Tensors, loss: mx.array, lr: mx.array
     ) -> tuple[Any, ...]:
-        """The optimizer's update: w, m, v, n, |g|, whether it counted, then w, m and v as tensors."""
+        """The optimizer's update of vectors: w, m, v, n, |g|, whether it counted, then w, m and v as tensors."""
         config = self._config
-        g = g / config.accumulate if config.accumulate > 1 else g
-        moments = Moments({"": m}, {"": v}, n)
+        g = {name: value / config.accumulate for name, value in g.items()} if config.accumulate > 1 else g
         limits = {"limit": config.clip_norm, "decay": config.weight_decay}
-        new_w, new, norm, counted = update({"": w}, {"": g}, moments, loss, lr, **limits)
-        vectors = (new_w[""], new.m[""], new.v[""])
+        new_w, new, norm, counted = update(w, g, Moments(m, v, n), loss, lr, **limits)
+        vectors = (new_w, new.m, new.v)
         return *vectors, new.n, norm, counted, *(self._layout.tensors(each) for each in vectors)
