@@ -1,7 +1,7 @@
 # Every target sets up what it needs in .venv, once. Only Python 3.11 or newer is asked for; PYTHON= names another one.
 #
 #   make studio   the studio in your browser          make test     all tests that need no reference models
-#   make demo     example photos to adapter, no UI    make interop  the tests against torch and diffusers
+#   make demo     example photos to adapter, no UI    make interop  the tests against torch, diffusers, mflux
 #   make bench    what README claims, measured        make lint     style
 #   make eval PHOTOS=DIR    train each subject in DIR with the defaults and judge the pictures
 
@@ -19,6 +19,7 @@ EXTRA ?= $(if $(filter Linux,$(shell uname -s)),cpu)
 ALL_OF_US := -e ".$(if $(EXTRA),[$(EXTRA)])"
 
 VENV := .venv
+MFLUX := .venv-mflux
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUN := $(VENV)/.run-$(EXTRA)
@@ -36,7 +37,7 @@ demo: $(RUN)
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --ignore=tests/interop
 
-interop: $(VENV)/.interop
+interop: $(VENV)/.interop $(MFLUX)/.ready
 	$(BIN)/python -m pytest tests/interop -W default  # the references warn about themselves
 
 lint: $(VENV)/.lint
@@ -59,7 +60,7 @@ knobs: $(RUN)
 	$(BIN)/python docs/make_knobs.py
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(MFLUX) build dist .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Likeness needs Python 3.11 or newer; make PYTHON=/path/to/python3 names one."; exit 2; }
@@ -85,4 +86,12 @@ $(VENV)/.lint: pyproject.toml | $(BIN)/python
 $(VENV)/.interop: pyproject.toml $(VENV)/.test
 	$(PIP) install --quiet torch==2.13.0
 	$(PIP) install --quiet --group interop
+	@touch $@
+
+# mflux pins a build of MLX that excludes ours, and brings torch for what is not asked of it here: so it has an
+# environment of its own, with what its networks and its reader of adapters import, and nothing that it asks for beside.
+$(MFLUX)/.ready: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m venv --without-pip $(MFLUX)
+	$(PIP) --python $(MFLUX)/bin/python install --quiet --group mflux
+	$(PIP) --python $(MFLUX)/bin/python install --quiet --no-deps mflux==0.24.0
 	@touch $@

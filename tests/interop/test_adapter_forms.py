@@ -50,40 +50,43 @@ class Reference:
 
     family: str
     pipeline: type
-    build: Callable[[], torch.nn.Module]
+    network: Callable[..., torch.nn.Module]
+    config: Mapping[str, Any]
     adapted: str  # pattern of module paths
     layers: int
 
-    def loaded(self) -> tuple[Any, dict[str, tuple[int, int]]]:
-        """The pipeline with nothing but an empty transformer, and (out, in) of the adapted layers."""
+    def laid_out(self) -> torch.nn.Module:
+        """The transformer without memory for its weights."""
         with torch.device("meta"):
-            transformer = self.build().to(torch.bfloat16)
-        transformer.to_empty(device="cpu")
-        others = {"text_encoder_2": None, "tokenizer_2": None} if self.pipeline is FluxPipeline else {}
-        parts = {"scheduler": None, "vae": None, "text_encoder": None, "tokenizer": None, **others}
-        sizes = {
+            return self.network(**self.config).to(torch.bfloat16)
+
+    def sizes(self, transformer: torch.nn.Module) -> dict[str, tuple[int, int]]:
+        """(out, in) of the adapted layers."""
+        found = {
             name: (module.out_features, module.in_features)
             for name, module in transformer.named_modules()
             if isinstance(module, torch.nn.Linear) and re.fullmatch(self.adapted, name)
         }
-        assert len(sizes) == self.layers
-        return self.pipeline(transformer=transformer, **parts), sizes
+        assert len(found) == self.layers
+        return found
+
+    def loaded(self) -> tuple[Any, dict[str, tuple[int, int]]]:
+        """The pipeline with nothing but an empty transformer, and (out, in) of the adapted layers."""
+        transformer = self.laid_out()
+        transformer.to_empty(device="cpu")
+        others = {"text_encoder_2": None, "tokenizer_2": None} if self.pipeline is FluxPipeline else {}
+        parts = {"scheduler": None, "vae": None, "text_encoder": None, "tokenizer": None, **others}
+        return self.pipeline(transformer=transformer, **parts), self.sizes(transformer)
 
 
 FLUX1 = BLOCKS + rf"({FLUX_ATTENTION}|ff(_context)?\.net\.(0\.proj|2)|proj_mlp|proj_out)"
 FLUX2 = BLOCKS + rf"({FLUX_ATTENTION}|ff(_context)?\.linear_(in|out)|attn\.(to_qkv_mlp_proj|to_out))"
 Z_IMAGE = r"(layers|noise_refiner|context_refiner)\.\d+\.(attention\.(to_[qkv]|to_out\.0)|feed_forward\.w[123])"
 REFERENCES = {
-    "FLUX.1-dev": Reference(
-        "flux1", FluxPipeline, lambda: FluxTransformer2DModel(**real.FLUX1_DEV), FLUX1, 19 * 12 + 38 * 5
-    ),
-    "klein-4B": Reference(
-        "flux2", Flux2KleinPipeline, lambda: Flux2Transformer2DModel(**real.KLEIN_4B), FLUX2, 5 * 12 + 20 * 2
-    ),
-    "klein-9B": Reference(
-        "flux2", Flux2KleinPipeline, lambda: Flux2Transformer2DModel(**real.KLEIN_9B), FLUX2, 8 * 12 + 24 * 2
-    ),
-    "Z-Image": Reference("z_image", ZImagePipeline, lambda: ZImageTransformer2DModel(**real.Z_IMAGE), Z_IMAGE, 34 * 7),
+    "FLUX.1-dev": Reference("flux1", FluxPipeline, FluxTransformer2DModel, real.FLUX1_DEV, FLUX1, 19 * 12 + 38 * 5),
+    "klein-4B": Reference("flux2", Flux2KleinPipeline, Flux2Transformer2DModel, real.KLEIN_4B, FLUX2, 5 * 12 + 20 * 2),
+    "klein-9B": Reference("flux2", Flux2KleinPipeline, Flux2Transformer2DModel, real.KLEIN_9B, FLUX2, 8 * 12 + 24 * 2),
+    "Z-Image": Reference("z_image", ZImagePipeline, ZImageTransformer2DModel, real.Z_IMAGE, Z_IMAGE, 34 * 7),
 }
 
 
