@@ -104,9 +104,10 @@ def random_family(folder: Path, model: str, bits: int | None) -> Any:
     class RandomFamily(kind):  # type: ignore[misc, valid-type]
         hashes = {"transformer": "random", "vae": "random", "text": "random"}  # noqa: RUF012
 
-        def encode_text(self, prompts: Any) -> Any:
+        def encode_each(self, prompts: Any) -> Any:
             told = {name: mx.random.normal(shape).astype(dtype) for name, shape in shapes.items()}
-            return told | ({"lengths": mx.array([100], dtype=mx.int32)} if self.name == "z_image" else {})
+            told |= {"lengths": mx.array([100], dtype=mx.int32)} if self.name == "z_image" else {}
+            return [told] * len(prompts)
 
     parts = {name: Part(*row) for name, row in kind.parts.items() if name in ("transformer", "vae")}
     dtypes = {"transformer": dtype, "vae": mx.float32}

@@ -129,7 +129,7 @@ def drawing(
 ) -> Generator[tuple[int, int], None, Picture]:
     """Draw one picture, yielding (steps done, steps in all) after each step and returning the picture.
 
-    `prompt` and `negative_prompt` are text, or conditioning that `family.encode_text` made of one prompt (then the
+    `prompt` and `negative_prompt` are text, or conditioning that `family.encode_each` made of it (then the
     text encoders are not needed). `guidance` and `true_guidance`: see `guidance_for`. `noise`, float32 (1, L, C),
     replaces the seed's. `about` is laid into the recipe: the prompt where conditioning was given, adapter hashes.
 
@@ -138,10 +138,10 @@ def drawing(
     _check(family, height_px, width_px, steps)
     grid = family.grid(height_px, width_px)
     weight = guidance_for(family, guidance, true_guidance)
-    conditioning = family.encode_text([prompt]) if isinstance(prompt, str) else prompt
-    negative = None
-    if weight.true > 1.0:
-        negative = family.encode_text([negative_prompt]) if isinstance(negative_prompt, str) else negative_prompt
+    told = [prompt, negative_prompt] if weight.true > 1.0 else [prompt]
+    texts = [each for each in told if isinstance(each, str)]
+    read = dict(zip(texts, family.encode_each(texts) if texts else (), strict=True))
+    conditioning, negative = ([read[each] if isinstance(each, str) else each for each in told] + [None])[:2]
     noise_1LC = starting_noise(grid, seed) if noise is None else noise
     walk = sampler_steps(family, conditioning, negative, grid, steps, weight, noise_1LC)
     clean_1LC = noise_1LC

@@ -60,6 +60,16 @@ class Header:
         return sum(info.values for info in self.tensors.values())
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a tensor lies: its file, its name there, what the header says of it, and the byte at which it begins."""
+
+    path: Path
+    name: str
+    info: TensorInfo
+    begin: int
+
+
 def read_header(path: Path, problem: type[Problem] = ModelProblem) -> Header:
     """The header of a safetensors file, with every size checked against the file's.
 
@@ -103,6 +113,24 @@ def read_bytes(path: Path, header: Header, name: str) -> bytes:
     with path.open("rb") as file:
         file.seek(header.body + info.begin)
         return file.read(info.end - info.begin)
+
+
+def read_rows(place: Place, rows: Iterable[int]) -> bytes:
+    """Some rows of a matrix, end to end. Raises ModelProblem for a row that it lacks, or when they cannot be read."""
+    length = (place.info.end - place.info.begin) // place.info.shape[0]
+    found = []
+    try:
+        with place.path.open("rb") as file:
+            for row in rows:
+                if not 0 <= row < place.info.shape[0]:
+                    raise ModelProblem(
+                        f"{place.path} has {place.info.shape[0]:,} rows in {place.name}, and no {row:,}."
+                    )
+                file.seek(place.begin + row * length)
+                found.append(file.read(length))
+    except OSError as error:
+        raise ModelProblem(f"{place.path} cannot be read: {error.strerror}.") from error
+    return b"".join(found)
 
 
 def read_number(path: Path, header: Header, name: str) -> float:

@@ -31,6 +31,7 @@ def draw_pictures(work: Work) -> Outcome:
     work.phase("loading the model", 0, 1)
     bits = BITS[params.get("base_precision", "full")]
     family = load_family(catalog.find(params["model"], models.folders(work.database)).folder, quantize=bits)
+    texts = family.encode_each([params["prompt"], ""])  # before the transformer is in memory, and for every picture
     attached = []
     for place, wanted in enumerate(params["adapters"]):
         path = work.home.file(wanted["file"])
@@ -50,14 +51,16 @@ def draw_pictures(work: Work) -> Outcome:
             work.phase("drawing", place, len(wanted_pictures))
             for one, strength in attached:
                 one.strength = strength if with_adapter else 0.0
-            _draw_one(work, family, params, place, number, with_adapter)
+            _draw_one(work, family, params, texts, place, number, with_adapter)
     except _Stopped:
         return Outcome(State.QUEUED if work.wishes.stop is Stop.NONE else State.STOPPED)
     work.phase("drawing", len(wanted_pictures), len(wanted_pictures))
     return Outcome(State.SUCCEEDED)
 
 
-def _draw_one(work: Work, family: Any, params: dict[str, Any], place: int, number: int, with_adapter: bool) -> None:
+def _draw_one(
+    work: Work, family: Any, params: dict[str, Any], texts: list[Any], place: int, number: int, with_adapter: bool
+) -> None:
     from core.sampling import draw
 
     def look(_done: int, _of: int) -> None:
@@ -70,14 +73,15 @@ def _draw_one(work: Work, family: Any, params: dict[str, Any], place: int, numbe
     seed = (params["seed"] + number) % 2**31
     picture = draw(
         family,
-        params["prompt"],
+        texts[0],
         height_px=params["height"],
         width_px=params["width"],
         steps=params["steps"],
         guidance=params["guidance"],
         seed=seed,
         on_step=look,
-        about={"adapters": used},
+        negative_prompt=texts[1],
+        about={"prompt": params["prompt"], "negative_prompt": "", "adapters": used},
     )
     target = work.home.pictures / f"{work.claim.job_id}-{place}.png"
     with files.written_whole(target) as part:

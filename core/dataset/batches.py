@@ -24,7 +24,7 @@ import mlx.core as mx
 
 from core import flow
 from core.config import TrainConfig
-from core.models.base import Conditioning, Grid
+from core.models.base import Conditioning, Grid, stacked
 from core.randomness import fraction_for, key_for, order_for
 
 
@@ -112,16 +112,3 @@ class Batches:
         return Batch(
             mx.concatenate(clean), mx.concatenate(noise), mx.concatenate(sigma), stacked(conditionings), one.grid
         )
-
-
-def stacked(conditionings: list[Conditioning]) -> Conditioning:
-    """Several prompts' arrays as one batch; where texts differ in length, zeros make them as long as the longest."""
-    found = {}
-    for name in conditionings[0]:
-        arrays = [each[name] for each in conditionings]
-        longest = max((array.shape[1] for array in arrays if array.ndim > 2), default=0)
-        for index, array in enumerate(arrays):
-            if array.ndim > 2 and array.shape[1] < longest:
-                arrays[index] = mx.pad(array, [(0, 0), (0, longest - array.shape[1])] + [(0, 0)] * (array.ndim - 2))
-        found[name] = mx.concatenate(arrays)
-    return found

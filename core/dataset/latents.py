@@ -27,6 +27,7 @@ from core.dataset.buckets import Bucket
 from core.dataset.examples import Example
 from core.models.base import Conditioning, Family
 
+TEXTS_AT_ONCE = 16  # text encoders are read from the disk once for so many: a few MB are held for each
 VERSION = 2  # part of every key: raise it when an encoding changes its meaning
 
 
@@ -49,14 +50,25 @@ def latents_of(family: Family, example: Example, bucket: Bucket, cache: Path, *,
 
 
 def texts_of(family: Family, prompts: Sequence[str], cache: Path) -> Iterator[tuple[str, Conditioning]]:
-    """(prompt, its conditioning) for each different prompt, one at a time; batch axis 1. Raises DiskProblem."""
-    for prompt in dict.fromkeys(prompts):
-        key = _key("text", prompt, family.hashes["text"], family.name, family_dtype(family))
+    """(prompt, its conditioning) for each different prompt, batch axis 1; those that are new are read in portions.
+
+    Raises DiskProblem when the cache cannot be written, ModelProblem when an encoder cannot be read.
+    """
+    keys = {
+        prompt: _key("text", prompt, family.hashes["text"], family.name, family_dtype(family)) for prompt in prompts
+    }
+    new = []
+    for prompt, key in keys.items():
         found = _read(cache / "text", key)
         if found is None:
-            found = family.encode_text([prompt])
-            _write(cache / "text", key, found)
-        yield prompt, found
+            new.append(prompt)
+        else:
+            yield prompt, found
+    for begin in range(0, len(new), TEXTS_AT_ONCE):
+        portion = new[begin : begin + TEXTS_AT_ONCE]
+        for prompt, found in zip(portion, family.encode_each(portion), strict=True):
+            _write(cache / "text", keys[prompt], found)
+            yield prompt, found
 
 
 def family_dtype(family: Family) -> str:

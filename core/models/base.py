@@ -22,6 +22,19 @@ Conditioning = dict[str, mx.array]
 """What a prompt becomes: named arrays, batch axis first, so that they can be cached on disk and stacked."""
 
 
+def stacked(conditionings: list[Conditioning]) -> Conditioning:
+    """Several prompts' arrays as one batch; where texts differ in length, zeros make them as long as the longest."""
+    found = {}
+    for name in conditionings[0]:
+        arrays = [each[name] for each in conditionings]
+        longest = max((array.shape[1] for array in arrays if array.ndim > 2), default=0)
+        for index, array in enumerate(arrays):
+            if array.ndim > 2 and array.shape[1] < longest:
+                arrays[index] = mx.pad(array, [(0, 0), (0, longest - array.shape[1])] + [(0, 0)] * (array.ndim - 2))
+        found[name] = mx.concatenate(arrays)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Grid:
     """The tokens of one picture: `rows` x `columns` of them, each `channels` wide."""
@@ -62,8 +75,15 @@ class Family(Protocol):
         """The latent grid of a picture of this size."""
         ...
 
+    def encode_each(self, prompts: Sequence[str]) -> list[Conditioning]:
+        """What the network is told about each prompt, batch axis 1; evaluated, in the family's compute dtype.
+
+        The text encoders are read from the disk once for all of them, and each becomes what it would become alone.
+        """
+        ...
+
     def encode_text(self, prompts: Sequence[str]) -> Conditioning:
-        """What the network is told about each prompt; evaluated, in the family's compute dtype."""
+        """The same as one batch."""
         ...
 
     def encode_photo(self, pixels_BHWC: mx.array) -> mx.array:

@@ -139,12 +139,11 @@ class Flux1(FolderFamily):
         """N: how many tokens T5 reads of every prompt."""
         return self._tokenizers[1].length
 
-    def encode_text(self, prompts: Sequence[str]) -> Conditioning:
-        """{"tokens": T5's features (B, N, .), "pooled": CLIP's vector (B, .)}, evaluated."""
-        clip_ids, t5_ids = (tokenize(prompts) for tokenize in self._tokenizers)
-        conditioning = {"tokens": self._parts["t5"](t5_ids), "pooled": self._parts["clip"](clip_ids)}
-        mx.eval(conditioning)
-        return conditioning
+    def encode_each(self, prompts: Sequence[str]) -> list[Conditioning]:
+        """{"tokens": T5's features (1, N, .), "pooled": CLIP's vector (1, .)} of each prompt, evaluated."""
+        clip_ids, t5_ids = ([(tokenize([prompt]),) for prompt in prompts] for tokenize in self._tokenizers)
+        tokens, pooled = self._parts["t5"].read(t5_ids), self._parts["clip"].read(clip_ids)
+        return [{"tokens": one, "pooled": other} for one, other in zip(tokens, pooled, strict=True)]
 
     # Pictures
 

@@ -269,12 +269,10 @@ class Flux2(FolderFamily):
         """N: how many tokens every prompt has, padding included."""
         return self._tokenizers[0].length
 
-    def encode_text(self, prompts: Sequence[str]) -> Conditioning:
-        """{"tokens": Qwen3's features at every tap, side by side (B, N, .)}, evaluated."""
-        messages = [chat_message(prompt, thinking=False) for prompt in prompts]
-        conditioning = {"tokens": self._parts["qwen3"](*self._tokenizers[0].with_padding(messages))}
-        mx.eval(conditioning)
-        return conditioning
+    def encode_each(self, prompts: Sequence[str]) -> list[Conditioning]:
+        """{"tokens": Qwen3's features at every tap, side by side (1, N, .)} of each prompt, evaluated."""
+        messages = [self._tokenizers[0].with_padding([chat_message(prompt, thinking=False)]) for prompt in prompts]
+        return [{"tokens": features} for features in self._parts["qwen3"].read(messages)]
 
     # Pictures
 

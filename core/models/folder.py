@@ -23,7 +23,7 @@ from core.catalog import assistant_of, defaults_of, is_distilled
 from core.errors import ModelProblem
 from core.files import sha256_of
 from core.models.autoencoder import PATCH
-from core.models.base import Block, Conditioning, Grid, Stream
+from core.models.base import Block, Conditioning, Grid, Stream, stacked
 from core.models.text.tokenizers import TextTokenizer
 from core.weights import read_json, weights_sha256_of_all
 
@@ -39,6 +39,7 @@ class FolderFamily:
     stacks: ClassVar[dict[str, tuple[str, str, Callable[[nn.Module, Stream], Stream]]]]
     linear: ClassVar[dict[str, dict[str, tuple[str, ...]]]]
     _tokenizers: tuple[TextTokenizer, ...]
+    encode_each: Callable[[Sequence[str]], list[Conditioning]]
 
     def __init__(self, parts: Parts, dtype: mx.Dtype) -> None:
         self.dtype = dtype
@@ -61,6 +62,10 @@ class FolderFamily:
             )
         channels = self._vae["latent_channels"] * PATCH**2
         return Grid(height_px // self.pixel_multiple, width_px // self.pixel_multiple, channels)
+
+    def encode_text(self, prompts: Sequence[str]) -> Conditioning:
+        """What the network is told about each prompt, as one batch."""
+        return stacked(self.encode_each(prompts))
 
     # The network
 

@@ -6,12 +6,13 @@
 Parts are read when first used and dropped when freed. Before a tensor is read, the names and shapes in the files'
 headers are held against those of the module: what is missing, left over or misshapen is named all at once. Then file by
 file, tensor by tensor in the order in which they lie there, each is read, cast, packed where the base is quantized, and
-let go: at no time is there more than the model as it will be and one tensor as it was.
+let go: at no time is there more than the model as it will be and one tensor as it was. Text encoders are checked like
+the rest, but their layers are left on the disk until they are used (core/models/text/encoder.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ from core.models import quantized
 from core.models.base import Family
 from core.models.flux1 import Flux1
 from core.models.flux2 import Flux2
+from core.models.text.encoder import EncoderOnDisk
 from core.models.z_image import ZImage
-from core.weights import TensorInfo, read_header, read_json, weight_files, weights_sha256_of_all
+from core.weights import Place, read_header, read_json, weight_files, weights_sha256_of_all
 
 FLOATS = ("BF16", "F16", "F32")  # what a checkpoint's tensors may be; 8-bit floats would want scales that lie elsewhere
 
@@ -48,7 +50,8 @@ class Part:
 class Parts:
     """The modules of one model folder, read when first asked for.
 
-    `bits` names the parts whose blocks are quantized while they are read, and to how many bits.
+    `bits` names the parts whose blocks are quantized while they are read, and to how many bits; those in `on_disk` are
+    text encoders, whose layers are read when they are used.
     """
 
     def __init__(
@@ -57,14 +60,16 @@ class Parts:
         parts: Mapping[str, Part],
         dtypes: Mapping[str, mx.Dtype],
         bits: Mapping[str, int] | None = None,
+        on_disk: Collection[str] = (),
     ) -> None:
         self.folder = folder
         self._parts = parts
         self._dtypes = dtypes
         self._bits = bits or {}
-        self._loaded: dict[str, nn.Module] = {}
+        self._on_disk = on_disk
+        self._loaded: dict[str, Any] = {}
 
-    def __getitem__(self, name: str) -> nn.Module:
+    def __getitem__(self, name: str) -> Any:
         if name not in self._loaded:
             self._loaded[name] = self._read(name)
         return self._loaded[name]
@@ -83,7 +88,7 @@ class Parts:
         folder = self.folder / part.folder
         return weights_sha256_of_all([folder / "config.json", *weight_files(folder, part.stem)])
 
-    def _read(self, name: str) -> nn.Module:
+    def _read(self, name: str) -> nn.Module | EncoderOnDisk:
         part = self._parts[name]
         folder = self.folder / part.folder
         config = self.config(name)
@@ -93,8 +98,13 @@ class Parts:
             raise ModelProblem(f"{folder / 'config.json'} does not describe a model we know: {error!r}.") from error
         if name in self._bits:
             quantized.lay_out(module, self._bits[name])
-        read_weights(module, weight_files(folder, part.stem), self._dtypes[name])
         module.freeze()
+        places, dtype = located(module, weight_files(folder, part.stem)), self._dtypes[name]
+        if name in self._on_disk:
+            encoder = EncoderOnDisk(module, places, dtype)
+            fill(module, encoder.small, dtype)
+            return encoder
+        fill(module, places, dtype)
         return module
 
 
@@ -102,8 +112,8 @@ def load_family(folder: Path, *, dtype: mx.Dtype | None = None, quantize: int | 
     """The model of a diffusers-layout folder; its parts are read when first used.
 
     `dtype` is what the transformer and the text encoders compute in; None takes what suits this computer. `quantize`
-    packs the transformer's blocks to 8, 6 or 4 bits (core/models/quantized.py); text encoders and VAE stay whole, since
-    they are freed before the transformer is read, and what they encode is kept for other runs.
+    packs the transformer's blocks to 8, 6 or 4 bits (core/models/quantized.py); text encoders and VAE are not: of
+    the former one layer is in memory at a time, and what both encode is kept for other runs.
 
     Raises ModelProblem when the folder is not a model, or of a family we do not know.
     """
@@ -120,7 +130,7 @@ def load_family(folder: Path, *, dtype: mx.Dtype | None = None, quantize: int | 
         )
     dtypes = {name: mx.float32 if name == "vae" else compute for name in table}
     bits = {} if quantize is None else {"transformer": quantize}
-    return family(Parts(folder, table, dtypes, bits), compute)
+    return family(Parts(folder, table, dtypes, bits, family.text_parts), compute)
 
 
 def convolution_names(module: nn.Module) -> set[str]:
@@ -139,40 +149,54 @@ def read_weights(module: nn.Module, files: list[Path], dtype: mx.Dtype) -> None:
 
     Raises ModelProblem that names every missing, left-over, misshapen or unreadable tensor.
     """
+    fill(module, located(module, files), dtype)
+
+
+def located(module: nn.Module, files: list[Path]) -> dict[str, Place]:
+    """Where each parameter of `module` lies in safetensors files, by its own names; nothing but headers is read.
+
+    Raises ModelProblem that names every missing, left-over, misshapen or unreadable tensor.
+    """
     wanted = quantized.whole_shapes(module)
     convolutions = convolution_names(module)
-    found: dict[str, tuple[str, TensorInfo]] = {}
-    sources: dict[str, Path] = {}
+    found: dict[str, Place] = {}
     for path in files:
-        for name, info in read_header(path).tensors.items():
+        header = read_header(path)
+        for name, info in header.tensors.items():
             ours = checkpoint_name(module, name)
             if ours is not None:
-                found[ours], sources[ours] = (name, info), path
+                found[ours] = Place(path, name, info, header.body + info.begin)
     problems = [
         FieldProblem(name, f"is missing; it should be {_shape(wanted[name])}") for name in wanted - found.keys()
     ]
     problems += [FieldProblem(name, "does not belong to this model") for name in found.keys() - wanted]
     for name in wanted.keys() & found.keys():
-        theirs = found[name][1].shape
+        theirs = found[name].info.shape
         placed = (theirs[0], *theirs[2:], theirs[1]) if name in convolutions and len(theirs) == 4 else theirs
         if placed != wanted[name]:
             problems.append(FieldProblem(name, f"is {_shape(theirs)}; it should be {_shape(wanted[name])}"))
-        elif found[name][1].dtype not in FLOATS:
-            problems.append(FieldProblem(name, f"is {found[name][1].dtype}; it must be {', '.join(FLOATS)}"))
+        elif found[name].info.dtype not in FLOATS:
+            problems.append(FieldProblem(name, f"is {found[name].info.dtype}; it must be {', '.join(FLOATS)}"))
     if problems:
         problems.sort(key=lambda each: each.field)
         raise ModelProblem(f"{files[0].parent} does not fit its config.json.", problems)
+    return found
+
+
+def fill(module: nn.Module, places: Mapping[str, Place], dtype: mx.Dtype) -> None:
+    """Read the parameters that lie at `places` into `module`; see `read_weights`. Raises ModelProblem."""
+    convolutions = convolution_names(module)
     bits = {f"{path}.weight": layer.bits for path, layer in quantized.packed_layers(module).items()}
     filled: dict[str, mx.array] = {}
-    for path in files:
-        ours = [name for name, source in sources.items() if source == path]
+    for path in sorted({place.path for place in places.values()}):
+        here = {name: place for name, place in places.items() if place.path == path}
         try:
             tensors = mx.load(str(path))  # named now, read when evaluated
-            for name in sorted(ours, key=lambda each: found[each][1].begin):
-                filled |= _placed(name, tensors.pop(found[name][0]), dtype, name in convolutions, bits.get(name))
+            for name, place in sorted(here.items(), key=lambda each: each[1].begin):
+                filled |= _placed(name, tensors.pop(place.name), dtype, name in convolutions, bits.get(name))
         except RuntimeError as error:
             raise ModelProblem(f"{path} cannot be read: {error}.") from error
-    module.load_weights(list(filled.items()))
+    module.load_weights(list(filled.items()), strict=False)  # all that is wanted has been found
 
 
 def _placed(name: str, value: mx.array, dtype: mx.Dtype, channels_last: bool, bits: int | None) -> dict[str, mx.array]:

@@ -11,7 +11,7 @@ The checkpoint's time runs from noise (0) to picture (1) and its output is l_T -
 fills up is a token that was learned. Tokens have three positions: (1 ... M, 0, 0) those of the text, M its length in
 32s; (M + 1, row, column) those of the image, (0, 0, 0) what fills it up.
 
-Texts differ in length. `encode_text` fills each up with zeros to a multiple of 128, so that a compiled step sees few
+Texts differ in length. `encode_each` fills each up with zeros to a multiple of 128, so that a compiled step sees few
 shapes, and says how long it is; stacking makes those of a batch as long as the longest. What lies beyond a text's own
 32s no token sees, and positions are each text's own: so an example gets what it would get alone.
 
@@ -272,18 +272,24 @@ class ZImage(FolderFamily):
     def _tokenizers(self) -> tuple[TextTokenizer]:
         return (TextTokenizer(self._parts.folder / "tokenizer", TEXT_TOKENS),)
 
-    def encode_text(self, prompts: Sequence[str]) -> Conditioning:
-        """{"tokens": Qwen3's features (B, N, .), zeros after each text's end, "lengths": (B,) int32}, evaluated."""
-        messages = [chat_message(prompt, thinking=True) for prompt in prompts]
-        ids_BN, own_BN = self._tokenizers[0].with_padding(messages)
-        lengths_B = own_BN.sum(axis=1).astype(mx.int32)
-        longest = int(lengths_B.max().item())
-        ids_BN, own_BN = ids_BN[:, :longest], own_BN[:, :longest]  # no token sees those after it
-        features_BNC = mx.where(own_BN[..., None], self._parts["qwen3"](ids_BN, own_BN), 0.0)
-        filled = mx.pad(features_BNC, [(0, 0), (0, -longest % TEXT_LENGTHS), (0, 0)])
-        conditioning = {"tokens": filled, "lengths": lengths_B}
-        mx.eval(conditioning)
-        return conditioning
+    def encode_each(self, prompts: Sequence[str]) -> list[Conditioning]:
+        """{"tokens": Qwen3's features (1, N, .), zeros after the text's end, "lengths": (1,) int32}, evaluated."""
+        messages = [self._tokenizers[0].with_padding([chat_message(prompt, thinking=True)]) for prompt in prompts]
+        lengths = [int(own_1N.sum().item()) for _, own_1N in messages]
+        read = self._parts[
+            "qwen3"
+        ].read(  # without padding: no token sees those after it
+            [
+                (ids_1N[:, :length], own_1N[:, :length])
+                for (ids_1N, own_1N), length in zip(messages, lengths, strict=True)
+            ]
+        )
+        found = [
+            {"tokens": mx.pad(each, [(0, 0), (0, -length % TEXT_LENGTHS), (0, 0)]), "lengths": mx.array([length])}
+            for each, length in zip(read, lengths, strict=True)
+        ]
+        mx.eval(found)
+        return found
 
     # Pictures
 

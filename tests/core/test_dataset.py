@@ -225,10 +225,22 @@ def test_another_crop_bucket_or_flip_is_another_latent(family: Family, photos: P
 
 def test_texts_are_kept_too(family: Family, tmp_path: Path) -> None:
     first = dict(latents.texts_of(family, ["a can", "", "a can"], tmp_path / "cache"))
-    family.encode_text = None
+    family.encode_each = None
     again = dict(latents.texts_of(family, ["", "a can"], tmp_path / "cache"))
     assert list(first) == ["a can", ""]
     assert all(mx.array_equal(again[prompt][name], first[prompt][name]) for prompt in first for name in first[prompt])
+
+
+def test_texts_that_are_new_are_read_together(family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    portions, plain = [], family.encode_each
+    family.encode_each = lambda prompts: portions.append(list(prompts)) or plain(prompts)
+    monkeypatch.setattr(latents, "TEXTS_AT_ONCE", 2)
+    list(latents.texts_of(family, ["two"], tmp_path / "cache"))
+    found = dict(latents.texts_of(family, ["one", "two", "three", "four", "one"], tmp_path / "cache"))
+    assert portions == [["two"], ["one", "three"], ["four"]]
+    assert sorted(found) == ["four", "one", "three", "two"]
+    (alone,) = plain(["three"])
+    assert all(mx.array_equal(found["three"][name], alone[name]).item() for name in alone)
 
 
 def test_another_model_finds_nothing_of_the_first_ones(family: Family, photos: Path, tmp_path: Path) -> None:

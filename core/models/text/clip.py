@@ -12,13 +12,15 @@ Source: Radford et al. 2021, arXiv:2103.00020.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
 
+from core.models.base import Block, Stream
 from core.models.exponentials import sigmoid, silu
+from core.models.text.encoder import encode
 
 ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
     "quick_gelu": lambda x: x * sigmoid(1.702 * x),
@@ -102,6 +104,8 @@ class Stack(nn.Module):
 class CLIPText(nn.Module):
     """Token ids int32 (B, N) to the pooled vector (B, C). Config: transformers' CLIPTextConfig."""
 
+    table: ClassVar[str] = "embeddings.token_embedding"
+
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         self._end = config["eos_token_id"]
@@ -115,12 +119,30 @@ class CLIPText(nn.Module):
         name = name.removeprefix("text_model.")
         return None if name == "embeddings.position_ids" else name
 
-    def __call__(self, ids_BN: mx.array) -> mx.array:
-        x = self.embeddings(ids_BN)
-        for layer in self.encoder.layers:
-            x = layer(x)
-        x = self.final_layer_norm(x)
+    def embed(self, ids_BN: mx.array) -> Stream:
+        """{"x": tokens with their positions, "ids"}."""
+        return {"x": self.embeddings(ids_BN), "ids": ids_BN}
+
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """Every layer."""
+        return [
+            Block("layer", f"encoder.layers.{index}", module, run_layer)
+            for index, module in enumerate(self.encoder.layers)
+        ]
+
+    def project(self, stream: Stream) -> mx.array:
+        """The pooled vector (B, C)."""
+        x, ids_BN = self.final_layer_norm(stream["x"]), stream["ids"]
         # The first end-of-text token: padding repeats it, and argmax returns the first of equals.
         marks = ids_BN if self._end == LEGACY_END else (ids_BN == self._end).astype(mx.int32)
         end_B = mx.argmax(marks, axis=1)
         return x[mx.arange(x.shape[0]), end_B]
+
+    def __call__(self, ids_BN: mx.array) -> mx.array:
+        return encode(self, ids_BN)
+
+
+def run_layer(layer: nn.Module, stream: Stream) -> Stream:
+    """Move the stream through one layer."""
+    return {**stream, "x": layer(stream["x"])}

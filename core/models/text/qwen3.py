@@ -17,13 +17,16 @@ Source: Qwen Team 2025, arXiv:2505.09388; grouped queries: Ainslie et al. 2023, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
 
+from core.models.base import Block, Stream
 from core.models.blocks import Rotary, rotary_table
 from core.models.exponentials import silu
+from core.models.text.encoder import encode
 
 HEAD_WIDTH = 128  # of configs that do not name it
 NEVER_USED = ("norm.weight", "lm_head.weight")  # beside the layers above the highest tap
@@ -91,6 +94,8 @@ class Layer(nn.Module):
 class Qwen3Encoder(nn.Module):
     """Token ids to the hidden states at `taps`. Config: transformers' Qwen3Config."""
 
+    table: ClassVar[str] = "embed_tokens"
+
     def __init__(self, config: Mapping[str, Any], taps: Sequence[int]) -> None:
         """Tap 0 is the embedding, tap i what leaves layer i - 1; negative taps count from the end, -1 being no tap.
 
@@ -115,17 +120,37 @@ class Qwen3Encoder(nn.Module):
         index = rest.partition(".")[0]
         return None if stack == "layers" and index.isdecimal() and int(index) >= len(self.layers) else name
 
-    def __call__(self, ids_BN: mx.array, real_BN: mx.array) -> mx.array:
-        """Features (B, N, taps * C) of int32 ids; `real_BN` is False for padding, which has features too."""
+    def embed(self, ids_BN: mx.array, real_BN: mx.array) -> Stream:
+        """{"h": h_0, the rotary table, who is seen}, for int32 ids; `real_BN` is False for padding.
+
+        The state at tap i is kept as "h_i" once it is there.
+        """
         tokens = ids_BN.shape[1]
-        rotary = rotary_table(mx.arange(tokens)[:, None], (self._head_width,), self._theta)
+        cos, sin = rotary_table(mx.arange(tokens)[:, None], (self._head_width,), self._theta)
         mask_B1NN = (mx.tri(tokens, dtype=mx.bool_) & real_BN[:, None, :])[:, None]
-        h_BNC = self.embed_tokens(ids_BN)
-        states = [h_BNC]
-        for layer in self.layers:
-            h_BNC = layer(h_BNC, rotary, mask_B1NN)
-            states.append(h_BNC)
-        return mx.concatenate([states[tap] for tap in self._taps], axis=-1)
+        stream = {"h": self.embed_tokens(ids_BN), "cos": cos, "sin": sin, "mask": mask_B1NN}
+        return stream | ({"h_0": stream["h"]} if 0 in self._taps else {})
+
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """Every layer below the highest tap."""
+        return [
+            Block("layer", f"layers.{tap - 1}", module, partial(run_layer, tap=tap if tap in self._taps else 0))
+            for tap, module in enumerate(self.layers, start=1)
+        ]
+
+    def project(self, stream: Stream) -> mx.array:
+        """Features (B, N, taps * C); padding has features too."""
+        return mx.concatenate([stream[f"h_{tap}"] for tap in self._taps], axis=-1)
+
+    def __call__(self, ids_BN: mx.array, real_BN: mx.array) -> mx.array:
+        return encode(self, ids_BN, real_BN)
+
+
+def run_layer(layer: nn.Module, stream: Stream, *, tap: int) -> Stream:
+    """Move the stream through one layer, and keep a state that is tapped."""
+    h_BNC = layer(stream["h"], (stream["cos"], stream["sin"]), stream["mask"])
+    return {**stream, "h": h_BNC, **({f"h_{tap}": h_BNC} if tap else {})}
 
 
 def rotate_halves(x_BHNd: mx.array, rotary: Rotary) -> mx.array:

@@ -12,13 +12,17 @@ Source: Raffel et al. 2020, arXiv:1910.10683; gated GELU: Shazeer 2020, arXiv:20
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
 
+from core.models import base
+from core.models.base import Stream
 from core.models.exponentials import gelu_tanh
+from core.models.text.encoder import encode
 
 
 def distance_buckets(tokens: int, buckets: int, max_distance: int) -> mx.array:
@@ -113,6 +117,8 @@ class Stack(nn.Module):
 class T5Encoder(nn.Module):
     """Token ids int32 (B, N) to features (B, N, d_model). Config: transformers' T5Config, gated GELU only."""
 
+    table: ClassVar[str] = "shared"
+
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         if config.get("feed_forward_proj") != "gated-gelu":
@@ -127,11 +133,31 @@ class T5Encoder(nn.Module):
         """Our name of a checkpoint's tensor: the token table may appear a second time, as the encoder's own."""
         return None if name == "encoder.embed_tokens.weight" else name
 
+    def embed(self, ids_BN: mx.array) -> Stream:
+        """{"x": the tokens' own vectors, "buckets": which bias each pair of tokens has}."""
+        return {
+            "x": self.shared(ids_BN),
+            "buckets": distance_buckets(ids_BN.shape[1], self._buckets, self._max_distance),
+        }
+
+    @property
+    def blocks(self) -> Sequence[base.Block]:
+        """Every layer, with the first one's table of biases."""
+        run = partial(run_block, table=self.encoder.block[0].layer[0].SelfAttention.relative_attention_bias)
+        return [
+            base.Block("layer", f"encoder.block.{index}", module, run)
+            for index, module in enumerate(self.encoder.block)
+        ]
+
+    def project(self, stream: Stream) -> mx.array:
+        """Features (B, N, C)."""
+        return self.encoder.final_layer_norm(stream["x"])
+
     def __call__(self, ids_BN: mx.array) -> mx.array:
-        table = self.encoder.block[0].layer[0].SelfAttention.relative_attention_bias
-        buckets_NN = distance_buckets(ids_BN.shape[1], self._buckets, self._max_distance)
-        bias_1HNN = table(buckets_NN).transpose(2, 0, 1)[None]
-        x = self.shared(ids_BN)
-        for block in self.encoder.block:
-            x = block(x, bias_1HNN)
-        return self.encoder.final_layer_norm(x)
+        return encode(self, ids_BN)
+
+
+def run_block(block: nn.Module, stream: Stream, *, table: nn.Embedding) -> Stream:
+    """Move the stream through one layer; the biases of N x N pairs are made where they are used, not kept."""
+    bias_1HNN = table(stream["buckets"]).transpose(2, 0, 1)[None]
+    return {**stream, "x": block(stream["x"], bias_1HNN)}

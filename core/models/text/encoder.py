@@ -1,0 +1,134 @@
+"""A text encoder whose weights stay on the disk: layer by layer they are read, used for every text, and dropped.
+
+    stream_i = embed(text_i)                      only those rows of the token table that the text uses are read
+    for each layer:  read its matrices;  stream_i = layer(stream_i) for every i;  drop them
+    features_i = project(stream_i)
+
+So reading prompts takes the memory of one layer and of one text's activations, where T5-XXL and Qwen3-8B have 24 and 36
+layers and a table of tokens as large as several. The arithmetic is that of the whole encoder on each text alone, bit
+for bit, however many are read together.
+
+Shapes   N tokens   C channels   U different tokens of a text
+Dtypes   what is read is cast to the encoder's dtype, as everywhere
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_unflatten
+
+from core.errors import ModelProblem
+from core.models.base import Block, Stream
+from core.weights import Place, read_rows
+
+UNSIGNED = {"BF16": "H", "F16": "H", "F32": "I"}  # bytes of a table's numbers as Python's memoryview names them
+DTYPES = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}
+
+
+class TextEncoder(Protocol):
+    """What a text encoder is made of, as networks are in core/models/base.py."""
+
+    table: str  # the path of its table of tokens, an nn.Embedding
+
+    def embed(self, *text: mx.array) -> Stream:
+        """The stream that enters the first block: ids int32 (B, N), and what else this encoder is told."""
+        ...
+
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """The layers in order."""
+        ...
+
+    def project(self, stream: Stream) -> mx.array:
+        """The features, from the stream that leaves the last block."""
+        ...
+
+
+def encode(encoder: TextEncoder, *text: mx.array) -> mx.array:
+    """The features of a batch of texts, by an encoder that is in memory."""
+    stream = encoder.embed(*text)
+    for block in encoder.blocks:
+        stream = block.run(block.module, stream)
+    return encoder.project(stream)
+
+
+class TableOnDisk(nn.Module):
+    """A table of tokens that is never read whole."""
+
+    def __init__(self, place: Place, dtype: mx.Dtype) -> None:
+        super().__init__()
+        self._place = place
+        self._dtype = dtype
+
+    def __call__(self, ids_BN: mx.array) -> mx.array:
+        """The rows of the ids: (B, N, C). Raises ModelProblem for an id that the table lacks."""
+        ids = ids_BN.flatten().tolist()
+        numbers = {token: number for number, token in enumerate(sorted(set(ids)))}
+        held = self._place.info.dtype
+        content = memoryview(read_rows(self._place, list(numbers))).cast(UNSIGNED[held])
+        rows_UC = mx.array(content).view(DTYPES[held]).reshape(len(numbers), -1).astype(self._dtype)
+        return rows_UC[mx.array([numbers[token] for token in ids]).reshape(ids_BN.shape)]
+
+
+class EncoderOnDisk:
+    """An encoder of which only what is small is in memory: norms, biases by distance, positions."""
+
+    def __init__(self, encoder: nn.Module, places: Mapping[str, Place], dtype: mx.Dtype) -> None:
+        """`places` says where each of its tensors lies, by our names; `small` is to be filled in by the caller."""
+        self._encoder = encoder
+        self._dtype = dtype
+        self._layers: dict[str, dict[str, Place]] = {}  # by block's path, then by name within the block
+        large = {f"{encoder.table}.weight"}
+        for block in encoder.blocks:
+            matrices = [path for path, each in block.module.named_modules() if isinstance(each, nn.Linear)]
+            names = [f"{path}.{kind}" for path in matrices for kind in ("weight", "bias")]
+            self._layers[block.path] = {
+                name: places[whole] for name in names if (whole := f"{block.path}.{name}") in places
+            }
+            large |= {f"{block.path}.{name}" for name in self._layers[block.path]}
+        self.small = {name: place for name, place in places.items() if name not in large}
+        table = TableOnDisk(places[f"{encoder.table}.weight"], dtype)
+        encoder.update_modules(tree_unflatten([(encoder.table, table)]))
+
+    def read(self, texts: Sequence[tuple[mx.array, ...]]) -> list[mx.array]:
+        """The features of each text, evaluated; a text is what `embed` takes, with a batch axis of 1.
+
+        Raises ModelProblem when a file cannot be read.
+        """
+        streams = [self._encoder.embed(*text) for text in texts]
+        mx.eval(streams)
+        for block in self._encoder.blocks:
+            with self._in_memory(block):
+                for number, stream in enumerate(streams):
+                    streams[number] = block.run(block.module, stream)
+                    mx.eval(streams[number])
+        features = [self._encoder.project(stream) for stream in streams]
+        mx.eval(features)
+        return features
+
+    @contextmanager
+    def _in_memory(self, block: Block) -> Iterator[None]:
+        """A block with its matrices; what stood for them before stands there again afterwards."""
+        places = self._layers[block.path]
+        before = block.module.parameters()
+        weights: dict[str, mx.array] = {}
+        try:
+            files = {path: mx.load(str(path)) for path in {place.path for place in places.values()}}
+            for name, place in places.items():
+                weights[name] = files[place.path].pop(place.name).astype(self._dtype)
+                mx.eval(weights[name])  # one by one: of what is cast, one tensor is there as it was
+        except RuntimeError as error:
+            folder = next(iter(places.values())).path.parent
+            raise ModelProblem(f"{folder} cannot be read: {error}.") from error
+        block.module.load_weights(list(weights.items()), strict=False)
+        del weights
+        try:
+            yield
+        finally:
+            block.module.update(before)
+            mx.clear_cache()
