@@ -73,6 +73,7 @@ def ours(side: int, batch: int, activations: str, small: bool) -> None:
                 return step
 
         state = State(0, parameters, Moments.of(parameters), {}, "", {}, 0)
+        state.kept = None if activations == "all" else 0
         taker = Step(family, adapter, config, state)
         del parameters
         contest.serve(describe(), lambda: taker.take(state.step + 1, Same()))

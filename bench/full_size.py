@@ -116,8 +116,8 @@ def random_family(folder: Path, model: str, bits: int | None) -> Any:
     return family
 
 
-def measure(model: str, precision: str, activations: str, side: int, shrink: bool) -> dict[str, Any]:
-    """One row, in this process, which should be fresh: seconds and bytes by what is measured."""
+def measure(model: str, knobs: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A run in this process, which should be fresh: seconds, and the most bytes held, by what is measured."""
     from core import backend
 
     backend.prepare()
@@ -132,11 +132,11 @@ def measure(model: str, precision: str, activations: str, side: int, shrink: boo
     from core.training.trainer import train
 
     user = {
-        "steps": STEPS, "sample_every": STEPS, "save_every": STEPS, "warmup_steps": 0, "side_px": side, "rank": 16,
-        "base_precision": precision, "sample_steps": PICTURE_STEPS, "sample_prompts": ["a photo of {trigger}"],
-        "learning_rate": 1e-5, "activations": activations,
-    }  # fmt: skip
-    config = resolve(user).config
+        "steps": STEPS, "warmup_steps": 0, "rank": 16, "sample_steps": PICTURE_STEPS, "learning_rate": 1e-5,
+        "sample_prompts": ["a photo of {trigger}"],
+    } | knobs  # fmt: skip
+    config = resolve(user | {"sample_every": user["steps"], "save_every": user["steps"]}).config
+    side = config.side_px
     steps: list[float] = []
     pictures: list[float] = []
     peaks = {"photo": 0, "step": 0, "picture": 0}
@@ -148,9 +148,7 @@ def measure(model: str, precision: str, activations: str, side: int, shrink: boo
         return found
 
     with tempfile.TemporaryDirectory() as scratch:
-        family = random_family(
-            write_configs(Path(scratch, "model"), model, SHRUNK if shrink else {}), model, config.base_bits
-        )
+        family = random_family(write_configs(Path(scratch, "model"), model, changes), model, config.base_bits)
         photo = Path(scratch, "photo.png")
         Image.effect_noise((side, side), 60).convert("RGB").save(photo)
         example = Example(photo=photo, caption="sks", box=None, sha256=sha256_of(photo), name="photo")
@@ -176,7 +174,7 @@ def measure(model: str, precision: str, activations: str, side: int, shrink: boo
     return {
         "device": str(mx.device_info().get("device_name", "cpu")),
         "weights": weights,
-        "step_s": statistics.median(steps[WARM:]),
+        "step_s": statistics.median(steps[WARM:] or steps),
         "picture_s": pictures[-1],
         "loss_is_finite": finished.final_loss is not None,
         **peaks,
@@ -203,7 +201,8 @@ def main() -> None:
     parser.add_argument("--one", action="store_true", help="measure the first model in this process, print it as JSON")
     asked = parser.parse_args()
     if asked.one:
-        print(json.dumps(measure(asked.models[0], asked.precisions[0], asked.activations[0], asked.side, asked.shrink)))
+        knobs = {"base_precision": asked.precisions[0], "activations": asked.activations[0], "side_px": asked.side}
+        print(json.dumps(measure(asked.models[0], knobs, SHRUNK if asked.shrink else {})))
         return
     print(f"{asked.side} px, batch 1, rank 16 on all block linears; a picture takes {PICTURE_STEPS} steps; GiB at most")
     print(

@@ -27,17 +27,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import psutil
-
 from core import blas
+from core.computer import Device, machine_bytes
 from core.errors import Problem
 
 if TYPE_CHECKING:
     import mlx.core as mx
 
-Device = Literal["metal", "cuda", "cpu"]
 GIB = 2**30
-AHEAD = 512 * 2**20
+AHEAD_SHARE = 1 / 32  # of what is held already
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +143,16 @@ def reset_peak_memory() -> None:
 
 
 def evaluate(*trees: Any, wait: bool = True) -> None:
-    """`mx.eval`, with no more than AHEAD bytes taken for work that the device has not come to; without `wait`, async.
+    """`mx.eval`, with little memory taken for work that the device has not come to yet; without `wait`, async.
 
     A GPU is told what to do long before it does it, and memory is taken when it is told: left to itself, MLX holds all
-    that a graph ever needs at once. Above a limit it waits for what was told before; the limit is put where we are now.
+    that a graph ever needs at once. Above a limit it waits for what was told before; the limit is put a little above
+    what is held now.
     """
     import mlx.core as mx
 
-    before = mx.set_memory_limit(mx.get_active_memory() + AHEAD)
+    held = mx.get_active_memory()
+    before = mx.set_memory_limit(int(held * (1 + AHEAD_SHARE)))
     try:
         (mx.eval if wait else mx.async_eval)(*trees)
     finally:
@@ -202,13 +202,4 @@ def _memory_bytes() -> int:
     """Memory of the device: of the card on CUDA, else of the machine, which Apple's GPUs share."""
     import mlx.core as mx
 
-    return int(mx.device_info().get("memory_size") or mx.device_info().get("total_memory") or _machine_bytes())
-
-
-def _machine_bytes() -> int:
-    """The machine's memory, less where a container has a limit."""
-    total = psutil.virtual_memory().total
-    try:
-        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no cgroup, or "max"
-        return total
+    return int(mx.device_info().get("memory_size") or mx.device_info().get("total_memory") or machine_bytes())

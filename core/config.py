@@ -24,7 +24,7 @@ BasePrecision = Literal["full", "8-bit", "6-bit", "4-bit"]
 BITS: dict[BasePrecision, int | None] = {"full": None, "8-bit": 8, "6-bit": 6, "4-bit": 4}
 """To how many bits a precision packs the base; None leaves it as this computer computes."""
 Shapes = Literal["as_photographed", "square"]
-Activations = Literal["all", "none"]
+Activations = Literal["as_fit", "all", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +83,10 @@ class TrainConfig:
         "run",
     )
     activations: Activations = knob(
-        "all",
+        "as_fit",
         "Kept activations",
-        "Whether the blocks' activations stay in memory until their gradient is taken, or are computed once more then: "
-        "up to a third slower, with far less memory.",
+        "How many blocks keep what they computed until their gradient is taken: as many as fit into memory, all, or "
+        "none. The others compute it again, for up to a third more time and far less memory.",
         "run",
     )
 

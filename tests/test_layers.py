@@ -16,12 +16,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lowest first. A name stands for the module and, unless a longer name is listed, for all below it.
 CORE_LEVELS: list[tuple[str, ...]] = [
-    ("core.errors", "core.blas", "core.knob", "core.pocket", "core.randomness", "core.known_models", "core.hub_cache"),
+    ("core.errors", "core.blas", "core.knob", "core.pocket", "core.randomness", "core.known_models", "core.hub_cache",
+     "core.computer"),
     ("core.config", "core.files", "core.backend"),
     ("core.weights", "core.flow", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops",
      "core.dataset.buckets", "core.dataset.names"),
     ("core.model_folder", "core.adapter_names", "core.loss", "core.lora", "core.captioners"),
     ("core.catalog", "core.downloads"),
+    ("core.anatomy",),
+    ("core.preflight",),
     ("core.models",),
     ("core.dataset", "core.sampling", "core.export"),
     ("core.training",),
@@ -51,7 +54,7 @@ LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX 
     "core.config", "core.knob", "core.catalog", "core.errors", "core.files", "core.weights", "core.adapter_names",
     "core.hub_cache", "core.known_models", "core.model_folder", "core.pocket", "core.dataset.photos",
     "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets", "core.dataset.names",
-    "core.captioners.openai",
+    "core.captioners.openai", "core.computer", "core.anatomy", "core.preflight",
 }  # fmt: skip
 HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub"}
 HOSTS = {  # every address that a tracked file may name: sources, standards, and this computer

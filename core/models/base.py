@@ -18,6 +18,8 @@ from typing import Any, Protocol
 import mlx.core as mx
 import mlx.nn as nn
 
+from core.anatomy import Anatomy
+
 Conditioning = dict[str, mx.array]
 """What a prompt becomes: named arrays, batch axis first, so that they can be cached on disk and stacked."""
 
@@ -121,6 +123,11 @@ class Family(Protocol):
 
     def training_shift(self, grid: Grid) -> float:
         """The factor for `flow.shift` when sigmas are drawn as "model_shift"."""
+        ...
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """Its blocks as memory sees them."""
         ...
 
     @property

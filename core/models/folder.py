@@ -19,6 +19,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from core import flow
+from core.anatomy import Anatomy
 from core.catalog import assistant_of, defaults_of, is_distilled
 from core.errors import ModelProblem
 from core.files import sha256_of
@@ -117,6 +118,11 @@ class FolderFamily:
         )
 
     # Adapters and knobs
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """From the folder's configs and headers."""
+        return Anatomy.of(self._parts.folder)
 
     @cached_property
     def presets(self) -> Mapping[str, Sequence[str]]:

@@ -48,6 +48,7 @@ class State:
     start: str = ""  # SHA-256 of the adapter file that the run began with; empty when it began afresh
     losses: list[float | None] = field(default_factory=list)  # of every step; None where it was not finite
     bad_steps_in_a_row: int = 0
+    kept: int | None = None  # how many blocks keep their activations; None is all of them
     seconds: float = 0.0  # trained so far
 
 
@@ -77,6 +78,7 @@ def save(run: Path, state: State, factors: Factors, metadata: Mapping[str, str])
             "start": state.start,
             "bad_steps_in_a_row": state.bad_steps_in_a_row,
             "seconds": state.seconds,
+            "kept": state.kept,
             "losses": state.losses,
             "files": {name: files.sha256_of(folder / name) for name in (ADAPTER, OPTIMIZER)},
         }
@@ -137,6 +139,7 @@ def load(folder: Path) -> State:
             losses=table["losses"],
             bad_steps_in_a_row=table["bad_steps_in_a_row"],
             seconds=table["seconds"],
+            kept=table.get("kept"),
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise TrainingProblem(f"{name} is damaged: {error}.") from error

@@ -13,16 +13,13 @@ from typing import Any
 import mlx.core as mx
 
 from core import backend, lora
-from core.config import Activations, TrainConfig
+from core.config import TrainConfig
 from core.dataset.batches import Batches
 from core.models.base import Family
 from core.training.checkpoint import State
 from core.training.optimizer import Layout, Moments, Tensors, learning_rate, update
 from core.training.progress import Stepped
 from core.training.reverse import Gradient
-
-KEPT: dict[Activations, int | None] = {"all": None, "none": 0}
-"""How many blocks keep their activations."""
 
 
 class Step:
@@ -34,7 +31,7 @@ class Step:
 
     def __init__(self, family: Family, adapter: lora.Adapter, config: TrainConfig, state: State) -> None:
         self._adapter, self._config, self._state = adapter, config, state
-        self._gradient = Gradient(family, adapter, config.train_guidance, KEPT[config.activations])
+        self._gradient = Gradient(family, adapter, config.train_guidance, state.kept)
         self._layout = Layout(state.parameters)
         self._vectors = backend.compile_step(self._layout.vectors)
         self._apply = backend.compile_step(self._update)

@@ -22,7 +22,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
-from core import backend, files, lora
+from core import backend, files, lora, preflight
+from core.computer import this_computer
 from core.config import TrainConfig
 from core.dataset.batches import Batches
 from core.dataset.examples import Example
@@ -198,6 +199,7 @@ class _Run:
             hashes = dict(self.family.hashes)
             state = checkpoint.State(0, first, Moments.of(first), settings, self.data_hash, hashes, 0)
             state.start = files.sha256_of(self.start_from) if self.start_from is not None else ""
+            state.kept = preflight.kept_blocks(self.family.anatomy, config, this_computer(self.folder))
         else:
             if state.parameters.keys() != self.adapter.parameters().keys():
                 raise TrainingProblem("The checkpoint holds other layers than this run trains; start a new run.")

@@ -1,0 +1,137 @@
+"""A model as memory sees it: its blocks, their widths and linear layers, read from configs and headers alone.
+
+    FLUX.1     double    8 (D, D), 2 (D, 4D), 2 (4D, D)                 single   3 (D, D), (D, 4D), (5D, D)
+    FLUX.2     double    8 (D, D), 2 (D, 2I), 2 (I, D)                  single   (D, 3D + 2I), (D + I, D)
+    Z-Image    layer     4 (D, D), 2 (D, I), (I, D)
+
+Units   D width, I the MLP's inner width; sizes in numbers, lengths in tokens
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.catalog import family_of
+from core.errors import ModelProblem
+from core.weights import read_header, read_json, weight_files
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Blocks of one kind, as far as memory is concerned."""
+
+    kind: str
+    count: int
+    width: int
+    heads: int
+    linear: tuple[tuple[int, int], ...]  # (in, out) of each layer that adapters go on
+    image: bool = True  # whether it sees the image's tokens,
+    text: bool = True  # and the text's
+
+    @property
+    def parameters(self) -> int:
+        return sum(size_in * size_out for size_in, size_out in self.linear)
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """What a model folder's configs and headers say."""
+
+    family: str
+    stacks: tuple[Stack, ...]
+    text_tokens: int
+    text_width: int  # numbers that the network is told for each
+    transformer: int  # parameters
+    vae: int  # parameters
+    vae_widths: tuple[int, int]  # most channels at the full resolution, of the encoder and of the decoder
+    layer: int  # parameters of a text encoder's largest layer
+
+    @staticmethod
+    def of(folder: Path) -> Anatomy:
+        """Raises ModelProblem where a config is missing or names a family that is not ours."""
+        family = family_of(folder)
+        transformer, vae = (read_json(folder / part / "config.json") for part in ("transformer", "vae"))
+        stacks, text_tokens = STACKS[family](transformer)
+        widths = list(vae["block_out_channels"])
+        decoder = list(vae.get("decoder_block_out_channels") or widths)
+        return Anatomy(
+            family=family,
+            stacks=stacks,
+            text_tokens=text_tokens,
+            text_width=transformer.get("joint_attention_dim") or transformer["cap_feat_dim"],
+            transformer=_parameters(folder / "transformer") or _estimated(stacks),
+            vae=_parameters(folder / "vae"),
+            vae_widths=(widths[0], decoder[min(1, len(decoder) - 1)]),
+            layer=max((_largest_layer(each) for each in sorted(folder.glob("text_encoder*"))), default=0),
+        )
+
+
+def _flux1(config: Mapping[str, Any]) -> tuple[tuple[Stack, ...], int]:
+    heads = config["num_attention_heads"]
+    d = heads * config["attention_head_dim"]
+    square, wider, back = (d, d), (d, 4 * d), (4 * d, d)
+    double = Stack("double", config["num_layers"], d, heads, (square,) * 8 + (wider, back) * 2)
+    single = Stack("single", config["num_single_layers"], d, heads, (square,) * 3 + (wider, (5 * d, d)))
+    return (double, single), 512 if config.get("guidance_embeds") else 256
+
+
+def _flux2(config: Mapping[str, Any]) -> tuple[tuple[Stack, ...], int]:
+    heads = config["num_attention_heads"]
+    d = heads * config["attention_head_dim"]
+    inner = int(d * config.get("mlp_ratio", 3.0))
+    double = Stack("double", config["num_layers"], d, heads, ((d, d),) * 8 + ((d, 2 * inner), (inner, d)) * 2)
+    single = Stack("single", config["num_single_layers"], d, heads, ((d, 3 * d + 2 * inner), (d + inner, d)))
+    return (double, single), 512
+
+
+def _z_image(config: Mapping[str, Any]) -> tuple[tuple[Stack, ...], int]:
+    d, heads = config["dim"], config["n_heads"]
+    inner = int(d / 3 * 8)
+    linear = ((d, d),) * 4 + ((d, inner), (inner, d), (d, inner))
+    layers = Stack("layer", config["n_layers"], d, heads, linear)
+    refiners = config["n_refiner_layers"]
+    return (
+        Stack("layer", refiners, d, heads, linear, text=False),
+        Stack("layer", refiners, d, heads, linear, image=False),
+        layers,
+    ), 128
+
+
+STACKS = {"flux1": _flux1, "flux2": _flux2, "z_image": _z_image}
+
+
+def _parameters(folder: Path) -> int:
+    """Of a part, counted in its files' headers; 0 where there are none."""
+    try:
+        return sum(read_header(path).parameters for path in weight_files(folder, "diffusion_pytorch_model"))
+    except ModelProblem:
+        return 0
+
+
+def _estimated(stacks: tuple[Stack, ...]) -> int:
+    return sum(stack.count * stack.parameters for stack in stacks)
+
+
+def _largest_layer(folder: Path) -> int:
+    """Parameters of a text encoder's largest layer, by its headers."""
+    layers: dict[str, int] = {}
+    try:
+        for path in weight_files(folder, "model"):
+            for name, info in read_header(path).tensors.items():
+                before, number, _ = _layer_of(name)
+                if number:
+                    layers[before + number] = layers.get(before + number, 0) + info.values
+    except ModelProblem:
+        return 0
+    return max(layers.values(), default=0)
+
+
+def _layer_of(name: str) -> tuple[str, str, str]:
+    parts = name.split(".")
+    for index, part in enumerate(parts):
+        if part.isdecimal():
+            return ".".join(parts[:index]), part, ".".join(parts[index + 1 :])
+    return name, "", ""

@@ -1,0 +1,250 @@
+"""Before a run: how much memory and disk it will need, whether this computer has them, and which settings do.
+
+    reading captions    one layer of a text encoder                          + what all texts have become
+    encoding photos     the VAE, and its widest activations                  + what all texts have become
+    training            base + adapter (A and B, their gradient, AdamW's m and v)
+                        + the input of every block + the activations of those that keep them, and of the one at work
+    drawing samples     base + adapter + the VAE with its widest activations, or one evaluation of the network
+    disk                checkpoints, cached latents, samples
+
+A run needs its largest phase. What a block keeps of a token is counted as a multiple of the token's width; the
+multiples follow from what a block computes (q, k, v, the MLP's inner values ...) and were fitted to measured runs.
+`python -m bench.preflight` measures other ones, and says how far off the forecast is.
+
+Units   bytes everywhere, but widths in numbers and lengths in tokens
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from core.anatomy import Anatomy, Stack
+from core.computer import Computer
+from core.config import TrainConfig
+
+GIB = 2**30
+PATCH_PX = 16  # pixels of a token's side
+SHARE_TO_FILL = 0.85  # of the memory, with kept activations: a forecast can be off by so much
+GROUP = 64  # numbers of a packed weight that share a scale and a bias
+SPARE_DISK = GIB  # that a run should leave
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """The most bytes that each phase of a run holds at once, and what it leaves on the disk."""
+
+    reading: int
+    encoding: int
+    training: int
+    drawing: int
+    disk: int
+
+    @property
+    def memory(self) -> int:
+        return max(self.reading, self.encoding, self.training, self.drawing)
+
+    @property
+    def most(self) -> str:
+        """Which phase it is."""
+        phases = {
+            "reading captions": self.reading, "encoding photos": self.encoding, "training": self.training,
+            "drawing samples": self.drawing,
+        }  # fmt: skip
+        return max(phases, key=lambda name: phases[name])
+
+
+@dataclass(frozen=True, slots=True)
+class Multiples:
+    """How many times as wide as a token all that is kept of it is, by kind of device; fitted to measured runs."""
+
+    kept: Mapping[str, float]  # by "family kind": what a block leaves for its gradient
+    working: float  # what a block's gradient needs besides, as a share of what it leaves
+    encode: float  # of the VAE, for each pixel and channel at the full resolution
+    decode: float
+    velocity: float  # one evaluation of the network, when nothing is kept
+    scores: float  # times B H S S, where attention's gradient is not fused
+
+
+CPU = Multiples(
+    kept={
+        "flux1 double": 22.5, "flux1 single": 25.0, "flux2 double": 24.0, "flux2 single": 26.0, "z_image layer": 27.0,
+    },
+    working=1.0, encode=20.0, decode=16.0, velocity=20.0, scores=1.0,
+)  # fmt: skip
+GPU = Multiples(
+    kept={
+        "flux1 double": 30.0, "flux1 single": 30.0, "flux2 double": 45.0, "flux2 single": 45.0, "z_image layer": 39.0,
+    },
+    working=1.5, encode=20.0, decode=16.0, velocity=20.0, scores=0.0,
+)  # fmt: skip
+SCORES_AT_MOST = 14 * 32 * 2**20  # where there are more, attention goes in chunks (core/models/attention.py)
+
+
+def needs(anatomy: Anatomy, config: TrainConfig, computer: Computer, photos: int) -> Needs:
+    """What a run on so many photos will need with these settings."""
+    item, of = computer.item, multiples(computer)
+    tokens = (config.side_px // PATCH_PX) ** 2
+    texts = photos + len(config.sample_prompts) + 1  # captions, prompts, and the empty one
+    told = item * texts * anatomy.text_tokens * anatomy.text_width
+    held = told + _base(anatomy, config.base_bits, item) + 3 * 4 * adapter_numbers(anatomy, config)  # w, m, v
+    vae = 4 * anatomy.vae
+    narrow, wide = (4 * width * max(config.sides_px) ** 2 for width in anatomy.vae_widths)
+    evaluation = of.velocity * (tokens + anatomy.text_tokens) * max(stack.width for stack in anatomy.stacks) * item
+    return Needs(
+        reading=int(told + item * anatomy.layer),
+        encoding=int(told + vae + of.encode * narrow),
+        training=int(held + training(anatomy, config, computer, kept_blocks(anatomy, config, computer))),
+        drawing=int(held + vae + max(of.decode * wide, evaluation)),
+        disk=_disk(anatomy, config, photos),
+    )
+
+
+def training(anatomy: Anatomy, config: TrainConfig, computer: Computer, kept: int) -> float:
+    """What a step takes besides what is held, with the activations of the last `kept` blocks."""
+    item, batch = computer.item, config.batch_size
+    activations = [_activations(anatomy, stack, config, computer) for stack in _blocks(anatomy)]
+    tokens = (max(config.sides_px) // PATCH_PX) ** 2 + anatomy.text_tokens
+    lean = len(activations) - kept
+    inputs = lean * batch * tokens * max(stack.width for stack in anatomy.stacks) * item
+    stacked = (batch - 1) * anatomy.text_tokens * anatomy.text_width * item
+    largest = max(activations)
+    if config.base_bits is not None:
+        largest += item * max(o * i for stack in anatomy.stacks for i, o in stack.linear)  # one layer unpacked
+    at_work = largest * (multiples(computer).working + (1 if lean else 0))
+    return 4 * adapter_numbers(anatomy, config) + stacked + inputs + sum(activations[lean:]) + at_work
+
+
+def kept_blocks(anatomy: Anatomy, config: TrainConfig, computer: Computer) -> int:
+    """How many blocks, from the last one, keep their activations: as many as there is memory for, all or none."""
+    count = len(_blocks(anatomy))
+    if config.activations != "as_fit":
+        return count if config.activations == "all" else 0
+    held = _base(anatomy, config.base_bits, computer.item) + 3 * 4 * adapter_numbers(anatomy, config)
+    budget = computer.memory * SHARE_TO_FILL - held
+    return next((k for k in range(count, 0, -1) if training(anatomy, config, computer, k) <= budget), 0)
+
+
+def adapter_numbers(anatomy: Anatomy, config: TrainConfig) -> int:
+    """Numbers in A and B, on every linear layer of the blocks: more than fewer targets need."""
+    return sum(stack.count * sum(config.rank * (i + o) for i, o in stack.linear) for stack in anatomy.stacks)
+
+
+def multiples(computer: Computer) -> Multiples:
+    return CPU if computer.device == "cpu" else GPU
+
+
+def _blocks(anatomy: Anatomy) -> list[Stack]:
+    return [stack for stack in anatomy.stacks for _ in range(stack.count)]
+
+
+def _activations(anatomy: Anatomy, stack: Stack, config: TrainConfig, computer: Computer) -> float:
+    """What one block leaves for its gradient."""
+    of, item = multiples(computer), computer.item
+    seen = (max(config.sides_px) // PATCH_PX) ** 2 * stack.image + anatomy.text_tokens * stack.text
+    scores = min(of.scores * config.batch_size * stack.heads * seen**2 * item, SCORES_AT_MOST)
+    return config.batch_size * seen * stack.width * item * of.kept[f"{anatomy.family} {stack.kind}"] + scores
+
+
+def _base(anatomy: Anatomy, bits: int | None, item: int) -> float:
+    if bits is None:
+        return anatomy.transformer * item
+    packed = sum(stack.count * sum(i * o for i, o in stack.linear if i % GROUP == 0) for stack in anatomy.stacks)
+    return packed * (bits / 8 + 2 * item / GROUP) + (anatomy.transformer - packed) * item
+
+
+def _disk(anatomy: Anatomy, config: TrainConfig, photos: int) -> int:
+    """Checkpoints (the adapter in 16 bits; w, m and v), cached latents and texts, sample pictures."""
+    checkpoints = math.ceil(config.steps / config.save_every) * adapter_numbers(anatomy, config) * (2 + 3 * 4)
+    rounds = config.steps // config.sample_every + 1 if config.sample_every else 0
+    pictures = rounds * len(config.sample_prompts) * 2 * config.side_px**2
+    latents = photos * (1 + config.flip) * sum((side // PATCH_PX) ** 2 for side in config.sides_px) * 128 * 4
+    texts = (photos + len(config.sample_prompts)) * anatomy.text_tokens * anatomy.text_width * 4
+    return int(checkpoints + pictures + latents + texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Whether a run fits, in a sentence with the numbers, and the nearest settings that do when it does not."""
+
+    needs: Needs
+    computer: Computer
+    fits: bool
+    sentence: str
+    offer: dict[str, Any] | None  # knobs to change
+    offer_words: str
+
+
+def forecast(anatomy: Anatomy, config: TrainConfig, computer: Computer, photos: int) -> Forecast:
+    """What a run with these settings needs against what this computer has."""
+    needed = needs(anatomy, config, computer, photos)
+    where = {"metal": "of this Mac's memory", "cuda": "of the card's memory", "cpu": "of this computer's memory"}
+    memory, disk = _fits_memory(needed, computer), _fits_disk(needed, computer)
+    sentence = (
+        f"Needs about {_gb(needed.memory)} GB {where[computer.device]}, most of it while {needed.most}; "
+        f"there are {_gb(computer.memory)} GB. On the disk it takes {_gb(needed.disk)} of {_gb(computer.disk)} GB."
+    )
+    if memory and disk:
+        return Forecast(needed, computer, True, sentence, None, "")
+    for changes in _gentler(config) if not memory else _fewer_files(config):
+        after = needs(anatomy, replace(config, **changes), computer, photos)
+        if _fits_memory(after, computer) and (disk or _fits_disk(after, computer)):
+            words = f"{_spoken(changes)}: {_gb(after.memory)} GB of memory, {_gb(after.disk)} GB on the disk."
+            return Forecast(needed, computer, False, sentence, changes, words)
+    lack = "a smaller model" if not memory else "more free space"
+    return Forecast(needed, computer, False, sentence, None, f"No settings of this model fit; it takes {lack}.")
+
+
+def _fits_memory(needed: Needs, computer: Computer) -> bool:
+    return needed.memory <= computer.memory
+
+
+def _fits_disk(needed: Needs, computer: Computer) -> bool:
+    return needed.disk + SPARE_DISK <= computer.disk
+
+
+def _gentler(config: TrainConfig) -> Iterator[dict[str, Any]]:
+    """Changes that need less memory, those that cost a picture the least first."""
+    changes: dict[str, Any] = {}
+    if config.activations == "all":
+        changes["activations"] = "as_fit"
+        yield dict(changes)
+    if config.batch_size > 1:
+        changes |= {"batch_size": 1, "accumulate": config.accumulate * config.batch_size}
+        yield dict(changes)
+    for precision in ("8-bit", "6-bit", "4-bit"):
+        if config.base_bits is None or int(precision[0]) < config.base_bits:
+            changes["base_precision"] = precision
+            yield dict(changes)
+    for side in (1024, 768, 512, 384, 256):
+        if side < max(config.sides_px):
+            changes |= {"side_px": min(side, config.side_px), "more_sides_px": ()}
+            yield dict(changes)
+
+
+def _fewer_files(config: TrainConfig) -> Iterator[dict[str, Any]]:
+    """Changes that write less."""
+    for rarer in (2, 5, 10):
+        yield {"save_every": min(config.save_every * rarer, config.steps)}
+
+
+def _spoken(changes: Mapping[str, Any]) -> str:
+    words = {
+        "activations": lambda _: "only as many activations kept as fit",
+        "batch_size": lambda value: f"batch {value}",
+        "accumulate": lambda value: f"accumulation {value}",
+        "base_precision": lambda value: f"a {value} base",
+        "side_px": lambda value: f"{value} px",
+        "more_sides_px": lambda _: "one size",
+        "save_every": lambda value: f"a checkpoint every {value} steps",
+    }
+    said = ", ".join(words[name](value) for name, value in changes.items())
+    return f"It fits with {said}"
+
+
+def _gb(count: int) -> str:
+    """In the GB that people read on their computers: two digits that matter."""
+    size = count / GIB
+    return f"{size:.0f}" if size >= 10 else f"{size:.1f}"
