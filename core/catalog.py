@@ -68,6 +68,16 @@ class Entry:
         return self.on_disk and self.family is not None
 
     @property
+    def lacks_assistant(self) -> bool:
+        """Whether it is here, and its training assistant, which could be downloaded, is not."""
+        if self.known is None or self.known.assistant is None or self.folder is None or self.lacks:
+            return False
+        try:
+            return assistant_of(self.folder) is None
+        except ModelProblem:  # its card names one that is not there: a run says so
+            return False
+
+    @property
     def trouble(self) -> str:
         """Why it cannot be used as it is, in a sentence; empty when nothing is wrong, or it is simply not here."""
         if self.family is None:
@@ -211,13 +221,15 @@ def drawing_of(folder: Path) -> dict[str, Any]:
 
 
 def assistant_of(folder: Path) -> Path | None:
-    """The adapter that is on while this model is trained and off while it draws, as its card names it; None for none.
+    """The adapter that is on while this model is trained and off while it draws; None for none.
 
-    Z-Image-Turbo needs one: trained without it, it forgets how to draw in few steps. Raises ModelProblem.
+    It is the file that the folder's card names, else the one that was downloaded with the known model that the folder
+    resembles. Z-Image-Turbo needs one: trained without it, it forgets how to draw in few steps. Raises ModelProblem.
     """
     name = _card(folder).get("assistant")
     if name is None:
-        return None
+        like = like_of(folder)
+        return hub_cache.file(like.assistant.repo, like.assistant.name) if like and like.assistant else None
     if not isinstance(name, str) or Path(name).name != name or not (folder / name).is_file():
         raise ModelProblem(f"{folder / CARD_FILE}: assistant is {name!r}; it must name an adapter file in this folder.")
     return folder / name

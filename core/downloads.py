@@ -41,7 +41,7 @@ from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_s
 from core import hub_cache
 from core.errors import DiskProblem, DownloadProblem, GatedProblem, disk_trouble_as_sentence
 from core.files import write_text
-from core.known_models import Known
+from core.known_models import HubFile, Known
 from core.model_folder import INDEX, is_needed, lacks, parts_of
 from core.weights import read_json
 
@@ -75,16 +75,25 @@ class Busy(Exception):
     """The connection broke, or the hub asked to come back later."""
 
 
-def download(known: Known) -> Iterator[Progress]:
-    """Fetch all of a model; yields as bytes arrive, and may be left at any yield: what is on the disk stays useful.
+def download(known: Known, *, assistant_alone: bool = False) -> Iterator[Progress]:
+    """Fetch all of a model, then its training assistant; `assistant_alone` is for a model that is here already.
 
-    Raises DownloadProblem, GatedProblem, DiskProblem.
+    Yields as bytes arrive, and may be left at any yield: what is on the disk stays useful. Raises DownloadProblem,
+    GatedProblem, DiskProblem.
     """
-    place = hub_cache.folder(known.repo)
-    with _hub_trouble_as_sentence(known), disk_trouble_as_sentence(place):
-        _look_at_token()
+    _look_at_token()
+    if not assistant_alone:
         yield Progress(0, known.download_bytes, "asking the hub")
-        revision, files = _listing(known)
+        yield from _model(known)
+    if known.assistant is not None:
+        yield Progress(0, 0, "asking the hub")
+        yield from _one_file(known, known.assistant)
+
+
+def _model(known: Known) -> Iterator[Progress]:
+    place = hub_cache.folder(known.repo)
+    with _hub_trouble_as_sentence(known, known.repo), disk_trouble_as_sentence(place):
+        revision, files = _listing(known.repo)
         snapshot = place / "snapshots" / revision
         index = next((file for file in files if file.name == INDEX), None)
         if index is None:
@@ -93,27 +102,46 @@ def download(known: Known) -> Iterator[Progress]:
             pass
         parts = parts_of(read_json(snapshot / INDEX))
         needed = sorted((file for file in files if is_needed(file.name, parts)), key=lambda file: file.bytes)
-        total = sum(file.bytes for file in needed)
-        here = {file.name: _bytes_here(place, file) for file in needed}
-        _ask_for_room(known, place, total - sum(here.values()))
-        done = sum(here.values())
-        yield Progress(done, total, "downloading")
-        for file in needed:
-            others = done - here[file.name]
-            for have, arrived in _fetch(known.repo, revision, file, place):
-                if arrived:
-                    yield Progress(others + have, total, "downloading")
-                else:
-                    yield Progress(done, total, "checking what is here already")
-            done = others + file.bytes
-            yield Progress(done, total, "downloading")
+        yield from _fetch_all(known, known.repo, revision, needed)
         missing = lacks(snapshot)
         if missing:
             raise DownloadProblem(f"{known.repo} does not hold a whole model.", missing)
         write_text(place / "refs" / "main", revision)
 
 
-def _listing(known: Known) -> tuple[str, list[Wanted]]:
+def _one_file(known: Known, wanted: HubFile) -> Iterator[Progress]:
+    place = hub_cache.folder(wanted.repo)
+    with _hub_trouble_as_sentence(known, wanted.repo), disk_trouble_as_sentence(place):
+        revision, files = _listing(wanted.repo)
+        needed = [file for file in files if file.name == wanted.name]
+        if not needed:
+            raise DownloadProblem(
+                f"{wanted.repo} no longer holds {wanted.name}, the training assistant of {known.title}."
+            )
+        yield from _fetch_all(known, wanted.repo, revision, needed)
+        write_text(place / "refs" / "main", revision)
+
+
+def _fetch_all(known: Known, repo: str, revision: str, needed: list[Wanted]) -> Iterator[Progress]:
+    """Bring files of a repository into the cache, if there is room for what is not here yet."""
+    place = hub_cache.folder(repo)
+    total = sum(file.bytes for file in needed)
+    here = {file.name: _bytes_here(place, file) for file in needed}
+    _ask_for_room(known, place, total - sum(here.values()))
+    done = sum(here.values())
+    yield Progress(done, total, "downloading")
+    for file in needed:
+        others = done - here[file.name]
+        for have, arrived in _fetch(repo, revision, file, place):
+            if arrived:
+                yield Progress(others + have, total, "downloading")
+            else:
+                yield Progress(done, total, "checking what is here already")
+        done = others + file.bytes
+        yield Progress(done, total, "downloading")
+
+
+def _listing(repo: str) -> tuple[str, list[Wanted]]:
     """The newest revision and every file in it, as the hub describes them.
 
     Hashes name files of the cache, so what is no hash is refused.
@@ -121,7 +149,7 @@ def _listing(known: Known) -> tuple[str, list[Wanted]]:
     info: Any = None
     for wait in (*WAITS_SECONDS[:3], None):
         try:
-            info = HfApi(endpoint=_endpoint()).model_info(known.repo, files_metadata=True, timeout=20.0)
+            info = HfApi(endpoint=_endpoint()).model_info(repo, files_metadata=True, timeout=20.0)
             break
         except (httpx2.TransportError, HfHubHTTPError) as error:
             if wait is None or (isinstance(error, HfHubHTTPError) and error.response.status_code not in BUSY):
@@ -252,9 +280,9 @@ def _look_at_token() -> None:
 
 
 @contextmanager
-def _hub_trouble_as_sentence(known: Known) -> Iterator[None]:
+def _hub_trouble_as_sentence(known: Known, repo: str) -> Iterator[None]:
     """What the hub's client raises, in our words; its own would repeat addresses and headers."""
-    where = f"{_endpoint()}/{known.repo}"
+    where = f"{_endpoint()}/{repo}"
     try:
         yield
     except GatedRepoError:

@@ -45,6 +45,11 @@ def snapshots(repo: str) -> list[Path]:
     return sorted(found, key=lambda path: path.name != main)
 
 
+def file(repo: str, name: str) -> Path | None:
+    """A file of a repository, from the newest revision that has it here whole; None when none has."""
+    return next((found for place in snapshots(repo) if (found := place / name).is_file()), None)
+
+
 def bytes_here(repo: str) -> int:
     """How much of a repository is here, parts of files included."""
     try:

@@ -32,6 +32,14 @@ FLUX2_TERMS = "FLUX Non-Commercial License v2.1"
 FLUX2 = (FLUX2_TERMS, "The model and adapters trained on it are for non-commercial use only.")
 
 
+@dataclass(frozen=True, slots=True)
+class HubFile:
+    """One file of a repository on the hub."""
+
+    repo: str
+    name: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """One model that can be downloaded: what a person reads about it, what it takes, and the knobs it sets."""
@@ -47,12 +55,13 @@ class Known:
     gated: str = ""  # what has to be accepted on the model's page before its files are handed out; "" for nothing
     trains: bool = True  # whether a run should start from it; a distilled model is only drawn with
     draws_with: str = ""  # the model that its adapters draw best with, where that is another one
+    assistant: HubFile | None = None  # the adapter that is on while it is trained; it comes after the model itself
     defaults: Mapping[str, Any]  # knobs of core.config.TrainConfig
     drawing: Mapping[str, Any]  # {"steps", "guidance", "side_px"}: how it is drawn with best
 
     @property
     def download_bytes(self) -> int:
-        """What a download takes, to 0.1%; the hub says it to the byte before the download begins."""
+        """What a download of the model takes, to 0.1%; the hub says it to the byte before the download begins."""
         weights = sum(count * self.item_bytes.get(part, 2) for part, count in self.parameters.items())
         return weights + VOCABULARY_BYTES
 
@@ -147,9 +156,11 @@ KNOWN: dict[str, Known] = {
         Known(
             name="z-image-turbo",
             title="Z-Image Turbo",
-            what_for="Draws in eight steps. It is distilled: a run needs its assistant adapter, which keeps it quick.",
+            what_for="Draws in eight steps. It is distilled: an assistant adapter, which comes with the download, "
+            "keeps it quick while it is trained.",
             repo="Tongyi-MAI/Z-Image-Turbo",
             item_bytes={"transformer": 4},
+            assistant=HubFile("ostris/zimage_turbo_training_adapter", "zimage_turbo_training_adapter_v2.safetensors"),
             drawing={"steps": 8, "guidance": 1.0, "side_px": 1024},
             **_z_image(),
         ),

@@ -23,6 +23,8 @@ from typing import Any
 
 import mlx.core as mx
 
+from core.known_models import Known
+from tests import tiny_z_image
 from tests.tiny import make_model_folder
 
 LARGE_BYTES = 10_000  # files from here on are kept in the store
@@ -99,6 +101,16 @@ def make_repository(folder: Path) -> Path:
 NEEDLESS = {
     "flux1-schnell.safetensors", "vae/diffusion_pytorch_model.fp16.safetensors", "README.md", "onnx/model.onnx",
 }  # fmt: skip
+
+
+def add_turbo(hub: Hub, known: Known, folder: Path) -> None:
+    """Put a tiny Z-Image-Turbo and its training assistant on the hub, each in its repository."""
+    model, assistant = tiny_z_image.make_model_folder(folder / "model", turbo=True), folder / "assistant"
+    assistant.mkdir()
+    (model / tiny_z_image.ASSISTANT).rename(assistant / known.assistant.name)
+    (model / "likeness.json").unlink()
+    (assistant / "README.md").write_text("not needed")
+    hub.repositories |= {known.repo: model, known.assistant.repo: assistant}
 
 
 @contextmanager

@@ -33,6 +33,7 @@ class ModelView:
     on_disk: bool  # the whole of it
     supported: bool  # whether this version can load its family
     usable: bool  # on disk and supported
+    lacks_assistant: bool  # whether it is here, and its training assistant, which could be downloaded, is not
     trains: bool  # whether a run should start from it
     draws_with: str  # the model that its adapters draw best with
     trouble: str  # why it cannot be used as it is; empty when nothing is wrong, or when it is simply not here
@@ -109,12 +110,12 @@ def folders(database: Database) -> tuple[Path, ...]:
 
 
 def download(database: Database, name: str) -> int:
-    """Fetch a model in a job, or go on fetching it; returns the job's id.
+    """Fetch a model in a job, or go on fetching it, or fetch what its training needs; returns the job's id.
 
     Raises NotFound, Conflict when there is nothing to fetch or it could not be loaded.
     """
     entry = find(database, name)
-    if entry.on_disk:
+    if entry.on_disk and not entry.lacks_assistant:
         raise Conflict(f"{entry.title} is on this computer already.")
     if entry.known is None:
         raise Conflict(f"{entry.title} is a folder of your own; Likeness does not know where to download it.")
@@ -156,6 +157,7 @@ def _view(entry: catalog.Entry, job: JobView | None) -> ModelView:
         on_disk=entry.on_disk,
         supported=entry.family is not None,
         usable=entry.usable,
+        lacks_assistant=entry.lacks_assistant,
         trains=entry.trains,
         draws_with=entry.draws_with,
         trouble=trouble,

@@ -44,10 +44,11 @@ def _group(view: ModelView) -> str:
 
 
 def _card(view: ModelView, titles: dict[str, str]) -> ModelCard:
-    job = view.download if view.download and not view.usable else None
+    job = view.download if view.download and (view.lacks_assistant or not view.usable) else None
     going = job is not None and job.state in (State.QUEUED, State.RUNNING)
     state, words = _state(view, job)
-    offered = view.page is not None and view.supported and not view.on_disk and not going
+    wanted = view.lacks_assistant or not view.on_disk
+    offered = view.page is not None and view.supported and wanted and not going
     return ModelCard(
         name=view.name,
         title=view.title,
@@ -91,6 +92,8 @@ def _state(view: ModelView, job: JobView | None) -> tuple[str, str]:
 def _verb(view: ModelView, job: JobView | None) -> str:
     if job is not None and job.state is State.FAILED:
         return "Try again"
+    if view.lacks_assistant:
+        return "Download its training assistant"
     return "Go on" if view.bytes_here else "Download"
 
 
@@ -108,6 +111,8 @@ def _facts(view: ModelView, titles: dict[str, str]) -> list[Line]:
         lines.append(Line("Download", f"{wording.size(view.bytes)}, and as much room on the disk{here}"))
     if view.folder and not view.bytes_here:
         lines.append(Line("Lies in", view.folder))
+    if view.lacks_assistant:
+        lines.append(Line("Training assistant", "not here; without it a run unlearns how to draw in few steps"))
     if view.trains and view.draws_with != view.name:
         lines.append(Line("Draw with", titles.get(view.draws_with, view.draws_with)))
     brought = ", ".join(

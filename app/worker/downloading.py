@@ -10,10 +10,12 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from app.actions import models
 from app.jobs import store
 from app.jobs.states import State
 from app.worker.outcome import Outcome
 from app.worker.work import Work
+from core import catalog
 from core.errors import DownloadProblem
 from core.known_models import KNOWN
 
@@ -33,10 +35,11 @@ def download_model(work: Work) -> Outcome:
     known = KNOWN.get(work.job.params["model"])
     if known is None:
         raise DownloadProblem(f"This version of Likeness does not know where to find {work.job.params['model']}.")
+    here = catalog.models(models.folders(work.database))[known.name].on_disk  # then its training assistant is wanted
     work.ends_anywhere = True
-    work.log(f"Downloads {known.title} from {known.page}.")
+    work.log(f"Downloads {'the training assistant of ' if here else ''}{known.title} from {known.page}.")
     told, told_at = downloads.Progress(0, 0, ""), 0.0
-    for progress in downloads.download(known):
+    for progress in downloads.download(known, assistant_alone=here):
         since = time.monotonic() - told_at
         visible = abs(progress.done - told.done) >= TELL_SHARE * progress.of
         due = progress.done != told.done and since >= (TELL_SECONDS if visible else SIGN_SECONDS)

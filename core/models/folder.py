@@ -149,7 +149,7 @@ class FolderFamily:
 
     @property
     def assistant(self) -> Path | None:
-        """As the folder's likeness.json names it."""
+        """As the folder's likeness.json names it, or as it was downloaded with the known model."""
         return assistant_of(self._parts.folder)
 
     @cached_property

@@ -6,7 +6,7 @@
 A distilled model that is trained loses its few steps first: that is the shortest way to a smaller loss. The assistant,
 an adapter trained on the model's own pictures, has gone that way already, and the subject is what is left to learn.
 Taken off again, it leaves a model that draws in few steps and knows the subject; after long runs the few steps suffer
-all the same. It belongs to the model, whose likeness.json names its file, and is never exported.
+all the same. It belongs to the model (core/catalog.py finds it), and is never exported.
 
 Source: the training adapter of AI Toolkit for Z-Image-Turbo (Ostris, 2025).
 """
@@ -22,8 +22,8 @@ from core.export import adapter_file
 from core.models.base import Family
 
 UNASSISTED = (
-    "This model was distilled to draw in few steps, and its likeness.json names no training assistant: while it learns "
-    "the subject its pictures may turn soft. Train on its base where there is one."
+    "This model was distilled to draw in few steps, and no training assistant of it is here: while it learns the "
+    "subject its pictures may turn soft. The Models page offers one for Z-Image-Turbo; else train on the base."
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import sys
@@ -21,7 +22,7 @@ from app.jobs import store
 from app.jobs.states import Kind
 from core.known_models import KNOWN
 from tests.app.conftest import Studio, until
-from tests.hub import NEEDLESS, TOKEN, Hub, make_repository, running_hub
+from tests.hub import NEEDLESS, TOKEN, Hub, add_turbo, make_repository, running_hub
 
 Start = Callable[..., Studio]
 SCHNELL, DEV = KNOWN["flux1-schnell"].repo, KNOWN["flux1-dev"].repo
@@ -89,6 +90,26 @@ def test_a_model_is_downloaded_with_progress_by_bytes_and_can_be_used(start_stud
     wish = {"model": "flux1-schnell", "prompt": "a can", "seed": 1, "steps": 1, "width": 64, "height": 64}
     picture = studio.post("/api/pictures", wish)["job_id"]
     assert ended(studio, picture)["state"] == "succeeded"
+
+
+def test_the_assistant_of_a_model_that_is_here_is_offered_and_fetched(
+    start_studio: Start, hub: Hub, tmp_path: Path
+) -> None:
+    turbo = KNOWN["z-image-turbo"]
+    add_turbo(hub, turbo, tmp_path / "repositories")
+    studio = start_studio()
+    shutil.copytree(hub.repositories[turbo.repo], studio.home / "models" / turbo.name)
+    now = model(studio, turbo.name)
+    assert (now["usable"], now["lacks_assistant"]) == (True, True)
+    offer = "Download its training assistant"
+    assert offer in studio.http.get("/models").text
+    job = studio.post(f"/api/models/{turbo.name}/download")["job_id"]
+    assert ended(studio, job)["state"] == "succeeded"
+    assert not [each for each in hub.asked if turbo.repo in each.path]
+    now = model(studio, turbo.name)
+    assert (now["usable"], now["lacks_assistant"]) == (True, False)
+    assert offer not in studio.http.get("/models").text
+    assert studio.http.post(f"/api/models/{turbo.name}/download").status_code == 409
 
 
 def test_stop_takes_about_a_second_even_when_the_server_says_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from core.known_models import KNOWN
 from core.model_folder import is_needed, lacks, parts_of
 from core.models.load import load_family
 from core.weights import read_json
-from tests.hub import NEEDLESS, TOKEN, Hub, make_repository, running_hub
+from tests.hub import NEEDLESS, TOKEN, Hub, add_turbo, make_repository, running_hub
 
-SCHNELL, DEV = KNOWN["flux1-schnell"], KNOWN["flux1-dev"]
+SCHNELL, DEV, TURBO = KNOWN["flux1-schnell"], KNOWN["flux1-dev"], KNOWN["z-image-turbo"]
 LARGEST = "transformer/diffusion_pytorch_model-00001-of-00002.safetensors"
 
 
@@ -219,3 +220,50 @@ def test_only_files_of_the_parts_are_needed(repository: Path) -> None:
     }  # fmt: skip
     assert {name for name in wanted | needless if is_needed(name, parts)} == wanted
     assert lacks(repository) == []
+
+
+def test_a_training_assistant_comes_after_its_model_and_is_used(hub: Hub, tmp_path: Path) -> None:
+    add_turbo(hub, TURBO, tmp_path / "repositories")
+    progress = run(TURBO)
+    entry = catalog.find("z-image-turbo")
+    assert entry.folder is not None
+    assert not entry.lacks_assistant
+    assert TURBO.assistant is not None
+    sizes = [
+        path.stat().st_size for path in hub.files(TURBO.assistant.repo).values() if path.name == TURBO.assistant.name
+    ]
+    assert [progress[-1].done, progress[-1].of] == sizes * 2
+    found = load_family(entry.folder).assistant
+    assert found == hub_cache.file(TURBO.assistant.repo, TURBO.assistant.name)
+    assert not [each for each in hub.asked if each.path.endswith("README.md")]
+
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(found.read_bytes())
+    copy = tmp_path / "copy"
+    shutil.copytree(entry.folder, copy)
+    shutil.copy(own, copy)
+    (copy / "likeness.json").write_text('{"assistant": "own.safetensors"}')
+    assert catalog.assistant_of(copy) == copy / own.name, "what a folder names itself comes first"
+
+
+def test_an_assistant_is_fetched_alone_for_a_model_that_is_here(hub: Hub, tmp_path: Path) -> None:
+    add_turbo(hub, TURBO, tmp_path / "repositories")
+    assert TURBO.assistant is not None
+    hub.vanished.add(TURBO.assistant.name)
+    with pytest.raises(DownloadProblem, match=rf"A file that .*{TURBO.assistant.repo} lists is not there"):
+        run(TURBO)
+    entry = catalog.find("z-image-turbo")  # the model itself is whole
+    assert entry.lacks_assistant
+    hub.vanished.clear()
+    hub.asked.clear()
+    list(downloads.download(TURBO, assistant_alone=True))
+    assert not catalog.find("z-image-turbo").lacks_assistant
+    assert all(TURBO.assistant.repo in each.path for each in hub.asked)
+
+
+def test_an_assistant_that_its_repository_has_lost_is_a_sentence(hub: Hub, tmp_path: Path) -> None:
+    add_turbo(hub, TURBO, tmp_path / "repositories")
+    assert TURBO.assistant is not None
+    (hub.repositories[TURBO.assistant.repo] / TURBO.assistant.name).unlink()
+    with pytest.raises(DownloadProblem, match=r"no longer holds .*, the training assistant of Z-Image Turbo"):
+        run(TURBO)

@@ -325,5 +325,5 @@ def test_a_distilled_model_without_an_assistant_is_trained_with_a_warning(
 ) -> None:
     (copy / "likeness.json").write_text(json.dumps(tiny.CARD))
     progress = list(training(load_family(copy), photos, tmp_path / "run", steps=1))
-    notes = [each for each in progress if isinstance(each, Note) and "names no training assistant" in each.text]
+    notes = [each for each in progress if isinstance(each, Note) and "no training assistant of it is here" in each.text]
     assert [note.level for note in notes] == ["warning"]
