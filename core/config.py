@@ -155,6 +155,22 @@ class TrainConfig:
         "loss",
     )
 
+    held_out: str = knob(
+        "auto",
+        "Held-out photos",
+        "Photos kept to score the run on: auto (one of every 8, at most 2), none, a number, or names with commas.",
+        "loss",
+    )
+    score_every: int = knob(
+        150,
+        "Score every",
+        "Score the held-out photos every this many steps, before the first and after the last.",
+        "loss",
+        at_least=1,
+        at_most=100_000,
+        unit="steps",
+    )
+
     sample_every: int = knob(
         100,
         "Sample every",
@@ -212,7 +228,7 @@ GROUPS: dict[str, str] = {
     "loss": "Loss and data",
     "samples": "Samples and checkpoints",
 }
-BEFORE_IT_WAS_THERE: dict[str, Any] = {"shapes": "square"}
+BEFORE_IT_WAS_THERE: dict[str, Any] = {"shapes": "square", "held_out": "none"}
 """What a run did whose configuration was kept before it had this knob, where that is not today's default."""
 
 

@@ -36,6 +36,7 @@ class Encoded:
     l_T_flipped: mx.array | None
     conditioning: Conditioning
     grid: Grid  # of its bucket
+    photo: int = 0  # its place among the run's photos; a photo is there once for each of its sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Batch:
     sigma_B: mx.array
     conditioning: Conditioning
     grid: Grid
+    photos: tuple[int, ...]  # of each example, its photo's place among the run's
 
 
 class Batches:
@@ -96,7 +98,7 @@ class Batches:
     def batch(self, step: int, micro: int) -> Batch:
         """The batch of micro-step `micro` (0, 1, ...) of `step` (1, 2, ...)."""
         config, seed = self._config, self._config.seed
-        clean, noise, sigma, conditionings = [], [], [], []
+        clean, noise, sigma, conditionings, photos = [], [], [], [], []
         start = self.first_index(step) + micro * config.batch_size
         for index in range(start, start + config.batch_size):
             one = self._examples[self.example_at(index)]
@@ -109,6 +111,6 @@ class Batches:
                 flow.draw_sigmas(key_for("sigma", seed, step, index), (1,), config.sigma_draw, self._shift[one.grid])
             )
             conditionings.append(self._empty if dropped else one.conditioning)
-        return Batch(
-            mx.concatenate(clean), mx.concatenate(noise), mx.concatenate(sigma), stacked(conditionings), one.grid
-        )
+            photos.append(one.photo)
+        arrays = mx.concatenate(clean), mx.concatenate(noise), mx.concatenate(sigma)
+        return Batch(*arrays, stacked(conditionings), one.grid, tuple(photos))

@@ -22,16 +22,23 @@ from typing import Any
 import mlx.core as mx
 
 from core import files
-from core.config import TrainConfig
+from core.config import BEFORE_IT_WAS_THERE, TrainConfig
 from core.errors import ConfigProblem, FieldProblem, TrainingProblem
 from core.export import diffusers
 from core.lora import Factors
 from core.training.optimizer import Moments, Tensors
+from core.training.photo_losses import PhotoLosses
 
 FORMAT = 1
 ADAPTER, OPTIMIZER, STATE = "adapter.safetensors", "optimizer.safetensors", "state.json"
-MAY_CHANGE = ("steps", "sample_every", "sample_prompts", "sample_seed", "sample_steps", "sample_guidance", "save_every")
+MAY_CHANGE = (
+    "steps", "score_every", "sample_every", "sample_prompts", "sample_seed", "sample_steps", "sample_guidance",
+    "save_every",
+)  # fmt: skip
 """Knobs that a resumed run may change; the others are what its weights were trained with."""
+
+Losses = list[list[float | None]]
+"""Of the held-out photos, by photo, then by band; None where a loss was not finite. JSON, as state.json holds it."""
 
 
 @dataclass(slots=True)
@@ -47,6 +54,9 @@ class State:
     next_example: int  # the global index of the first example of the next step
     start: str = ""  # SHA-256 of the adapter file that the run began with; empty when it began afresh
     losses: list[float | None] = field(default_factory=list)  # of every step; None where it was not finite
+    base_losses: Losses = field(default_factory=list)  # of the held-out photos, before the first step
+    scores: list[tuple[int, Losses]] = field(default_factory=list)  # of the held-out photos, by step
+    photo_losses: PhotoLosses = field(default_factory=PhotoLosses)
     bad_steps_in_a_row: int = 0
     kept: int | None = None  # how many blocks keep their activations; None is all of them
     seconds: float = 0.0  # trained so far
@@ -80,6 +90,9 @@ def save(run: Path, state: State, factors: Factors, metadata: Mapping[str, str])
             "seconds": state.seconds,
             "kept": state.kept,
             "losses": state.losses,
+            "base_losses": state.base_losses,
+            "scores": state.scores,
+            "photo_losses": state.photo_losses.as_json(),
             "files": {name: files.sha256_of(folder / name) for name in (ADAPTER, OPTIMIZER)},
         }
         (folder / STATE).write_text(json.dumps(table), encoding="utf-8")
@@ -137,6 +150,9 @@ def load(folder: Path) -> State:
             next_example=table["next_example"],
             start=table.get("start", ""),  # checkpoints of earlier versions have none
             losses=table["losses"],
+            base_losses=table.get("base_losses", []),
+            scores=[(step, losses) for step, losses in table.get("scores", [])],
+            photo_losses=PhotoLosses.from_json(table.get("photo_losses", {})),
             bad_steps_in_a_row=table["bad_steps_in_a_row"],
             seconds=table["seconds"],
             kept=table.get("kept"),
@@ -153,7 +169,7 @@ def check_same_run(
     Raises ConfigProblem naming each knob that changed, TrainingProblem for photos or model.
     """
     now, defaults = (json.loads(json.dumps(asdict(each))) for each in (config, TrainConfig()))
-    then = defaults | state.config  # a checkpoint older than a knob did as the knob's default does
+    then = defaults | BEFORE_IT_WAS_THERE | state.config  # a checkpoint may be older than a knob
     changed = [name for name in now if name not in MAY_CHANGE and now[name] != then[name]]
     if changed:
         problems = [FieldProblem(name, f"was {then[name]} and is now {now[name]}") for name in changed]

@@ -8,7 +8,7 @@ part of the model is read.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from pathlib import Path
 
 from core.config import TrainConfig
@@ -36,9 +36,14 @@ def read_texts(
 
 
 def encode_photos(
-    family: Family, examples: Sequence[Example], texts: dict[str, Conditioning], config: TrainConfig, cache: Path
+    family: Family,
+    examples: Sequence[Example],
+    texts: dict[str, Conditioning],
+    config: TrainConfig,
+    cache: Path,
+    held_out: Collection[int] = (),
 ) -> Generator[Progress, Wish | None, list[Encoded]]:
-    """Every photo in each of its buckets, with its caption's conditioning.
+    """Every photo in each of its buckets, with its caption's conditioning; a held-out one in the first alone.
 
     Raises DataProblem, naming every photo that cannot be trained on, and DiskProblem.
     """
@@ -47,13 +52,14 @@ def encode_photos(
     placed: list[Bucket] = []
     enlarged: list[str] = []
     yield Phase("encoding photos", 0, len(examples))
-    for done, example in enumerate(examples, start=1):
+    for place, example in enumerate(examples):
         name = example.name or example.photo.name
         try:
             width, height = photos.size_of(example.photo)
             sizes = buckets.of_photo(config, width, height, example.box, family.pixel_multiple)
-            encoded += [_encoded(family, example, each, texts[example.caption], config, cache) for each in sizes]
-            placed += sizes
+            sizes = sizes[:1] if place in held_out else sizes
+            encoded += [_encoded(family, example, each, texts[example.caption], config, cache, place) for each in sizes]
+            placed += sizes if place not in held_out else []
             enlarged += [
                 f"{name} {times:.1f} times, to {bucket}"
                 for bucket in sizes
@@ -62,11 +68,14 @@ def encode_photos(
             ]
         except (DataProblem, FileNotFoundError) as error:
             problems.append(FieldProblem(name, error.message if isinstance(error, Problem) else "is gone"))
-        yield Phase("encoding photos", done, len(examples))
+        yield Phase("encoding photos", place + 1, len(examples))
     family.free("vae")
     if problems:
         raise DataProblem("Some photos cannot be trained on; replace them or take them out.", problems)
     yield Note(f"Trained at {buckets.counted(placed)}.")
+    if held_out:
+        names = ", ".join(examples[place].name or examples[place].photo.name for place in held_out)
+        yield Note(f"Held out, to score the run on and not to learn: {names}.")
     if enlarged:
         words = f"Enlarged, so soft: {'; '.join(enlarged)}. Choose a smaller picture size, larger photos or crops."
         yield Note(words, "warning")
@@ -74,9 +83,15 @@ def encode_photos(
 
 
 def _encoded(
-    family: Family, example: Example, bucket: Bucket, conditioning: Conditioning, config: TrainConfig, cache: Path
+    family: Family,
+    example: Example,
+    bucket: Bucket,
+    conditioning: Conditioning,
+    config: TrainConfig,
+    cache: Path,
+    place: int,
 ) -> Encoded:
     """One photo in one of its buckets."""
     l_T = latents.latents_of(family, example, bucket, cache)
     flipped = latents.latents_of(family, example, bucket, cache, flip=True) if config.flip else None
-    return Encoded(l_T, flipped, conditioning, family.grid(bucket.height, bucket.width))
+    return Encoded(l_T, flipped, conditioning, family.grid(bucket.height, bucket.width), place)

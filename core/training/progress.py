@@ -59,6 +59,17 @@ class Stepped:
 
 
 @dataclass(frozen=True, slots=True)
+class Scored:
+    """How the run does, said every so many steps. Photos are named by their place among the run's."""
+
+    step: int
+    loss: float | None  # mean over held-out photos and bands; None where no photo is held out
+    bands: tuple[float, ...]  # held-out loss relative to the untouched base, by band of noise: 0.86 is 14% better
+    held_out: dict[int, float]  # the same by photo, over all bands
+    learned: dict[int, float]  # training loss by photo, relative to the other photos': 1.4 is 40% above theirs
+
+
+@dataclass(frozen=True, slots=True)
 class Sampled:
     """A sample picture was drawn and written."""
 
@@ -91,9 +102,9 @@ class Finished:
     stopped: bool
     adapter: Path | None  # the last checkpoint's file; None when the run was stopped before its first step
     final_loss: float | None  # mean of the last steps (up to 20)
-    held_out_loss: float | None
+    held_out_loss: float | None  # the last score's; None when no photo is held out
     seconds: float  # spent in this call
     peak_memory_bytes: int
 
 
-Progress = Phase | Note | Resumed | Stepped | Sampled | Saved | Finished
+Progress = Phase | Note | Resumed | Stepped | Scored | Sampled | Saved | Finished

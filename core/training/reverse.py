@@ -86,14 +86,14 @@ class Gradient:
         self._embed = functools.cache(self._embed_on)
         self._forward = functools.cache(self._forward_of)
         self._vjp = functools.cache(self._vjp_of)
-        self._rest = backend.compile_step(mx.value_and_grad(self._loss_of_rest, argnums=(0, 1)))
-        self._rest_alone = backend.compile_step(mx.value_and_grad(self._loss_of_rest))
+        self._rest = backend.compile_step(mx.value_and_grad(self._losses_of_rest, argnums=(0, 1)))
+        self._rest_alone = backend.compile_step(mx.value_and_grad(self._losses_of_rest))
 
     def __call__(self, parameters: Tensors, batch: Batch) -> tuple[mx.array, Tensors]:
-        """The batch's mean loss, a float32 scalar, and its gradient by parameter, float32; both evaluated."""
+        """The loss of each example, (B,), and the gradient of their mean by parameter; float32, evaluated."""
         evaluate = _Evaluation()
         inputs: list[tuple[Stream, list[str]]] = []
-        loss, gradient, g = self._forth(parameters, batch, inputs, evaluate)
+        losses_B, gradient, g = self._forth(parameters, batch, inputs, evaluate)
         for bound, frozen in reversed(self._lean[self._first :]):
             stream, names = inputs.pop()
             onto = {name: g.pop(name) for name in names}
@@ -101,13 +101,13 @@ class Gradient:
             evaluate(own, before)
             g |= before
             gradient |= dict(zip(bound.names, own, strict=True))
-        mx.eval(loss, gradient)
-        return loss, gradient
+        mx.eval(losses_B, gradient)
+        return losses_B, gradient
 
     def _forth(
         self, parameters: Tensors, batch: Batch, inputs: list[tuple[Stream, list[str]]], evaluate: _Evaluation
     ) -> tuple[mx.array, Tensors, Stream]:
-        """The loss, the gradient of the kept blocks' parameters, and g_split.
+        """The losses, the gradient of the kept blocks' parameters, and g_split.
 
         To `inputs` goes what every block before those got, and the names of what it moved on.
         """
@@ -126,11 +126,11 @@ class Gradient:
         constant = {name: value for name, value in stream.items() if name not in flowing}
         arrays = (held, x, constant, batch.clean_BLC, batch.noise_BLC)
         if self._first < self._split:
-            loss, (gradient, g) = self._rest(*arrays)
+            (_, losses_B), (gradient, g) = self._rest(*arrays)
         else:
-            (loss, gradient), g = self._rest_alone(*arrays), {}
-        mx.eval(loss, gradient, g)
-        return loss, gradient, g
+            ((_, losses_B), gradient), g = self._rest_alone(*arrays), {}
+        mx.eval(losses_B, gradient, g)
+        return losses_B, gradient, g
 
     def _embed_on(self, grid: Grid) -> Callable[..., Stream]:
         """What the first block gets. A compiled function goes by shapes, and a wide grid has those of a tall one."""
@@ -162,16 +162,17 @@ class Gradient:
 
         return backend.compile_step(vjp)
 
-    def _loss_of_rest(
+    def _losses_of_rest(
         self, held: Tensors, x: Stream, constant: Stream, clean_BLC: mx.array, noise_BLC: mx.array
-    ) -> mx.array:
-        """From x_split to the loss, with `held` in the place of the kept blocks' trained arrays."""
+    ) -> tuple[mx.array, mx.array]:
+        """From x_split to the mean loss and the loss of each example, with `held` in the place of the kept blocks' trained arrays."""
         bounds, stream = self._bound[self._split :], {**constant, **x}
         slots = [slot for bound in bounds for slot in bound.trained]
         with _holding(slots, [held[name] for bound in bounds for name in bound.names]):
             for bound in bounds:
                 stream = bound.block.run(bound.block.module, stream)
-            return squared_error(self._family.project(stream), clean_BLC, noise_BLC).mean()
+            losses_B = squared_error(self._family.project(stream), clean_BLC, noise_BLC)
+            return losses_B.mean(), losses_B
 
     def _example(self, signature: tuple[Any, ...]) -> Bound:
         return next(bound for bound in self._bound if bound.signature == signature)

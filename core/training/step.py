@@ -43,8 +43,10 @@ class Step:
         began, state, config = time.monotonic(), self._state, self._config
         loss, g = mx.array(0.0), None
         for micro in range(config.accumulate):
-            one_loss, one_g = self._gradient(state.parameters, batches.batch(step, micro))
-            loss = loss + one_loss / config.accumulate
+            batch = batches.batch(step, micro)
+            losses_B, one_g = self._gradient(state.parameters, batch)
+            state.photo_losses.add(batch.photos, batch.sigma_B.tolist(), losses_B.tolist())
+            loss = loss + losses_B.mean() / config.accumulate
             one_g = self._vectors(one_g)
             g = one_g if g is None else {name: value + one_g[name] for name, value in g.items()}
             del one_g

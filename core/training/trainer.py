@@ -31,11 +31,12 @@ from core.errors import AdapterProblem, DataProblem, TrainingProblem
 from core.export import adapter_file, diffusers
 from core.models.base import Family
 from core.randomness import key_for
-from core.training import assistant, checkpoint
+from core.training import assistant, checkpoint, held_out
 from core.training.encoding import encode_photos, read_texts
+from core.training.held_out import HeldOut
 from core.training.optimizer import Moments
 from core.training.preview import Previews, prompts_of
-from core.training.progress import Finished, Note, Phase, Progress, Resumed, Sampled, Saved, Stepped, Wish
+from core.training.progress import Finished, Note, Phase, Progress, Resumed, Sampled, Saved, Scored, Stepped, Wish
 from core.training.step import Step
 
 Made = TypeVar("Made")
@@ -96,6 +97,8 @@ class _Run:
         self.family, self.examples, self.config, self.folder, self.cache = family, examples, config, folder, cache
         self.trigger, self.title = trigger, title or trigger
         self.prompts = prompts_of(config, trigger, class_word)
+        self.held = held_out.choose(config.held_out, [each.name or each.photo.name for each in examples], config.seed)
+        self.held_out: HeldOut | None = None
         self.data_hash = _data_hash(examples)
         self.start_from = start_from
         self.wish = Wish.NOTHING
@@ -119,13 +122,18 @@ class _Run:
 
         captions = [example.caption for example in self.examples]
         texts = yield from self.heed(read_texts(self.family, ["", *self.prompts, *captions], self.cache))
-        encoded = yield from self.heed(encode_photos(self.family, self.examples, texts, config, self.cache))
-        batches = Batches(encoded, texts[""], config, self.family.training_shift)
+        encoded = yield from self.heed(encode_photos(self.family, self.examples, texts, config, self.cache, self.held))
+        learned = [each for each in encoded if each.photo not in self.held]
+        batches = Batches(learned, texts[""], config, self.family.training_shift)
 
         yield from self.attach(state)
+        scored = [each for each in encoded if each.photo in self.held]
+        self.held_out = HeldOut(self.family, self.adapter, scored, config)
         previews = Previews(self.family, config, self.folder, self.prompts, texts, self.state.start)
         if resume:
             yield from self.say(Resumed(self.state.step))
+        if scored and not self.state.scores and Wish.STOP not in self.wish:
+            yield from self.score()
         if previews.due(self.state.step) and previews.missing(self.state.step):
             yield from self.sample(previews)
         if Wish.STOP not in self.wish:
@@ -147,6 +155,8 @@ class _Run:
                     f"The loss was not a number in {BAD_STEPS_ALLOWED} steps in a row, the last at step {step}. The "
                     f"adapter is as it was before them. Try a lower learning rate (it is {config.learning_rate:g})."
                 )
+            if self.held_out.due(step):
+                yield from self.score()
             last = step == config.steps
             if last or step % config.save_every == 0 or self.wish & (Wish.STOP | Wish.SAVE):
                 yield from self.save()
@@ -212,6 +222,12 @@ class _Run:
 
     # After a step
 
+    def score(self) -> Generator[Progress, Wish | None, None]:
+        with assistant.heard(self.assistant):
+            scored = self.held_out.take(self.state)
+        self.note_memory()
+        yield from self.say(scored)
+
     def save(self) -> Generator[Progress, Wish | None, None]:
         self.wish &= ~Wish.SAVE
         state = self.state
@@ -267,7 +283,7 @@ class _Run:
             stopped=state.step < self.config.steps,
             adapter=adapter,
             final_loss=sum(recent) / len(recent) if recent else None,
-            held_out_loss=None,
+            held_out_loss=held_out.mean_loss(state),
             seconds=time.monotonic() - self.started,
             peak_memory_bytes=self.peak,
         )
@@ -289,4 +305,4 @@ def _data_hash(examples: Sequence[Example]) -> str:
     return hashlib.sha256(json.dumps(items).encode()).hexdigest()
 
 
-__all__ = ["Finished", "Note", "Phase", "Progress", "Resumed", "Sampled", "Saved", "Stepped", "Wish", "train"]
+__all__ = ["Finished", "Note", "Phase", "Progress", "Resumed", "Sampled", "Saved", "Scored", "Stepped", "Wish", "train"]
