@@ -162,9 +162,9 @@ class TrainConfig:
         "loss",
     )
     score_every: int = knob(
-        150,
+        200,
         "Score every",
-        "Score the held-out photos every this many steps, before the first and after the last.",
+        "Score the held-out photos every this many steps, more often at first, before the first and after the last.",
         "loss",
         at_least=1,
         at_most=100_000,

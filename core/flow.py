@@ -16,6 +16,7 @@ Source: "DreamBooth loss" (Filip Strand, 2024-10-27). The shift: Esser et al. 20
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import mlx.core as mx
 
@@ -59,6 +60,15 @@ def draw_sigmas(key: mx.array, shape: tuple[int, ...], draw: SigmaDraw, model_sh
         return mx.random.uniform(edge, 1.0 - edge, shape, dtype=mx.float32, key=key)
     sigma = mx.sigmoid(mx.random.normal(shape, dtype=mx.float32, key=key))
     return shift(sigma, model_shift) if draw == "model_shift" else sigma
+
+
+def share_below(sigma: float, draw: SigmaDraw, model_shift: float = 1.0) -> float:
+    """Which share of `draw_sigmas` is below `sigma`: its distribution function, 0 at 0 and 1 at 1."""
+    if draw == "model_shift":
+        sigma = sigma / (model_shift - (model_shift - 1.0) * sigma)  # the inverse of `shift`
+    if draw == "uniform" or not 0.0 < sigma < 1.0:
+        return min(max(sigma, 0.0), 1.0)
+    return NormalDist().cdf(math.log(sigma / (1.0 - sigma)))
 
 
 def schedule(steps: int, factor: float = 1.0) -> list[float]:

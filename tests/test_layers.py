@@ -20,7 +20,7 @@ CORE_LEVELS: list[tuple[str, ...]] = [
      "core.computer"),
     ("core.config", "core.files", "core.backend"),
     ("core.weights", "core.flow", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops",
-     "core.dataset.buckets", "core.dataset.names"),
+     "core.dataset.buckets", "core.dataset.names", "core.dataset.split"),
     ("core.model_folder", "core.adapter_names", "core.loss", "core.lora", "core.captioners"),
     ("core.catalog", "core.downloads"),
     ("core.anatomy",),
@@ -55,6 +55,7 @@ LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX 
     "core.hub_cache", "core.known_models", "core.model_folder", "core.pocket", "core.dataset.photos",
     "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets", "core.dataset.names",
     "core.captioners.openai", "core.computer", "core.anatomy", "core.preflight",
+    "core.dataset.split", "core.training.verdict", "core.captioners.openai",
 }  # fmt: skip
 HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub"}
 HOSTS = {  # every address that a tracked file may name: sources, standards, and this computer

@@ -8,14 +8,15 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func
+from sqlalchemy import and_, func, or_
 from sqlmodel import Session, col, select
 
 from app.tables import Event, now
+from core.training.verdict import BANDS, LOSSES_AVERAGED, Score, Verdict, judge
 
 ETA_STEPS = 200  # the speed is taken from the newest steps; a laptop on battery slows down
 POINTS_DEFAULT = 1000
@@ -67,6 +68,60 @@ def thinned(series: Sequence[tuple[int, float]], points: int) -> list[tuple[int,
         lowest, highest = min(stretch, key=_value), max(stretch, key=_value)
         kept += sorted({lowest, highest})
     return [*kept, series[-1]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What was scored every so many steps (core/training/progress.py, Scored), by step."""
+
+    verdict: Verdict
+    held_out: dict[int, float]  # by photo id, the newest score relative to the base; empty where no photo is held out
+    learned: dict[int, float]  # by photo id, the training loss relative to the other photos'
+
+
+def scores(session: Session, job_id: int) -> Scores:
+    """What the scores of a run say."""
+    is_score = func.json_extract(Event.payload, "$.lr").is_(None)  # a step's row has its learning rate
+    chosen = select(Event.kind, Event.step, Event.payload).where(Event.job_id == job_id).order_by(col(Event.id))
+    found: dict[int, dict[str, float | None]] = {}
+    for kind, step, payload in session.execute(
+        chosen.where(or_(Event.kind == "rewind", and_(Event.kind == "metric", is_score)))
+    ):
+        if kind == "rewind":
+            found = {each: values for each, values in found.items() if each <= payload["to_step"]}
+        else:
+            found[step or 0] = payload
+    newest = found[max(found)] if found else {}
+    name = "held_out" if "held_out" in newest else "trained"
+    rows = [
+        Score(
+            step,
+            _number(values.get(name)),
+            tuple(_number(values.get(f"{name}/{band}")) for band in range(len(BANDS))),
+            _number(values.get(f"{name}_loss")),
+        )
+        for step, values in sorted(found.items())
+        if name in values
+    ]
+    verdict = judge(rows, _newest_losses(session, job_id), name == "held_out")
+    return Scores(verdict, _of_photos("held_out_photo/", newest), _of_photos("photo/", newest))
+
+
+def _newest_losses(session: Session, job_id: int) -> list[float | None]:
+    """Of the newest steps, the oldest of them first; None where a loss was not a number."""
+    has_rate = func.json_extract(Event.payload, "$.lr").is_not(None)
+    chosen = select(Event.payload).where(Event.job_id == job_id, Event.kind == "metric", has_rate)
+    rows = session.exec(chosen.order_by(col(Event.id).desc()).limit(LOSSES_AVERAGED)).all()
+    return [payload.get("loss") for payload in reversed(rows)]
+
+
+def _of_photos(prefix: str, values: Mapping[str, float | None]) -> dict[int, float]:
+    return {int(name.removeprefix(prefix)): _number(value) for name, value in values.items() if name.startswith(prefix)}
+
+
+def _number(value: float | None) -> float:
+    """A number that was kept; null was none."""
+    return math.inf if value is None else value
 
 
 def newest_loss(session: Session, job_id: int) -> float | None:

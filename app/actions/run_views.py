@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,6 +16,7 @@ from app.database import Home
 from app.jobs import store
 from app.jobs.states import State, Stop
 from app.tables import Checkpoint, Event, Project, Run, Sample, Version
+from core.training.verdict import Verdict, outliers
 
 LOG_LINES = 200
 
@@ -47,6 +50,17 @@ class CheckpointView:
     sha256: str
     adapter_url: str
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoScore:
+    """How one of the run's photos does."""
+
+    photo_id: int
+    name: str
+    held_out: bool
+    relative: float | None  # held out: to the untouched base; trained on: to the other photos. None: not known yet
+    outlier: bool  # it costs much more than the others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +99,8 @@ class RunDetail(RunView):
     hashes: dict[str, str]
     checkpoints: list[CheckpointView]  # the oldest first
     samples: list[SampleView]  # by step, then by prompt
+    verdict: Verdict  # what the scores say so far
+    photo_scores: list[PhotoScore]  # empty before the first score
     deaths: int
     not_responding: bool
     can_stop: bool
@@ -102,6 +118,7 @@ def detail_of(session: Session, home: Home, run: Run) -> RunDetail:
     checkpoints = session.exec(select(Checkpoint).where(Checkpoint.run_id == run.id).order_by(col(Checkpoint.step)))
     drawn = select(Sample).where(Sample.run_id == run.id).order_by(col(Sample.step), col(Sample.prompt_id))
     grid = {(sample.step, sample.prompt_id): sample for sample in session.exec(drawn)}
+    scores = progress.scores(session, run.job_id)
     return RunDetail(
         **_common(session, run),
         config=run.config,
@@ -111,6 +128,8 @@ def detail_of(session: Session, home: Home, run: Run) -> RunDetail:
         hashes=run.hashes,
         checkpoints=[checkpoint_view(row) for row in checkpoints],
         samples=[sample_view(sample) for sample in grid.values()],
+        verdict=scores.verdict,
+        photo_scores=photo_scores(version.items if version else [], scores),
         deaths=job.deaths,
         not_responding=jobs.silent(job),
         can_stop=job.state in (State.QUEUED, State.RUNNING),
@@ -135,6 +154,21 @@ def sample_view(row: Sample) -> SampleView:
         recipe=row.recipe,
         created_at=row.created_at,
     )
+
+
+def photo_scores(items: Sequence[Mapping[str, Any]], scores: progress.Scores) -> list[PhotoScore]:
+    """Every photo of the run once something is known of one, those that cost most first, the held-out ones last."""
+    if not scores.learned and not scores.held_out:
+        return []
+    unusual = outliers(scores.learned)
+    found = []
+    for item in items:
+        number = item["photo_id"]
+        held_out = number in scores.held_out
+        value = scores.held_out[number] if held_out else scores.learned.get(number, math.inf)
+        relative = value if math.isfinite(value) else None
+        found.append(PhotoScore(number, item["name"], held_out, relative, number in unusual))
+    return sorted(found, key=lambda each: (each.held_out, -(each.relative or 0.0)))
 
 
 def checkpoint_view(row: Checkpoint) -> CheckpointView:

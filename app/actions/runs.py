@@ -21,7 +21,7 @@ from app.settings import value_of
 from app.tables import Adapter, Checkpoint, Photo, Project, Run, Version
 from core import files
 from core.config import Resolved, TrainConfig, resolve
-from core.dataset import captions
+from core.dataset import captions, split
 from core.errors import ConfigProblem, DataProblem, FieldProblem, Problem
 
 ADAPTER_FILE = "adapter.safetensors"
@@ -92,6 +92,7 @@ def create(
             if problems:
                 raise ConfigProblem("Some settings need another look.", [*problems, lack])
             raise DataProblem("There is nothing to train on yet.", [lack])
+        problems += _held_out(resolved, [row.name for row in rows])
         if resolved is None or problems:
             raise ConfigProblem("Some settings need another look.", problems)
         version = Version(project_id=project_id, items=_frozen(session, project, rows))
@@ -246,6 +247,15 @@ def _resolved(database: Database, knobs: Mapping[str, Any]) -> tuple[Resolved | 
         return None, problem.problems
     except Problem as problem:
         return None, [FieldProblem("model", problem.message)]
+
+
+def _held_out(resolved: Resolved | None, names: list[str]) -> list[FieldProblem]:
+    """What is wrong with the choice of held-out photos."""
+    try:
+        split.wanted(resolved.config.held_out if resolved is not None else "none", names)
+    except ConfigProblem as problem:
+        return problem.problems
+    return []
 
 
 def _frozen(session: Session, project: Project, rows: list[Photo]) -> list[dict[str, Any]]:

@@ -24,7 +24,8 @@ from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint
 from core.training.preview import prompts_of
-from core.training.trainer import Finished, Note, Phase, Resumed, Sampled, Saved, Stepped, Wish, train
+from core.training.trainer import Finished, Note, Phase, Resumed, Sampled, Saved, Scored, Stepped, Wish, train
+from core.training.verdict import outliers
 
 SAID_STEPS = 20  # about as many lines of steps as a run prints
 
@@ -101,6 +102,7 @@ def run(
     going = train(family, examples, config, out, **words, cache=cache, **more)
     every = max(1, config.steps // SAID_STEPS)
     seconds: list[float] = []
+    newest: Scored | None = None
     progress = next(going)
     while not isinstance(progress, Finished):
         match progress:
@@ -119,12 +121,26 @@ def run(
                 say(f"  {text}")
             case Resumed(step=step):
                 say(f"  goes on from step {step}" if step else "  no checkpoint yet: begins at the first step")
+            case Scored(step=step, verdict=verdict) if step:
+                newest = progress
+                say(f"  {verdict.title}: {verdict.words}")
             case Saved(step=step, folder=folder):
                 say(f"  saved step {step}: {folder}")
             case Sampled():
                 pass
         progress = going.send(Wish.STOP if interrupt is not None and interrupt.asked else None)
+    if newest is not None:
+        say_photos(newest, examples)
     return progress
+
+
+def say_photos(scored: Scored, examples: Sequence[Example]) -> None:
+    """How the run stands by band of noise, and the photos whose loss stands out."""
+    for words in scored.verdict.bands:
+        say(f"    {words}")
+    for place in sorted(outliers(scored.learned)):
+        more = 100 * (scored.learned[place] - 1)
+        say(f"  {examples[place].name} costs {more:.0f}% more than the other photos: see whether it shows the subject.")
 
 
 def stored(out: Path) -> tuple[dict[str, Any], Subject | None, Path | None]:

@@ -1,7 +1,7 @@
 """A training run as a job: the engine's progress becomes rows and events, the user's wishes are sent back to it.
 
-    Phase   -> phase          Stepped -> metric         Sampled -> Sample row + sample event
-    Note    -> log            Resumed -> rewind         Saved   -> Checkpoint and Adapter rows + checkpoint event
+    Phase -> phase      Stepped, Scored -> metric      Sampled -> Sample row + sample event
+    Note  -> log        Resumed         -> rewind      Saved   -> Checkpoint and Adapter rows + checkpoint event
 
 Files are written by the engine before it speaks of them; the row that names a file comes after it.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import platform
 import shutil
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -25,7 +26,7 @@ from app.tables import Adapter, Checkpoint, Project, Run, Sample, Version
 from app.worker.outcome import Outcome
 from app.worker.work import Work
 from core import backend, catalog, files
-from core.config import Resolved
+from core.config import Resolved, TrainConfig
 from core.dataset.crops import Box
 from core.dataset.examples import Example
 
@@ -63,7 +64,7 @@ def train_run(work: Work) -> Outcome:
         start_from=work.home.file(start["file"]) if start else None,
         title=project.name,
     )
-    teller = Teller(work, run, project, config.model, config.rank)
+    teller = Teller(work, run, project, config, [item["photo_id"] for item in version.items])
     photos = "1 photo" if len(examples) == 1 else f"{len(examples)} photos"
     work.log(f"{config.steps} steps on {photos} with {config.model}, rank {config.rank}, {config.side_px} px.")
     wish: Wish | None = None
@@ -82,8 +83,9 @@ def train_run(work: Work) -> Outcome:
 class Teller:
     """Writes down what a run reports."""
 
-    def __init__(self, work: Work, run: Run, project: Project, model: str, rank: int) -> None:
-        self.work, self.project, self.model, self.rank = work, project, model, rank
+    def __init__(self, work: Work, run: Run, project: Project, config: TrainConfig, photo_ids: Sequence[int]) -> None:
+        self.work, self.project, self.model, self.rank = work, project, config.model, config.rank
+        self.photo_ids = photo_ids  # the engine knows a photo by its place
         self.run_id = int(run.id or 0)
         self.phase = ""
 
@@ -101,6 +103,8 @@ class Teller:
                 self.rewind(progress.step)
             case said.Stepped():
                 self.step(progress)
+            case said.Scored():
+                self.score(progress)
             case said.Sampled():
                 self.sample(progress)
             case said.Saved():
@@ -133,6 +137,17 @@ class Teller:
             if self.phase != "training":
                 self.phase = "training"
                 store.tell(session, self.work.claim, "phase", {"name": "training", "done": 0, "of": 0}, progress.step)
+
+    def score(self, progress: Any) -> None:
+        """How the run does by band and by photo; null is no number. Photos go by their ids outside the engine."""
+        name = "held_out" if progress.held_out else "trained"
+        values = {name: progress.relative} | {f"{name}/{band}": value for band, value in enumerate(progress.bands)}
+        values |= {f"held_out_photo/{self.photo_ids[place]}": value for place, value in progress.held_out.items()}
+        values |= {f"photo/{self.photo_ids[place]}": value for place, value in progress.learned.items()}
+        values[f"{name}_loss"] = progress.loss
+        finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
+        with self.work.telling() as session:
+            store.tell(session, self.work.claim, "metric", finite, progress.step)
 
     def sample(self, progress: Any) -> None:
         with self.work.telling() as session:

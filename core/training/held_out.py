@@ -2,14 +2,19 @@
 
     loss(k, b)     = per_example_loss(T_theta, l_T of photo k, eps(k, b), sigma_b)
     relative(k, b) = loss with the adapter / loss of the untouched base             0.86: 14% better than the base
+    share(k, b)    = of the run's draws of sigma, how many fall into the band
+    relative(k)    = sum_b share loss with the adapter / sum_b share loss of the base: as the run practises the bands
 
     band        0      1      2      3
     sigma_b     1/8    3/8    5/8    7/8        the middles of four equal bands, from little noise to much
 
 eps(k, b) depends on (seed, place of the photo, band) and on nothing else, so two scores of one run differ by the
 adapter alone, and a few evaluations say what the training loss says only after hundreds of steps. The base is the same
-model with the adapter's strength at 0, scored once, before the first step. A band's score is the mean of its photos'
-relative losses, so that one photo that is hard for the base does not outweigh the others.
+model with the adapter's strength at 0, scored once, before the first step. Scores are means over the photos of these
+ratios, so that one photo that is hard for the base does not outweigh the others.
+
+Where no photo is held out, one that is trained on is scored: that shows whether the run learns, not whether it learns
+by heart.
 
 Shapes   B batch of 1   L tokens   C channels of one token
 """
@@ -20,10 +25,11 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import mlx.core as mx
 
-from core import lora
+from core import flow, lora
 from core.config import TrainConfig
 from core.dataset import split
 from core.dataset.batches import Encoded
@@ -32,6 +38,7 @@ from core.models.base import Family
 from core.randomness import key_for, order_for
 from core.training.checkpoint import Losses, State
 from core.training.progress import Scored
+from core.training.verdict import Score, judge
 
 SIGMAS = (0.125, 0.375, 0.625, 0.875)
 
@@ -48,17 +55,19 @@ def choose(choice: str, names: Sequence[str], seed: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut:
-    """The held-out photos of a run, ready to be scored."""
+class Scoring:
+    """The photos that a run is scored on."""
 
     family: Family
     adapter: lora.Adapter
     photos: Sequence[Encoded]
+    held_out: bool  # False: they are trained on
     config: TrainConfig
 
     def due(self, step: int) -> bool:
-        """Whether it is time to say how the run does after `step`."""
-        return step % self.config.score_every == 0 or step == self.config.steps
+        """Whether the photos are scored after `step`: most happens early, so there are more scores at first."""
+        every = self.config.score_every
+        return step % every == 0 or step in (every // 8, every // 4, every // 2) or step == self.config.steps
 
     def take(self, state: State) -> Scored:
         """Score the adapter as it is, and the base before it if that was not done yet; `state` remembers both."""
@@ -68,16 +77,46 @@ class HeldOut:
             self.adapter.strength = strength
         untouched = state.step == 0 and not state.start  # a fresh adapter's B is 0: it is the base
         losses = state.base_losses if untouched else self._losses()
-        if self.photos:
-            state.scores.append((state.step, losses))
-        relative = _relative(losses, state.base_losses)
+        state.scores.append((state.step, losses))
+        scores = [self._score(step, rows, state.base_losses) for step, rows in state.scores]
+        by_photo = self._by_photo(losses, state.base_losses)
         return Scored(
             step=state.step,
-            loss=mean_loss(state),
-            bands=tuple(statistics.fmean(column) for column in zip(*relative, strict=True)),
-            held_out={one.photo: statistics.fmean(row) for one, row in zip(self.photos, relative, strict=True)},
+            relative=scores[-1].relative,
+            bands=scores[-1].bands,
+            held_out={one.photo: value for one, value in zip(self.photos, by_photo, strict=True) if self.held_out},
+            loss=scores[-1].loss,
             learned=state.photo_losses.relative(),
+            verdict=judge(scores, state.losses, self.held_out),
         )
+
+    def loss(self, state: State) -> float | None:
+        """The loss of the last score, as the run practises the bands; None before the first."""
+        return self._score(*state.scores[-1], state.base_losses).loss if state.scores else None
+
+    def _score(self, step: int, losses: Losses, base: Losses) -> Score:
+        bands = [
+            statistics.fmean(
+                _ratio(_number(row[band]), _number(than[band])) for row, than in zip(losses, base, strict=True)
+            )
+            for band in range(len(SIGMAS))
+        ]
+        practised = [self._practised(one, row) for one, row in zip(self.photos, losses, strict=True)]
+        return Score(step, statistics.fmean(self._by_photo(losses, base)), tuple(bands), statistics.fmean(practised))
+
+    def _by_photo(self, losses: Losses, base: Losses) -> list[float]:
+        """Of each photo, the loss relative to the base's."""
+        return [
+            _ratio(self._practised(one, row), self._practised(one, than))
+            for one, row, than in zip(self.photos, losses, base, strict=True)
+        ]
+
+    def _practised(self, one: Encoded, row: Sequence[float | None]) -> float:
+        """The mean of a photo's losses over the bands, each weighing as often as the run draws its sigmas."""
+        shift = self.family.training_shift(one.grid)
+        edges = [band / len(SIGMAS) for band in range(len(SIGMAS) + 1)]
+        below = [flow.share_below(edge, self.config.sigma_draw, shift) for edge in edges]
+        return sum((upper - lower) * _number(loss) for (lower, upper), loss in zip(pairwise(below), row, strict=True))
 
     def _losses(self) -> Losses:
         """One photo and one band at a time: that takes no more memory than a step does."""
@@ -94,22 +133,10 @@ class HeldOut:
         return value if math.isfinite(value) else None
 
 
-def mean_loss(state: State) -> float | None:
-    """The last score's mean over photos and bands; None where no photo is held out."""
-    _, losses = state.scores[-1] if state.scores else (0, [])
-    return statistics.fmean(loss for row in _finite_or_inf(losses) for loss in row) if losses else None
+def _number(loss: float | None) -> float:
+    return math.inf if loss is None else loss
 
 
-def _relative(losses: Losses, base: Losses) -> list[list[float]]:
-    """Each loss as a share of the base's; infinite where one of them is not finite."""
-    return [
-        [
-            loss / than if than > 0 and math.isfinite(than) else math.inf
-            for loss, than in zip(row, base_row, strict=True)
-        ]
-        for row, base_row in zip(_finite_or_inf(losses), _finite_or_inf(base), strict=True)
-    ]
-
-
-def _finite_or_inf(losses: Losses) -> list[list[float]]:
-    return [[math.inf if loss is None else loss for loss in row] for row in losses]
+def _ratio(loss: float, base: float) -> float:
+    """The loss as a share of the base's; infinite where one of them is not finite."""
+    return loss / base if base > 0 and math.isfinite(base) else math.inf

@@ -33,7 +33,7 @@ from core.models.base import Family
 from core.randomness import key_for
 from core.training import assistant, checkpoint, held_out
 from core.training.encoding import encode_photos, read_texts
-from core.training.held_out import HeldOut
+from core.training.held_out import Scoring
 from core.training.optimizer import Moments
 from core.training.preview import Previews, prompts_of
 from core.training.progress import Finished, Note, Phase, Progress, Resumed, Sampled, Saved, Scored, Stepped, Wish
@@ -98,7 +98,7 @@ class _Run:
         self.trigger, self.title = trigger, title or trigger
         self.prompts = prompts_of(config, trigger, class_word)
         self.held = held_out.choose(config.held_out, [each.name or each.photo.name for each in examples], config.seed)
-        self.held_out: HeldOut | None = None
+        self.scoring: Scoring | None = None
         self.data_hash = _data_hash(examples)
         self.start_from = start_from
         self.wish = Wish.NOTHING
@@ -127,12 +127,12 @@ class _Run:
         batches = Batches(learned, texts[""], config, self.family.training_shift)
 
         yield from self.attach(state)
-        scored = [each for each in encoded if each.photo in self.held]
-        self.held_out = HeldOut(self.family, self.adapter, scored, config)
+        held = [each for each in encoded if each.photo in self.held]
+        self.scoring = Scoring(self.family, self.adapter, held or learned[:1], bool(held), config)
         previews = Previews(self.family, config, self.folder, self.prompts, texts, self.state.start)
         if resume:
             yield from self.say(Resumed(self.state.step))
-        if scored and not self.state.scores and Wish.STOP not in self.wish:
+        if not self.state.scores and Wish.STOP not in self.wish:
             yield from self.score()
         if previews.due(self.state.step) and previews.missing(self.state.step):
             yield from self.sample(previews)
@@ -155,7 +155,7 @@ class _Run:
                     f"The loss was not a number in {BAD_STEPS_ALLOWED} steps in a row, the last at step {step}. The "
                     f"adapter is as it was before them. Try a lower learning rate (it is {config.learning_rate:g})."
                 )
-            if self.held_out.due(step):
+            if self.scoring.due(step):
                 yield from self.score()
             last = step == config.steps
             if last or step % config.save_every == 0 or self.wish & (Wish.STOP | Wish.SAVE):
@@ -224,7 +224,7 @@ class _Run:
 
     def score(self) -> Generator[Progress, Wish | None, None]:
         with assistant.heard(self.assistant):
-            scored = self.held_out.take(self.state)
+            scored = self.scoring.take(self.state)
         self.note_memory()
         yield from self.say(scored)
 
@@ -283,7 +283,7 @@ class _Run:
             stopped=state.step < self.config.steps,
             adapter=adapter,
             final_loss=sum(recent) / len(recent) if recent else None,
-            held_out_loss=held_out.mean_loss(state),
+            held_out_loss=self.scoring.loss(state) if self.held else None,
             seconds=time.monotonic() - self.started,
             peak_memory_bytes=self.peak,
         )

@@ -72,17 +72,23 @@ def test_a_held_out_photo_is_never_trained_on(
 def test_the_score_is_the_loss_at_fixed_noise_relative_to_the_base(
     family: Family, photos: Path, tmp_path: Path
 ) -> None:
-    run = training(family, photos, tmp_path / "run", held_out="2", score_every=2, learning_rate=0.1)
+    run = training(
+        family, photos, tmp_path / "run", held_out="2", score_every=2, learning_rate=0.1, sigma_draw="uniform"
+    )
     scores = of_kind(run, Scored)
-    assert [each.step for each in scores] == [0, 2, 4]
+    assert [each.step for each in scores] == [0, 1, 2, 4]  # and once between, at first
     assert scores[0].bands == (1.0, 1.0, 1.0, 1.0)
-    assert all(band != 1.0 for band in scores[1].bands)
+    assert all(band != 1.0 for band in scores[-1].bands)
     state = checkpoint.load(tmp_path / "run" / "checkpoints" / "4")
     assert state.base_losses == state.scores[0][1]
     (_, losses), base = state.scores[-1], state.base_losses
     by_hand = [sum(losses[k][band] / base[k][band] for k in (0, 1)) / 2 for band in range(4)]
     assert scores[-1].bands == pytest.approx(by_hand)
-    assert scores[-1].loss == pytest.approx(sum(map(sum, losses)) / 8)
+    share = [1 / 4] * 4  # of a uniform draw of sigmas, in each band
+    practised = [[sum(p * x for p, x in zip(share, row, strict=True)) for row in rows] for rows in (losses, base)]
+    assert scores[-1].loss == pytest.approx(sum(practised[0]) / 2)
+    assert scores[-1].relative == pytest.approx(sum(a / b for a, b in zip(*practised, strict=True)) / 2)
+    assert sum(scores[-1].held_out.values()) / 2 == pytest.approx(scores[-1].relative)
 
 
 def test_the_base_is_scored_with_the_adapter_silent(family: Family, photos: Path, tmp_path: Path) -> None:
@@ -140,11 +146,12 @@ def test_a_checkpoint_of_before_held_out_photos_goes_on_with_all_of_them(family:
         list(training(family, photos, tmp_path / "run", resume=True, steps=8, shapes="square"))
 
 
-def test_without_held_out_photos_there_is_no_such_loss(family: Family, photos: Path, tmp_path: Path) -> None:
-    run = list(training(family, photos, tmp_path / "run", steps=30))
+def test_without_held_out_photos_one_that_is_trained_on_is_scored(family: Family, photos: Path, tmp_path: Path) -> None:
+    run = list(training(family, photos, tmp_path / "run", steps=30, learning_rate=0.02, batch_size=2))
     scores = [each for each in run if isinstance(each, Scored)]
-    assert [(each.step, each.loss, each.bands) for each in scores] == [(30, None, ())]
-    assert set(scores[0].learned) == {0, 1, 2}  # what each photo costs is known all the same
+    assert [(each.step, each.held_out) for each in scores] == [(0, {}), (25, {}), (30, {})]
+    assert scores[-1].relative < scores[0].relative == 1.0
+    assert set(scores[-1].learned) == {0, 1, 2}
     assert run[-1].held_out_loss is None
 
 
