@@ -51,6 +51,7 @@ bench: $(VENV)/.test
 	$(BIN)/python -m bench.loading
 	$(BIN)/python -m bench.precision
 	$(BIN)/python -m bench.first_page
+	$(BIN)/python -m bench.readable_loss
 
 eval: $(RUN)
 	@test -n "$(PHOTOS)" || { echo "Say where the photos are: make eval PHOTOS=DIR, with one folder for each subject."; exit 2; }

@@ -116,6 +116,16 @@ class UsedKnob:
 
 
 @dataclass(frozen=True, slots=True)
+class VerdictNote:
+    """What the scores of a run mean so far."""
+
+    title: str
+    words: str
+    tone: str  # a class name of notes: empty, warn or bad
+    bands: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RunNow:
     """A run as it stands when its page is drawn."""
 

@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from app import resources
 from app.actions.photos import PhotoView
 from app.actions.projects import ProjectView
+from app.actions.run_views import PhotoScore
 from app.knob_fields import KnobField, KnobGroup, Option
 from app.page_parts import (
     AdapterOption,
@@ -37,6 +38,7 @@ from app.page_parts import (
     RunNow,
     SettingField,
     UsedKnob,
+    VerdictNote,
 )
 
 VERSION = "0.1.0"
@@ -135,6 +137,9 @@ class RunPage(Page):
     project: ProjectView
     run: RunNow
     photo_words: str
+    verdict: VerdictNote
+    scored_words: str  # on which photos
+    photo_scores: tuple[PhotoScore, ...]
     grid: Grid
     checkpoints: tuple[CheckpointLine, ...]  # the newest first
     first_checkpoint: int  # the step that will bring it

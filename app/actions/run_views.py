@@ -16,7 +16,7 @@ from app.database import Home
 from app.jobs import store
 from app.jobs.states import State, Stop
 from app.tables import Checkpoint, Event, Project, Run, Sample, Version
-from core.training.verdict import Verdict, outliers
+from core.training.verdict import Verdict, outliers, than_base
 
 LOG_LINES = 200
 
@@ -61,6 +61,7 @@ class PhotoScore:
     held_out: bool
     relative: float | None  # held out: to the untouched base; trained on: to the other photos. None: not known yet
     outlier: bool  # it costs much more than the others
+    words: str  # "12% above the others"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,10 +166,21 @@ def photo_scores(items: Sequence[Mapping[str, Any]], scores: progress.Scores) ->
     for item in items:
         number = item["photo_id"]
         held_out = number in scores.held_out
-        value = scores.held_out[number] if held_out else scores.learned.get(number, math.inf)
-        relative = value if math.isfinite(value) else None
-        found.append(PhotoScore(number, item["name"], held_out, relative, number in unusual))
+        value = scores.held_out[number] if held_out else scores.learned.get(number)
+        relative = value if value is not None and math.isfinite(value) else None
+        found.append(
+            PhotoScore(number, item["name"], held_out, relative, number in unusual, _photo_words(held_out, value))
+        )
     return sorted(found, key=lambda each: (each.held_out, -(each.relative or 0.0)))
+
+
+def _photo_words(held_out: bool, value: float | None) -> str:
+    if value is None:
+        return "no figure yet"
+    if held_out:
+        return f"held out: {than_base(value)}"
+    percent = round(100 * abs(value - 1)) if math.isfinite(value) else 0
+    return f"{percent}% {'above' if value > 1 else 'below'} the others" if percent else "as the others"
 
 
 def checkpoint_view(row: Checkpoint) -> CheckpointView:

@@ -14,13 +14,16 @@ from app.contents.lines import newest_event
 from app.database import Database
 from app.jobs.states import State
 from app.knob_fields import SOURCES
-from app.page_parts import CheckpointLine, Grid, GridCell, GridPrompt, GridRow, LogLine, RunNow, UsedKnob
+from app.page_parts import CheckpointLine, Grid, GridCell, GridPrompt, GridRow, LogLine, RunNow, UsedKnob, VerdictNote
 from app.pages import RunPage
 from app.tables import Event
 from core.config import knobs
+from core.dataset import split
+from core.training.verdict import Kind
 
 ROWS_TO_COME = 12  # empty rows of the sample grid that are laid out beforehand
 LOG_LINES = 500
+TONES: dict[Kind, str] = {"early": "", "learning": "", "flat": "", "memorising": "warn", "diverged": "bad"}
 
 
 def run(database: Database, run_id: int) -> RunPage:
@@ -49,6 +52,9 @@ def run(database: Database, run_id: int) -> RunPage:
             when=wording.ago(found.created_at),
         ),
         photo_words=wording.plural(found.photos, "photo"),
+        verdict=VerdictNote(found.verdict.title, found.verdict.words, TONES[found.verdict.kind], found.verdict.bands),
+        scored_words=_scored_words(found),
+        photo_scores=tuple(found.photo_scores),
         grid=_grid(found, config, subject.trigger, subject.class_word),
         checkpoints=tuple(CheckpointLine(each.step, wording.size(each.bytes)) for each in reversed(found.checkpoints)),
         first_words="as begun" if found.started_from else "untrained",
@@ -65,6 +71,16 @@ def _phase(found: RunDetail) -> str:
     if found.not_responding:
         return "It has said nothing for a while; the computer may have slept"
     return found.phase
+
+
+def _scored_words(found: RunDetail) -> str:
+    """On which photos the run is scored."""
+    choice = found.config.get("held_out", {}).get("value", "none")
+    held = split.wanted(choice, [item["name"] for item in found.items])
+    count = held if isinstance(held, int) else len(held)
+    return (
+        f"On {wording.plural(count, 'held-out photo')}." if count else "On a photo that it trains on; none is held out."
+    )
 
 
 def _grid(found: RunDetail, config: Mapping[str, Any], trigger: str, class_word: str) -> Grid:

@@ -48,7 +48,7 @@ class Batch:
     sigma_B: mx.array
     conditioning: Conditioning
     grid: Grid
-    photos: tuple[int, ...]  # of each example, its photo's place among the run's
+    photos: tuple[int, ...] = ()  # of each example, its photo's place among the run's; empty for no run
 
 
 class Batches:

@@ -165,7 +165,7 @@ class Gradient:
     def _losses_of_rest(
         self, held: Tensors, x: Stream, constant: Stream, clean_BLC: mx.array, noise_BLC: mx.array
     ) -> tuple[mx.array, mx.array]:
-        """From x_split to the mean loss and the loss of each example, with `held` in the place of the kept blocks' trained arrays."""
+        """From x_split to the mean loss and each example's, with `held` in the place of the kept trained arrays."""
         bounds, stream = self._bound[self._split :], {**constant, **x}
         slots = [slot for bound in bounds for slot in bound.trained]
         with _holding(slots, [held[name] for bound in bounds for name in bound.names]):

@@ -55,7 +55,7 @@ class Verdict:
     since: int | None  # the step from which on it is so, for flat and memorising
     title: str  # "Memorising since step 120"
     words: str  # what that means and what to do, a sentence or two
-    bands: tuple[str, ...]  # "high noise: 14% better than the base", one for each band; from much noise to little
+    bands: tuple[str, ...]  # "High noise: 14% better than the base", one for each band; from much noise to little
 
 
 def judge(scores: Sequence[Score], losses: Sequence[float | None], held_out: bool) -> Verdict:
@@ -68,7 +68,7 @@ def judge(scores: Sequence[Score], losses: Sequence[float | None], held_out: boo
     if not scores:
         return Verdict("early", None, "Too early to say", EARLY, ())
     bands = tuple(
-        f"{name}: {_band_words([score.step for score in scores], [score.bands[band] for score in scores])}"
+        f"{name.capitalize()}: {_band_words([score.step for score in scores], [score.bands[band] for score in scores])}"
         for band, name in reversed(list(enumerate(BANDS)))
     )
     steps, values = [score.step for score in scores], [score.relative for score in scores]
@@ -79,15 +79,15 @@ def judge(scores: Sequence[Score], losses: Sequence[float | None], held_out: boo
     since = _risen_since(steps, values)
     if held_out and since is not None:
         title = f"Memorising since step {since}" if since else "Memorising from the first steps on"
-        return Verdict("memorising", since, title, MEMORISING.format(_than_base(values[-1])), bands)
+        return Verdict("memorising", since, title, MEMORISING.format(than_base(values[-1])), bands)
     if not held_out and values[-1] < BY_HEART:
         known = next(step for step, value in zip(steps, values, strict=True) if value < BY_HEART)
         return Verdict("memorising", known, f"Known by heart since step {known}", BY_HEART_WORDS, bands)
     seen = UNSEEN if held_out else SEEN
     flat = _flat_since(steps, values)
     if flat is not None:
-        return Verdict("flat", flat, f"Flat since step {flat}", f"{FLAT} {seen.format(_than_base(values[-1]))}", bands)
-    return Verdict("learning", None, "Still learning", seen.format(_than_base(values[-1])), bands)
+        return Verdict("flat", flat, f"Flat since step {flat}", f"{FLAT} {seen.format(than_base(values[-1]))}", bands)
+    return Verdict("learning", None, "Still learning", seen.format(than_base(values[-1])), bands)
 
 
 EARLY = "Words come with the third score after the first step."
@@ -169,7 +169,7 @@ def _diverged(scores: Sequence[Score], losses: Sequence[float | None]) -> bool:
 
 def _band_words(steps: Sequence[int], values: Sequence[float]) -> str:
     """How a band stands, and whether it still gains."""
-    words = _than_base(values[-1])
+    words = than_base(values[-1])
     if len(values) < SCORES_AT_LEAST or not math.isfinite(values[-1]):
         return words
     if (since := _risen_since(steps, values)) is not None:
@@ -179,7 +179,7 @@ def _band_words(steps: Sequence[int], values: Sequence[float]) -> str:
     return words
 
 
-def _than_base(relative: float) -> str:
+def than_base(relative: float) -> str:
     """0.86 -> "14% better than the base"."""
     percent = round(100 * abs(1 - relative)) if math.isfinite(relative) else 0
     if not math.isfinite(relative):

@@ -1,20 +1,7 @@
-// The loss chart: each step thin, the smoothed line thick, checkpoints as dashed marks. Drawn by uPlot on a canvas, so
-// its words are told again as text below it and, on request, as a table.
+// The loss chart: each step thin, the smoothed line thick, checkpoints as dashed marks.
 
-import { $, loss, throttled, write } from "./dom.js";
-
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-
-// light-dark(a, b) is only resolved where it is used: ask an element that uses it.
-function resolved(name) {
-  const probe = document.createElement("span");
-  probe.hidden = true;
-  document.body.append(probe);
-  probe.style.color = `var(${name})`;
-  const found = getComputedStyle(probe).color;
-  probe.remove();
-  return found || colour(name);
-}
+import { loss, throttled } from "./dom.js";
+import { Plot, cells } from "./plot.js";
 
 // Exponential mean without the pull of its start: m = (1 - w) sum w^i x_(n-i) / (1 - w^n).
 export function smoothed(values, weight) {
@@ -27,22 +14,14 @@ export function smoothed(values, weight) {
   });
 }
 
-export class LossChart {
+export class LossChart extends Plot {
   // `onText({step, last, smooth})` is told the newest numbers, at most twice a second.
   constructor(box, { smoothing, onText }) {
-    this.box = box;
-    this.tip = $(".chart-tip", box);
-    this.empty = $(".chart-empty", box);
+    super(box);
     this.weight = smoothing;
     this.points = new Map(); // step -> loss
-    this.marks = new Set();
-    this.kept = null;
     this.onText = onText;
-    this.draw = throttled(120, () => this.redraw());
     this.tell = throttled(500, () => this.onText(this.newest()));
-    new ResizeObserver(() => this.plot?.setSize(this.size())).observe(box);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.restart());
-    new MutationObserver(() => this.restart()).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   }
 
   set(points) {
@@ -56,15 +35,9 @@ export class LossChart {
     this.changed();
   }
 
-  mark(step) {
-    this.marks.add(step);
-    this.changed();
-  }
-
   rewind(step) {
     for (const known of [...this.points.keys()]) if (known > step) this.points.delete(known);
-    for (const known of [...this.marks]) if (known > step) this.marks.delete(known);
-    this.changed();
+    super.rewind(step);
   }
 
   smooth(weight) {
@@ -73,18 +46,15 @@ export class LossChart {
   }
 
   changed() {
-    this.kept = null;
-    this.draw();
+    super.changed();
     this.tell();
   }
 
-  // [steps, losses, smoothed losses]: worked out once for each change.
-  rows() {
-    if (this.kept) return this.kept;
+  // [steps, losses, smoothed losses]
+  collect() {
     const steps = [...this.points.keys()].sort((a, b) => a - b);
     const raw = steps.map((step) => this.points.get(step));
-    this.kept = [steps, raw, smoothed(raw, this.weight)];
-    return this.kept;
+    return [steps, raw, smoothed(raw, this.weight)];
   }
 
   newest() {
@@ -92,49 +62,15 @@ export class LossChart {
     return { step: steps.at(-1) ?? 0, last: raw.at(-1) ?? null, smooth: smooth.at(-1) ?? null, first: smooth[Math.min(9, smooth.length - 1)] ?? null, count: steps.length };
   }
 
-  size() {
-    return { width: this.box.clientWidth, height: this.box.clientHeight };
+  series({ accent, edge }) {
+    return [
+      { label: "loss", stroke: edge, width: 1, alpha: 0.55, points: { show: false } },
+      { label: "smoothed", stroke: accent, width: 2.5, points: { show: false } },
+    ];
   }
 
-  redraw() {
-    const rows = this.rows();
-    this.empty.hidden = rows[0].length > 0;
-    if (!rows[0].length) {
-      this.plot?.destroy();
-      this.plot = null;
-      return;
-    }
-    if (this.plot) this.plot.setData(rows);
-    else this.plot = new window.uPlot(this.options(), rows, this.box);
-  }
-
-  restart() {
-    this.plot?.destroy();
-    this.plot = null;
-    this.draw();
-  }
-
-  options() {
-    const [accent, edge, line, muted, good] = ["--accent", "--edge", "--line", "--muted", "--good"].map(resolved);
-    const font = `12px ${getComputedStyle(document.body).fontFamily}`;
-    const axis = { stroke: muted, font, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1, size: 4 } };
-    return {
-      ...this.size(),
-      legend: { show: false },
-      padding: [8, 12, 0, 0],
-      cursor: { y: false, drag: { x: true, y: false }, points: { size: 7 } },
-      scales: { x: { time: false }, y: { range: (_, low, high) => this.span(low, high) } },
-      axes: [
-        { ...axis, space: 60, size: 32 },
-        { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => String(Number(tick.toPrecision(3)))) },
-      ],
-      series: [
-        {},
-        { label: "loss", stroke: edge, width: 1, alpha: 0.55, points: { show: false } },
-        { label: "smoothed", stroke: accent, width: 2.5, points: { show: false } },
-      ],
-      hooks: { drawAxes: [(plot) => this.drawMarks(plot, good)], setCursor: [(plot) => this.showTip(plot)] },
-    };
+  tick(value) {
+    return String(Number(value.toPrecision(3)));
   }
 
   // A few wild steps must not flatten the rest: the scale covers the middle 98 of 100 values and all of the smooth line.
@@ -149,33 +85,10 @@ export class LossChart {
     return [Math.max(0, bottom - air), top + air];
   }
 
-  drawMarks(plot, good) {
-    const { ctx, bbox } = plot;
-    ctx.save();
-    ctx.strokeStyle = good;
-    ctx.lineWidth = 1.5 * devicePixelRatio;
-    ctx.setLineDash([4 * devicePixelRatio, 4 * devicePixelRatio]);
-    for (const step of this.marks) {
-      if (step < plot.scales.x.min || step > plot.scales.x.max) continue;
-      const x = plot.valToPos(step, "x", true);
-      ctx.beginPath();
-      ctx.moveTo(x, bbox.top);
-      ctx.lineTo(x, bbox.top + bbox.height);
-      ctx.stroke();
-    }
-    ctx.restore();
-  }
-
-  showTip(plot) {
-    const { idx, left } = plot.cursor;
-    this.tip.hidden = idx === null || idx === undefined || left < 0;
-    if (this.tip.hidden) return;
-    const [steps, raw, smooth] = plot.data;
-    const mark = this.marks.has(steps[idx]) ? ", checkpoint" : "";
-    write(this.tip, `step ${steps[idx]}${mark} · ${loss(raw[idx])} · smoothed ${loss(smooth[idx])}`);
-    const room = this.box.clientWidth - this.tip.offsetWidth - 8;
-    const x = Math.max(8, Math.min(room, plot.over.offsetLeft + left + 12));
-    this.tip.style.transform = `translate(${x}px, 8px)`;
+  words(index) {
+    const [steps, raw, smooth] = this.rows();
+    const mark = this.marks.has(steps[index]) ? ", checkpoint" : "";
+    return `step ${steps[index]}${mark} · ${loss(raw[index])} · smoothed ${loss(smooth[index])}`;
   }
 }
 
@@ -184,14 +97,5 @@ export function fillTable(body, chart, limit = 200) {
   const [steps, raw, smooth] = chart.rows();
   const stride = Math.max(1, Math.ceil(steps.length / limit));
   const chosen = steps.map((_, index) => index).filter((index) => index % stride === 0 || index === steps.length - 1);
-  body.replaceChildren(...chosen.map((index) => {
-    const row = document.createElement("tr");
-    for (const [text, kind] of [[steps[index], ""], [loss(raw[index]), "number"], [loss(smooth[index]), "number"]]) {
-      const cell = document.createElement("td");
-      cell.className = kind;
-      cell.textContent = text;
-      row.append(cell);
-    }
-    return row;
-  }));
+  body.replaceChildren(...chosen.map((index) => cells([steps[index], loss(raw[index]), loss(smooth[index])])));
 }

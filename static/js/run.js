@@ -7,9 +7,10 @@ import { $, $$, bytes, copy, duration, loss, page, show, showState, throttled, t
 import { Events } from "./events.js";
 import { onPress, onSubmit, textsOf } from "./forms.js";
 import { SampleGrid } from "./samples.js";
+import { ScoreChart, fillScores, showVerdict } from "./scores.js";
 
 const id = page.dataset.run;
-const now = { state: page.dataset.state, step: Number(page.dataset.step), steps: Number(page.dataset.steps), eta: null, stopping: page.dataset.stop !== "none" };
+const now = { state: page.dataset.state, step: Number(page.dataset.step), steps: Number(page.dataset.steps), eta: null, verdict: "", stopping: page.dataset.stop !== "none" };
 const clock = []; // [when, step] of the latest steps: speed and time left
 const grid = $("#samples") ? new SampleGrid($("#samples")) : null;
 
@@ -104,11 +105,23 @@ function showSmoothing() {
 smoothing.addEventListener("input", () => { localStorage.setItem("smoothing", smoothing.value); showSmoothing(); });
 $("#chart-table").addEventListener("toggle", () => fillTable($("#chart-table tbody"), chart));
 showSmoothing();
-for (const line of $$("#checkpoints [data-step]")) chart.mark(Number(line.dataset.step));
+
+const scores = new ScoreChart($("#score-chart"));
+const drawScoreTable = () => { if ($("#score-table").open) fillScores($("#score-table tbody"), scores); };
+$("#score-table").addEventListener("toggle", drawScoreTable);
+const charts = [chart, scores];
+for (const line of $$("#checkpoints [data-step]")) for (const one of charts) one.mark(Number(line.dataset.step));
+
+const SCORES = ["held_out", "trained"].flatMap((name) => [name, ...[0, 1, 2, 3].map((band) => `${name}/${band}`)]);
 
 async function loadHistory() {
-  const { series } = await api("GET", `/runs/${id}/metrics?names=loss&points=4000`);
+  const { series } = await api("GET", `/runs/${id}/metrics?names=loss,${SCORES.join()}&points=4000`);
   chart.set(series.loss ?? []);
+  const payloads = new Map(); // step -> the names and values of its event
+  for (const name of SCORES) {
+    for (const [step, value] of series[name] ?? []) payloads.set(step, { ...payloads.get(step), [name]: value });
+  }
+  for (const [step, payload] of payloads) scores.push(step, payload);
 }
 
 // ---- checkpoints, log ----
@@ -128,7 +141,7 @@ function addCheckpoint({ step, bytes: size }) {
   show($("#no-checkpoints"), false);
   show($("#download"));
   for (const one of $$("[data-needs-checkpoint]")) show(one);
-  chart.mark(step);
+  for (const one of charts) one.mark(step);
 }
 
 function addLog(at, { level, text }) {
@@ -199,6 +212,11 @@ const events = {
   },
   metric(payload, row) {
     if (row.step === null) return;
+    if (scores.push(row.step, payload)) {
+      drawScoreTable();
+      refreshSoon();
+      return;
+    }
     chart.push(row.step, payload.loss);
     now.step = Math.max(now.step, row.step);
     const when = Date.parse(row.at) || Date.now();
@@ -211,7 +229,7 @@ const events = {
   sample: (payload, row) => grid?.add(row.step ?? 0, payload),
   checkpoint: (payload, row) => addCheckpoint({ step: payload.step ?? row.step, bytes: payload.bytes }),
   rewind(payload) {
-    chart.rewind(payload.to_step);
+    for (const one of charts) one.rewind(payload.to_step);
     grid?.rewind(payload.to_step);
     now.step = payload.to_step;
     clock.length = 0;
@@ -221,20 +239,25 @@ const events = {
   link: (up) => show($("#link-state"), !up),
 };
 
-// What is in the row and in no event: the number of steps after "continue", the time left before the first step.
+// What is in no event: the number of steps after "continue", the time left before the first step, what the scores mean.
 async function refresh() {
   const run = await api("GET", `/runs/${id}`);
   now.steps = run.steps;
   now.eta = run.eta_seconds;
   if (run.state === now.state && run.state !== "running") now.step = run.step;
+  showVerdict(run);
+  if (now.verdict && now.verdict !== run.verdict.kind) speak(`${run.verdict.title}.`, true);
+  now.verdict = run.verdict.kind;
   drawNumbers();
 }
+
+const refreshSoon = throttled(500, () => refresh().catch((error) => { if (!(error instanceof ApiError)) throw error; }));
 
 showStopping(page.dataset.stop);
 showTone();
 drawNumbers();
 loadHistory().catch((error) => { if (!(error instanceof ApiError)) throw error; errors.textContent = error.message; });
-refresh().catch((error) => { if (!(error instanceof ApiError)) throw error; });
+refreshSoon();
 new Events({ run: id }, page.dataset.after, events);
 $("#log").scrollTop = $("#log").scrollHeight;
 $("#log-fold").addEventListener("toggle", () => { $("#log").scrollTop = $("#log").scrollHeight; });

@@ -31,7 +31,7 @@ def test_a_run_scores_its_held_out_photos_and_says_what_that_means(start_studio:
     assert [step for step, _ in series["held_out"]] == [0, 2, 5, 10, 20, 40, 60]
     assert all(series[f"held_out/{band}"][0] == [0, 1.0] for band in range(4))
     assert done["verdict"]["kind"] != "early"
-    assert done["verdict"]["bands"][0].startswith("high noise: ")
+    assert done["verdict"]["bands"][0].startswith("High noise: ")
 
     by_name = {each["name"]: each for each in done["photo_scores"]}
     assert [each["held_out"] for each in done["photo_scores"]] == [False, False, False, True, True]

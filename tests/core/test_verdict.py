@@ -97,15 +97,15 @@ def test_bands_are_told_from_much_noise_to_little_in_percent_of_the_base() -> No
     curves = (settling, turning(400), lambda step: 1.0, falling)
     found = [Score(step, 1.0, tuple(curve(step) for curve in curves), 0.5) for step in range(0, 1001, 100)]
     assert judge(found, [0.4] * 20, True).bands == (
-        "high noise: 30% better than the base",
-        "medium-high noise: as good as the base, no gain since step 0",
-        "medium-low noise: 25% worse than the base, getting worse since step 400",
-        "low noise: 20% better than the base, no gain since step 200",
+        "High noise: 30% better than the base",
+        "Medium-high noise: as good as the base, no gain since step 0",
+        "Medium-low noise: 25% worse than the base, getting worse since step 400",
+        "Low noise: 20% better than the base, no gain since step 200",
     )
     assert len(BANDS) == 4
     assert (
         said(lambda step: 1 + step / 400).bands[0]
-        == "high noise: 3.5 times as bad as the base, getting worse since step 0"
+        == "High noise: 3.5 times as bad as the base, getting worse since step 0"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.e2e.conftest import Studio, new_project, start_tiny_run, step_of, wait_for_step
@@ -59,6 +60,7 @@ def test_a_run_that_is_done_can_go_on_and_be_drawn_with(page: Page, studio: Stud
     expect(page.locator("#state")).to_contain_text("done", timeout=60_000)
     expect(page.locator("#checkpoints li")).to_have_count(2)
     expect(page.locator("#samples td img")).to_have_count(6)
+    expect(page.locator("#verdict")).to_contain_text("Too early to say")
 
     page.locator("#samples td button").first.click()
     title = page.locator("#lightbox-title")
@@ -128,6 +130,35 @@ def test_a_run_begins_with_the_adapter_of_an_earlier_one(page: Page, studio: Stu
     expect(page.locator('#samples tr[data-step="0"] th')).to_contain_text("as begun")
     page.get_by_text("Settings of this run").click()
     expect(page.get_by_role("row", name="Begun with")).to_contain_text("Twice house, step 4")
+
+
+@pytest.mark.refusals
+def test_the_page_says_in_words_how_the_run_does(page: Page, studio: Studio, photo_files: list[Path]) -> None:
+    new_project(page, studio, photo_files, "Scored house")
+    page.get_by_role("link", name="Train").click()
+    page.get_by_label("Model").select_option("tiny")
+    page.get_by_label("Steps", exact=True).fill("40")
+    page.get_by_text("Loss and data").click()
+    page.get_by_label("Held-out photos").fill("house 2.png, house 9.png")
+    page.get_by_label("Score every").fill("8")
+    page.get_by_role("button", name="Start training").click()
+    expect(page.locator('[data-error-for="held_out"]')).to_contain_text("names 'house 9.png'; it can be auto")
+    page.get_by_label("Held-out photos").fill("house 2.png, house 3.png")
+    page.get_by_role("button", name="Start training").click()
+    expect(page.locator("#state")).to_contain_text("done", timeout=60_000)
+    expect(page.get_by_text("On 2 held-out photos.")).to_be_visible()
+    expect(page.locator("#verdict")).to_contain_text("than the base")
+    expect(page.locator("#verdict-bands li")).to_have_count(4)
+    words = page.locator("#verdict").inner_text()
+    page.locator("#score-table summary").click()
+    steps = page.locator("#score-table tbody td:first-child")
+    expect(steps).to_have_text(["0", "1", "2", "4", "8", "16", "24", "32", "40"])
+    page.locator("#photo-scores summary").click()
+    expect(page.get_by_role("row", name="house 2.png")).to_contain_text("held out: ")
+    expect(page.locator("#photo-scores tbody tr")).to_have_count(6)
+    page.reload()
+    expect(page.locator("#score-chart canvas")).to_be_visible()
+    assert page.locator("#verdict").inner_text() == words  # as drawn by the server, and then by the script
 
 
 SHIFTS = """new PerformanceObserver((list) => {
