@@ -158,13 +158,13 @@ class TrainConfig:
     held_out: str = knob(
         "auto",
         "Held-out photos",
-        "Photos kept to score the run on: auto (one of every 8, at most 2), none, a number, or names with commas.",
+        "Photos kept to score the run on: auto (one, from 8 on), none, a number, or names with commas.",
         "loss",
     )
     score_every: int = knob(
         200,
         "Score every",
-        "Score the held-out photos every this many steps, more often at first, before the first and after the last.",
+        "Score the held-out photos every this many steps, and six times in the first of these stretches.",
         "loss",
         at_least=1,
         at_most=100_000,

@@ -1,6 +1,6 @@
 """Which photos a run learns from, and which it only scores itself on: what the knob `held_out` asks for.
 
-    auto            one photo of every eight, at most two; none of fewer than eight: few photos are worth more learned
+    auto            one photo, from eight on: of fewer, each is worth more learned than scored
     none            every photo is trained on
     3               so many, chosen by the run's seed (core/training/held_out.py)
     a.jpg, b.jpg    these
@@ -14,8 +14,7 @@ from collections.abc import Sequence
 
 from core.errors import ConfigProblem, FieldProblem
 
-PHOTOS_FOR_ONE = 8
-AUTO_AT_MOST = 2  # each costs four evaluations of the network at every scoring: bench/readable_loss.py
+AUTO_FROM = 8  # photos; one more held out would double what scoring costs: bench/readable_loss.py
 
 
 def wanted(choice: str, names: Sequence[str]) -> int | tuple[int, ...]:
@@ -28,7 +27,7 @@ def wanted(choice: str, names: Sequence[str]) -> int | tuple[int, ...]:
     if choice in names:  # a name may have a comma in it, or be a number
         found = _places([choice], names)
     elif choice.lower() == "auto":
-        return min(len(names) // PHOTOS_FOR_ONE, AUTO_AT_MOST)
+        return int(len(names) >= AUTO_FROM)
     elif choice.lower() == "none":
         return 0
     elif choice.isdecimal():

@@ -54,6 +54,14 @@ def choose(choice: str, names: Sequence[str], seed: int) -> tuple[int, ...]:
     return found
 
 
+def early_scores(every: int) -> tuple[int, ...]:
+    """Steps before the first full interval with a score of their own, sqrt 2 apart, since most happens early.
+
+    40 -> 5, 7, 10, 14, 20, 28.
+    """
+    return tuple(round(every * 2 ** (-half / 2)) for half in range(6, 0, -1))
+
+
 @dataclass(frozen=True, slots=True)
 class Scoring:
     """The photos that a run is scored on."""
@@ -65,9 +73,9 @@ class Scoring:
     config: TrainConfig
 
     def due(self, step: int) -> bool:
-        """Whether the photos are scored after `step`: most happens early, so there are more scores at first."""
+        """Whether the photos are scored after `step`."""
         every = self.config.score_every
-        return step % every == 0 or step in (every // 8, every // 4, every // 2) or step == self.config.steps
+        return step % every == 0 or step in early_scores(every) or step == self.config.steps
 
     def take(self, state: State) -> Scored:
         """Score the adapter as it is, and the base before it if that was not done yet; `state` remembers both."""

@@ -1,14 +1,15 @@
 """What the scores of a run say, in words: still learning, flat, memorising since step N, diverged.
 
     score(n)     loss at step n, at fixed noise, relative to the untouched base          core/training/held_out.py
-    lowest       vertex of the parabola through the lowest score and its two neighbours: (step, score)
+    evened(n)    the mean of a score and of the line between its neighbours
+    lowest       vertex of the parabola through the lowest evened score and its two neighbours: (step, score)
     chance       how far a score is off by itself: median |second difference| / (0.6745 sqrt 6), as of a normal's
 
     diverged     the last three steps or the last score no number; or the training loss three times the base's; or
                  the score above 1.5 while the training loss is no lower than the base's loss
     memorising   since the lowest, when the last two scores are above it by 0.04, by 3 chances and by a quarter of
                  what had been gained
-    flat         since the first score within 0.01 of the lowest, when half of the run, and three scores, have gone by
+    flat         since the first score within 0.005 of the lowest, when half of the run, and four scores, have gone by
     learning     none of these
 
 A photo that is trained on can only get better: its scores cannot show memorising as it begins. Once half of the base's
@@ -28,13 +29,14 @@ from typing import Literal
 Kind = Literal["early", "learning", "flat", "memorising", "diverged"]
 BANDS = ("low noise", "medium-low noise", "medium-high noise", "high noise")
 SCORES_AT_LEAST = 4  # with the one of step 0, before anything but divergence is said
-RISE, GAIN = 0.04, 0.01
+STEPS_AT_LEAST = 20
+RISE, GAIN = 0.04, 0.005
 CHANCES, GIVEN_BACK = 3.0, 0.25
 BY_HEART = 0.5
 WORSE, FAR_WORSE = 1.5, 3.0
 PHOTOS_AT_LEAST, STANDS_OUT = 4, math.log(1.3)  # of photos, before one stands out, and by how much it has to
 BAD_STEPS, LOSSES_AVERAGED = 3, 20
-STILL, SCORES_LATER = 1 / 2, 3  # without a gain: flat
+STILL, SCORES_LATER = 1 / 2, 4  # without a gain: flat
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def judge(scores: Sequence[Score], losses: Sequence[float | None], held_out: boo
     steps, values = [score.step for score in scores], [score.relative for score in scores]
     if _diverged(scores, losses):
         return Verdict("diverged", None, "Diverged", DIVERGED, bands)
-    if len(scores) < SCORES_AT_LEAST:
+    if len(scores) < SCORES_AT_LEAST or steps[-1] < STEPS_AT_LEAST:
         return Verdict("early", None, "Too early to say", EARLY, bands)
     since = _risen_since(steps, values)
     if held_out and since is not None:
@@ -90,7 +92,7 @@ def judge(scores: Sequence[Score], losses: Sequence[float | None], held_out: boo
     return Verdict("learning", None, "Still learning", seen.format(than_base(values[-1])), bands)
 
 
-EARLY = "Words come with the third score after the first step."
+EARLY = f"Words come with the third score, and not before step {STEPS_AT_LEAST}."
 DIVERGED = (
     "It does worse than the untouched base, on the photos that it trains on too. Stop it, and start again with a lower "
     "learning rate."
@@ -122,7 +124,8 @@ def outliers(relative: Mapping[int, float]) -> set[int]:
 
 
 def lowest(steps: Sequence[int], values: Sequence[float]) -> tuple[float, float]:
-    """Where a curve is lowest, between its points too: the vertex through the lowest point and its neighbours."""
+    """Where a curve is lowest, between its points too: (step, value) of the vertex of the parabola there."""
+    values = evened(steps, values)
     at = min(range(len(values)), key=lambda index: values[index])
     if not 0 < at < len(values) - 1 or not all(map(math.isfinite, values[at - 1 : at + 2])):
         return float(steps[at]), values[at]
@@ -133,6 +136,15 @@ def lowest(steps: Sequence[int], values: Sequence[float]) -> tuple[float, float]
         return float(x1), y1
     vertex = (x0 + x1) / 2 - left / (2 * bend)
     return vertex, y0 + left * (vertex - x0) + bend * (vertex - x0) * (vertex - x1)
+
+
+def evened(steps: Sequence[int], values: Sequence[float]) -> list[float]:
+    """Half of each inner value replaced by what its neighbours say: a single lucky score is not where a curve turns."""
+    between = [
+        y0 + (y2 - y0) * (x1 - x0) / (x2 - x0)
+        for x0, x1, x2, y0, y2 in zip(steps, steps[1:], steps[2:], values, values[2:], strict=False)
+    ]
+    return [*values[:1], *((a + b) / 2 for a, b in zip(values[1:], between, strict=False)), *values[1:][-1:]]
 
 
 def chance(values: Sequence[float]) -> float:
@@ -170,7 +182,7 @@ def _diverged(scores: Sequence[Score], losses: Sequence[float | None]) -> bool:
 def _band_words(steps: Sequence[int], values: Sequence[float]) -> str:
     """How a band stands, and whether it still gains."""
     words = than_base(values[-1])
-    if len(values) < SCORES_AT_LEAST or not math.isfinite(values[-1]):
+    if len(values) < SCORES_AT_LEAST or steps[-1] < STEPS_AT_LEAST or not math.isfinite(values[-1]):
         return words
     if (since := _risen_since(steps, values)) is not None:
         return f"{words}, getting worse since step {since}"

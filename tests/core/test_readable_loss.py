@@ -1,0 +1,52 @@
+"""Whole runs of Pocket at 64 px, and what is said of them. bench/readable_loss.py does the same larger and in full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import catalog, pocket
+from core.config import resolve
+from core.dataset.examples import read_folder
+from core.models.base import Family
+from core.models.load import load_family
+from core.training.progress import Scored
+from core.training.trainer import train
+
+QUICK = {"side_px": 64, "sample_every": 0, "save_every": 10_000, "score_every": 8}
+
+
+@pytest.fixture(scope="module")
+def family() -> Family:
+    return load_family(catalog.find("pocket").folder)
+
+
+def scores(family: Family, out: Path, photos: int, **knobs: Any) -> list[Scored]:
+    examples, _ = read_folder(pocket.EXAMPLES, pocket.EXAMPLE_TRIGGER, pocket.EXAMPLE_CLASS_WORD)
+    config = resolve({**QUICK, **knobs}, catalog.find("pocket").defaults).config
+    words = {"trigger": pocket.EXAMPLE_TRIGGER, "class_word": pocket.EXAMPLE_CLASS_WORD}
+    run = train(family, examples[:photos], config, out / "run", **words, cache=out / "cache")
+    return [each for each in run if isinstance(each, Scored)]
+
+
+def test_a_run_that_learns_three_photos_by_heart_is_told_so_and_since_when(family: Family, tmp_path: Path) -> None:
+    said = scores(family, tmp_path, 5, held_out="04.jpg, 05.jpg", steps=64)
+    verdict = said[-1].verdict
+    assert verdict.kind == "memorising"
+    lowest = min(said, key=lambda each: each.relative)
+    assert abs(verdict.since - lowest.step) <= QUICK["score_every"]
+    assert 0 < verdict.since < 40
+    assert said[-1].relative > lowest.relative + 0.04
+
+
+def test_a_run_with_a_low_rate_is_not_told_so(family: Family, tmp_path: Path) -> None:
+    said = scores(family, tmp_path, 8, learning_rate=2e-4, steps=48)
+    assert {each.verdict.kind for each in said} <= {"early", "learning", "flat"}
+    assert said[-1].relative < 1.0
+
+
+def test_a_run_with_an_absurd_rate_is_told_that_it_diverged(family: Family, tmp_path: Path) -> None:
+    said = scores(family, tmp_path, 8, held_out="none", learning_rate=0.3, steps=20)
+    assert said[-1].verdict.kind == "diverged"
