@@ -29,11 +29,10 @@ import mlx.core as mx  # noqa: E402
 from core import catalog, flow, pocket  # noqa: E402
 from core.config import TrainConfig, resolve  # noqa: E402
 from core.dataset import buckets, latents, photos  # noqa: E402
-from core.dataset.batches import stacked  # noqa: E402
 from core.dataset.examples import Example, read_folder  # noqa: E402
 from core.errors import TrainingProblem  # noqa: E402
 from core.loss import per_example_loss  # noqa: E402
-from core.models.base import Family  # noqa: E402
+from core.models.base import Family, stacked  # noqa: E402
 from core.models.load import load_family  # noqa: E402
 from core.training import held_out  # noqa: E402
 from core.training.progress import Scored, Stepped  # noqa: E402
@@ -42,7 +41,7 @@ from core.training.verdict import evened  # noqa: E402
 
 RUNS: dict[str, dict[str, Any]] = {
     "overfit": {"photos": 5, "held_out": "04.jpg, 05.jpg", "learning_rate": 1e-3, "steps": 240},  # it trains on three
-    "healthy": {"photos": 8, "learning_rate": 3e-4, "steps": 300},
+    "healthy": {"photos": 8, "learning_rate": 3e-4, "steps": 200},
     "diverged": {"photos": 8, "learning_rate": 0.3, "steps": 60},
 }
 DRAWS = 24  # of a photo, in each dense score

@@ -62,13 +62,12 @@ def draw_sigmas(key: mx.array, shape: tuple[int, ...], draw: SigmaDraw, model_sh
     return shift(sigma, model_shift) if draw == "model_shift" else sigma
 
 
-def share_below(sigma: float, draw: SigmaDraw, model_shift: float = 1.0) -> float:
-    """Which share of `draw_sigmas` is below `sigma`: its distribution function, 0 at 0 and 1 at 1."""
-    if draw == "model_shift":
-        sigma = sigma / (model_shift - (model_shift - 1.0) * sigma)  # the inverse of `shift`
-    if draw == "uniform" or not 0.0 < sigma < 1.0:
-        return min(max(sigma, 0.0), 1.0)
-    return NormalDist().cdf(math.log(sigma / (1.0 - sigma)))
+def quantile(share: float, draw: SigmaDraw, model_shift: float = 1.0) -> float:
+    """The sigma that this share of `draw_sigmas` lies below; `share` is between 0 and 1, and neither."""
+    if draw == "uniform":
+        return share
+    sigma = 1.0 / (1.0 + math.exp(-NormalDist().inv_cdf(share)))
+    return float(shift(sigma, model_shift)) if draw == "model_shift" else sigma
 
 
 def schedule(steps: int, factor: float = 1.0) -> list[float]:

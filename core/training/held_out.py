@@ -2,11 +2,10 @@
 
     loss(k, b)     = per_example_loss(T_theta, l_T of photo k, eps(k, b), sigma_b)
     relative(k, b) = loss with the adapter / loss of the untouched base             0.86: 14% better than the base
-    share(k, b)    = of the run's draws of sigma, how many fall into the band
-    relative(k)    = sum_b share loss with the adapter / sum_b share loss of the base: as the run practises the bands
+    relative(k)    = the same with the sums over the bands
 
-    band        0      1      2      3
-    sigma_b     1/8    3/8    5/8    7/8        the middles of four equal bands, from little noise to much
+    band b         0        1        2        3         quarters of the sigmas that the run draws, from little noise to
+    sigma_b        12.5%    37.5%    62.5%    87.5%     much, each at its median: so many of the draws are below it
 
 eps(k, b) depends on (seed, place of the photo, band) and on nothing else, so two scores of one run differ by the
 adapter alone, and a few evaluations say what the training loss says only after hundreds of steps. The base is the same
@@ -25,7 +24,6 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import mlx.core as mx
 
@@ -40,7 +38,7 @@ from core.training.checkpoint import Losses, State
 from core.training.progress import Scored
 from core.training.verdict import Score, judge
 
-SIGMAS = (0.125, 0.375, 0.625, 0.875)
+QUANTILES = (0.125, 0.375, 0.625, 0.875)
 
 
 def choose(choice: str, names: Sequence[str], seed: int) -> tuple[int, ...]:
@@ -86,8 +84,8 @@ class Scoring:
         untouched = state.step == 0 and not state.start  # a fresh adapter's B is 0: it is the base
         losses = state.base_losses if untouched else self._losses()
         state.scores.append((state.step, losses))
-        scores = [self._score(step, rows, state.base_losses) for step, rows in state.scores]
-        by_photo = self._by_photo(losses, state.base_losses)
+        scores = [_score(step, rows, state.base_losses) for step, rows in state.scores]
+        by_photo = _by_photo(losses, state.base_losses)
         return Scored(
             step=state.step,
             relative=scores[-1].relative,
@@ -99,36 +97,12 @@ class Scoring:
         )
 
     def loss(self, state: State) -> float | None:
-        """The loss of the last score, as the run practises the bands; None before the first."""
-        return self._score(*state.scores[-1], state.base_losses).loss if state.scores else None
-
-    def _score(self, step: int, losses: Losses, base: Losses) -> Score:
-        bands = [
-            statistics.fmean(
-                _ratio(_number(row[band]), _number(than[band])) for row, than in zip(losses, base, strict=True)
-            )
-            for band in range(len(SIGMAS))
-        ]
-        practised = [self._practised(one, row) for one, row in zip(self.photos, losses, strict=True)]
-        return Score(step, statistics.fmean(self._by_photo(losses, base)), tuple(bands), statistics.fmean(practised))
-
-    def _by_photo(self, losses: Losses, base: Losses) -> list[float]:
-        """Of each photo, the loss relative to the base's."""
-        return [
-            _ratio(self._practised(one, row), self._practised(one, than))
-            for one, row, than in zip(self.photos, losses, base, strict=True)
-        ]
-
-    def _practised(self, one: Encoded, row: Sequence[float | None]) -> float:
-        """The mean of a photo's losses over the bands, each weighing as often as the run draws its sigmas."""
-        shift = self.family.training_shift(one.grid)
-        edges = [band / len(SIGMAS) for band in range(len(SIGMAS) + 1)]
-        below = [flow.share_below(edge, self.config.sigma_draw, shift) for edge in edges]
-        return sum((upper - lower) * _number(loss) for (lower, upper), loss in zip(pairwise(below), row, strict=True))
+        """The loss of the last score over photos and bands; None before the first."""
+        return _score(*state.scores[-1], state.base_losses).loss if state.scores else None
 
     def _losses(self) -> Losses:
         """One photo and one band at a time: that takes no more memory than a step does."""
-        return [[self._loss(one, band) for band in range(len(SIGMAS))] for one in self.photos]
+        return [[self._loss(one, band) for band in range(len(QUANTILES))] for one in self.photos]
 
     def _loss(self, one: Encoded, band: int) -> float | None:
         config, family = self.config, self.family
@@ -137,8 +111,29 @@ class Scoring:
         def predict(l_t_BLC: mx.array, sigma_B: mx.array) -> mx.array:
             return family.velocity(l_t_BLC, sigma_B, one.conditioning, one.grid, config.train_guidance)
 
-        value = float(per_example_loss(predict, one.l_T, noise, mx.array([SIGMAS[band]])).item())
+        sigma = flow.quantile(QUANTILES[band], config.sigma_draw, family.training_shift(one.grid))
+        value = float(per_example_loss(predict, one.l_T, noise, mx.array([sigma])).item())
         return value if math.isfinite(value) else None
+
+
+def _score(step: int, losses: Losses, base: Losses) -> Score:
+    bands = [
+        statistics.fmean(
+            _ratio(_number(row[band]), _number(than[band])) for row, than in zip(losses, base, strict=True)
+        )
+        for band in range(len(QUANTILES))
+    ]
+    loss = statistics.fmean(_mean(row) for row in losses)
+    return Score(step, statistics.fmean(_by_photo(losses, base)), tuple(bands), loss)
+
+
+def _by_photo(losses: Losses, base: Losses) -> list[float]:
+    """Of each photo, the loss relative to the base's."""
+    return [_ratio(_mean(row), _mean(than)) for row, than in zip(losses, base, strict=True)]
+
+
+def _mean(row: Sequence[float | None]) -> float:
+    return statistics.fmean(map(_number, row))
 
 
 def _number(loss: float | None) -> float:

@@ -68,7 +68,7 @@ class Scored:
     """
 
     step: int
-    relative: float  # over all photos and bands, each band as often as the run practises it
+    relative: float  # over all photos and bands
     bands: tuple[float, ...]  # by band of noise, from little to much
     held_out: dict[int, float]  # by held-out photo; empty where none is, and the photo scored is one that is trained on
     loss: float  # behind `relative`, as comparable with a training loss as can be

@@ -84,10 +84,9 @@ def test_the_score_is_the_loss_at_fixed_noise_relative_to_the_base(
     (_, losses), base = state.scores[-1], state.base_losses
     by_hand = [sum(losses[k][band] / base[k][band] for k in (0, 1)) / 2 for band in range(4)]
     assert scores[-1].bands == pytest.approx(by_hand)
-    share = [1 / 4] * 4  # of a uniform draw of sigmas, in each band
-    practised = [[sum(p * x for p, x in zip(share, row, strict=True)) for row in rows] for rows in (losses, base)]
-    assert scores[-1].loss == pytest.approx(sum(practised[0]) / 2)
-    assert scores[-1].relative == pytest.approx(sum(a / b for a, b in zip(*practised, strict=True)) / 2)
+    means = [[sum(row) / 4 for row in rows] for rows in (losses, base)]
+    assert scores[-1].loss == pytest.approx(sum(means[0]) / 2)
+    assert scores[-1].relative == pytest.approx(sum(a / b for a, b in zip(*means, strict=True)) / 2)
     assert sum(scores[-1].held_out.values()) / 2 == pytest.approx(scores[-1].relative)
 
 
