@@ -54,8 +54,8 @@ LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX 
     "core.config", "core.knob", "core.catalog", "core.errors", "core.files", "core.weights", "core.adapter_names",
     "core.hub_cache", "core.known_models", "core.model_folder", "core.pocket", "core.dataset.photos",
     "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets", "core.dataset.names",
-    "core.captioners.openai", "core.computer", "core.anatomy", "core.preflight",
-    "core.dataset.split", "core.training.verdict", "core.captioners.openai",
+    "core.captioners.openai", "core.computer", "core.anatomy", "core.preflight", "core.dataset.split",
+    "core.training.verdict",
 }  # fmt: skip
 HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub"}
 HOSTS = {  # every address that a tracked file may name: sources, standards, and this computer
