@@ -148,6 +148,15 @@ class TrainConfig:
     caption_dropout: float = knob(
         0.05, "Caption dropout", "Share of photos trained with an empty caption.", "loss", at_least=0, at_most=1
     )
+    trigger_dropout: float = knob(
+        0.0,
+        "Trigger dropout",
+        "Share of photos trained with the trigger left out of their caption, so that the class word alone brings the "
+        "subject too; not together with class pictures, which teach the opposite.",
+        "loss",
+        at_least=0,
+        at_most=1,
+    )
     flip: bool = knob(
         False,
         "Mirror photos",

@@ -3,7 +3,7 @@
     index   = ((step - 1) * accumulate + micro) * batch_size + slot          counts examples over the whole run
     bucket  = turns(seed, number // examples)[number % examples]              number = index // batch_size, of the batch
     photo   = order(seed, place // size)[place % size]                        place and size within the bucket
-    eps, sigma, dropout, flip = draws keyed by (seed, step, index, purpose)
+    eps, sigma, dropouts, flip = draws keyed by (seed, step, index, purpose)
 
 A batch is of one bucket and always full: what a round of the bucket leaves over is filled up from its next round, as
 with a single bucket. So every micro-step weighs the same, and a step compiles once for each bucket. Among as many
@@ -37,6 +37,7 @@ class Encoded:
     conditioning: Conditioning
     grid: Grid  # of its bucket
     photo: int = 0  # its place among the run's photos; a photo is there once for each of its sizes
+    untriggered: Conditioning | None = None  # of its caption without the trigger, where that is trained too
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +105,21 @@ class Batches:
             one = self._examples[self.example_at(index)]
             mirrored = one.l_T_flipped is not None and fraction_for("flip", seed, step, index) < 0.5
             l_T = one.l_T_flipped if mirrored else one.l_T
-            dropped = fraction_for("caption dropout", seed, step, index) < config.caption_dropout
             clean.append(l_T)
             noise.append(mx.random.normal(l_T.shape, dtype=mx.float32, key=key_for("noise", seed, step, index)))
             sigma.append(
                 flow.draw_sigmas(key_for("sigma", seed, step, index), (1,), config.sigma_draw, self._shift[one.grid])
             )
-            conditionings.append(self._empty if dropped else one.conditioning)
+            conditionings.append(self._conditioning(one, step, index))
             photos.append(one.photo)
         arrays = mx.concatenate(clean), mx.concatenate(noise), mx.concatenate(sigma)
         return Batch(*arrays, stacked(conditionings), one.grid, tuple(photos))
+
+    def _conditioning(self, one: Encoded, step: int, index: int) -> Conditioning:
+        """Of the whole caption, of the caption without the trigger, or of none."""
+        config, where = self._config, (self._config.seed, step, index)
+        if fraction_for("caption dropout", *where) < config.caption_dropout:
+            return self._empty
+        if one.untriggered is not None and fraction_for("trigger dropout", *where) < config.trigger_dropout:
+            return one.untriggered
+        return one.conditioning

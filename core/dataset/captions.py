@@ -5,6 +5,7 @@ a photo of {trigger} {class_word}   ->   a photo of sks can
 
 from __future__ import annotations
 
+import re
 import string
 from pathlib import Path
 
@@ -22,6 +23,16 @@ def fill(template: str, trigger: str, class_word: str) -> str:
     """
     check(template)
     return " ".join(template.format(trigger=trigger, class_word=class_word).split())
+
+
+def without_trigger(caption: str, trigger: str) -> str:
+    """The caption without the trigger as a word of its own, in any case: "a photo of sks can" -> "a photo of can".
+
+    Commas and spaces that only it kept apart become one.
+    """
+    left = re.sub(rf"(?<!\w){re.escape(trigger)}(?!\w)", " ", caption, flags=re.IGNORECASE) if trigger else caption
+    left = re.sub(r"\s+(?=[,.;:!?])", "", " ".join(left.split()))
+    return re.sub(r",(\s*,)+", ",", left).strip(" ,")
 
 
 def check(template: str) -> None:

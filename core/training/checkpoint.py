@@ -178,7 +178,9 @@ def check_same_run(
         problem = FieldProblem("steps", f"is {config.steps}, and {state.step} are done already")
         raise ConfigProblem("Some settings need another look.", [problem])
     if data_hash != state.data_hash:
-        raise TrainingProblem("The photos, crops or captions have changed since this run began; start a new run.")
+        raise TrainingProblem(
+            "The photos, crops, captions or words have changed since this run began; start a new run."
+        )
     if start != state.start:
         problem = FieldProblem("start_from", "is another adapter file than the run began with")
         raise ConfigProblem(

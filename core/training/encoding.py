@@ -12,7 +12,7 @@ from collections.abc import Collection, Generator, Sequence
 from pathlib import Path
 
 from core.config import TrainConfig
-from core.dataset import buckets, crops, latents, photos
+from core.dataset import buckets, captions, crops, latents, photos
 from core.dataset.batches import Encoded
 from core.dataset.buckets import Bucket
 from core.dataset.examples import Example
@@ -35,15 +35,24 @@ def read_texts(
     return read
 
 
+def captions_of(examples: Sequence[Example], config: TrainConfig, trigger: str) -> list[str]:
+    """Every text that the photos may be trained with."""
+    whole = [example.caption for example in examples]
+    return whole + [captions.without_trigger(each, trigger) for each in whole] if config.trigger_dropout else whole
+
+
 def encode_photos(
     family: Family,
     examples: Sequence[Example],
     texts: dict[str, Conditioning],
     config: TrainConfig,
     cache: Path,
+    trigger: str,
     held_out: Collection[int] = (),
 ) -> Generator[Progress, Wish | None, list[Encoded]]:
-    """Every photo in each of its buckets, with its caption's conditioning; a held-out one in the first alone.
+    """Every photo in each of its buckets, with the conditioning of its caption, whole and without the trigger.
+
+    A held-out one is encoded in its first bucket alone.
 
     Raises DataProblem, naming every photo that cannot be trained on, and DiskProblem.
     """
@@ -58,7 +67,9 @@ def encode_photos(
             width, height = photos.size_of(example.photo)
             sizes = buckets.of_photo(config, width, height, example.box, family.pixel_multiple)
             sizes = sizes[:1] if place in held_out else sizes
-            encoded += [_encoded(family, example, each, texts[example.caption], config, cache, place) for each in sizes]
+            told = texts[example.caption]
+            less = texts[captions.without_trigger(example.caption, trigger)] if config.trigger_dropout else None
+            encoded += [_encoded(family, example, each, told, less, config, cache, place) for each in sizes]
             placed += sizes if place not in held_out else []
             enlarged += [
                 f"{name} {times:.1f} times, to {bucket}"
@@ -87,6 +98,7 @@ def _encoded(
     example: Example,
     bucket: Bucket,
     conditioning: Conditioning,
+    untriggered: Conditioning | None,
     config: TrainConfig,
     cache: Path,
     place: int,
@@ -94,4 +106,4 @@ def _encoded(
     """One photo in one of its buckets."""
     l_T = latents.latents_of(family, example, bucket, cache)
     flipped = latents.latents_of(family, example, bucket, cache, flip=True) if config.flip else None
-    return Encoded(l_T, flipped, conditioning, family.grid(bucket.height, bucket.width), place)
+    return Encoded(l_T, flipped, conditioning, family.grid(bucket.height, bucket.width), place, untriggered)

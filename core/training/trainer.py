@@ -20,7 +20,7 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from core import backend, files, lora, preflight
 from core.computer import this_computer
@@ -32,7 +32,7 @@ from core.export import adapter_file, diffusers
 from core.models.base import Family
 from core.randomness import key_for
 from core.training import assistant, checkpoint, held_out
-from core.training.encoding import encode_photos, read_texts
+from core.training.encoding import captions_of, encode_photos, read_texts
 from core.training.held_out import Scoring
 from core.training.optimizer import Moments
 from core.training.preview import Previews, prompts_of
@@ -99,7 +99,7 @@ class _Run:
         self.prompts = prompts_of(config, trigger, class_word)
         self.held = held_out.choose(config.held_out, [each.name or each.photo.name for each in examples], config.seed)
         self.scoring: Scoring | None = None
-        self.data_hash = _data_hash(examples)
+        self.data_hash = _data_hash(examples, [trigger] if config.trigger_dropout else [])
         self.start_from = start_from
         self.wish = Wish.NOTHING
         self.adapter: lora.Adapter | None = None
@@ -120,9 +120,10 @@ class _Run:
         if not resume:
             checkpoint.clear(self.folder)
 
-        captions = [example.caption for example in self.examples]
+        captions = captions_of(self.examples, config, self.trigger)
         texts = yield from self.heed(read_texts(self.family, ["", *self.prompts, *captions], self.cache))
-        encoded = yield from self.heed(encode_photos(self.family, self.examples, texts, config, self.cache, self.held))
+        photos = encode_photos(self.family, self.examples, texts, config, self.cache, self.trigger, self.held)
+        encoded = yield from self.heed(photos)
         learned = [each for each in encoded if each.photo not in self.held]
         batches = Batches(learned, texts[""], config, self.family.training_shift)
 
@@ -298,11 +299,12 @@ class _Run:
         self.peak = max(self.peak, backend.peak_memory())
 
 
-def _data_hash(examples: Sequence[Example]) -> str:
-    items = [
+def _data_hash(examples: Sequence[Example], words: Sequence[str]) -> str:
+    """Of the photos, crops and captions, and of the words that more is made of."""
+    items: list[Any] = [
         [e.sha256, e.caption, [e.box.left, e.box.top, e.box.right, e.box.bottom] if e.box else None] for e in examples
     ]
-    return hashlib.sha256(json.dumps(items).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([*items, *words]).encode()).hexdigest()
 
 
 __all__ = ["Finished", "Note", "Phase", "Progress", "Resumed", "Sampled", "Saved", "Scored", "Stepped", "Wish", "train"]

@@ -21,6 +21,26 @@ def test_a_wrong_placeholder_is_a_sentence(template: str) -> None:
         captions.fill(template, "sks", "can")
 
 
+@pytest.mark.parametrize(
+    ("caption", "left"),
+    [
+        ("a photo of sks can", "a photo of can"),
+        ("a photo of Sks, on the beach", "a photo of, on the beach"),
+        ("sks, can, red", "can, red"),
+        ("can, sks, red", "can, red"),
+        ("asks a sks_can", "asks a sks_can"),
+        ("sks", ""),
+    ],
+)
+def test_a_caption_without_its_trigger_reads_on(caption: str, left: str) -> None:
+    assert captions.without_trigger(caption, "sks") == left
+
+
+def test_a_trigger_is_no_pattern_and_may_have_several_words() -> None:
+    assert captions.without_trigger("a photo of my (c)+ mug", "my (c)+") == "a photo of mug"
+    assert captions.without_trigger("a photo of mug", "") == "a photo of mug"
+
+
 def test_a_caption_is_read_from_beside_the_photo(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("\ufeffein Foto  von\nsks Dose\n".encode())
     assert captions.for_photo(tmp_path / "a.jpg", "sks", "can") == "ein Foto von sks Dose"

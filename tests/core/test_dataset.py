@@ -260,13 +260,18 @@ def test_families_with_the_same_encoders_keep_their_own(family: Family, photos: 
     assert [len(list((tmp_path / "cache" / kind).iterdir())) for kind in ("latents", "text")] == [2, 2]
 
 
+def told(number: float) -> dict[str, mx.array]:
+    return {"tokens": mx.full((1, 2, 3), number)}
+
+
 def dataset(count: int, **knobs: object) -> Batches:
-    texts = [{"tokens": mx.full((1, 2, 3), float(number))} for number in range(count)]
     items = [
-        Encoded(mx.full((1, 4, 2), float(number)), mx.full((1, 4, 2), -1.0 - number), text, Grid(2, 2, 2))
-        for number, text in enumerate(texts)
+        Encoded(
+            mx.full((1, 4, 2), float(n)), mx.full((1, 4, 2), -1.0 - n), told(float(n)), Grid(2, 2, 2), told(100.0 + n)
+        )
+        for n in range(count)
     ]
-    return Batches(items, {"tokens": mx.full((1, 2, 3), -1.0)}, settings(**knobs), lambda grid: 1.0)
+    return Batches(items, told(-1.0), settings(**knobs), lambda grid: 1.0)
 
 
 def test_each_photo_comes_once_a_round() -> None:
@@ -301,6 +306,20 @@ def test_captions_are_dropped_and_photos_mirrored_as_often_as_asked() -> None:
         mirrored += int((batch.clean_BLC[:, 0, 0] < 0).sum().item())
     assert 30 <= dropped <= 70
     assert 75 <= mirrored <= 125
+
+
+def test_the_trigger_is_left_out_as_often_as_asked_and_leaves_the_other_draws_alone() -> None:
+    plain = dataset(4, batch_size=8, caption_dropout=0.25)
+    some = dataset(4, batch_size=8, caption_dropout=0.25, trigger_dropout=0.25)
+    untriggered = 0
+    for step in range(1, 26):
+        one, other = plain.batch(step, 0), some.batch(step, 0)
+        first, second = (each.conditioning["tokens"][:, 0, 0].tolist() for each in (one, other))
+        changed = [(before, after) for before, after in zip(first, second, strict=True) if before != after]
+        assert all(after == 100.0 + before for before, after in changed)
+        untriggered += len(changed)
+        assert mx.array_equal(one.noise_BLC, other.noise_BLC)
+    assert 20 <= untriggered <= 55  # a quarter of those that kept their caption
 
 
 def test_the_file_a_photo_comes_from_is_never_changed(tmp_path: Path) -> None:

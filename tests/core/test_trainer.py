@@ -17,7 +17,7 @@ from core.training import checkpoint
 from core.training.optimizer import Layout, Moments, global_norm, learning_rate, update
 from core.training.progress import Finished, Phase, Sampled, Saved, Stepped, Wish
 from core.training.trainer import train
-from tests.core.subjects import of_kind, settings, training
+from tests.core.subjects import examples, of_kind, settings, training
 
 
 def test_a_run_trains_saves_samples_and_ends(family: Family, photos: Path, tmp_path: Path) -> None:
@@ -198,6 +198,22 @@ def test_sample_pictures_differ_with_the_adapter_and_repeat_without(
     assert pixels(drawn / "000000-0.png") == pixels(first.file)
     assert pixels(drawn / "000000-0.png") != pixels(drawn / "000004-0.png")
     assert first.recipe["prompt"] == "a photo of sks can"
+
+
+def test_the_caption_is_read_without_its_trigger_where_that_is_trained(
+    family: Family, photos: Path, tmp_path: Path
+) -> None:
+    exact, read = family.encode_each, []
+    family.encode_each = lambda prompts: read.extend(prompts) or exact(prompts)
+    list(training(family, photos, tmp_path / "run", trigger_dropout=1.0, sample_prompts=()))
+    assert read == ["", "a photo of sks can", "a photo of can"]
+    list(training(family, photos, tmp_path / "whole", sample_prompts=()))
+    less, whole = (checkpoint.load(tmp_path / name / "checkpoints" / "4") for name in ("run", "whole"))
+    assert less.losses != whole.losses
+    words = {"trigger": "other", "class_word": "can", "cache": tmp_path / "cache", "resume": True}
+    renamed = train(family, examples(photos), settings(trigger_dropout=1.0), tmp_path / "run", **words)
+    with pytest.raises(TrainingProblem, match="words have changed"):
+        list(renamed)
 
 
 def test_no_photos_wrong_targets_and_wrong_prompts_are_sentences(family: Family, photos: Path, tmp_path: Path) -> None:
