@@ -157,6 +157,27 @@ class TrainConfig:
         at_least=0,
         at_most=1,
     )
+    class_pictures: int = knob(
+        0,
+        "Class pictures",
+        "Pictures of the class that the untouched model draws first, and that are trained on beside the photos so that "
+        "it does not forget what it knew; a step takes about twice as long. 0 turns this off.",
+        "loss",
+        at_least=0,
+        at_most=2000,
+        unit="pictures",
+    )
+    class_prompt: str = knob(
+        "a photo of {class_word}", "Class prompt", "What the class pictures are drawn from; their caption.", "loss"
+    )
+    prior_weight: float = knob(
+        1.0,
+        "Prior weight",
+        "How much the class pictures count in the loss, against the photos.",
+        "loss",
+        above=0,
+        at_most=10,
+    )
     flip: bool = knob(
         False,
         "Mirror photos",
@@ -223,6 +244,11 @@ class TrainConfig:
     def base_bits(self) -> int | None:
         """To how many bits the base is quantized while it is loaded; None leaves it whole."""
         return BITS[self.base_precision]
+
+    @property
+    def examples_at_once(self) -> int:
+        """How many examples a micro-step holds: photos, and where there are class pictures as many of them."""
+        return self.batch_size * (2 if self.class_pictures else 1)
 
     @property
     def sides_px(self) -> tuple[int, ...]:

@@ -47,6 +47,7 @@ class Picture:
 
     image: Image.Image
     recipe: dict[str, Any]
+    l_T: mx.array  # what the image was decoded from: float32 (1, L, C)
 
 
 def guidance_for(family: Family, guidance: float, true_guidance: float | None = None) -> Guidance:
@@ -166,7 +167,17 @@ def drawing(
         "mlx": mx.__version__,
         **(about or {}),
     }
-    return Picture(to_image(family.decode(clean_1LC, grid)), recipe)
+    return Picture(to_image(family.decode(clean_1LC, grid)), recipe, clean_1LC)
+
+
+def ticks(walk: Generator[tuple[int, int], None, Picture]) -> Generator[None, None, Picture]:
+    """The same drawing, with a None after each step: for whoever yields pictures and only lets others ask between."""
+    while True:
+        try:
+            next(walk)
+        except StopIteration as end:
+            return end.value
+        yield None
 
 
 def to_image(pixels_1HWC: mx.array) -> Image.Image:

@@ -1,6 +1,6 @@
 """`likeness train`: a folder of photos in, an adapter out.
 
-OUT/adapter.safetensors   config.json   loss.png   samples.png   samples/   checkpoints/<step>/
+OUT/adapter.safetensors   config.json   loss.png   samples.png   samples/   class_pictures/   checkpoints/<step>/
 """
 
 from __future__ import annotations
@@ -24,7 +24,19 @@ from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint
 from core.training.preview import prompts_of
-from core.training.trainer import Finished, Note, Phase, Resumed, Sampled, Saved, Scored, Stepped, Wish, train
+from core.training.trainer import (
+    ClassPicture,
+    Finished,
+    Note,
+    Phase,
+    Resumed,
+    Sampled,
+    Saved,
+    Scored,
+    Stepped,
+    Wish,
+    train,
+)
 from core.training.verdict import outliers
 
 SAID_STEPS = 20  # about as many lines of steps as a run prints
@@ -126,7 +138,7 @@ def run(
                 say(f"  {verdict.title}: {verdict.words}")
             case Saved(step=step, folder=folder):
                 say(f"  saved step {step}: {folder}")
-            case Sampled():
+            case Sampled() | ClassPicture():
                 pass
         progress = going.send(Wish.STOP if interrupt is not None and interrupt.asked else None)
     if newest is not None:

@@ -10,6 +10,9 @@ with a single bucket. So every micro-step weighs the same, and a step compiles o
 batches as there are examples, a bucket has as many turns as it has examples, evenly spread; so every photo comes as
 often as every other, once a round of its bucket. With one bucket all of this is the plain order of a round.
 
+With prior preservation a batch has a second half, as many class pictures of the same bucket, which come round by round
+as the photos do. The first half is what it would be without them.
+
 So a resumed run sees what the uninterrupted one would have seen.
 
 Shapes   B batch   L image tokens   C channels of one token
@@ -17,13 +20,14 @@ Shapes   B batch   L image tokens   C channels of one token
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import mlx.core as mx
 
 from core import flow
 from core.config import TrainConfig
+from core.loss import prior_weights
 from core.models.base import Conditioning, Grid, stacked
 from core.randomness import fraction_for, key_for, order_for
 
@@ -49,7 +53,12 @@ class Batch:
     sigma_B: mx.array
     conditioning: Conditioning
     grid: Grid
-    photos: tuple[int, ...] = ()  # of each example, its photo's place among the run's; empty for no run
+    photos: tuple[int, ...] = ()  # of each photo, its place among the run's; empty for no run
+    weight_B: mx.array = field(default_factory=lambda: mx.array(1.0))  # in the loss; a scalar counts for all
+
+
+Drawn = tuple[mx.array, mx.array, mx.array, Conditioning]
+"""One example of a batch: l_T, eps, sigma, conditioning, each with a batch axis of 1."""
 
 
 class Batches:
@@ -61,8 +70,11 @@ class Batches:
         empty: Conditioning,
         config: TrainConfig,
         training_shift: Callable[[Grid], float],
+        prior: Sequence[Encoded] = (),
     ) -> None:
+        """`prior` are the class pictures, at least one for each bucket; none leaves them out."""
         self._examples = examples
+        self._prior = prior
         self._empty = empty  # the empty prompt's conditioning, for caption dropout
         self._config = config
         self._shift = {each.grid: training_shift(each.grid) for each in examples}
@@ -76,16 +88,27 @@ class Batches:
 
     def example_at(self, index: int) -> int:
         """Which example has this global index."""
+        return self._in_turn("order", self._examples, *self._place(index))
+
+    def class_picture_at(self, index: int) -> int:
+        """Which class picture stands beside the example of this global index."""
+        return self._in_turn("class order", self._prior, *self._place(index))
+
+    def _place(self, index: int) -> tuple[Grid, int]:
+        """The bucket of this global index, and how many examples of that bucket come before it."""
         size = self._config.batch_size
         number, slot = divmod(index, size)
         round_, place = divmod(number, len(self._examples))
         turns = self._turns(round_)
         grid = turns[place]
-        members = self._members[grid]
-        earlier = round_ * len(members) + turns[:place].count(grid)  # batches of this bucket before this one
-        bucket_round, place = divmod(earlier * size + slot, len(members))
-        order = order_for("order", len(self._examples), self._config.seed, bucket_round)
-        return [each for each in order if self._examples[each].grid == grid][place]
+        earlier = round_ * len(self._members[grid]) + turns[:place].count(grid)  # batches of this bucket before
+        return grid, earlier * size + slot
+
+    def _in_turn(self, purpose: str, examples: Sequence[Encoded], grid: Grid, before: int) -> int:
+        """Which of `examples` a bucket trains on after `before` others: each once a round, in the round's own order."""
+        round_, place = divmod(before, sum(each.grid == grid for each in examples))
+        order = order_for(purpose, len(examples), self._config.seed, round_)
+        return [each for each in order if examples[each].grid == grid][place]
 
     def _turns(self, round_: int) -> list[Grid]:
         """The buckets of as many batches as there are examples. Each bucket's turns are spread over all of them."""
@@ -98,22 +121,35 @@ class Batches:
 
     def batch(self, step: int, micro: int) -> Batch:
         """The batch of micro-step `micro` (0, 1, ...) of `step` (1, 2, ...)."""
-        config, seed = self._config, self._config.seed
-        clean, noise, sigma, conditionings, photos = [], [], [], [], []
-        start = self.first_index(step) + micro * config.batch_size
-        for index in range(start, start + config.batch_size):
-            one = self._examples[self.example_at(index)]
-            mirrored = one.l_T_flipped is not None and fraction_for("flip", seed, step, index) < 0.5
-            l_T = one.l_T_flipped if mirrored else one.l_T
-            clean.append(l_T)
-            noise.append(mx.random.normal(l_T.shape, dtype=mx.float32, key=key_for("noise", seed, step, index)))
-            sigma.append(
-                flow.draw_sigmas(key_for("sigma", seed, step, index), (1,), config.sigma_draw, self._shift[one.grid])
-            )
-            conditionings.append(self._conditioning(one, step, index))
-            photos.append(one.photo)
-        arrays = mx.concatenate(clean), mx.concatenate(noise), mx.concatenate(sigma)
-        return Batch(*arrays, stacked(conditionings), one.grid, tuple(photos))
+        config, start = self._config, self.first_index(step) + micro * self._config.batch_size
+        indices = range(start, start + config.batch_size)
+        drawn = [self._of_photo(step, index) for index in indices]
+        weights = {}
+        if self._prior:
+            drawn += [self._of_class(step, index) for index in indices]
+            weights = {"weight_B": prior_weights(config.batch_size, config.prior_weight)}
+        clean, noise, sigma, conditionings = (list(each) for each in zip(*drawn, strict=True))
+        grid, _ = self._place(start)
+        arrays = (mx.concatenate(clean), mx.concatenate(noise), mx.concatenate(sigma), stacked(conditionings))
+        photos = tuple(self._examples[self.example_at(index)].photo for index in indices)
+        return Batch(*arrays, grid, photos, **weights)
+
+    def _of_photo(self, step: int, index: int) -> Drawn:
+        where = (self._config.seed, step, index)
+        one = self._examples[self.example_at(index)]
+        mirrored = one.l_T_flipped is not None and fraction_for("flip", *where) < 0.5
+        l_T = one.l_T_flipped if mirrored else one.l_T
+        return l_T, *self._noised("", one, where), self._conditioning(one, step, index)
+
+    def _of_class(self, step: int, index: int) -> Drawn:
+        one = self._prior[self.class_picture_at(index)]
+        return one.l_T, *self._noised("class ", one, (self._config.seed, step, index)), one.conditioning
+
+    def _noised(self, whose: str, one: Encoded, where: tuple[int, int, int]) -> tuple[mx.array, mx.array]:
+        """eps, float32 (1, L, C), and sigma, float32 (1,)."""
+        noise = mx.random.normal(one.l_T.shape, dtype=mx.float32, key=key_for(f"{whose}noise", *where))
+        shift = self._shift[one.grid]
+        return noise, flow.draw_sigmas(key_for(f"{whose}sigma", *where), (1,), self._config.sigma_draw, shift)
 
     def _conditioning(self, one: Encoded, step: int, index: int) -> Conditioning:
         """Of the whole caption, of the caption without the trigger, or of none."""

@@ -2,6 +2,7 @@
 
     cache/latents/<key>.safetensors     key = hash of photo, crop, bucket, flip, VAE, family
     cache/text/<key>.safetensors        key = hash of text, text encoders, family
+    cache/class/<key>.safetensors       what training/prior.py has drawn; the key says of what and how
 
 So a second run on the same photos encodes nothing, and another crop, caption or model finds other keys. Families share
 VAEs and text encoders but not what they make of them, so the family is part of the key too. The arrays are float32 and
@@ -38,14 +39,14 @@ def latents_of(family: Family, example: Example, bucket: Bucket, cache: Path, *,
     """
     box = example.box
     crop = [box.left, box.top, box.right, box.bottom] if box else None
-    key = _key("latents", example.sha256, crop, bucket.width, bucket.height, flip, family.hashes["vae"], family.name)
-    found = _read(cache / "latents", key)
-    if found is None:
+    key = key_of("latents", example.sha256, crop, bucket.width, bucket.height, flip, family.hashes["vae"], family.name)
+    found, _ = read(cache / "latents", key)
+    if not found:
         picture = crops.cut(photos.open_rgb(example.photo), (bucket.width, bucket.height), box, flip=flip)
         pixels_BHWC = mx.array(np.asarray(picture, dtype=np.float32)[None] / 127.5 - 1.0)
         found = {"l_T": family.encode_photo(pixels_BHWC)}
         evaluate(found)
-        _write(cache / "latents", key, found)
+        write(cache / "latents", key, found)
     return found["l_T"]
 
 
@@ -55,19 +56,19 @@ def texts_of(family: Family, prompts: Sequence[str], cache: Path) -> Iterator[tu
     Raises DiskProblem when the cache cannot be written, ModelProblem when an encoder cannot be read.
     """
     keys = {
-        prompt: _key("text", prompt, family.hashes["text"], family.name, family_dtype(family)) for prompt in prompts
+        prompt: key_of("text", prompt, family.hashes["text"], family.name, family_dtype(family)) for prompt in prompts
     }
     new = []
     for prompt, key in keys.items():
-        found = _read(cache / "text", key)
-        if found is None:
+        found, _ = read(cache / "text", key)
+        if not found:
             new.append(prompt)
         else:
             yield prompt, found
     for begin in range(0, len(new), TEXTS_AT_ONCE):
         portion = new[begin : begin + TEXTS_AT_ONCE]
         for prompt, found in zip(portion, family.encode_each(portion), strict=True):
-            _write(cache / "text", keys[prompt], found)
+            write(cache / "text", keys[prompt], found)
             yield prompt, found
 
 
@@ -76,22 +77,25 @@ def family_dtype(family: Family) -> str:
     return str(getattr(family, "dtype", mx.float32)).rpartition(".")[2]
 
 
-def _key(*parts: object) -> str:
+def key_of(*parts: object) -> str:
+    """The name in the cache of what is made of `parts`: all that JSON can hold."""
     return hashlib.sha256(json.dumps([VERSION, *parts]).encode()).hexdigest()
 
 
-def _read(folder: Path, key: str) -> dict[str, mx.array] | None:
+def read(folder: Path, key: str) -> tuple[dict[str, mx.array], dict[str, str]]:
+    """Arrays and notes kept under this key; two empty dicts when there are none."""
     path = folder / f"{key}.safetensors"
     if not path.is_file():
-        return None
+        return {}, {}
     try:
-        arrays = mx.load(str(path))
+        arrays, notes = mx.load(str(path), return_metadata=True)
         mx.eval(arrays)
     except RuntimeError:
-        return None  # cut off or damaged: made again, and written over
-    return arrays
+        return {}, {}  # cut off or damaged: made again, and written over
+    return arrays, notes
 
 
-def _write(folder: Path, key: str, arrays: dict[str, mx.array]) -> None:
+def write(folder: Path, key: str, arrays: dict[str, mx.array], notes: dict[str, str] | None = None) -> None:
+    """Keep arrays and notes under this key. Raises DiskProblem."""
     with files.written_whole(folder / f"{key}.safetensors") as part, part.open("wb") as file:
-        mx.save_safetensors(file, arrays)
+        mx.save_safetensors(file, arrays, notes or {})

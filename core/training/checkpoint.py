@@ -198,5 +198,5 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 def clear(run: Path) -> None:
     """Remove what an earlier run left in this folder, before a new one starts in it."""
-    for name in ("checkpoints", "samples"):
+    for name in ("checkpoints", "samples", "class_pictures"):
         shutil.rmtree(run / name, ignore_errors=True)

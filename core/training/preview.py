@@ -5,7 +5,7 @@ samples/<step>-<prompt_id>.png        prompt i is drawn with seed sample_seed + 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from core import files
 from core.config import TrainConfig
 from core.dataset import captions
 from core.models.base import Conditioning, Family
-from core.sampling import Picture, drawing
+from core.sampling import drawing, ticks
 from core.training.progress import Sampled
 
 
@@ -61,20 +61,11 @@ class Previews:
                 negative_prompt=self.texts[""],
                 about={"prompt": prompt, "negative_prompt": "", "adapters": adapters},
             )
-            picture = yield from _ticks(walk)
+            picture = yield from ticks(walk)
             target = self.file(step, prompt_id)
             with files.written_whole(target) as part:
                 picture.image.save(part, "PNG")
             yield Sampled(step, prompt_id, prompt, seed, 1.0, target, *picture.image.size, picture.recipe)
-
-
-def _ticks(walk: Generator[tuple[int, int], None, Picture]) -> Generator[None, None, Picture]:
-    while True:
-        try:
-            next(walk)
-        except StopIteration as end:
-            return end.value
-        yield None
 
 
 def prompts_of(config: TrainConfig, trigger: str, class_word: str) -> tuple[str, ...]:

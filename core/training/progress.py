@@ -92,6 +92,19 @@ class Sampled:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassPicture:
+    """A picture of the class by the untouched base is there: drawn just now, or kept from an earlier run."""
+
+    number: int  # 0, 1, ...
+    prompt: str
+    seed: int
+    file: Path
+    width: int
+    height: int
+    recipe: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Saved:
     """A checkpoint is complete on disk."""
 
@@ -114,4 +127,4 @@ class Finished:
     peak_memory_bytes: int
 
 
-Progress = Phase | Note | Resumed | Stepped | Scored | Sampled | Saved | Finished
+Progress = Phase | Note | Resumed | Stepped | Scored | Sampled | ClassPicture | Saved | Finished

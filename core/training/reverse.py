@@ -29,7 +29,7 @@ import mlx.nn as nn
 from core import backend, flow
 from core.dataset.batches import Batch
 from core.lora import Adapter, LowRank
-from core.loss import squared_error
+from core.loss import squared_error, weighted_mean
 from core.models.base import Block, Conditioning, Family, Grid, Stream
 
 Tensors = dict[str, mx.array]
@@ -90,7 +90,7 @@ class Gradient:
         self._rest_alone = backend.compile_step(mx.value_and_grad(self._losses_of_rest))
 
     def __call__(self, parameters: Tensors, batch: Batch) -> tuple[mx.array, Tensors]:
-        """The loss of each example, (B,), and the gradient of their mean by parameter; float32, evaluated."""
+        """The loss of each example, (B,), and the gradient of their weighted mean by parameter; float32, evaluated."""
         evaluate = _Evaluation()
         inputs: list[tuple[Stream, list[str]]] = []
         losses_B, gradient, g = self._forth(parameters, batch, inputs, evaluate)
@@ -124,7 +124,7 @@ class Gradient:
         held = {name: parameters[name] for bound in self._bound[self._split :] for name in bound.names}
         x = {name: stream[name] for name in flowing}
         constant = {name: value for name, value in stream.items() if name not in flowing}
-        arrays = (held, x, constant, batch.clean_BLC, batch.noise_BLC)
+        arrays = (held, x, constant, batch.clean_BLC, batch.noise_BLC, batch.weight_B)
         if self._first < self._split:
             (_, losses_B), (gradient, g) = self._rest(*arrays)
         else:
@@ -163,16 +163,22 @@ class Gradient:
         return backend.compile_step(vjp)
 
     def _losses_of_rest(
-        self, held: Tensors, x: Stream, constant: Stream, clean_BLC: mx.array, noise_BLC: mx.array
+        self,
+        held: Tensors,
+        x: Stream,
+        constant: Stream,
+        clean_BLC: mx.array,
+        noise_BLC: mx.array,
+        weight_B: mx.array,
     ) -> tuple[mx.array, mx.array]:
-        """From x_split to the mean loss and each example's, with `held` in the place of the kept trained arrays."""
+        """From x_split to the loss and each example's, with `held` in the place of the kept trained arrays."""
         bounds, stream = self._bound[self._split :], {**constant, **x}
         slots = [slot for bound in bounds for slot in bound.trained]
         with _holding(slots, [held[name] for bound in bounds for name in bound.names]):
             for bound in bounds:
                 stream = bound.block.run(bound.block.module, stream)
             losses_B = squared_error(self._family.project(stream), clean_BLC, noise_BLC)
-            return losses_B.mean(), losses_B
+            return weighted_mean(losses_B, weight_B), losses_B
 
     def _example(self, signature: tuple[Any, ...]) -> Bound:
         return next(bound for bound in self._bound if bound.signature == signature)

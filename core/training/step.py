@@ -15,6 +15,7 @@ import mlx.core as mx
 from core import backend, lora
 from core.config import TrainConfig
 from core.dataset.batches import Batches
+from core.loss import weighted_mean
 from core.models.base import Family
 from core.training.checkpoint import State
 from core.training.optimizer import Layout, Moments, Tensors, learning_rate, update
@@ -45,8 +46,9 @@ class Step:
         for micro in range(config.accumulate):
             batch = batches.batch(step, micro)
             losses_B, one_g = self._gradient(state.parameters, batch)
-            state.photo_losses.add(batch.photos, batch.sigma_B.tolist(), losses_B.tolist())
-            loss = loss + losses_B.mean() / config.accumulate
+            photos = len(batch.photos)  # class pictures come after them
+            state.photo_losses.add(batch.photos, batch.sigma_B.tolist()[:photos], losses_B.tolist()[:photos])
+            loss = loss + weighted_mean(losses_B, batch.weight_B) / config.accumulate
             one_g = self._vectors(one_g)
             g = one_g if g is None else {name: value + one_g[name] for name, value in g.items()}
             del one_g

@@ -1,6 +1,7 @@
 """The training loop. It yields what happens and does what it is asked to; saving state and stopping well are its part.
 
     read texts, encode photos        once, cached; the encoders are freed                    training/encoding.py
+    draw class pictures, if any      once, cached; before there is an adapter                training/prior.py
     for step in 1 ... steps:
         A, B <- AdamW(A, B, gradient of the loss)                                            training/step.py
         yield Stepped; then what is due or wished: a checkpoint, sample pictures
@@ -17,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,18 +26,31 @@ from typing import Any, TypeVar
 from core import backend, files, lora, preflight
 from core.computer import this_computer
 from core.config import TrainConfig
-from core.dataset.batches import Batches
+from core.dataset.batches import Batches, Encoded
 from core.dataset.examples import Example
 from core.errors import AdapterProblem, DataProblem, TrainingProblem
 from core.export import adapter_file, diffusers
-from core.models.base import Family
+from core.models.base import Conditioning, Family
 from core.randomness import key_for
 from core.training import assistant, checkpoint, held_out
 from core.training.encoding import captions_of, encode_photos, read_texts
 from core.training.held_out import Scoring
 from core.training.optimizer import Moments
 from core.training.preview import Previews, prompts_of
-from core.training.progress import Finished, Note, Phase, Progress, Resumed, Sampled, Saved, Scored, Stepped, Wish
+from core.training.prior import Prior, prompt_of, shared_out
+from core.training.progress import (
+    ClassPicture,
+    Finished,
+    Note,
+    Phase,
+    Progress,
+    Resumed,
+    Sampled,
+    Saved,
+    Scored,
+    Stepped,
+    Wish,
+)
 from core.training.step import Step
 
 Made = TypeVar("Made")
@@ -99,7 +113,8 @@ class _Run:
         self.prompts = prompts_of(config, trigger, class_word)
         self.held = held_out.choose(config.held_out, [each.name or each.photo.name for each in examples], config.seed)
         self.scoring: Scoring | None = None
-        self.data_hash = _data_hash(examples, [trigger] if config.trigger_dropout else [])
+        self.class_prompt = prompt_of(config, trigger, class_word)
+        self.data_hash = _data_hash(examples, [*([trigger] if config.trigger_dropout else []), *self.class_prompt])
         self.start_from = start_from
         self.wish = Wish.NOTHING
         self.adapter: lora.Adapter | None = None
@@ -121,11 +136,13 @@ class _Run:
             checkpoint.clear(self.folder)
 
         captions = captions_of(self.examples, config, self.trigger)
-        texts = yield from self.heed(read_texts(self.family, ["", *self.prompts, *captions], self.cache))
+        wanted = ["", *self.prompts, *captions, *self.class_prompt]
+        texts = yield from self.heed(read_texts(self.family, wanted, self.cache))
         photos = encode_photos(self.family, self.examples, texts, config, self.cache, self.trigger, self.held)
         encoded = yield from self.heed(photos)
         learned = [each for each in encoded if each.photo not in self.held]
-        batches = Batches(learned, texts[""], config, self.family.training_shift)
+        prior = yield from self.prior(learned, texts)
+        batches = Batches(learned, texts[""], config, self.family.training_shift, prior)
 
         yield from self.attach(state)
         held = [each for each in encoded if each.photo in self.held]
@@ -188,6 +205,18 @@ class _Run:
         if self.start_from is None:
             return ""
         return files.sha256_of(self.start_from) if self.start_from.is_file() else state.start
+
+    def prior(
+        self, photos: Sequence[Encoded], texts: dict[str, Conditioning]
+    ) -> Generator[Progress, Wish | None, Sequence[Encoded]]:
+        """The class pictures, in the buckets of the photos; fewer when the run is to stop."""
+        if not self.class_prompt:
+            return ()
+        grids = shared_out(self.config.class_pictures, [each.grid for each in photos])
+        prior = Prior(self.family, self.config, self.folder, self.cache, *self.class_prompt, texts, grids)
+        yield from self.draw("drawing class pictures", len(grids), prior.pictures())
+        yield from self.say(Note(prior.counted()))
+        return prior.encoded
 
     def attach(self, state: checkpoint.State | None) -> Generator[Progress, Wish | None, None]:
         config, transformer = self.config, self.family.transformer
@@ -256,16 +285,21 @@ class _Run:
 
     def sample(self, previews: Previews) -> Generator[Progress, Wish | None, None]:
         self.wish &= ~Wish.SAMPLE
-        done, of = 0, len(previews.prompts)
-        asked = time.monotonic()
-        yield from self.say(Phase("drawing samples", 0, of))
-        for picture in previews.pictures(self.state.step):
+        yield from self.draw("drawing samples", len(previews.prompts), previews.pictures(self.state.step))
+
+    def draw(
+        self, phase: str, of: int, pictures: Iterable[Sampled | ClassPicture | None]
+    ) -> Generator[Progress, Wish | None, None]:
+        """Say each picture, and ask in between whether to stop."""
+        done, asked = 0, time.monotonic()
+        yield from self.say(Phase(phase, 0, of))
+        for picture in pictures:
             if picture is not None:
                 done += 1
                 yield from self.say(picture)
             if picture is not None or time.monotonic() - asked > SECONDS_BETWEEN_QUESTIONS:
                 asked = time.monotonic()
-                yield from self.say(Phase("drawing samples", done, of))
+                yield from self.say(Phase(phase, done, of))
             if Wish.STOP in self.wish:
                 break
         self.family.free("vae")
@@ -307,4 +341,17 @@ def _data_hash(examples: Sequence[Example], words: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps([*items, *words]).encode()).hexdigest()
 
 
-__all__ = ["Finished", "Note", "Phase", "Progress", "Resumed", "Sampled", "Saved", "Scored", "Stepped", "Wish", "train"]
+__all__ = [
+    "ClassPicture",
+    "Finished",
+    "Note",
+    "Phase",
+    "Progress",
+    "Resumed",
+    "Sampled",
+    "Saved",
+    "Scored",
+    "Stepped",
+    "Wish",
+    "train",
+]

@@ -6,7 +6,7 @@ import mlx.core as mx
 import pytest
 
 from core import flow
-from core.loss import dreambooth_loss, per_example_loss
+from core.loss import dreambooth_loss, per_example_loss, prior_weights
 
 CLEAN = [[[0.5, -1.0], [2.0, 0.25]], [[1.0, 1.0], [-0.5, 3.0]]]  # l_T, (B, L, C) = (2, 2, 2)
 NOISE = [[[1.5, 0.5], [-2.0, 1.0]], [[0.0, -1.0], [0.75, 2.0]]]  # eps
@@ -35,6 +35,25 @@ def test_the_loss_equals_the_formula_on_hand_made_numbers() -> None:
     arrays = mx.array(CLEAN), mx.array(NOISE), mx.array(SIGMA)
     assert per_example_loss(predict, *arrays).tolist() == pytest.approx([by_hand(0), by_hand(1)], rel=1e-6)
     assert dreambooth_loss(predict, *arrays).item() == pytest.approx((by_hand(0) + by_hand(1)) / 2, rel=1e-6)
+
+
+def test_class_pictures_add_their_own_mean_times_the_prior_weight() -> None:
+    photos, pictures = (
+        (mx.array(CLEAN), mx.array(NOISE), mx.array(SIGMA)),
+        (mx.array(NOISE), mx.array(CLEAN), mx.array(SIGMA)),
+    )
+    both = [mx.concatenate(each) for each in zip(photos, pictures, strict=True)]
+    loss = dreambooth_loss(predict, *both, prior_weights(2, 0.3)).item()
+    assert loss == pytest.approx(
+        dreambooth_loss(predict, *photos).item() + 0.3 * dreambooth_loss(predict, *pictures).item(), rel=1e-6
+    )
+
+
+def test_weights_of_one_change_no_bit() -> None:
+    arrays = mx.array(CLEAN), mx.array(NOISE), mx.array(SIGMA)
+    plain = dreambooth_loss(predict, *arrays)
+    assert dreambooth_loss(predict, *arrays, mx.array(1.0)).item() == plain.item()
+    assert dreambooth_loss(predict, *arrays, mx.ones(2)).item() == plain.item()
 
 
 def test_the_exact_velocity_has_no_loss_at_any_sigma() -> None:

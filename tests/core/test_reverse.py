@@ -45,7 +45,8 @@ def batch_of(family: Family) -> Batch:
     grid = family.grid(32, 64)
     shape = (2, grid.tokens, grid.channels)
     clean, noise = (mx.random.normal(shape, key=mx.random.key(number)) for number in (2, 3))
-    return Batch(clean, noise, mx.array([0.3, 0.8]), family.encode_text(["a red can", "a cup of tea at night"]), grid)
+    texts = family.encode_text(["a red can", "a cup of tea at night"])
+    return Batch(clean, noise, mx.array([0.3, 0.8]), texts, grid, mx.array([2.0, 0.5]))
 
 
 def plain(family: Family, adapter: lora.Adapter, batch: Batch) -> tuple[mx.array, dict[str, mx.array]]:
@@ -58,7 +59,7 @@ def plain(family: Family, adapter: lora.Adapter, batch: Batch) -> tuple[mx.array
         def predict(l_t_BLC: mx.array, sigma_B: mx.array) -> mx.array:
             return family.velocity(l_t_BLC, sigma_B, batch.conditioning, batch.grid, 3.5)
 
-        return dreambooth_loss(predict, batch.clean_BLC, batch.noise_BLC, batch.sigma_B)
+        return dreambooth_loss(predict, batch.clean_BLC, batch.noise_BLC, batch.sigma_B, batch.weight_B)
 
     found = mx.value_and_grad(loss)(before)
     mx.eval(found)
