@@ -82,6 +82,14 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassPictures:
+    """What the untouched model draws of the class, as far as it is drawn."""
+
+    prompt: str
+    cells: tuple[GridCell, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointLine:
     """A saved state to download."""
 

@@ -26,6 +26,7 @@ from app.page_parts import (
     AdapterOption,
     Captioning,
     CheckpointLine,
+    ClassPictures,
     DiskLine,
     Drawing,
     Grid,
@@ -141,6 +142,7 @@ class RunPage(Page):
     scored_words: str  # on which photos
     photo_scores: tuple[PhotoScore, ...]
     grid: Grid
+    class_pictures: ClassPictures | None  # None for a run that trains on none
     checkpoints: tuple[CheckpointLine, ...]  # the newest first
     first_checkpoint: int  # the step that will bring it
     first_words: str  # what the samples of step 0 show

@@ -158,7 +158,7 @@ class Event(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     job_id: int = _owner("job")
     attempt: int
-    kind: str  # state, phase, metric, sample, checkpoint, rewind, log
+    kind: str  # state, phase, metric, sample, class_picture, checkpoint, rewind, log
     step: int | None = None
     payload: dict[str, Any] = _json(dict)
     at: datetime = Field(default_factory=now)
@@ -203,8 +203,8 @@ class Sample(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     job_id: int = _owner("job")
     run_id: int | None = _owner("run", optional=True)
-    step: int | None = None
-    prompt_id: int = 0  # the column of the grid; stays when prompts are edited
+    step: int | None = None  # of a run's sample; its class pictures have none
+    prompt_id: int = 0  # the column of the grid; stays when prompts are edited; of a class picture, its number
     prompt: str
     seed: int
     adapter_strength: float = 1.0

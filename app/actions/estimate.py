@@ -32,7 +32,7 @@ class Suggestion:
     """What the new-run page offers."""
 
     steps: int
-    seconds: float  # for the whole run, samples included
+    seconds: float  # for the whole run, samples and class pictures included
     seconds_per_step: float
     measured: bool  # from an earlier run on this computer, else a rough figure
     sentence: str
@@ -55,8 +55,11 @@ def suggest(database: Database, model: str, photos: int, knobs: Mapping[str, Any
     pace = measured if measured is not None else _rough(entry.parameters, config)
     rounds = steps // config.sample_every + 1 if config.sample_every else 0
     twice = 2 if config.sample_guidance > 1 else 1
-    picture = config.sample_steps * twice * pace * FORWARD_SHARE / max(config.batch_size * config.accumulate, 1)
-    seconds = START_SECONDS + steps * pace + rounds * len(config.sample_prompts) * picture
+    forward = pace * FORWARD_SHARE / _examples(config)  # of one picture
+    samples = rounds * len(config.sample_prompts) * config.sample_steps * twice * forward
+    best = resolve({}, entry.defaults).config  # class pictures are drawn as the model is drawn with best
+    class_pictures = config.class_pictures * best.sample_steps * (2 if best.sample_guidance > 1 else 1) * forward
+    seconds = START_SECONDS + class_pictures + steps * pace + samples
     origin = "at the pace of your last run" if measured is not None else "a rough figure until the first run here"
     return Suggestion(steps, seconds, pace, measured is not None, f"About {spoken(seconds)}, {origin}.")
 
@@ -88,8 +91,14 @@ def _measured(session: Session, model: str, config: TrainConfig) -> float | None
         pace = progress.seconds_per_step(session, run.job_id, attempt) if job and attempt is not None else None
         if pace is not None:
             then = _pixels(used["side_px"], *used.get("more_sides_px", ())) * used["batch_size"] * used["accumulate"]
-            return pace * _pixels(*config.sides_px) * config.batch_size * config.accumulate / then
+            then *= 2 if used.get("class_pictures") else 1
+            return pace * _pixels(*config.sides_px) * _examples(config) / then
     return None
+
+
+def _examples(config: TrainConfig) -> int:
+    """How many a step trains on."""
+    return config.examples_at_once * config.accumulate
 
 
 def _pixels(*sides_px: int) -> float:
@@ -101,4 +110,4 @@ def _pixels(*sides_px: int) -> float:
 def _rough(parameters: int, config: TrainConfig) -> float:
     work = (parameters / ROUGH_PARAMETERS) * _pixels(*config.sides_px) / ROUGH_SIDE_PX**2
     apple = platform.system() == "Darwin" and platform.machine() == "arm64"
-    return ROUGH_SECONDS * work * config.batch_size * config.accumulate / (APPLE_GPU_TIMES if apple else 1.0)
+    return ROUGH_SECONDS * work * _examples(config) / (APPLE_GPU_TIMES if apple else 1.0)

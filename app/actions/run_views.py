@@ -29,7 +29,7 @@ class SampleView:
     job_id: int
     run_id: int | None
     step: int | None
-    prompt_id: int  # the column of the grid
+    prompt_id: int  # the column of the grid; of a class picture, its number
     prompt: str
     seed: int
     adapter_strength: float
@@ -102,6 +102,7 @@ class RunDetail(RunView):
     samples: list[SampleView]  # by step, then by prompt
     verdict: Verdict  # what the scores say so far
     photo_scores: list[PhotoScore]  # empty before the first score
+    class_pictures: list[SampleView]  # what the untouched base drew of the class, to be trained on; by number
     deaths: int
     not_responding: bool
     can_stop: bool
@@ -118,7 +119,8 @@ def detail_of(session: Session, home: Home, run: Run) -> RunDetail:
     version = session.get(Version, run.version_id)
     checkpoints = session.exec(select(Checkpoint).where(Checkpoint.run_id == run.id).order_by(col(Checkpoint.step)))
     drawn = select(Sample).where(Sample.run_id == run.id).order_by(col(Sample.step), col(Sample.prompt_id))
-    grid = {(sample.step, sample.prompt_id): sample for sample in session.exec(drawn)}
+    rows = session.exec(drawn).all()
+    grid = {(sample.step, sample.prompt_id): sample for sample in rows if sample.step is not None}
     scores = progress.scores(session, run.job_id)
     return RunDetail(
         **_common(session, run),
@@ -131,6 +133,7 @@ def detail_of(session: Session, home: Home, run: Run) -> RunDetail:
         samples=[sample_view(sample) for sample in grid.values()],
         verdict=scores.verdict,
         photo_scores=photo_scores(version.items if version else [], scores),
+        class_pictures=[sample_view(sample) for sample in rows if sample.step is None],
         deaths=job.deaths,
         not_responding=jobs.silent(job),
         can_stop=job.state in (State.QUEUED, State.RUNNING),
@@ -196,7 +199,8 @@ def _common(session: Session, run: Run) -> dict[str, Any]:
     job = store.get(session, run.job_id)
     project = session.get(Project, run.project_id)
     version = session.get(Version, run.version_id)
-    cover = session.exec(select(Sample.id).where(Sample.run_id == run.id).order_by(col(Sample.id).desc())).first()
+    samples = select(Sample.id).where(Sample.run_id == run.id, col(Sample.step).is_not(None))
+    cover = session.exec(samples.order_by(col(Sample.id).desc())).first()
     is_running = job.state is State.RUNNING
     eta = progress.eta_seconds(session, run.job_id, job.attempt, job.step, job.steps) if is_running else None
     return {

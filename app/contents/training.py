@@ -9,12 +9,23 @@ from sqlmodel import col, select
 
 from app import wording
 from app.actions import models, projects, runs
-from app.actions.run_views import RunDetail
+from app.actions.run_views import RunDetail, SampleView
 from app.contents.lines import newest_event
 from app.database import Database
 from app.jobs.states import State
 from app.knob_fields import SOURCES
-from app.page_parts import CheckpointLine, Grid, GridCell, GridPrompt, GridRow, LogLine, RunNow, UsedKnob, VerdictNote
+from app.page_parts import (
+    CheckpointLine,
+    ClassPictures,
+    Grid,
+    GridCell,
+    GridPrompt,
+    GridRow,
+    LogLine,
+    RunNow,
+    UsedKnob,
+    VerdictNote,
+)
 from app.pages import RunPage
 from app.tables import Event
 from core.config import knobs
@@ -56,6 +67,7 @@ def run(database: Database, run_id: int) -> RunPage:
         scored_words=_scored_words(found),
         photo_scores=tuple(found.photo_scores),
         grid=_grid(found, config, subject.trigger, subject.class_word),
+        class_pictures=_class_pictures(found, config, subject.trigger, subject.class_word),
         checkpoints=tuple(CheckpointLine(each.step, wording.size(each.bytes)) for each in reversed(found.checkpoints)),
         first_words="as begun" if found.started_from else "untrained",
         first_checkpoint=min(int(config["save_every"]), found.steps),
@@ -86,10 +98,7 @@ def _scored_words(found: RunDetail) -> str:
 def _grid(found: RunDetail, config: Mapping[str, Any], trigger: str, class_word: str) -> Grid:
     """Every sample there is by step and prompt, and the empty places of those to come."""
     drawn = {(sample.step or 0, sample.prompt_id): sample for sample in found.samples}
-    prompts = {
-        number: prompt.replace("{trigger}", trigger).replace("{class_word}", class_word)
-        for number, prompt in enumerate(config["sample_prompts"])
-    }
+    prompts = {number: _filled(prompt, trigger, class_word) for number, prompt in enumerate(config["sample_prompts"])}
     prompts |= {sample.prompt_id: sample.prompt for sample in found.samples}
     steps = {step for step, _ in drawn}
     every = int(config["sample_every"])
@@ -103,12 +112,26 @@ def _grid(found: RunDetail, config: Mapping[str, Any], trigger: str, class_word:
         cells = []
         for number, text in prompts.items():
             sample = drawn.get((step, number))
-            if sample:
-                cells.append(GridCell(number, sample.prompt, sample.url, sample.seed, sample.width, sample.height))
-            else:
-                cells.append(GridCell(number, text))
+            cells.append(_cell(sample) if sample else GridCell(number, text))
         rows.append(GridRow(step, tuple(cells)))
     return Grid(tuple(GridPrompt(number, text) for number, text in prompts.items()), tuple(rows))
+
+
+def _class_pictures(found: RunDetail, config: Mapping[str, Any], trigger: str, class_word: str) -> ClassPictures | None:
+    """A run from before there were any trains on none."""
+    if not config.get("class_pictures"):
+        return None
+    drawn = found.class_pictures
+    prompt = drawn[0].prompt if drawn else _filled(config["class_prompt"], trigger, class_word)
+    return ClassPictures(prompt, tuple(_cell(each) for each in drawn))
+
+
+def _cell(sample: SampleView) -> GridCell:
+    return GridCell(sample.prompt_id, sample.prompt, sample.url, sample.seed, sample.width, sample.height)
+
+
+def _filled(prompt: str, trigger: str, class_word: str) -> str:
+    return prompt.replace("{trigger}", trigger).replace("{class_word}", class_word)
 
 
 def _log(database: Database, job_id: int) -> tuple[LogLine, ...]:

@@ -1,7 +1,8 @@
 """A training run as a job: the engine's progress becomes rows and events, the user's wishes are sent back to it.
 
-    Phase -> phase      Stepped, Scored -> metric      Sampled -> Sample row + sample event
-    Note  -> log        Resumed         -> rewind      Saved   -> Checkpoint and Adapter rows + checkpoint event
+    Phase -> phase      Stepped, Scored -> metric      Sampled      -> Sample row + sample event
+    Note  -> log        Resumed         -> rewind      ClassPicture -> Sample row + class_picture event
+                                                       Saved        -> Checkpoint and Adapter rows + checkpoint event
 
 Files are written by the engine before it speaks of them; the row that names a file comes after it.
 """
@@ -107,6 +108,8 @@ class Teller:
                 self.score(progress)
             case said.Sampled():
                 self.sample(progress)
+            case said.ClassPicture():
+                self.class_picture(progress)
             case said.Saved():
                 self.checkpoint(progress.step, progress.bytes, progress.sha256)
 
@@ -154,32 +157,51 @@ class Teller:
             same = (Sample.run_id == self.run_id, Sample.step == progress.step, Sample.prompt_id == progress.prompt_id)
             for old in session.exec(select(Sample).where(*same)):
                 session.delete(old)
-            row = Sample(
-                job_id=self.work.claim.job_id,
-                run_id=self.run_id,
-                step=progress.step,
-                prompt_id=progress.prompt_id,
-                prompt=progress.prompt,
-                seed=progress.seed,
-                adapter_strength=progress.adapter_strength,
-                recipe=progress.recipe,
-                file=self.work.home.relative(progress.file),
-                width=progress.width,
-                height=progress.height,
-            )
-            session.add(row)
-            session.flush()
-            payload = {
-                "id": row.id,
-                "prompt_id": row.prompt_id,
-                "prompt": row.prompt,
-                "seed": row.seed,
-                "adapter_strength": row.adapter_strength,
-                "url": picture_url(int(row.id or 0)),
-                "width": row.width,
-                "height": row.height,
-            }
+            payload = self._picture_row(session, progress, progress.step, progress.prompt_id, progress.adapter_strength)
             store.tell(session, self.work.claim, "sample", payload, progress.step)
+
+    def class_picture(self, progress: Any) -> None:
+        """One of the class pictures, once: a run that goes on finds again those that it had.
+
+        What is drawn is kept, so getting this far clears the count of deaths, as a checkpoint does.
+        """
+        same = (Sample.run_id == self.run_id, col(Sample.step).is_(None), Sample.prompt_id == progress.number)
+        with self.work.database.read() as session:
+            known = session.exec(select(Sample.id).where(*same)).first()
+        if known is None:
+            with self.work.telling(deaths=0) as session:
+                payload = self._picture_row(session, progress, None, progress.number, 0.0)
+                store.tell(session, self.work.claim, "class_picture", payload)
+
+    def _picture_row(
+        self, session: Session, progress: Any, step: int | None, prompt_id: int, strength: float
+    ) -> dict[str, Any]:
+        """The row of a picture that the engine has written; returns what its event says."""
+        row = Sample(
+            job_id=self.work.claim.job_id,
+            run_id=self.run_id,
+            step=step,
+            prompt_id=prompt_id,
+            prompt=progress.prompt,
+            seed=progress.seed,
+            adapter_strength=strength,
+            recipe=progress.recipe,
+            file=self.work.home.relative(progress.file),
+            width=progress.width,
+            height=progress.height,
+        )
+        session.add(row)
+        session.flush()
+        return {
+            "id": row.id,
+            "prompt_id": row.prompt_id,
+            "prompt": row.prompt,
+            "seed": row.seed,
+            "adapter_strength": row.adapter_strength,
+            "url": picture_url(int(row.id or 0)),
+            "width": row.width,
+            "height": row.height,
+        }
 
     def checkpoint(self, step: int, size: int, sha256: str) -> None:
         """A checkpoint's rows; getting this far also clears the count of deaths."""

@@ -4,6 +4,7 @@ import { $, $$ } from "./dom.js";
 
 const dialog = document.getElementById("lightbox");
 const image = $(".stage img", dialog);
+const usualHint = $("[data-hint]", dialog).textContent;
 const KEYS = { ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down" };
 const state = { button: null, neighbour: () => null };
 
@@ -28,7 +29,7 @@ function move(direction) {
 export function openLightbox(button, neighbour, hint) {
   state.button = button;
   state.neighbour = neighbour;
-  if (hint) $("[data-hint]", dialog).textContent = hint;
+  $("[data-hint]", dialog).textContent = hint ?? usualHint;
   draw();
   dialog.showModal();
 }

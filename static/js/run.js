@@ -3,6 +3,7 @@
 
 import { ApiError, api } from "./api.js";
 import { LossChart, fillTable } from "./chart.js";
+import { ClassPictures } from "./classpictures.js";
 import { $, $$, bytes, copy, duration, loss, page, show, showState, throttled, toast, write } from "./dom.js";
 import { Events } from "./events.js";
 import { onPress, onSubmit, textsOf } from "./forms.js";
@@ -13,6 +14,7 @@ const id = page.dataset.run;
 const now = { state: page.dataset.state, step: Number(page.dataset.step), steps: Number(page.dataset.steps), eta: null, verdict: "", stopping: page.dataset.stop !== "none" };
 const clock = []; // [when, step] of the latest steps: speed and time left
 const grid = $("#samples") ? new SampleGrid($("#samples")) : null;
+const classPictures = $("#class-pictures") ? new ClassPictures($("#class-pictures")) : null;
 
 // ---- the numbers ----
 
@@ -227,6 +229,7 @@ const events = {
     speak(`Step ${now.step} of ${now.steps}, loss ${loss(payload.loss)}.`);
   },
   sample: (payload, row) => grid?.add(row.step ?? 0, payload),
+  class_picture: (payload) => classPictures?.add(payload),
   checkpoint: (payload, row) => addCheckpoint({ step: payload.step ?? row.step, bytes: payload.bytes }),
   rewind(payload) {
     for (const one of charts) one.rewind(payload.to_step);

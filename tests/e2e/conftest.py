@@ -175,7 +175,7 @@ def new_project(page: Page, studio: Studio, photos: list[Path], name: str = "Hou
         expect(page.locator("#photos [data-photo]")).to_have_count(len(photos))
 
 
-def start_tiny_run(page: Page, steps: int, every: int = 50) -> None:
+def start_tiny_run(page: Page, steps: int, every: int = 50, class_pictures: int = 0) -> None:
     """From a project's page: train the tiny model; ends on the run's page."""
     page.get_by_role("link", name="Train").click()
     page.wait_for_url("**/train")
@@ -184,6 +184,9 @@ def start_tiny_run(page: Page, steps: int, every: int = 50) -> None:
     page.get_by_text("Samples and checkpoints").click()
     page.get_by_label("Sample every").fill(str(every))
     page.get_by_label("Save every").fill(str(every))
+    if class_pictures:
+        page.get_by_text("Loss and data").click()
+        page.get_by_label("Class pictures", exact=True).fill(str(class_pictures))
     page.get_by_role("button", name="Start training").click()
     expect(page.locator("#state")).to_be_visible()
     page.wait_for_load_state()

@@ -54,6 +54,29 @@ def test_reload_in_the_middle_shows_all_and_two_tabs_agree(
     expect(page.locator("#state")).to_contain_text("stopped")
 
 
+def test_class_pictures_come_in_live_and_stay(page: Page, studio: Studio, photo_files: list[Path]) -> None:
+    new_project(page, studio, photo_files[:2], "Kept house")
+    start_tiny_run(page, steps=4, class_pictures=8)
+    card = page.get_by_role("region", name="Class pictures")
+    expect(card).to_contain_text("What the model draws for “a photo of house” without your photos")
+    expect(card.get_by_role("button")).to_have_count(8)
+    expect(page.locator("#no-class-pictures")).to_be_hidden()
+    expect(page.locator("#state")).to_contain_text("done", timeout=60_000)
+    page.reload()
+    expect(card.get_by_role("button")).to_have_count(8)
+    page.set_viewport_size({"width": 390, "height": 844})  # a phone: two in a row, and more rows than fit
+    first, third = (card.get_by_role("button").nth(number).bounding_box() for number in (0, 2))
+    assert first
+    assert third
+    assert third["y"] >= first["y"] + first["height"], "no row lies over the one before"
+    card.get_by_role("button").first.click()
+    expect(page.locator("#lightbox-title")).to_have_text("Class picture 1: a photo of house")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#lightbox-title")).to_have_text("Class picture 2: a photo of house")
+    expect(page.locator("#lightbox [data-hint]")).to_have_text("Arrow keys: left and right through the class pictures")
+    expect(page.get_by_label("Later step")).to_be_disabled()
+
+
 def test_a_run_that_is_done_can_go_on_and_be_drawn_with(page: Page, studio: Studio, photo_files: list[Path]) -> None:
     new_project(page, studio, photo_files[:2], "Drawn house")
     start_tiny_run(page, steps=8, every=4)
