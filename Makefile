@@ -50,6 +50,7 @@ bench: $(VENV)/.test
 	$(BIN)/python -m bench.step_time
 	$(BIN)/python -m bench.loading
 	$(BIN)/python -m bench.precision
+	$(BIN)/python -m bench.preflight
 	$(BIN)/python -m bench.first_page
 	$(BIN)/python -m bench.readable_loss
 

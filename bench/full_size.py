@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -128,6 +129,7 @@ def measure(model: str, knobs: dict[str, Any], changes: dict[str, Any]) -> dict[
     from core.config import resolve
     from core.dataset.examples import Example
     from core.files import sha256_of
+    from core.models import quantized
     from core.training.progress import Finished, Phase, Sampled, Stepped
     from core.training.trainer import train
 
@@ -170,10 +172,15 @@ def measure(model: str, knobs: dict[str, Any], changes: dict[str, Any]) -> dict[
                 drawing_since = drawing_since or time.perf_counter()  # a phase is told again between sampler steps
             elif isinstance(progress, Finished):
                 finished = progress
+        parameters = {
+            part: sum(math.prod(shape) for shape in quantized.whole_shapes(module).values())
+            for part, module in (("transformer", family.transformer), ("vae", family._parts["vae"]))
+        }
         weights = sum(value.nbytes for _, value in tree_flatten(family.transformer.parameters()))
     return {
         "device": str(mx.device_info().get("device_name", "cpu")),
         "weights": weights,
+        "parameters": parameters,
         "step_s": statistics.median(steps[WARM:] or steps),
         "picture_s": pictures[-1],
         "loss_is_finite": finished.final_loss is not None,

@@ -1,8 +1,10 @@
 """A model as memory sees it: its blocks, their widths and linear layers, read from configs and headers alone.
 
-    FLUX.1     double    8 (D, D), 2 (D, 4D), 2 (4D, D)                 single   3 (D, D), (D, 4D), (5D, D)
+    FLUX.1     double    8 (D, D), 2 (D, 4D), 2 (4D, D); 2 (D, 6D)      single   3 (D, D), (D, 4D), (5D, D); (D, 3D)
     FLUX.2     double    8 (D, D), 2 (D, 2I), 2 (I, D)                  single   (D, 3D + 2I), (D + I, D)
-    Z-Image    layer     4 (D, D), 2 (D, I), (I, D)
+    Z-Image    layer     4 (D, D), 2 (D, I), (I, D); (256, 4D)
+
+    after the semicolon: modulation, which has no adapter
 
 Units   D width, I the MLP's inner width; sizes in numbers, lengths in tokens
 """
@@ -18,6 +20,8 @@ from core.catalog import family_of
 from core.errors import ModelProblem
 from core.weights import read_header, read_json, weight_files
 
+NO_LIMIT = 10**9
+
 
 @dataclass(frozen=True, slots=True)
 class Stack:
@@ -30,10 +34,11 @@ class Stack:
     linear: tuple[tuple[int, int], ...]  # (in, out) of each layer that adapters go on
     image: bool = True  # whether it sees the image's tokens,
     text: bool = True  # and the text's
+    others: tuple[tuple[int, int], ...] = ()  # its further linear layers, which are packed too: modulation
 
     @property
     def parameters(self) -> int:
-        return sum(size_in * size_out for size_in, size_out in self.linear)
+        return sum(size_in * size_out for size_in, size_out in (*self.linear, *self.others))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ class Anatomy:
         return Anatomy(
             family=family,
             stacks=stacks,
-            text_tokens=text_tokens,
+            text_tokens=min(text_tokens, _tokenizer_limit(folder, "tokenizer_2" if family == "flux1" else "tokenizer")),
             text_width=transformer.get("joint_attention_dim") or transformer["cap_feat_dim"],
             transformer=_parameters(folder / "transformer") or _estimated(stacks),
             vae=_parameters(folder / "vae"),
@@ -73,8 +78,12 @@ def _flux1(config: Mapping[str, Any]) -> tuple[tuple[Stack, ...], int]:
     heads = config["num_attention_heads"]
     d = heads * config["attention_head_dim"]
     square, wider, back = (d, d), (d, 4 * d), (4 * d, d)
-    double = Stack("double", config["num_layers"], d, heads, (square,) * 8 + (wider, back) * 2)
-    single = Stack("single", config["num_single_layers"], d, heads, (square,) * 3 + (wider, (5 * d, d)))
+    double = Stack(
+        "double", config["num_layers"], d, heads, (square,) * 8 + (wider, back) * 2, others=((d, 6 * d),) * 2
+    )
+    single = Stack(
+        "single", config["num_single_layers"], d, heads, (square,) * 3 + (wider, (5 * d, d)), others=((d, 3 * d),)
+    )
     return (double, single), 512 if config.get("guidance_embeds") else 256
 
 
@@ -91,10 +100,11 @@ def _z_image(config: Mapping[str, Any]) -> tuple[tuple[Stack, ...], int]:
     d, heads = config["dim"], config["n_heads"]
     inner = int(d / 3 * 8)
     linear = ((d, d),) * 4 + ((d, inner), (inner, d), (d, inner))
-    layers = Stack("layer", config["n_layers"], d, heads, linear)
+    modulation = ((min(d, 256), 4 * d),)
+    layers = Stack("layer", config["n_layers"], d, heads, linear, others=modulation)
     refiners = config["n_refiner_layers"]
     return (
-        Stack("layer", refiners, d, heads, linear, text=False),
+        Stack("layer", refiners, d, heads, linear, text=False, others=modulation),
         Stack("layer", refiners, d, heads, linear, image=False),
         layers,
     ), 128
@@ -109,6 +119,13 @@ def _parameters(folder: Path) -> int:
         return sum(read_header(path).parameters for path in weight_files(folder, "diffusion_pytorch_model"))
     except ModelProblem:
         return 0
+
+
+def _tokenizer_limit(folder: Path, tokenizer: str) -> int:
+    """The most tokens of a text that the folder's own tokenizer takes."""
+    path = folder / tokenizer / "tokenizer_config.json"
+    limit = read_json(path).get("model_max_length") if path.is_file() else None
+    return int(limit) if isinstance(limit, int | float) and limit >= 2 else NO_LIMIT
 
 
 def _estimated(stacks: tuple[Stack, ...]) -> int:

@@ -72,13 +72,13 @@ CPU = Multiples(
     kept={
         "flux1 double": 22.5, "flux1 single": 25.0, "flux2 double": 24.0, "flux2 single": 26.0, "z_image layer": 27.0,
     },
-    working=1.0, encode=20.0, decode=16.0, velocity=20.0, scores=1.0,
+    working=0.5, encode=6.5, decode=6.5, velocity=20.0, scores=1.0,
 )  # fmt: skip
 GPU = Multiples(
     kept={
         "flux1 double": 30.0, "flux1 single": 30.0, "flux2 double": 45.0, "flux2 single": 45.0, "z_image layer": 39.0,
     },
-    working=1.5, encode=20.0, decode=16.0, velocity=20.0, scores=0.0,
+    working=1.5, encode=14.0, decode=8.0, velocity=20.0, scores=0.0,
 )  # fmt: skip
 SCORES_AT_MOST = 14 * 32 * 2**20  # where there are more, attention goes in chunks (core/models/attention.py)
 
@@ -104,7 +104,7 @@ def needs(anatomy: Anatomy, config: TrainConfig, computer: Computer, photos: int
 
 def training(anatomy: Anatomy, config: TrainConfig, computer: Computer, kept: int) -> float:
     """What a step takes besides what is held, with the activations of the last `kept` blocks."""
-    item, batch = computer.item, config.batch_size
+    item, batch = computer.item, config.examples_at_once
     activations = [_activations(anatomy, stack, config, computer) for stack in _blocks(anatomy)]
     tokens = (max(config.sides_px) // PATCH_PX) ** 2 + anatomy.text_tokens
     lean = len(activations) - kept
@@ -144,14 +144,17 @@ def _activations(anatomy: Anatomy, stack: Stack, config: TrainConfig, computer: 
     """What one block leaves for its gradient."""
     of, item = multiples(computer), computer.item
     seen = (max(config.sides_px) // PATCH_PX) ** 2 * stack.image + anatomy.text_tokens * stack.text
-    scores = min(of.scores * config.batch_size * stack.heads * seen**2 * item, SCORES_AT_MOST)
-    return config.batch_size * seen * stack.width * item * of.kept[f"{anatomy.family} {stack.kind}"] + scores
+    scores = min(of.scores * config.examples_at_once * stack.heads * seen**2 * item, SCORES_AT_MOST)
+    return config.examples_at_once * seen * stack.width * item * of.kept[f"{anatomy.family} {stack.kind}"] + scores
 
 
 def _base(anatomy: Anatomy, bits: int | None, item: int) -> float:
     if bits is None:
         return anatomy.transformer * item
-    packed = sum(stack.count * sum(i * o for i, o in stack.linear if i % GROUP == 0) for stack in anatomy.stacks)
+    packed = sum(
+        stack.count * sum(i * o for i, o in (*stack.linear, *stack.others) if i % GROUP == 0)
+        for stack in anatomy.stacks
+    )
     return packed * (bits / 8 + 2 * item / GROUP) + (anatomy.transformer - packed) * item
 
 
@@ -169,8 +172,10 @@ def _disk(anatomy: Anatomy, config: TrainConfig, photos: int) -> int:
 class Forecast:
     """Whether a run fits, in a sentence with the numbers, and the nearest settings that do when it does not."""
 
-    needs: Needs
-    computer: Computer
+    memory: int  # bytes, of its largest phase
+    memory_there: int
+    disk: int
+    disk_there: int
     fits: bool
     sentence: str
     offer: dict[str, Any] | None  # knobs to change
@@ -186,15 +191,16 @@ def forecast(anatomy: Anatomy, config: TrainConfig, computer: Computer, photos: 
         f"Needs about {_gb(needed.memory)} GB {where[computer.device]}, most of it while {needed.most}; "
         f"there are {_gb(computer.memory)} GB. On the disk it takes {_gb(needed.disk)} of {_gb(computer.disk)} GB."
     )
+    numbers = (needed.memory, computer.memory, needed.disk, computer.disk)
     if memory and disk:
-        return Forecast(needed, computer, True, sentence, None, "")
+        return Forecast(*numbers, True, sentence, None, "")
     for changes in _gentler(config) if not memory else _fewer_files(config):
         after = needs(anatomy, replace(config, **changes), computer, photos)
         if _fits_memory(after, computer) and (disk or _fits_disk(after, computer)):
             words = f"{_spoken(changes)}: {_gb(after.memory)} GB of memory, {_gb(after.disk)} GB on the disk."
-            return Forecast(needed, computer, False, sentence, changes, words)
+            return Forecast(*numbers, False, sentence, changes, words)
     lack = "a smaller model" if not memory else "more free space"
-    return Forecast(needed, computer, False, sentence, None, f"No settings of this model fit; it takes {lack}.")
+    return Forecast(*numbers, False, sentence, None, f"No settings of this model fit; it takes {lack}.")
 
 
 def _fits_memory(needed: Needs, computer: Computer) -> bool:

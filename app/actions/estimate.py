@@ -1,11 +1,12 @@
-"""Before a run: how many steps suit so many photos, and how long they will take here."""
+"""Before a run: how many steps suit so many photos, how long they will take here, and whether memory suffices."""
 
 from __future__ import annotations
 
 import math
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from sqlmodel import Session, col, select
@@ -13,7 +14,12 @@ from sqlmodel import Session, col, select
 from app.actions import models, progress
 from app.database import Database
 from app.tables import Event, Job, Run
+from core.anatomy import Anatomy
+from core.catalog import Entry
+from core.computer import this_computer
 from core.config import TrainConfig, resolve
+from core.errors import ModelProblem
+from core.preflight import Forecast, forecast
 
 PHOTOS_OF_DEFAULT = 6  # the model's own number of steps suits up to this many photos
 STEPS_AT_MOST_TIMES = 3.0
@@ -36,6 +42,7 @@ class Suggestion:
     seconds_per_step: float
     measured: bool  # from an earlier run on this computer, else a rough figure
     sentence: str
+    fit: Forecast | None  # memory and disk against this computer's; None for a model that is not here
 
 
 def suggest(database: Database, model: str, photos: int, knobs: Mapping[str, Any] | None = None) -> Suggestion:
@@ -61,7 +68,18 @@ def suggest(database: Database, model: str, photos: int, knobs: Mapping[str, Any
     class_pictures = config.class_pictures * best.sample_steps * (2 if best.sample_guidance > 1 else 1) * forward
     seconds = START_SECONDS + class_pictures + steps * pace + samples
     origin = "at the pace of your last run" if measured is not None else "a rough figure until the first run here"
-    return Suggestion(steps, seconds, pace, measured is not None, f"About {spoken(seconds)}, {origin}.")
+    words = f"About {spoken(seconds)}, {origin}."
+    fit = fits(entry, replace(config, steps=steps), photos, database.home.root) if entry.usable else None
+    return Suggestion(steps, seconds, pace, measured is not None, words, fit)
+
+
+def fits(entry: Entry, config: TrainConfig, photos: int, home: Path) -> Forecast | None:
+    """What the run needs against what this computer has; None for a model whose files say too little."""
+    try:
+        anatomy = Anatomy.of(entry.folder)
+    except (ModelProblem, KeyError):
+        return None
+    return forecast(anatomy, config, this_computer(home), max(photos, 1))
 
 
 def suggested_steps(base: int, photos: int) -> int:

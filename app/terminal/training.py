@@ -16,12 +16,15 @@ from PIL import Image
 
 from app.terminal.console import Interrupt, duration, interruptible, say
 from core import catalog, files
+from core.anatomy import Anatomy
+from core.computer import this_computer
 from core.config import Resolved, TrainConfig, resolve
 from core.dataset.examples import Example, read_folder
 from core.errors import ConfigProblem, DataProblem, FieldProblem, ModelProblem
 from core.export import adapter_file, sheet
 from core.models.base import Family
 from core.models.load import load_family
+from core.preflight import forecast
 from core.training import checkpoint
 from core.training.preview import prompts_of
 from core.training.trainer import (
@@ -81,6 +84,10 @@ def train_folder(
     for each in left_out:
         say(f"Left out: {each.field} {each.message}")
     config = resolved.config
+    fit = forecast(Anatomy.of(entry.folder), config, this_computer(out), len(examples))
+    say(fit.sentence)
+    if not fit.fits:
+        say(f"This may well not fit. {fit.offer_words}")
     family = load_family(entry.folder, quantize=config.base_bits)
     out.mkdir(parents=True, exist_ok=True)
     start = {"_start_from": str(start_from.resolve())} if start_from is not None else {}

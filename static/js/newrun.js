@@ -72,6 +72,28 @@ function changes() {
   return given;
 }
 
+// What the run needs of this computer, and settings that fit where these do not.
+let offer = null;
+
+function showFit(fit) {
+  show($("#fit-box"), Boolean(fit));
+  if (!fit) return;
+  offer = fit.offer;
+  write($("#fit"), fit.sentence);
+  write($("#fit-lack"), fit.fits ? "" : fit.offer_words);
+  show($("#fit-lack"), !fit.fits);
+  show($("#use-fit"), Boolean(offer));
+}
+
+$("#use-fit").addEventListener("click", () => {
+  for (const [name, value] of Object.entries(offer)) {
+    const field = $(`[data-knob="${name}"]`, form);
+    touched.add(name);
+    put(field, Array.isArray(value) ? value.join(" ") : String(value), "user");
+  }
+  estimate();
+});
+
 const estimate = throttled(350, async () => {
   const given = changes();
   delete given.sample_prompts; // long, and it hardly counts
@@ -83,6 +105,7 @@ const estimate = throttled(350, async () => {
     if (!(error instanceof ApiError)) throw error;
     write($("#estimate"), "–");
     write($("#estimate-why"), "No estimate with these settings.");
+    showFit(null);
   }
 });
 

@@ -267,7 +267,11 @@ def told(number: float) -> dict[str, mx.array]:
 def dataset(count: int, **knobs: object) -> Batches:
     items = [
         Encoded(
-            mx.full((1, 4, 2), float(n)), mx.full((1, 4, 2), -1.0 - n), told(float(n)), Grid(2, 2, 2), told(100.0 + n)
+            mx.full((1, 4, 2), float(n)),
+            mx.full((1, 4, 2), -1.0 - n),
+            told(float(n)),
+            Grid(2, 2, 2),
+            untriggered=told(100.0 + n),
         )
         for n in range(count)
     ]

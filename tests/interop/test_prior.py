@@ -16,6 +16,7 @@ from diffusers import FluxTransformer2DModel
 
 from core import lora
 from core.dataset.batches import Batch, Batches, Encoded
+from core.loss import weighted_mean
 from core.models.flux1 import position_ids
 from core.models.load import load_family
 from core.training.reverse import Gradient
@@ -63,7 +64,8 @@ def test_the_loss_is_that_of_diffusers_script(tmp_path: Path, kept: int | None) 
 
     targets = lora.resolve_targets(family.transformer, family.presets, "all_linear")
     adapter = lora.attach(family.transformer, targets, 2, 2.0, mx.random.key(0))  # B is zero: it changes nothing yet
-    loss, _ = Gradient(family, adapter, 1.0, kept)(adapter.parameters(), batch)
+    losses_B, _ = Gradient(family, adapter, 1.0, kept)(adapter.parameters(), batch)
+    loss = weighted_mean(losses_B, batch.weight_B)
     reference = FluxTransformer2DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
     with torch.no_grad():
         expected = loss_of_the_script(reference, batch).item()

@@ -1,0 +1,101 @@
+"""The forecast of a run's memory: near what runs take, and with an offer that fits where the settings do not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench import preflight as measured
+from bench.full_size import write_configs
+from core import catalog, preflight
+from core.anatomy import Anatomy
+from core.computer import Computer, this_computer
+from core.config import resolve
+from core.known_models import KNOWN
+
+GIB = 2**30
+POCKET = Anatomy.of(catalog.POCKET_FOLDER)
+
+
+def machine(gib: float, device: str = "cuda", disk_gib: float = 100) -> Computer:
+    return Computer(device, int(gib * GIB), int(disk_gib * GIB))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Anatomy:
+    parameters = KNOWN["flux1-dev"].parameters
+    anatomy = Anatomy.of(write_configs(tmp_path_factory.mktemp("dev"), "flux1-dev", {}))
+    return replace(anatomy, transformer=parameters["transformer"], vae=parameters["vae"])
+
+
+@pytest.mark.parametrize("row", [0, 2, 10])
+def test_the_forecast_is_within_15_percent_of_what_a_run_takes(row: int) -> None:
+    found = measured.in_a_process(row)
+    assert found["predicted"] == pytest.approx(found["measured"], rel=0.15)
+
+
+def test_an_anatomy_is_the_models(dev: Anatomy) -> None:
+    assert [(stack.kind, stack.count, stack.width) for stack in dev.stacks] == [
+        ("double", 19, 3072),
+        ("single", 38, 3072),
+    ]
+    assert dev.text_tokens == 512
+    assert POCKET.text_tokens == 32  # its tokenizer's own limit
+    assert POCKET.transformer == catalog.find("pocket").parameters
+
+
+def test_more_of_anything_needs_more_memory(dev: Anatomy) -> None:
+    def memory(**knobs: object) -> int:
+        config = resolve({"side_px": 512, "activations": "all", **knobs}).config
+        return preflight.needs(dev, config, machine(1000), 10).memory
+
+    plain = memory()
+    assert memory(side_px=768) > plain
+    assert memory(batch_size=2) > plain
+    assert memory(rank=64) > plain
+    assert memory(activations="none") < 0.7 * plain
+    assert memory(base_precision="4-bit") < plain - 14 * GIB
+    assert memory(class_pictures=4, class_prompt="a dog") > plain
+
+
+def test_as_many_blocks_keep_their_activations_as_fit(dev: Anatomy) -> None:
+    config = resolve({"side_px": 512}).config
+    kept = [preflight.kept_blocks(dev, config, machine(gib)) for gib in (20, 32, 40, 140)]
+    assert kept[0] == 0
+    assert 0 < kept[1] < kept[2] < 57
+    assert kept[3] == 57
+    assert preflight.kept_blocks(dev, resolve({"side_px": 512, "activations": "none"}).config, machine(140)) == 0
+    within = preflight.needs(dev, config, machine(40), 10)
+    assert within.training <= 40 * GIB
+
+
+def test_settings_that_fit_are_offered_and_the_mildest_first(dev: Anatomy) -> None:
+    config = resolve({"side_px": 1024, "batch_size": 2}).config
+    offers = [preflight.forecast(dev, config, machine(gib), 10) for gib in (60, 26, 12, 6)]
+    assert [each.fits for each in offers] == [True, False, False, False]
+    assert offers[0].offer is None
+    assert offers[1].offer == {"batch_size": 1, "accumulate": 2} or offers[1].offer["base_precision"] == "8-bit"
+    assert offers[2].offer["base_precision"] == "4-bit"
+    for gib, each in ((26, offers[1]), (12, offers[2])):
+        again = resolve({"side_px": 1024, "batch_size": 2, **each.offer}).config
+        assert preflight.forecast(dev, again, machine(gib), 10).fits
+    assert offers[3].offer is None
+    assert "a smaller model" in offers[3].offer_words
+    assert "of the card's memory, most of it while" in offers[1].sentence
+    assert "there are 26 GB" in offers[1].sentence
+
+
+def test_a_full_disk_is_seen_too() -> None:
+    config = resolve({"steps": 2000, "save_every": 10, "rank": 64}, catalog.find("pocket").defaults).config
+    found = preflight.forecast(POCKET, config, machine(16, "cpu", disk_gib=2), 10)
+    assert not found.fits
+    assert found.offer == {"save_every": 100}
+    assert "a checkpoint every 100 steps" in found.offer_words
+
+
+def test_this_computer_has_memory_and_a_disk(tmp_path: Path) -> None:
+    here = this_computer(tmp_path / "not" / "there" / "yet")
+    assert here.memory > GIB / 2
+    assert here.disk > 0
