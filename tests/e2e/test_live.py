@@ -159,6 +159,7 @@ def test_a_run_begins_with_the_adapter_of_an_earlier_one(page: Page, studio: Stu
 def test_the_page_says_in_words_how_the_run_does(page: Page, studio: Studio, photo_files: list[Path]) -> None:
     new_project(page, studio, photo_files, "Scored house")
     page.get_by_role("link", name="Train").click()
+    expect(page.locator("#estimate")).not_to_have_text("…")  # the page's script is there, and fills in nothing later
     page.get_by_label("Model").select_option("tiny")
     page.get_by_label("Steps", exact=True).fill("40")
     page.get_by_text("Loss and data").click()
