@@ -101,6 +101,7 @@ const estimate = throttled(350, async () => {
     const answer = await api("GET", `/projects/${project}/suggestion?${new URLSearchParams(given)}`);
     write($("#estimate"), duration(answer.seconds));
     write($("#estimate-why"), answer.measured ? "At the pace of your last run, pictures included." : "A rough figure; after the first run here it is measured. Pictures included.");
+    showFit(answer.fit);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     write($("#estimate"), "–");

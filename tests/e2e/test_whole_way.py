@@ -48,6 +48,7 @@ def test_from_an_empty_home_to_a_downloaded_adapter(
     page.get_by_role("link", name="Train").click()
     page.wait_for_url("**/train")
     expect(page.locator("#estimate")).not_to_have_text("…")
+    expect(page.locator("#fit")).to_contain_text("Needs about")
     page.get_by_label("Model").select_option(model)
     page.get_by_label("Steps", exact=True).fill(str(steps))
     page.get_by_label("Picture size").fill(str(side_px))
