@@ -151,6 +151,9 @@ def evaluate(*trees: Any, wait: bool = True) -> None:
     """
     import mlx.core as mx
 
+    if not prepare().policy.runs_ahead:
+        (mx.eval if wait else mx.async_eval)(*trees)
+        return
     held = mx.get_active_memory()
     before = mx.set_memory_limit(int(held * (1 + AHEAD_SHARE)))
     try:
