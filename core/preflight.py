@@ -72,7 +72,7 @@ CPU = Multiples(
     kept={
         "flux1 double": 22.5, "flux1 single": 25.0, "flux2 double": 24.0, "flux2 single": 26.0, "z_image layer": 27.0,
     },
-    working=0.5, encode=6.5, decode=6.5, velocity=20.0, scores=1.0,
+    working=0.5, encode=17.0, decode=14.5, velocity=20.0, scores=1.0,
 )  # fmt: skip
 GPU = Multiples(
     kept={
