@@ -220,6 +220,34 @@ class Fetching:
 
 
 @dataclass(frozen=True, slots=True)
+class NeedCell:
+    """What one precision and picture size takes."""
+
+    memory: str
+    words: str  # whether that fits
+    state: str  # fits, recommended or too-much
+
+
+@dataclass(frozen=True, slots=True)
+class NeedRow:
+    """One precision."""
+
+    label: str
+    cells: tuple[NeedCell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NeedTable:
+    """Predicted memory, and the disk below it: precisions as rows, picture sizes as columns."""
+
+    caption: str
+    sides: tuple[str, ...]
+    rows: tuple[NeedRow, ...]
+    disk: tuple[str, ...]  # of a run, by picture size; empty for pictures
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCard:
     """One model of the catalog."""
 
@@ -234,6 +262,7 @@ class ModelCard:
     page: str  # its address for a person to open; empty for a folder of the user's own
     verb: str  # what the button that downloads says; empty for no button
     fetching: Fetching | None
+    needs: NeedTable | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A model as memory sees it: its blocks, their widths and linear layers, read from configs and headers alone.
+"""A model as memory sees it: its blocks, their widths and linear layers, by configs and headers alone.
 
     FLUX.1     double    8 (D, D), 2 (D, 4D), 2 (4D, D); 2 (D, 6D)      single   3 (D, D), (D, 4D), (5D, D); (D, 3D)
     FLUX.2     double    8 (D, D), 2 (D, 2I), 2 (I, D)                  single   (D, 3D + 2I), (D + I, D)
@@ -11,13 +11,14 @@ Units   D width, I the MLP's inner width; sizes in numbers, lengths in tokens
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.catalog import family_of
+from core.catalog import PIPELINES, Entry, family_of
 from core.errors import ModelProblem
+from core.known_models import VAE_CHANNELS, Known
 from core.weights import read_header, read_json, weight_files
 
 NO_LIMIT = 10**9
@@ -43,7 +44,7 @@ class Stack:
 
 @dataclass(frozen=True, slots=True)
 class Anatomy:
-    """What a model folder's configs and headers say."""
+    """What a model's configs and headers say."""
 
     family: str
     stacks: tuple[Stack, ...]
@@ -60,18 +61,42 @@ class Anatomy:
         family = family_of(folder)
         transformer, vae = (read_json(folder / part / "config.json") for part in ("transformer", "vae"))
         stacks, text_tokens = STACKS[family](transformer)
-        widths = list(vae["block_out_channels"])
-        decoder = list(vae.get("decoder_block_out_channels") or widths)
         return Anatomy(
             family=family,
             stacks=stacks,
             text_tokens=min(text_tokens, _tokenizer_limit(folder, "tokenizer_2" if family == "flux1" else "tokenizer")),
-            text_width=transformer.get("joint_attention_dim") or transformer["cap_feat_dim"],
+            text_width=_text_width(transformer),
             transformer=_parameters(folder / "transformer") or _estimated(stacks),
             vae=_parameters(folder / "vae"),
-            vae_widths=(widths[0], decoder[min(1, len(decoder) - 1)]),
+            vae_widths=_vae_widths(vae["block_out_channels"], vae.get("decoder_block_out_channels")),
             layer=max((_largest_layer(each) for each in sorted(folder.glob("text_encoder*"))), default=0),
         )
+
+    @staticmethod
+    def of_known(known: Known) -> Anatomy:
+        """Of a model that can be downloaded, by its row: the same as of its folder, which need not be here."""
+        family, config = PIPELINES[known.pipeline], known.shapes.transformer
+        stacks, text_tokens = STACKS[family](config)
+        return Anatomy(
+            family=family,
+            stacks=stacks,
+            text_tokens=text_tokens,
+            text_width=_text_width(config),
+            transformer=known.parameters["transformer"],
+            vae=known.parameters["vae"],
+            vae_widths=_vae_widths(VAE_CHANNELS),
+            layer=known.shapes.text_layer,
+        )
+
+    @staticmethod
+    def of_entry(entry: Entry) -> Anatomy | None:
+        """Of a model of the catalog; None where neither a row nor a whole folder says enough."""
+        if entry.known is not None and entry.family is not None:
+            return Anatomy.of_known(entry.known)
+        try:
+            return Anatomy.of(entry.folder) if entry.folder is not None and entry.usable else None
+        except (ModelProblem, KeyError):
+            return None
 
 
 def _flux1(config: Mapping[str, Any]) -> tuple[tuple[Stack, ...], int]:
@@ -111,6 +136,16 @@ def _z_image(config: Mapping[str, Any]) -> tuple[tuple[Stack, ...], int]:
 
 
 STACKS = {"flux1": _flux1, "flux2": _flux2, "z_image": _z_image}
+
+
+def _text_width(transformer: Mapping[str, Any]) -> int:
+    return int(transformer.get("joint_attention_dim") or transformer["cap_feat_dim"])
+
+
+def _vae_widths(channels: Sequence[int], decoder: Sequence[int] | None = None) -> tuple[int, int]:
+    """Most channels at the full resolution: the decoder comes there with those of the resolution below."""
+    back = decoder or channels
+    return channels[0], back[min(1, len(back) - 1)]
 
 
 def _parameters(folder: Path) -> int:

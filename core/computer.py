@@ -70,9 +70,11 @@ def _device(wish: str) -> tuple[Device, int]:
 
 def _card_bytes() -> int:
     """Memory of the first NVIDIA card; 0 where there is none, or MLX is not the build for it."""
-    builds = {each.metadata["Name"].replace("_", "-") for each in metadata.distributions() if each.metadata["Name"]}
     asked = shutil.which("nvidia-smi")
-    if asked is None or builds.isdisjoint(CUDA_BUILDS):
+    if asked is None:
+        return 0
+    builds = {each.metadata["Name"].replace("_", "-") for each in metadata.distributions() if each.metadata["Name"]}
+    if builds.isdisjoint(CUDA_BUILDS):
         return 0
     question = [asked, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, get_args, get_type_hints
 
 from core.errors import ConfigProblem, FieldProblem
@@ -300,7 +301,7 @@ class Resolved:
 
 def knobs() -> dict[str, Knob]:
     """Every knob by name, in the order of `TrainConfig`; choices of a `Literal` type filled in."""
-    hints = get_type_hints(TrainConfig)
+    hints = _hints()
     found: dict[str, Knob] = {}
     for each in dataclasses.fields(TrainConfig):
         one: Knob = each.metadata["knob"]
@@ -311,10 +312,15 @@ def knobs() -> dict[str, Knob]:
 
 def kind_of(name: str) -> str:
     """ "int", "float", "bool", "str", "choice" "lines" (several strings) or "sizes" (several ints)."""
-    hint = get_type_hints(TrainConfig)[name]
+    hint = _hints()[name]
     if _is_literal(hint):
         return "choice"
     return {tuple[str, ...]: "lines", tuple[int, ...]: "sizes"}.get(hint) or hint.__name__
+
+
+@cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(TrainConfig)
 
 
 def default_of(name: str) -> Any:

@@ -30,6 +30,8 @@ PATCH_PX = 16  # pixels of a token's side
 SHARE_TO_FILL = 0.85  # of the memory, with kept activations: a forecast can be off by so much
 GROUP = 64  # numbers of a packed weight that share a scale and a bias
 SPARE_DISK = GIB  # that a run should leave
+WHOSE = {"metal": "of this Mac's memory", "cuda": "of the card's memory", "cpu": "of this computer's memory"}
+BASES = {"full": "the whole base", "8-bit": "an 8-bit base", "6-bit": "a 6-bit base", "4-bit": "a 4-bit base"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,29 +187,32 @@ class Forecast:
 def forecast(anatomy: Anatomy, config: TrainConfig, computer: Computer, photos: int) -> Forecast:
     """What a run with these settings needs against what this computer has."""
     needed = needs(anatomy, config, computer, photos)
-    where = {"metal": "of this Mac's memory", "cuda": "of the card's memory", "cpu": "of this computer's memory"}
-    memory, disk = _fits_memory(needed, computer), _fits_disk(needed, computer)
+    memory, disk = fits_memory(needed, computer), fits_disk(needed, computer)
     sentence = (
-        f"Needs about {_gb(needed.memory)} GB {where[computer.device]}, most of it while {needed.most}; "
-        f"there are {_gb(computer.memory)} GB. On the disk it takes {_gb(needed.disk)} of {_gb(computer.disk)} GB."
+        f"Needs about {gib(needed.memory)} GB {WHOSE[computer.device]}, most of it while {needed.most}; "
+        f"there are {gib(computer.memory)} GB. On the disk it takes {gib(needed.disk)} of {gib(computer.disk)} GB."
     )
     numbers = (needed.memory, computer.memory, needed.disk, computer.disk)
     if memory and disk:
         return Forecast(*numbers, True, sentence, None, "")
     for changes in _gentler(config) if not memory else _fewer_files(config):
         after = needs(anatomy, replace(config, **changes), computer, photos)
-        if _fits_memory(after, computer) and (disk or _fits_disk(after, computer)):
-            words = f"{_spoken(changes)}: {_gb(after.memory)} GB of memory, {_gb(after.disk)} GB on the disk."
+        if fits_memory(after, computer) and (disk or fits_disk(after, computer)):
+            words = f"{spoken(changes)}: {gib(after.memory)} GB of memory, {gib(after.disk)} GB on the disk."
             return Forecast(*numbers, False, sentence, changes, words)
-    lack = "a smaller model" if not memory else "more free space"
-    return Forecast(*numbers, False, sentence, None, f"No settings of this model fit; it takes {lack}.")
+    return Forecast(*numbers, False, sentence, None, nothing_fits(memory))
 
 
-def _fits_memory(needed: Needs, computer: Computer) -> bool:
+def nothing_fits(memory: bool) -> str:
+    """What is said where no settings help; `memory`: whether that suffices."""
+    return f"No settings of this model fit; it takes {'more free space' if memory else 'a smaller model'}."
+
+
+def fits_memory(needed: Needs, computer: Computer) -> bool:
     return needed.memory <= computer.memory
 
 
-def _fits_disk(needed: Needs, computer: Computer) -> bool:
+def fits_disk(needed: Needs, computer: Computer) -> bool:
     return needed.disk + SPARE_DISK <= computer.disk
 
 
@@ -236,12 +241,13 @@ def _fewer_files(config: TrainConfig) -> Iterator[dict[str, Any]]:
         yield {"save_every": min(config.save_every * rarer, config.steps)}
 
 
-def _spoken(changes: Mapping[str, Any]) -> str:
+def spoken(changes: Mapping[str, Any]) -> str:
+    """Settings that do, as the start of a sentence."""
     words = {
         "activations": lambda _: "only as many activations kept as fit",
         "batch_size": lambda value: f"batch {value}",
         "accumulate": lambda value: f"accumulation {value}",
-        "base_precision": lambda value: f"a {value} base",
+        "base_precision": lambda value: BASES[value],
         "side_px": lambda value: f"{value} px",
         "more_sides_px": lambda _: "one size",
         "save_every": lambda value: f"a checkpoint every {value} steps",
@@ -250,7 +256,7 @@ def _spoken(changes: Mapping[str, Any]) -> str:
     return f"It fits with {said}"
 
 
-def _gb(count: int) -> str:
+def gib(count: int) -> str:
     """In the GB that people read on their computers: two digits that matter."""
     size = count / GIB
     return f"{size:.0f}" if size >= 10 else f"{size:.1f}"

@@ -25,6 +25,7 @@ CORE_LEVELS: list[tuple[str, ...]] = [
     ("core.catalog", "core.downloads"),
     ("core.anatomy",),
     ("core.preflight",),
+    ("core.model_needs",),
     ("core.models",),
     ("core.dataset", "core.sampling", "core.export"),
     ("core.training",),
@@ -55,7 +56,7 @@ LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX 
     "core.hub_cache", "core.known_models", "core.model_folder", "core.pocket", "core.dataset.photos",
     "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets", "core.dataset.names",
     "core.captioners.openai", "core.computer", "core.anatomy", "core.preflight", "core.dataset.split",
-    "core.training.verdict",
+    "core.training.verdict", "core.model_needs",
 }  # fmt: skip
 HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub"}
 HOSTS = {  # every address that a tracked file may name: sources, standards, and this computer

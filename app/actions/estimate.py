@@ -19,9 +19,9 @@ from core.catalog import Entry
 from core.computer import this_computer
 from core.config import TrainConfig, resolve
 from core.errors import ModelProblem
+from core.model_needs import PHOTOS
 from core.preflight import Forecast, forecast
 
-PHOTOS_OF_DEFAULT = 6  # the model's own number of steps suits up to this many photos
 STEPS_AT_MOST_TIMES = 3.0
 
 # Rough, for a computer that has not trained yet: Pocket (18 M parameters, 256 px) on two CPU cores took 0.36 s a step.
@@ -84,7 +84,7 @@ def fits(entry: Entry, config: TrainConfig, photos: int, home: Path) -> Forecast
 
 def suggested_steps(base: int, photos: int) -> int:
     """More photos want more steps, but not in proportion: the square root, to the next fifty."""
-    times = min(max(math.sqrt(photos / PHOTOS_OF_DEFAULT), 1.0), STEPS_AT_MOST_TIMES)
+    times = min(max(math.sqrt(photos / PHOTOS), 1.0), STEPS_AT_MOST_TIMES)
     return base if times == 1.0 else int(math.ceil(base * times / 50) * 50)
 
 

@@ -17,8 +17,9 @@ from app.errors import Conflict, NotFound
 from app.jobs import store
 from app.jobs.states import ENDED, Kind
 from app.tables import Job
-from core import catalog, hub_cache
+from core import catalog, hub_cache, model_needs
 from core.errors import ModelProblem
+from core.model_needs import ModelNeeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class ModelView:
     page: str | None  # where a person reads about it and accepts its licence
     gated: str  # what has to be accepted there first; empty for nothing
     download: JobView | None  # the newest job that fetched it, or tried
+    needs: ModelNeeds | None  # predicted memory and disk, by precision and picture size; None where nobody can say
     defaults: Mapping[str, Any]  # knobs it sets; see core/config.py
     drawing: Mapping[str, Any]  # {"steps", "guidance", "side_px"}: how it is drawn with best
 
@@ -52,12 +54,14 @@ class ModelView:
 def list_models(database: Database) -> list[ModelView]:
     """Every model in the catalog, with what is on this computer."""
     tried = _downloads(database)
-    return [_view(entry, tried.get(entry.name)) for entry in catalog.models(folders(database)).values()]
+    return [
+        _view(entry, tried.get(entry.name), database.home.root) for entry in catalog.models(folders(database)).values()
+    ]
 
 
 def get_model(database: Database, name: str) -> ModelView:
     """Raises NotFound."""
-    return _view(find(database, name), _downloads(database).get(name))
+    return _view(find(database, name), _downloads(database).get(name), database.home.root)
 
 
 def find(database: Database, name: str) -> catalog.Entry:
@@ -140,7 +144,7 @@ def _downloads(database: Database) -> dict[str, JobView]:
         return dict(zip(newest, jobs.views(session, list(newest.values())), strict=True))
 
 
-def _view(entry: catalog.Entry, job: JobView | None) -> ModelView:
+def _view(entry: catalog.Entry, job: JobView | None, home: Path) -> ModelView:
     trouble, parameters = entry.trouble, None
     try:
         parameters = entry.parameters
@@ -169,6 +173,7 @@ def _view(entry: catalog.Entry, job: JobView | None) -> ModelView:
         page=known.page if known else None,
         gated=known.gated if known else "",
         download=job,
+        needs=model_needs.here(entry, home),
         defaults=dict(entry.defaults),
         drawing=dict(entry.drawing),
     )

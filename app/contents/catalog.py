@@ -9,9 +9,11 @@ from app.actions.models import ModelView
 from app.contents.lines import job_words, newest_event
 from app.database import Database
 from app.jobs.states import State, Stop
-from app.page_parts import Fetching, Line, ModelCard, ModelGroup
+from app.page_parts import Fetching, Line, ModelCard, ModelGroup, NeedCell, NeedRow, NeedTable
 from app.pages import ModelsPage
-from core.config import knobs
+from core import preflight
+from core.config import BITS, knobs
+from core.model_needs import ModelNeeds, Need
 
 GROUPS = {
     "ready": ("Ready", "On this computer, whole, and ready to learn or to draw."),
@@ -61,6 +63,7 @@ def _card(view: ModelView, titles: dict[str, str]) -> ModelCard:
         page=view.page or "",
         verb=_verb(view, job) if offered else "",
         fetching=_fetching(job) if going and job else None,
+        needs=_needs(view.needs) if view.needs else None,
     )
 
 
@@ -125,7 +128,35 @@ def _facts(view: ModelView, titles: dict[str, str]) -> list[Line]:
     if view.drawing:
         steps = wording.plural(int(view.drawing["steps"]), "step")
         lines.append(Line("A picture", f"{steps}, guidance {view.drawing['guidance']:g}, {view.drawing['side_px']} px"))
+    if view.needs:
+        lines.append(Line("On this computer", view.needs.sentence))
     return [*lines, Line("Licence", f"{view.licence}. {view.commercial}".strip() if view.commercial else view.licence)]
+
+
+def _needs(needs: ModelNeeds) -> NeedTable:
+    table, sides = needs.table, sorted({need.side_px for need in needs.table})
+    by_precision = {name: [need for need in table if need.base_precision == name] for name in BITS}
+    what = "a run" if needs.purpose == "training" else "drawing a picture"
+    least = "with the model's own settings, one photo at a time, no activations kept: the least that it takes"
+    how = least if needs.purpose == "training" else "with an adapter"
+    there = f"There are {preflight.gib(needs.memory_there)} GiB {preflight.WHOSE[needs.device]}"
+    return NeedTable(
+        caption=f"Memory that {what} needs, predicted",
+        sides=tuple(f"{side} px" for side in sides),
+        rows=tuple(NeedRow(name, tuple(_need(need) for need in row)) for name, row in by_precision.items()),
+        disk=tuple(f"{preflight.gib(need.disk)} GiB" for need in by_precision["full"] if need.disk),
+        notes=(
+            f"Predicted for {what} {how}.",
+            f"{there}, and {preflight.gib(needs.disk_there)} GiB free on the disk.",
+        ),
+    )
+
+
+def _need(need: Need) -> NeedCell:
+    state, words = ("fits", "fits") if need.fits else ("too-much", "too much")
+    if need.recommended:
+        state, words = "recommended", "fits, recommended"
+    return NeedCell(f"{preflight.gib(need.memory)} GiB", words, state)
 
 
 def _code(job: JobView | None) -> str:

@@ -7,12 +7,13 @@ import sqlite3
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from app import settings, wording
 from app.database import Home
-from core import catalog, hub_cache
+from core import catalog, hub_cache, model_needs
 
 WIDTH = 100
 INDENT = " " * 21
@@ -34,7 +35,7 @@ def folders(home: Path) -> tuple[Path, ...]:
 
 def facts(home: Path) -> list[dict[str, Any]]:
     """Every model as one flat table; sizes in bytes."""
-    return [_facts(entry) for entry in catalog.models(folders(home)).values()]
+    return [_facts(entry, home) for entry in catalog.models(folders(home)).values()]
 
 
 def lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -50,14 +51,17 @@ def lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield from textwrap.wrap(each["trouble"], WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
         if each["gated"] and not each["on_disk"]:
             yield f"{INDENT}first accept {each['gated']}: {each['page']}"
+        if each["needs"]:
+            purpose, sentence = each["needs"]["purpose"], each["needs"]["sentence"]
+            yield f"{INDENT}{purpose} on this computer: {sentence[0].lower()}{sentence[1:]}"
         yield f"{INDENT}draws {each['side_px']} x {each['side_px']} px; licence: {each['licence']}"
         if each["commercial"]:
             yield from textwrap.wrap(each["commercial"], WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
     yield "The studio's Models page downloads them. A folder in diffusers' layout can be named instead: --model FOLDER"
 
 
-def _facts(entry: catalog.Entry) -> dict[str, Any]:
-    known = entry.known
+def _facts(entry: catalog.Entry, home: Path) -> dict[str, Any]:
+    known, needs = entry.known, model_needs.here(entry, home)
     size = 0
     if entry.on_disk and entry.folder is not None:
         size = sum(path.stat().st_size for path in entry.folder.rglob("*.safetensors"))
@@ -81,6 +85,7 @@ def _facts(entry: catalog.Entry) -> dict[str, Any]:
         "page": known.page if known else None,
         "gated": known.gated if known else "",
         "side_px": entry.drawing.get("side_px"),
+        "needs": asdict(needs) if needs else None,
         "defaults": dict(entry.defaults),
         "drawing": dict(entry.drawing),
     }

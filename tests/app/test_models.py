@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from typer.testing import CliRunner
 from app.cli import cli
 from app.database import Database
 from app.tables import Adapter
+from core import preflight
+from core.computer import Computer
 from core.known_models import KNOWN
 from tests import tiny_klein
 from tests.app.conftest import picture
@@ -120,6 +123,32 @@ def test_the_home_has_a_place_for_models_too(client: TestClient, repository: Pat
     assert names(client)["at-home"]
 
 
+def test_every_card_shows_predicted_memory_and_disk_though_nothing_is_downloaded(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    small = Computer("metal", memory=24 * 2**30, disk=100 * 2**30)
+    monkeypatch.setattr("core.model_needs.this_computer", lambda folder: small)
+    told = {each["name"]: each for each in client.get("/api/models").json()}
+    page = client.get("/models", headers={"Accept": "text/html"}).text
+    cards = {card.partition('"')[0]: card for card in page.split('data-model="')[1:]}
+    for name in ("pocket", *KNOWN):
+        needs, card = told[name]["needs"], cards[name]
+        assert len(needs["table"]) == 12
+        assert card.count('data-need="recommended"') == sum(each["recommended"] for each in needs["table"]) == 1
+        assert card.count('data-need="too-much"') == sum(not each["fits"] for each in needs["table"])
+        shown = re.findall(r"<td data-need=\"[a-z-]+\">([0-9.]+) GiB<span>", card)
+        assert shown == [preflight.gib(each["memory"]) for each in needs["table"]]
+        assert needs["sentence"] in card
+        assert "There are 24 GiB of this Mac&#39;s memory, and 100 GiB free on the disk." in card
+    dev = {(each["base_precision"], each["side_px"]): each for each in told["flux1-dev"]["needs"]["table"]}
+    assert not dev["full", 512]["fits"]
+    assert dev["4-bit", 512]["fits"]
+    assert told["flux2-klein-4b"]["needs"]["purpose"] == "drawing"
+    assert "On the disk" not in cards["flux2-klein-4b"]
+
+
 def test_the_terminal_says_the_same(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIKENESS_HOME", str(tmp_path / "home"))
     result = CliRunner().invoke(cli, ["models", "--json"])
@@ -129,7 +158,14 @@ def test_the_terminal_says_the_same(shelf: Path, tmp_path: Path, monkeypatch: py
     assert found["mine"]["folder"] == str(shelf / "mine")
     assert (found["mine"]["usable"], found["broken"]["usable"], found["flux1-dev"]["usable"]) == (True, False, False)
     assert found["flux1-dev"]["download_bytes"] == KNOWN["flux1-dev"].download_bytes
-    for words in ("vae/config.json is not there", "a download of 34 GB", "first accept FLUX.1 [dev]", "non-commercial"):
+    assert len(found["flux1-dev"]["needs"]["table"]) == 12
+    for words in (
+        "vae/config.json is not there",
+        "training on this computer: ",
+        "a download of 34 GB",
+        "first accept FLUX.1 [dev]",
+        "non-commercial",
+    ):
         assert words in result.stderr
 
 

@@ -1,10 +1,15 @@
-"""The parameters that the catalog tells, counted again in the references' own classes, built without allocating.
+"""The parameters and shapes that the catalog tells, counted again in the references' own classes.
 
-What sets the sizes is written here as the repositories' config.json files say it.
+These are built without allocating. What sets the sizes is written here as the repositories' config.json files say it.
 """
 
 from __future__ import annotations
 
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -12,7 +17,9 @@ import pytest
 import torch
 import transformers
 
-from core.known_models import KNOWN
+from core.anatomy import Anatomy
+from core.known_models import KNOWN, VAE_CHANNELS
+from tests.interop import real_configs as real
 
 QWEN3 = {
     "vocab_size": 151_936,
@@ -91,9 +98,38 @@ def test_the_catalog_tells_the_parameters_that_the_references_have(name: str) ->
     assert dict(KNOWN[name].parameters) == counted
 
 
+REAL = {  # configs of the transformer, of the VAE, and of the text encoder with the largest layers
+    "flux1-dev": (real.FLUX1_DEV, real.FLUX1_VAE, lambda: t5()),
+    "flux1-schnell": (real.FLUX1_SCHNELL, real.FLUX1_VAE, lambda: t5()),
+    "flux2-klein-base-4b": (real.KLEIN_4B, real.FLUX2_VAE, lambda: qwen3(2560, 9728, True)),
+    "flux2-klein-base-9b": (real.KLEIN_9B, real.FLUX2_VAE, lambda: qwen3(4096, 12_288, False)),
+    "z-image": (real.Z_IMAGE, real.FLUX1_VAE, lambda: qwen3(2560, 9728, True)),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_an_anatomy_by_the_catalog_is_that_of_the_real_configs(name: str, tmp_path: Path) -> None:
+    known = KNOWN[name]
+    transformer, vae, text_encoder = REAL[name]
+    tables = {"model_index": {"_class_name": known.pipeline}, "transformer/config": transformer, "vae/config": vae}
+    for file, table in tables.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{file}.json").write_text(json.dumps(table))
+    with torch.device("meta"):
+        layers: Counter[str] = Counter()
+        for key, value in text_encoder().named_parameters():
+            if layer := re.match(r".*?\.\d+\.", key):
+                layers[layer.group()] += value.numel()
+    assert vae["block_out_channels"] == VAE_CHANNELS
+    read = Anatomy.of(tmp_path)
+    counted = {"transformer": known.parameters["transformer"], "vae": known.parameters["vae"]}
+    assert Anatomy.of_known(known) == replace(read, **counted, layer=max(layers.values()))
+    assert read.transformer == pytest.approx(counted["transformer"], rel=0.06)  # the blocks are nearly all of it
+
+
 def test_models_of_one_shape_are_told_alike() -> None:
     for name, other in ALIKE.items():
-        assert KNOWN[name].parameters == KNOWN[other].parameters
+        assert (KNOWN[name].parameters, KNOWN[name].shapes) == (KNOWN[other].parameters, KNOWN[other].shapes)
     assert PARTS.keys() | ALIKE.keys() == KNOWN.keys()
 
 
