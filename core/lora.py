@@ -15,8 +15,9 @@ Source: Hu et al. 2021, arXiv:2106.09685.
 from __future__ import annotations
 
 import fnmatch
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -38,9 +39,37 @@ class LowRank(nn.Module):
         self.scale = scale
         self.strength = strength
 
-    def __call__(self, x: mx.array) -> mx.array:
-        low = (x @ self.lora_A.T.astype(x.dtype)) * (self.strength * self.scale)  # scaled where it is narrow
-        return low @ self.lora_B.T.astype(x.dtype)
+    def onto(self, y: mx.array, x: mx.array) -> mx.array:
+        """y and this part of x."""
+        a_RI, b_OR = self.lora_A.astype(x.dtype), self.lora_B.astype(x.dtype)
+        flat_y, flat_x = (each.reshape(-1, each.shape[-1]) for each in (y, x))
+        return _added(self.strength * self.scale)(flat_y, flat_x, a_RI, b_OR)[0].reshape(y.shape)
+
+
+@functools.cache
+def _added(scale: float) -> Callable[..., tuple[mx.array, mx.array]]:
+    """(y, x, A, B) to y + scale (x A^T) B^T, and x A^T, which the gradient needs again.
+
+    dA = scale (g B)^T x;   dB = scale g^T (x A^T);   dx = scale (g B) A. A product of its own for the sum or the scale
+    would be a kernel more for each of a large model's 400 layers, and a gradient that lies transposed another.
+    """
+
+    @mx.custom_function
+    def added(y_SO: mx.array, x_SI: mx.array, a_RI: mx.array, b_OR: mx.array) -> tuple[mx.array, mx.array]:
+        low_SR = x_SI @ a_RI.T
+        return mx.addmm(y_SO, low_SR, b_OR.T, alpha=scale), low_SR
+
+    @added.vjp
+    def gradient(
+        primals: Sequence[mx.array], cotangents: Sequence[mx.array], outputs: Sequence[mx.array]
+    ) -> tuple[mx.array, ...]:
+        (_, x_SI, a_RI, b_OR), g_SO, low_SR = primals, cotangents[0], outputs[1]
+        g_SR = g_SO @ b_OR
+        if scale != 1.0:
+            g_SR, low_SR = g_SR * scale, low_SR * scale  # here, where they are narrow
+        return g_SO, g_SR @ a_RI, g_SR.T @ x_SI, g_SO.T @ low_SR
+
+    return added
 
 
 class LoRALinear(nn.Module):
@@ -55,7 +84,7 @@ class LoRALinear(nn.Module):
         y = self.base(x)
         for adapter in self.adapters.values():
             if adapter.strength:
-                y = y + adapter(x).astype(y.dtype)
+                y = adapter.onto(y, x)
         return y
 
 

@@ -66,7 +66,9 @@ class Multiples:
     working: float  # what a block's gradient needs besides, as a share of what it leaves
     encode: float  # of the VAE, for each pixel and channel at the full resolution
     decode: float
+    strip: float  # the same of a strip, which is all that a layer has in the making
     velocity: float  # one evaluation of the network, when nothing is kept
+    ahead: int  # bytes of a network's evaluation that the device was told of and has not come to
     scores: float  # times B H S S, where attention's gradient is not fused
 
 
@@ -74,14 +76,15 @@ CPU = Multiples(
     kept={
         "flux1 double": 22.5, "flux1 single": 25.0, "flux2 double": 24.0, "flux2 single": 26.0, "z_image layer": 27.0,
     },
-    working=0.5, encode=17.0, decode=14.5, velocity=20.0, scores=1.0,
+    working=0.5, encode=4.1, decode=4.1, strip=8.7, velocity=20.0, ahead=0, scores=1.0,
 )  # fmt: skip
 GPU = Multiples(
     kept={
         "flux1 double": 30.0, "flux1 single": 30.0, "flux2 double": 45.0, "flux2 single": 45.0, "z_image layer": 39.0,
     },
-    working=1.5, encode=14.0, decode=8.0, velocity=20.0, scores=0.0,
+    working=1.5, encode=4.0, decode=5.5, strip=8.7, velocity=20.0, ahead=GIB, scores=0.0,
 )  # fmt: skip
+STRIP_AT_MOST = 16 * 2**20  # bytes of the picture's rows that a layer of the VAE takes at a time
 SCORES_AT_MOST = 14 * 32 * 2**20  # where there are more, attention goes in chunks (core/models/attention.py)
 
 
@@ -95,11 +98,14 @@ def needs(anatomy: Anatomy, config: TrainConfig, computer: Computer, photos: int
     vae = 4 * anatomy.vae
     narrow, wide = (4 * width * max(config.sides_px) ** 2 for width in anatomy.vae_widths)
     evaluation = of.velocity * (tokens + anatomy.text_tokens) * max(stack.width for stack in anatomy.stacks) * item
+    if config.base_bits is not None:
+        evaluation += item * max(stack.parameters for stack in anatomy.stacks)  # one block unpacked
+    evaluation += of.ahead
     return Needs(
         reading=int(told + item * anatomy.layer),
-        encoding=int(told + vae + of.encode * narrow),
+        encoding=int(told + vae + of.encode * narrow + of.strip * _strip(narrow)),
         training=int(held + training(anatomy, config, computer, kept_blocks(anatomy, config, computer))),
-        drawing=int(held + vae + max(of.decode * wide, evaluation)),
+        drawing=int(held + vae + max(of.decode * wide + of.strip * _strip(wide), evaluation)),
         disk=_disk(anatomy, config, photos),
     )
 
@@ -136,6 +142,11 @@ def adapter_numbers(anatomy: Anatomy, config: TrainConfig) -> int:
 
 def multiples(computer: Computer) -> Multiples:
     return CPU if computer.device == "cpu" else GPU
+
+
+def _strip(plane: int) -> float:
+    """Bytes of one strip of a picture's widest array."""
+    return plane / -(-plane // STRIP_AT_MOST)
 
 
 def _blocks(anatomy: Anatomy) -> list[Stack]:

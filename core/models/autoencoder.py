@@ -15,17 +15,21 @@ Source: Rombach et al. 2022, arXiv:2112.10752; the autoencoders of FLUX.1 and FL
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from core.backend import compile_step, prepare
+from core.backend import compile_step, evaluate, prepare
 from core.models.base import Grid
 from core.models.exponentials import silu
 
 NORM_EPSILON = 1e-6
+STRIP_AT_MOST = 16 * 2**20
+"""Bytes. A picture's widest arrays are met here, 268 MB each at 512 px: what a layer makes on its way it makes for some
+rows at a time. No gradient ever goes through a VAE, so each strip is evaluated before the next takes memory."""
 PATCH = 2  # a token is 2 x 2 latent pixels
 
 
@@ -43,18 +47,25 @@ class GroupNorm(nn.Module):
         self.bias = mx.zeros((channels,))
 
     def __call__(self, x_BHWC: mx.array) -> mx.array:
-        mean = self._mean(x_BHWC)
-        deviation = mx.rsqrt(self._mean(_squares()(x_BHWC, mean)) + NORM_EPSILON)
-        return _scaled()(x_BHWC, mean, deviation * self.weight, self.bias)
+        return self.of(x_BHWC)(x_BHWC)
 
-    def _mean(self, x_BHWC: mx.array) -> mx.array:
+    def of(self, x_BHWC: mx.array) -> Callable[[mx.array], mx.array]:
+        """The normalization by the statistics of x, for x or any rows of it."""
+        mean = self._mean([x_BHWC])
+        squares = (_squares()(x_BHWC[:, top:bottom], mean) for top, bottom in strips(x_BHWC))
+        scale = mx.rsqrt(self._mean(squares) + NORM_EPSILON) * self.weight
+        return lambda rows_BHWC: _scaled()(rows_BHWC, mean, scale, self.bias)
+
+    def _mean(self, parts_BHWC: Iterable[mx.array]) -> mx.array:
         """The group's mean at each channel: (B, 1, 1, C); over columns, rows and channels in turn, in short sums."""
-        batch, _, _, channels = x_BHWC.shape
-        group_BG = x_BHWC.mean(axis=2).mean(axis=1).reshape(batch, self._groups, -1).mean(axis=2)
+        rows = []
+        for part in parts_BHWC:
+            rows.append(part.mean(axis=2))
+            evaluate(rows[-1])
+        row_BHC = mx.concatenate(rows, axis=1)
+        batch, _, channels = row_BHC.shape
+        group_BG = row_BHC.mean(axis=1).reshape(batch, self._groups, -1).mean(axis=2)
         return mx.repeat(group_BG, channels // self._groups, axis=1)[:, None, None]
-
-
-# A picture's widest arrays are met here, 268 MB each at 512 px: x - mean is computed twice, and not kept in between.
 
 
 @functools.cache
@@ -67,23 +78,45 @@ def _scaled() -> Callable[[mx.array, mx.array, mx.array, mx.array], mx.array]:
     return compile_step(lambda x_BHWC, mean, scale, bias: (x_BHWC - mean) * scale + bias)
 
 
+def strips(x_BHWC: mx.array) -> list[tuple[int, int]]:
+    """First row and row after the last of each strip of x: as few as keep one under STRIP_AT_MOST bytes."""
+    height = x_BHWC.shape[1]
+    count = min(height, -(-x_BHWC.nbytes // STRIP_AT_MOST))
+    edges = [height * number // count for number in range(count + 1)]
+    return list(pairwise(edges))
+
+
 class Conv3x3(nn.Conv2d):
     """A 3x3 convolution that keeps height and width."""
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__(width_in, width_out, 3, padding=1)
 
-    def __call__(self, x_BHWC: mx.array) -> mx.array:
-        """On a CPU as three matrix products, one for each row of the kernel: half the time of MLX's convolution."""
+    def __call__(self, x_BHWC: mx.array, before: Callable[[mx.array], mx.array] = lambda rows: rows) -> mx.array:
+        """The convolution of before(x), which has to be a function of each pixel; strip by strip, evaluated."""
+        height, parts = x_BHWC.shape[1], []
+        for top, bottom in strips(x_BHWC):
+            above, below = int(top > 0), int(bottom < height)  # rows of the neighbours that a strip sees
+            seen = before(x_BHWC[:, top - above : bottom + below])
+            parts.append(self._rows(seen, (1 - above, 1 - below)))
+            evaluate(parts[-1])
+        return mx.concatenate(parts, axis=1)
+
+    def _rows(self, x_BHWC: mx.array, zeros: tuple[int, int]) -> mx.array:
+        """The convolution with so many rows of zeros above and below, and a column at either side.
+
+        On a CPU as three matrix products, one for each row of the kernel: half the time of MLX's convolution.
+        """
         if prepare().device != "cpu" or x_BHWC.dtype != mx.float32:
-            return super().__call__(x_BHWC)
-        batch, height, width, channels = x_BHWC.shape
-        padded = mx.pad(x_BHWC, [(0, 0), (1, 1), (1, 1), (0, 0)])
+            return mx.conv_general(x_BHWC, self.weight, padding=([zeros[0], 1], [zeros[1], 1])) + self.bias
+        padded = mx.pad(x_BHWC, [(0, 0), zeros, (1, 1), (0, 0)])
+        width = x_BHWC.shape[2]
         triples = mx.concatenate([padded[:, :, i : i + width] for i in range(3)], axis=-1)
-        kernel = self.weight.transpose(1, 2, 3, 0).reshape(3, 3 * channels, -1)
+        kernel = self.weight.transpose(1, 2, 3, 0).reshape(3, 3 * x_BHWC.shape[3], -1)
+        batch, height = triples.shape[0], triples.shape[1] - 2
         out = self.bias
         for row in range(3):
-            seen = triples[:, row : row + height].reshape(batch * height * width, 3 * channels)
+            seen = triples[:, row : row + height].reshape(batch * height * width, -1)
             out = seen @ kernel[row] + out
         return out.reshape(batch, height, width, -1)
 
@@ -101,9 +134,15 @@ class ResnetBlock(nn.Module):
             self.conv_shortcut = nn.Conv2d(width_in, width_out, 1)
 
     def __call__(self, x_BHWC: mx.array) -> mx.array:
-        h = self.conv1(silu(self.norm1(x_BHWC)))
-        h = self.conv2(silu(self.norm2(h)))
+        h = after_norm(self.norm1, self.conv1, x_BHWC)
+        h = after_norm(self.norm2, self.conv2, h)
         return h + (self.conv_shortcut(x_BHWC) if "conv_shortcut" in self else x_BHWC)
+
+
+def after_norm(norm: GroupNorm, conv: Conv3x3, x_BHWC: mx.array) -> mx.array:
+    """conv(silu(norm(x)))."""
+    normed = norm.of(x_BHWC)
+    return conv(x_BHWC, lambda rows: silu(normed(rows)))
 
 
 class MidAttention(nn.Module):
@@ -200,7 +239,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x_BHWC)
         for stage in self.down_blocks:
             x = stage(x)
-        return self.conv_out(silu(self.conv_norm_out(self.mid_block(x))))
+        return after_norm(self.conv_norm_out, self.conv_out, self.mid_block(x))
 
 
 class Decoder(nn.Module):
@@ -223,7 +262,7 @@ class Decoder(nn.Module):
         x = self.mid_block(self.conv_in(z_BHWC))
         for stage in self.up_blocks:
             x = stage(x)
-        return self.conv_out(silu(self.conv_norm_out(x)))
+        return after_norm(self.conv_norm_out, self.conv_out, x)
 
 
 class AutoencoderKL(nn.Module):

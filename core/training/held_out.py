@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from core import flow, lora
+from core import backend, flow, lora
 from core.config import TrainConfig
 from core.dataset import split
 from core.dataset.batches import Encoded
@@ -112,7 +112,9 @@ class Scoring:
             return family.velocity(l_t_BLC, sigma_B, one.conditioning, one.grid, config.train_guidance)
 
         sigma = flow.quantile(QUANTILES[band], config.sigma_draw, family.training_shift(one.grid))
-        value = float(per_example_loss(predict, one.l_T, noise, mx.array([sigma])).item())
+        loss_B = per_example_loss(predict, one.l_T, noise, mx.array([sigma]))
+        backend.evaluate(loss_B)
+        value = float(loss_B.item())
         return value if math.isfinite(value) else None
 
 

@@ -18,12 +18,14 @@ from itertools import accumulate
 
 import mlx.core as mx
 
+from core import backend
 from core.config import Schedule, TrainConfig
 
 Tensors = dict[str, mx.array]
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 SHORT_SUM = 1024
-VECTOR_AT_LEAST = 2**18  # numbers; while it is updated, a vector takes fifteen times its memory on a CPU
+VECTOR_AT_LEAST = {False: 2**18, True: 2**22}
+"""Numbers, by whether the update is compiled. On a CPU it is not, and a vector takes fifteen times its memory."""
 LOWEST_SHARE = 0.1  # of the learning rate, at the end of the cosine
 
 
@@ -85,9 +87,9 @@ class Layout:
     def __init__(self, tensors: Tensors) -> None:
         self._shapes = {name: tensors[name].shape for name in sorted(tensors)}
         self._groups: list[list[str]] = [[]]
-        held = 0
+        held, at_least = 0, VECTOR_AT_LEAST[backend.prepare().policy.compiles]
         for name, shape in self._shapes.items():
-            if held >= VECTOR_AT_LEAST:
+            if held >= at_least:
                 self._groups.append([])
                 held = 0
             self._groups[-1].append(name)
@@ -96,12 +98,12 @@ class Layout:
     def vectors(self, tensors: Tensors) -> Tensors:
         """float32 vectors, by number."""
         return {
-            str(number): mx.concatenate([tensors[name].astype(mx.float32).reshape(-1) for name in names])
+            str(number): mx.concatenate([tensors[name].reshape(-1) for name in names]).astype(mx.float32)
             for number, names in enumerate(self._groups)
         }
 
     def tensors(self, vectors: Tensors) -> Tensors:
-        """The inverse; parts of the vectors, not copies."""
+        """The inverse, in the vectors' dtype; parts of the vectors, not copies."""
         found: Tensors = {}
         for number, names in enumerate(self._groups):
             ends = list(accumulate(math.prod(self._shapes[name]) for name in names))

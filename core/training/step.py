@@ -33,11 +33,13 @@ class Step:
     def __init__(self, family: Family, adapter: lora.Adapter, config: TrainConfig, state: State) -> None:
         self._adapter, self._config, self._state = adapter, config, state
         self._gradient = Gradient(family, adapter, config.train_guidance, state.kept)
+        self._dtype = family.dtype
         self._layout = Layout(state.parameters)
         self._vectors = backend.compile_step(self._layout.vectors)
         self._apply = backend.compile_step(self._update)
         moments = state.moments
         self._w, self._m, self._v = (self._vectors(each) for each in (state.parameters, moments.m, moments.v))
+        self._heard = backend.compile_step(self._as_computed)(self._w)
 
     def take(self, step: int, batches: Batches) -> Stepped:
         """Take the step; afterwards the state and the adapter hold the new weights, evaluated."""
@@ -45,7 +47,7 @@ class Step:
         loss, g = mx.array(0.0), None
         for micro in range(config.accumulate):
             batch = batches.batch(step, micro)
-            losses_B, one_g = self._gradient(state.parameters, batch)
+            losses_B, one_g = self._gradient(self._heard, batch)
             photos = len(batch.photos)  # class pictures come after them
             state.photo_losses.add(batch.photos, batch.sigma_B.tolist()[:photos], losses_B.tolist()[:photos])
             loss = loss + weighted_mean(losses_B, batch.weight_B) / config.accumulate
@@ -56,10 +58,11 @@ class Step:
         lr, n = learning_rate(step, config), state.moments.n
         state.moments = None  # so that nobody but this holds the vectors, and the update may write over them
         (w, m, v), (self._w, self._m, self._v) = (self._w, self._m, self._v), (None, None, None)
+        self._heard = None
         taken = self._apply(w, m, v, n, g, loss, mx.array(lr))
         del w, m, v, g
-        mx.eval(taken)
-        self._w, self._m, self._v, n, norm, counted, parameters, *moments = taken
+        backend.evaluate(taken)
+        self._w, self._m, self._v, n, norm, counted, self._heard, parameters, *moments = taken
         self._adapter.update(parameters)
         state.step, state.parameters, state.moments = step, parameters, Moments(*moments, n)
         state.next_example = batches.first_index(step + 1)
@@ -77,4 +80,9 @@ class Step:
         limits = {"limit": config.clip_norm, "decay": config.weight_decay}
         new_w, new, norm, counted = update(w, g, Moments(m, v, n), loss, lr, **limits)
         vectors = (new_w, new.m, new.v)
-        return *vectors, new.n, norm, counted, *(self._layout.tensors(each) for each in vectors)
+        tensors = (self._layout.tensors(each) for each in vectors)
+        return *vectors, new.n, norm, counted, self._as_computed(new_w), *tensors
+
+    def _as_computed(self, w: Tensors) -> Tensors:
+        """The adapter in the dtype of the network's products: cast here, not layer by layer."""
+        return self._layout.tensors({name: value.astype(self._dtype) for name, value in w.items()})

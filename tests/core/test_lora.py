@@ -27,6 +27,10 @@ def noisy(adapter: lora.Adapter, seed: int = 3) -> None:
     adapter.update({name: 0.1 * mx.random.normal(v.shape, key=k) for (name, v), k in zip(parameters.items(), keys)})  # noqa: B905
 
 
+def plain(x: mx.array, part: lora.LowRank) -> mx.array:
+    return part.scale * (x @ part.lora_A.T) @ part.lora_B.T
+
+
 def test_a_fresh_adapter_changes_no_bit_of_the_output(family: Family) -> None:
     before = velocity(family)
     lora.attach(family.transformer, family.presets["all_linear"], 4, 4.0, KEY)
@@ -86,10 +90,30 @@ def test_two_adapters_of_different_rank_add_up_on_one_layer() -> None:
     second = lora.attach(model, ["layers.0"], 3, 6.0, KEY, name="second")
     noisy(first, 1)
     noisy(second, 2)
-    parts = [model.layers[0].adapters[name](x) for name in ("first", "second")]
+    parts = [plain(x, model.layers[0].adapters[name]) for name in ("first", "second")]
     assert mx.allclose(model(x), base + parts[0] + parts[1], atol=1e-6)
     first.detach()
     assert mx.allclose(model(x), base + parts[1], atol=1e-6)
+
+
+def test_the_gradients_are_those_of_the_plain_formula() -> None:
+    model = nn.Sequential(nn.Linear(6, 5))
+    adapter = lora.attach(model, ["layers.0"], 3, 6.0, KEY)
+    noisy(adapter, 1)
+    part = model.layers[0].adapters["subject"]
+    base, x = model.layers[0].base, mx.random.normal((2, 4, 6), key=KEY)
+
+    def ours(x: mx.array, a: mx.array, b: mx.array) -> mx.array:
+        part.lora_A, part.lora_B = a, b
+        return mx.sin(model(x)).sum()
+
+    def formula(x: mx.array, a: mx.array, b: mx.array) -> mx.array:
+        return mx.sin(base(x) + 2.0 * (x @ a.T) @ b.T).sum()
+
+    at = (x, part.lora_A, part.lora_B)
+    for found, expected in zip(*(mx.grad(each, (0, 1, 2))(*at) for each in (ours, formula)), strict=True):
+        assert found.shape == expected.shape
+        assert mx.allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_an_adapter_trains_over_a_quantized_weight() -> None:

@@ -14,6 +14,7 @@ from core.anatomy import Anatomy
 from core.computer import Computer, this_computer
 from core.config import resolve
 from core.known_models import KNOWN
+from core.models import autoencoder
 
 GIB = 2**30
 POCKET = Anatomy.of(catalog.POCKET_FOLDER)
@@ -44,6 +45,10 @@ def test_an_anatomy_is_the_models(dev: Anatomy) -> None:
     assert dev.text_tokens == 512
     assert POCKET.text_tokens == 32  # its tokenizer's own limit
     assert POCKET.transformer == catalog.find("pocket").parameters
+
+
+def test_the_strips_of_the_forecast_are_those_of_the_vae() -> None:
+    assert preflight.STRIP_AT_MOST == autoencoder.STRIP_AT_MOST
 
 
 def test_more_of_anything_needs_more_memory(dev: Anatomy) -> None:

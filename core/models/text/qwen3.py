@@ -24,9 +24,12 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from core.models.base import Block, Stream
-from core.models.blocks import Rotary, rotary_table
+from core.models.blocks import angles
 from core.models.exponentials import silu
 from core.models.text.encoder import encode
+
+Halves = tuple[mx.array, mx.array]
+"""cos and sin of every position's angles: float32 (N, d / 2) each."""
 
 HEAD_WIDTH = 128  # of configs that do not name it
 NEVER_USED = ("norm.weight", "lm_head.weight")  # beside the layers above the highest tap
@@ -48,7 +51,7 @@ class SelfAttention(nn.Module):
         self.q_norm = nn.RMSNorm(self._head_width, config["rms_norm_eps"])
         self.k_norm = nn.RMSNorm(self._head_width, config["rms_norm_eps"])
 
-    def __call__(self, x_BNC: mx.array, rotary: Rotary, mask_B1NN: mx.array) -> mx.array:
+    def __call__(self, x_BNC: mx.array, rotary: Halves, mask_B1NN: mx.array) -> mx.array:
         batch, tokens, _ = x_BNC.shape
         q, k, v = (
             project(x_BNC).reshape(batch, tokens, -1, self._head_width)
@@ -86,7 +89,7 @@ class Layer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(config["hidden_size"], config["rms_norm_eps"])
         self.mlp = GatedFeedForward(config)
 
-    def __call__(self, x_BNC: mx.array, rotary: Rotary, mask_B1NN: mx.array) -> mx.array:
+    def __call__(self, x_BNC: mx.array, rotary: Halves, mask_B1NN: mx.array) -> mx.array:
         x_BNC = x_BNC + self.self_attn(self.input_layernorm(x_BNC), rotary, mask_B1NN)
         return x_BNC + self.mlp(self.post_attention_layernorm(x_BNC))
 
@@ -126,9 +129,9 @@ class Qwen3Encoder(nn.Module):
         The state at tap i is kept as "h_i" once it is there.
         """
         tokens = ids_BN.shape[1]
-        cos, sin = rotary_table(mx.arange(tokens)[:, None], (self._head_width,), self._theta)
+        angles_Nd = angles(mx.arange(tokens)[:, None], (self._head_width,), self._theta)
         mask_B1NN = (mx.tri(tokens, dtype=mx.bool_) & real_BN[:, None, :])[:, None]
-        stream = {"h": self.embed_tokens(ids_BN), "cos": cos, "sin": sin, "mask": mask_B1NN}
+        stream = {"h": self.embed_tokens(ids_BN), "cos": mx.cos(angles_Nd), "sin": mx.sin(angles_Nd), "mask": mask_B1NN}
         return stream | ({"h_0": stream["h"]} if 0 in self._taps else {})
 
     @property
@@ -153,7 +156,7 @@ def run_layer(layer: nn.Module, stream: Stream, *, tap: int) -> Stream:
     return {**stream, "h": h_BNC, **({f"h_{tap}": h_BNC} if tap else {})}
 
 
-def rotate_halves(x_BHNd: mx.array, rotary: Rotary) -> mx.array:
+def rotate_halves(x_BHNd: mx.array, rotary: Halves) -> mx.array:
     """Turn each pair (x_i, x_{i + d/2}) by its position's angle; in float32, back in the dtype of `x_BHNd`."""
     cos, sin = rotary
     first, second = mx.split(x_BHNd.astype(mx.float32), 2, axis=-1)
