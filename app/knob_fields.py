@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.wording import number
-from core.config import GROUPS, Source, default_of, kind_of, knobs
+from core.config import GROUPS, default_of, kind_of, knobs
 from core.knob import Knob
+from core.resolved import Source
 
 SOURCES: dict[Source, str] = {"default": "default", "model": "from the model", "user": "yours"}
 

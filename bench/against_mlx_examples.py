@@ -45,9 +45,9 @@ def ours(side: int, batch: int, activations: str, small: bool) -> None:
     import mlx.core as mx
 
     from core import lora
-    from core.config import resolve
     from core.dataset.batches import Batch
     from core.models.autoencoder import pack
+    from core.resolved import resolve
     from core.training.checkpoint import State
     from core.training.optimizer import Moments
     from core.training.step import Step

@@ -1,24 +1,19 @@
 """Every knob of a training run: its default, range, unit and sentence, in one place.
 
 The form on the new-run page, the check of what users send, `likeness train --config` and the table in docs/knobs.md
-are all drawn from `TrainConfig`. A knob is added here and nowhere else.
-
-A run's value for a knob comes from the user, else from the model's own defaults, else from here; `resolve` keeps both
-the value and where it came from.
+are all drawn from `TrainConfig`. A knob is added here and nowhere else. What a run has for a knob in the end is said in
+core/resolved.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args, get_type_hints
 
-from core.errors import ConfigProblem, FieldProblem
-from core.knob import Knob, knob, read
+from core.knob import Knob, knob
 
-Source = Literal["default", "model", "user"]
 SigmaDraw = Literal["logit_normal", "uniform", "model_shift"]
 Schedule = Literal["cosine", "constant"]
 BasePrecision = Literal["full", "8-bit", "6-bit", "4-bit"]
@@ -264,39 +259,11 @@ GROUPS: dict[str, str] = {
     "loss": "Loss and data",
     "samples": "Samples and checkpoints",
 }
-BEFORE_IT_WAS_THERE: dict[str, Any] = {"shapes": "square", "held_out": "none"}
-"""What a run did whose configuration was kept before it had this knob, where that is not today's default."""
 
 
 def precision_of(bits: int | None) -> BasePrecision:
     """The knob's word for a base of so many bits; the inverse of `BITS`."""
     return next(name for name, each in BITS.items() if each == bits)
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """A checked configuration and, for each knob, where its value came from."""
-
-    config: TrainConfig
-    sources: dict[str, Source]
-
-    def as_json(self) -> dict[str, Any]:
-        """{knob: {"value", "source"}}, in the order of `TrainConfig`; what a run's config.json holds."""
-        values = dataclasses.asdict(self.config)
-        return {name: {"value": values[name], "source": self.sources[name]} for name in values}
-
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Resolved:
-        """The inverse of `as_json`; the values are checked again.
-
-        Raises ConfigProblem.
-        """
-        values = {name: entry["value"] for name, entry in data.items()}
-        sources: dict[str, Source] = dict.fromkeys(knobs(), "default")
-        return Resolved(
-            resolve({**BEFORE_IT_WAS_THERE, **values}).config,
-            sources | {name: entry["source"] for name, entry in data.items()},
-        )
 
 
 def knobs() -> dict[str, Knob]:
@@ -326,50 +293,6 @@ def _hints() -> dict[str, Any]:
 def default_of(name: str) -> Any:
     """The knob's default before any model has its say."""
     return getattr(TrainConfig(), name)
-
-
-def resolve(
-    user: Mapping[str, Any],
-    model_defaults: Mapping[str, Any] | None = None,
-    choices: Mapping[str, tuple[str, ...]] | None = None,
-) -> Resolved:
-    """Lay what the user set over the model's defaults over ours, and check every value.
-
-    `choices` names the values a free-text knob may take here, such as the models on this computer.
-    Strings as a form sends them ("300", "on") are read as numbers and switches.
-
-    Raises ConfigProblem, naming every unknown or wrong knob at once.
-    """
-    values: dict[str, Any] = {}
-    sources: dict[str, Source] = {}
-    problems: list[FieldProblem] = []
-    known = knobs()
-    for name in user:
-        if name not in known:
-            problems.append(FieldProblem(name, f"there is no setting called {name}"))
-    for name, one in known.items():
-        origin: Source = "default"
-        given: Any = default_of(name)
-        if model_defaults and name in model_defaults:
-            origin, given = "model", model_defaults[name]
-        if name in user and user[name] is not None:
-            origin, given = "user", user[name]
-        allowed = (choices or {}).get(name, one.choices)
-        value, trouble = read(kind_of(name), given, one, allowed)
-        if trouble:
-            problems.append(FieldProblem(name, trouble))
-        values[name], sources[name] = value, origin
-    for name, sides in (("side_px", [values["side_px"]]), ("more_sides_px", values["more_sides_px"])):
-        problems += [
-            FieldProblem(name, f"is {side} px; it must be a multiple of 16")
-            for side in sides
-            if isinstance(side, int) and side % 16
-        ]
-    if problems:
-        raise ConfigProblem("Some settings need another look.", problems)
-    if sources["alpha"] != "user" and sources["rank"] == "user":
-        values["alpha"] = float(values["rank"])  # a rank chosen alone keeps the scale at 1
-    return Resolved(TrainConfig(**values), sources)
 
 
 def _is_literal(hint: Any) -> bool:

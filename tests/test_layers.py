@@ -20,7 +20,7 @@ CORE_LEVELS: list[tuple[str, ...]] = [
      "core.computer"),
     ("core.config", "core.files", "core.backend"),
     ("core.weights", "core.flow", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops",
-     "core.dataset.buckets", "core.dataset.names", "core.dataset.split"),
+     "core.dataset.buckets", "core.dataset.names", "core.dataset.split", "core.resolved"),
     ("core.model_folder", "core.adapter_names", "core.loss", "core.lora", "core.captioners"),
     ("core.catalog", "core.downloads"),
     ("core.anatomy",),
@@ -56,7 +56,7 @@ LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX 
     "core.hub_cache", "core.known_models", "core.model_folder", "core.pocket", "core.dataset.photos",
     "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets", "core.dataset.names",
     "core.captioners.openai", "core.computer", "core.anatomy", "core.preflight", "core.dataset.split",
-    "core.training.verdict", "core.model_needs",
+    "core.training.verdict", "core.model_needs", "core.resolved",
 }  # fmt: skip
 HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub"}
 HOSTS = {  # every address that a tracked file may name: sources, standards, and this computer

@@ -17,10 +17,11 @@ from app.tables import Event, Job, Run
 from core.anatomy import Anatomy
 from core.catalog import Entry
 from core.computer import this_computer
-from core.config import TrainConfig, resolve
+from core.config import TrainConfig
 from core.errors import ModelProblem
 from core.model_needs import PHOTOS
 from core.preflight import Forecast, forecast
+from core.resolved import resolve
 
 STEPS_AT_MOST_TIMES = 3.0
 

@@ -18,13 +18,14 @@ from app.terminal.console import Interrupt, duration, interruptible, say
 from core import catalog, files
 from core.anatomy import Anatomy
 from core.computer import this_computer
-from core.config import Resolved, TrainConfig, resolve
+from core.config import TrainConfig
 from core.dataset.examples import Example, read_folder
 from core.errors import ConfigProblem, DataProblem, FieldProblem, ModelProblem
 from core.export import adapter_file, sheet
 from core.models.base import Family
 from core.models.load import load_family
 from core.preflight import forecast
+from core.resolved import Resolved, resolve
 from core.training import checkpoint
 from core.training.preview import prompts_of
 from core.training.trainer import (

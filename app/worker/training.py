@@ -27,9 +27,10 @@ from app.tables import Adapter, Checkpoint, Project, Run, Sample, Version
 from app.worker.outcome import Outcome
 from app.worker.work import Work
 from core import backend, catalog, files
-from core.config import Resolved, TrainConfig
+from core.config import TrainConfig
 from core.dataset.crops import Box
 from core.dataset.examples import Example
+from core.resolved import Resolved
 
 
 def train_run(work: Work) -> Outcome:

@@ -22,10 +22,11 @@ from typing import Any
 import mlx.core as mx
 
 from core import files
-from core.config import BEFORE_IT_WAS_THERE, TrainConfig
+from core.config import TrainConfig
 from core.errors import ConfigProblem, FieldProblem, TrainingProblem
 from core.export import diffusers
 from core.lora import Factors
+from core.resolved import BEFORE_IT_WAS_THERE
 from core.training.optimizer import Moments, Tensors
 from core.training.photo_losses import PhotoLosses
 

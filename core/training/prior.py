@@ -24,12 +24,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core import files
-from core.config import TrainConfig, precision_of, resolve
+from core.config import TrainConfig, precision_of
 from core.dataset import captions, latents
 from core.dataset.batches import Encoded
 from core.models.base import Conditioning, Family, Grid
 from core.models.quantized import bits_of
 from core.randomness import number_for
+from core.resolved import resolve
 from core.sampling import drawing, ticks, to_image
 from core.training.progress import ClassPicture
 

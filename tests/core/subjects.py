@@ -9,9 +9,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from core.config import TrainConfig, resolve
+from core.config import TrainConfig
 from core.dataset.examples import Example, read_folder
 from core.models.base import Family
+from core.resolved import resolve
 from core.training.progress import Progress
 from core.training.trainer import train
 

@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from core.config import GROUPS, Resolved, TrainConfig, default_of, kind_of, knobs, resolve
+from core.config import GROUPS, TrainConfig, default_of, kind_of, knobs
 from core.errors import ConfigProblem
+from core.resolved import Resolved, resolve
 
 NUMBERS = [name for name in knobs() if kind_of(name) in ("int", "float")]
 

@@ -12,9 +12,9 @@ from bench.full_size import write_configs
 from core import catalog, preflight
 from core.anatomy import Anatomy
 from core.computer import Computer, this_computer
-from core.config import resolve
 from core.known_models import KNOWN
 from core.models import autoencoder
+from core.resolved import resolve
 
 GIB = 2**30
 POCKET = Anatomy.of(catalog.POCKET_FOLDER)
