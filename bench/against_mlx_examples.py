@@ -49,7 +49,8 @@ def ours(side: int, batch: int, activations: str, small: bool) -> None:
     from core.models.autoencoder import pack
     from core.resolved import resolve
     from core.training.checkpoint import State
-    from core.training.optimizer import Moments
+    from core.training.optimizer import begin
+    from core.training.rules import RULES
     from core.training.step import Step
 
     config = resolve({"rank": RANK, "activations": activations, "batch_size": batch, "warmup_steps": 0}).config
@@ -72,7 +73,7 @@ def ours(side: int, batch: int, activations: str, small: bool) -> None:
             def first_index(self, step: int) -> int:
                 return step
 
-        state = State(0, parameters, Moments.of(parameters), {}, "", {}, 0)
+        state = State(0, parameters, begin(RULES["adamw"], parameters, averages=False), {}, "", {}, 0)
         state.kept = None if activations == "all" else 0
         taker = Step(family, adapter, config, state)
         del parameters

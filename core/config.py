@@ -15,7 +15,8 @@ from typing import Any, Literal, get_args, get_type_hints
 from core.knob import Knob, knob
 
 SigmaDraw = Literal["logit_normal", "uniform", "model_shift"]
-Schedule = Literal["cosine", "constant"]
+Optimizer = Literal["adamw", "adafactor", "lion", "prodigy"]
+Schedule = Literal["cosine", "cosine_restarts", "linear", "constant"]
 BasePrecision = Literal["full", "8-bit", "6-bit", "4-bit"]
 BITS: dict[BasePrecision, int | None] = {"full": None, "8-bit": 8, "6-bit": 6, "4-bit": 4}
 """To how many bits a precision packs the base; None leaves it as this computer computes."""
@@ -105,11 +106,34 @@ class TrainConfig:
     )
     targets: str = knob("all_linear", "Layers", "Which layers of the model get an adapter.", "adapter")
 
+    optimizer: Optimizer = knob(
+        "adamw",
+        "Optimizer",
+        "By which rule gradients change the adapter. Adafactor and Lion remember less; Prodigy finds the rate itself.",
+        "optimizer",
+    )
     learning_rate: float = knob(
-        1e-4, "Learning rate", "How far one step may move the adapter.", "optimizer", above=0, at_most=1.0
+        1e-4,
+        "Learning rate",
+        "How far one step may move the adapter. Unless you set it, Lion takes a fifth of AdamW's, and Prodigy 1, "
+        "a factor on the rate that it finds.",
+        "optimizer",
+        above=0,
+        at_most=1.0,
     )
     schedule: Schedule = knob(
-        "cosine", "Schedule", "Whether the learning rate falls along a cosine to a tenth or stays.", "optimizer"
+        "cosine",
+        "Schedule",
+        "How the learning rate falls to a tenth: along a cosine, along several in a row, along a line, or not at all.",
+        "optimizer",
+    )
+    cycles: int = knob(
+        3,
+        "Cosine cycles",
+        "How often a cosine with restarts falls; the other schedules do not ask.",
+        "optimizer",
+        at_least=1,
+        at_most=100,
     )
     warmup_steps: int = knob(
         10,
@@ -130,6 +154,15 @@ class TrainConfig:
         "optimizer",
         at_least=0,
         at_most=1000,
+    )
+    ema_decay: float = knob(
+        0.0,
+        "Averaged weights",
+        "How much of the average over earlier steps each step keeps, such as 0.99; 0 turns it off. The average is "
+        "scored, drawn and saved; training goes on from the weights themselves.",
+        "optimizer",
+        at_least=0,
+        at_most=0.9999,
     )
 
     sigma_draw: SigmaDraw = knob("logit_normal", "Noise levels", "How often each amount of noise is practised.", "loss")

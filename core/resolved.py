@@ -16,6 +16,7 @@ from typing import Any, Literal
 from core.config import TrainConfig, default_of, kind_of, knobs
 from core.errors import ConfigProblem, FieldProblem
 from core.knob import read
+from core.learning_rates import own_rate
 
 Source = Literal["default", "model", "user"]
 BEFORE_IT_WAS_THERE: dict[str, Any] = {"shapes": "square", "held_out": "none"}
@@ -89,4 +90,6 @@ def resolve(
         raise ConfigProblem("Some settings need another look.", problems)
     if sources["alpha"] != "user" and sources["rank"] == "user":
         values["alpha"] = float(values["rank"])  # a rank chosen alone keeps the scale at 1
+    if sources["learning_rate"] != "user" and sources["optimizer"] == "user":
+        values["learning_rate"] = own_rate(values["optimizer"], values["learning_rate"])
     return Resolved(TrainConfig(**values), sources)

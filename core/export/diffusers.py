@@ -19,7 +19,14 @@ import mlx.core as mx
 from core.adapter_names import DIFFUSERS
 from core.config import TrainConfig
 from core.export import adapter_file
+from core.learning_rates import SPANS
 from core.lora import Factors
+
+TOLD = (
+    "learning_rate", "schedule", "warmup_steps", "weight_decay", "clip_norm", "ema_decay", "sigma_draw", "targets",
+    "batch_size", "accumulate", "side_px",
+)  # fmt: skip
+"""Knobs that the header tells besides the ones that have names of their own there."""
 
 
 def write(path: Path, factors: Factors, metadata: Mapping[str, str]) -> None:
@@ -52,11 +59,7 @@ def metadata_for(
     """
     model = Path(config.model).name  # a model may be a folder; where it lies is the user's business
     now = datetime.now(UTC)
-    settings = {
-        name: getattr(config, name)
-        for name in ("learning_rate", "schedule", "warmup_steps", "weight_decay", "clip_norm", "sigma_draw", "targets")
-    }
-    settings |= {"batch_size": config.batch_size, "accumulate": config.accumulate, "side_px": config.side_px}
+    settings = {name: getattr(config, name) for name in TOLD}
     found = {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": modelspec["architecture"],
@@ -75,7 +78,7 @@ def metadata_for(
         "ss_network_dim": str(config.rank),
         "ss_network_alpha": str(config.rank),  # alpha / rank is in B, so a reader of this one multiplies by 1
         "ss_learning_rate": f"{config.learning_rate:g}",
-        "ss_optimizer": "AdamW",
+        "ss_optimizer": SPANS[config.optimizer].title,
         "ss_steps": str(step),
         "ss_max_train_steps": str(config.steps),
         "ss_seed": str(config.seed),

@@ -1,7 +1,8 @@
 """Checkpoints: a complete state of a run, written whole or not at all.
 
     <run>/checkpoints/<step>/   adapter.safetensors     the portable file (bfloat16), for drawing and for download
-                                optimizer.safetensors   exact float32 master weights, m, v, n
+                                optimizer.safetensors   exact float32 master weights, and what the optimizer
+                                                        remembers: m, v, n for AdamW
                                 state.json              step, data order, settings, hashes, losses; written last
 
 A folder is filled under a temporary name, flushed and renamed; state.json holds the SHA-256 of the other two, so a
@@ -27,8 +28,8 @@ from core.errors import ConfigProblem, FieldProblem, TrainingProblem
 from core.export import diffusers
 from core.lora import Factors
 from core.resolved import BEFORE_IT_WAS_THERE
-from core.training.optimizer import Moments, Tensors
 from core.training.photo_losses import PhotoLosses
+from core.training.rules import Remembered, Tensors
 
 FORMAT = 1
 ADAPTER, OPTIMIZER, STATE = "adapter.safetensors", "optimizer.safetensors", "state.json"
@@ -48,7 +49,7 @@ class State:
 
     step: int
     parameters: Tensors
-    moments: Moments
+    remembered: Remembered
     config: dict[str, Any]
     data_hash: str
     model_hashes: dict[str, str]
@@ -72,10 +73,11 @@ def save(run: Path, state: State, factors: Factors, metadata: Mapping[str, str])
     with files.folder_written_whole(target) as folder:
         diffusers.write(folder / ADAPTER, factors, metadata)
         tensors = {f"w.{name}": value for name, value in state.parameters.items()}
-        tensors |= {f"m.{name}": value for name, value in state.moments.m.items()}
-        tensors |= {f"v.{name}": value for name, value in state.moments.v.items()}
+        for group, values in state.remembered.tensors.items():
+            tensors |= {f"{group}.{name}": value for name, value in values.items()}
+        tensors |= {name: value.reshape(1) for name, value in state.remembered.numbers.items()}
         with (folder / OPTIMIZER).open("wb") as file:
-            mx.save_safetensors(file, tensors | {"n": state.moments.n.reshape(1)})
+            mx.save_safetensors(file, tensors)
         table = {
             "format": FORMAT,
             "step": state.step,
@@ -136,15 +138,18 @@ def load(folder: Path) -> State:
                 raise TrainingProblem(f"{name} is damaged: {file} is not what was written.")
         tensors = mx.load(str(folder / OPTIMIZER))
         mx.eval(tensors)
-        groups: dict[str, Tensors] = {"w": {}, "m": {}, "v": {}}
+        groups: dict[str, Tensors] = {}
+        numbers: Tensors = {}
         for key, value in tensors.items():
             group, _, parameter = key.partition(".")
             if parameter:
-                groups[group][parameter] = value
+                groups.setdefault(group, {})[parameter] = value
+            else:
+                numbers[key] = value.reshape(())
         return State(
             step=table["step"],
-            parameters=groups["w"],
-            moments=Moments(groups["m"], groups["v"], tensors["n"].reshape(())),
+            parameters=groups.pop("w"),
+            remembered=Remembered(groups, numbers),
             config=table["config"],
             data_hash=table["data_hash"],
             model_hashes=table["model_hashes"],

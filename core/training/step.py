@@ -1,7 +1,7 @@
 """One optimizer step: gradients of the loss, averaged over micro-steps, and the optimizer's update of the adapter.
 
 g    = mean over micro-steps of  d/d(A, B) dreambooth_loss(batch(step, micro))          core/loss.py
-A, B = AdamW(A, B, g)            unless the loss is not finite                          optimizer.py
+A, B = rule(A, B, g)             unless the loss is not finite                          optimizer.py, rules.py
 """
 
 from __future__ import annotations
@@ -18,27 +18,30 @@ from core.dataset.batches import Batches
 from core.loss import weighted_mean
 from core.models.base import Family
 from core.training.checkpoint import State
-from core.training.optimizer import Layout, Moments, Tensors, learning_rate, update
+from core.training.optimizer import Layout, update
 from core.training.progress import Stepped
 from core.training.reverse import Gradient
+from core.training.rules import RULES, Remembered, Tensors
+from core.training.schedule import learning_rate
 
 
 class Step:
     """Takes the steps of a run, and changes its state; it keeps the functions that were compiled for them.
 
     A kernel for each of an adapter's thousand tensors would take longer than the gradient: so the update is of vectors
-    that hold many, and the state's tensors are parts of those.
+    or stacks that hold many, and the state's tensors are parts of those.
     """
 
     def __init__(self, family: Family, adapter: lora.Adapter, config: TrainConfig, state: State) -> None:
         self._adapter, self._config, self._state = adapter, config, state
         self._gradient = Gradient(family, adapter, config.train_guidance, state.kept)
         self._dtype = family.dtype
-        self._layout = Layout(state.parameters)
-        self._vectors = backend.compile_step(self._layout.vectors)
+        self._rule = RULES[config.optimizer]
+        self._layout = Layout(state.parameters, matrices=self._rule.matrices)
+        self._joined = backend.compile_step(self._layout.joined)
         self._apply = backend.compile_step(self._update)
-        moments = state.moments
-        self._w, self._m, self._v = (self._vectors(each) for each in (state.parameters, moments.m, moments.v))
+        self._w = self._joined(state.parameters)
+        self._kept = {group: self._joined(each) for group, each in state.remembered.tensors.items()}
         self._heard = backend.compile_step(self._as_computed)(self._w)
 
     def take(self, step: int, batches: Batches) -> Stepped:
@@ -51,37 +54,38 @@ class Step:
             photos = len(batch.photos)  # class pictures come after them
             state.photo_losses.add(batch.photos, batch.sigma_B.tolist()[:photos], losses_B.tolist()[:photos])
             loss = loss + weighted_mean(losses_B, batch.weight_B) / config.accumulate
-            one_g = self._vectors(one_g)
+            one_g = self._joined(one_g)
             g = one_g if g is None else {name: value + one_g[name] for name, value in g.items()}
             del one_g
             mx.eval(loss, g)
-        lr, n = learning_rate(step, config), state.moments.n
-        state.moments = None  # so that nobody but this holds the vectors, and the update may write over them
-        (w, m, v), (self._w, self._m, self._v) = (self._w, self._m, self._v), (None, None, None)
+        lr, numbers = learning_rate(step, config), state.remembered.numbers
+        state.remembered = None  # so that nobody but this holds the vectors, and the update may write over them
+        (w, kept), (self._w, self._kept) = (self._w, self._kept), (None, None)
         self._heard = None
-        taken = self._apply(w, m, v, n, g, loss, mx.array(lr))
-        del w, m, v, g
+        taken = self._apply(w, kept, numbers, g, loss, mx.array(lr))
+        del w, kept, g
         backend.evaluate(taken)
-        self._w, self._m, self._v, n, norm, counted, self._heard, parameters, *moments = taken
+        self._w, self._kept, numbers, norm, counted, self._heard, parameters, tensors = taken
         self._adapter.update(parameters)
-        state.step, state.parameters, state.moments = step, parameters, Moments(*moments, n)
+        state.step, state.parameters, state.remembered = step, parameters, Remembered(tensors, numbers)
         state.next_example = batches.first_index(step + 1)
         value, fine = float(loss.item()), bool(counted.item())
         state.losses.append(value if math.isfinite(value) else None)
         state.bad_steps_in_a_row = 0 if fine else state.bad_steps_in_a_row + 1
+        lr *= float(numbers["d"].item()) if "d" in numbers else 1.0  # the rate that Prodigy found
         return Stepped(step, value, lr, float(norm.item()), fine, time.monotonic() - began, backend.peak_memory())
 
     def _update(
-        self, w: Tensors, m: Tensors, v: Tensors, n: mx.array, g: Tensors, loss: mx.array, lr: mx.array
+        self, w: Tensors, kept: dict[str, Tensors], numbers: Tensors, g: Tensors, loss: mx.array, lr: mx.array
     ) -> tuple[Any, ...]:
-        """The optimizer's update of vectors: w, m, v, n, |g|, whether it counted, then w, m and v as tensors."""
+        """The optimizer's update: w, what is remembered, |g|, whether it counted; w cast, w and the rest as tensors."""
         config = self._config
         g = {name: value / config.accumulate for name, value in g.items()} if config.accumulate > 1 else g
-        limits = {"limit": config.clip_norm, "decay": config.weight_decay}
-        new_w, new, norm, counted = update(w, g, Moments(m, v, n), loss, lr, **limits)
-        vectors = (new_w, new.m, new.v)
-        tensors = (self._layout.tensors(each) for each in vectors)
-        return *vectors, new.n, norm, counted, self._as_computed(new_w), *tensors
+        limits = {"limit": config.clip_norm, "decay": config.weight_decay, "average_decay": config.ema_decay}
+        new_w, new, norm, counted = update(self._rule, w, g, Remembered(kept, numbers), loss, lr, **limits)
+        tensors = {group: self._layout.tensors(each) for group, each in new.tensors.items()}
+        heard, parameters = self._as_computed(new_w), self._layout.tensors(new_w)
+        return new_w, new.tensors, new.numbers, norm, counted, heard, parameters, tensors
 
     def _as_computed(self, w: Tensors) -> Tensors:
         """The adapter in the dtype of the network's products: cast here, not layer by layer."""

@@ -3,14 +3,14 @@
     read texts, encode photos        once, cached; the encoders are freed                    training/encoding.py
     draw class pictures, if any      once, cached; before there is an adapter                training/prior.py
     for step in 1 ... steps:
-        A, B <- AdamW(A, B, gradient of the loss)                                            training/step.py
+        A, B <- rule(A, B, gradient of the loss)                                             training/step.py
         yield Stepped; then what is due or wished: a checkpoint, sample pictures
 
     run = train(family, examples, config, folder, trigger="sks", class_word="can")
     for progress in run: ...         or   progress = run.send(Wish.STOP)   or   run.close()
 
-Every draw is a function of (seed, step, example), and a checkpoint holds exact float32 weights and moments, so a run
-that was stopped or killed and resumed ends bit for bit like one that was not.
+Every draw is a function of (seed, step, example), and a checkpoint holds exact float32 weights and all that the
+optimizer remembers, so a run that was stopped or killed and resumed ends bit for bit like one that was not.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core import backend, files, lora, preflight
+from core import backend, files, learning_rates, lora, preflight
 from core.computer import this_computer
 from core.config import TrainConfig
 from core.dataset.batches import Batches, Encoded
@@ -32,10 +32,9 @@ from core.errors import AdapterProblem, DataProblem, TrainingProblem
 from core.export import adapter_file, diffusers
 from core.models.base import Conditioning, Family
 from core.randomness import key_for
-from core.training import assistant, checkpoint, held_out
+from core.training import assistant, average, checkpoint, held_out, optimizer
 from core.training.encoding import captions_of, encode_photos, read_texts
 from core.training.held_out import Scoring
-from core.training.optimizer import Moments
 from core.training.preview import Previews, prompts_of
 from core.training.prior import Prior, prompt_of, shared_out
 from core.training.progress import (
@@ -51,6 +50,7 @@ from core.training.progress import (
     Stepped,
     Wish,
 )
+from core.training.rules import RULES
 from core.training.step import Step
 
 Made = TypeVar("Made")
@@ -237,7 +237,8 @@ class _Run:
             first = self.adapter.parameters()
             settings = json.loads(json.dumps(asdict(config)))
             hashes = dict(self.family.hashes)
-            state = checkpoint.State(0, first, Moments.of(first), settings, self.data_hash, hashes, 0)
+            remembered = optimizer.begin(RULES[config.optimizer], first, averages=config.ema_decay > 0)
+            state = checkpoint.State(0, first, remembered, settings, self.data_hash, hashes, 0)
             state.start = files.sha256_of(self.start_from) if self.start_from is not None else ""
             state.kept = preflight.kept_blocks(self.family.anatomy, config, this_computer(self.folder))
         else:
@@ -247,13 +248,16 @@ class _Run:
             self.adapter.update(state.parameters)
         self.state = state
         self.assistant = assistant.attach(self.family)
+        unsuited = learning_rates.advice(config.optimizer, config.learning_rate)
+        if unsuited:
+            yield from self.say(Note(unsuited, "warning"))
         if self.assistant is None and self.family.distilled:
             yield from self.say(Note(assistant.UNASSISTED, "warning"))
 
     # After a step
 
     def score(self) -> Generator[Progress, Wish | None, None]:
-        with assistant.heard(self.assistant):
+        with assistant.heard(self.assistant), average.heard(self.adapter, self.state):
             scored = self.scoring.take(self.state)
         self.note_memory()
         yield from self.say(scored)
@@ -261,7 +265,8 @@ class _Run:
     def save(self) -> Generator[Progress, Wish | None, None]:
         self.wish &= ~Wish.SAVE
         state = self.state
-        factors = self.adapter.baked()
+        with average.heard(self.adapter, state):
+            factors = self.adapter.baked()
         try:
             adapter_file.check_worth(factors)
         except AdapterProblem as problem:
@@ -285,7 +290,8 @@ class _Run:
 
     def sample(self, previews: Previews) -> Generator[Progress, Wish | None, None]:
         self.wish &= ~Wish.SAMPLE
-        yield from self.draw("drawing samples", len(previews.prompts), previews.pictures(self.state.step))
+        with average.heard(self.adapter, self.state):
+            yield from self.draw("drawing samples", len(previews.prompts), previews.pictures(self.state.step))
 
     def draw(
         self, phase: str, of: int, pictures: Iterable[Sampled | ClassPicture | None]

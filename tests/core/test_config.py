@@ -9,6 +9,7 @@ import pytest
 
 from core.config import GROUPS, TrainConfig, default_of, kind_of, knobs
 from core.errors import ConfigProblem
+from core.learning_rates import SPANS, advice
 from core.resolved import Resolved, resolve
 
 NUMBERS = [name for name in knobs() if kind_of(name) in ("int", "float")]
@@ -57,6 +58,32 @@ def test_the_user_wins_over_the_model_and_the_model_over_us() -> None:
 def test_a_rank_chosen_alone_keeps_the_scale_at_1() -> None:
     assert resolve({"rank": 4}).config.alpha == 4
     assert resolve({"rank": 4, "alpha": 8}).config.alpha == 8
+
+
+def test_an_optimizer_chosen_alone_brings_its_own_learning_rate() -> None:
+    model = {"learning_rate": 2e-3}
+    assert resolve({"optimizer": "prodigy"}, model).config.learning_rate == 1
+    assert resolve({"optimizer": "lion"}, model).config.learning_rate == pytest.approx(4e-4)
+    for same in ("adamw", "adafactor"):
+        assert resolve({"optimizer": same}, model).config.learning_rate == 2e-3
+    assert resolve({"optimizer": "prodigy", "learning_rate": 0.5}, model).config.learning_rate == 0.5
+    assert (
+        resolve({}, {"optimizer": "lion", "learning_rate": 1e-4}).config.learning_rate == 1e-4
+    )  # the model's, for both
+    kept = resolve({"optimizer": "lion"}, model).as_json()
+    assert kept["learning_rate"]["source"] == "model"
+    assert Resolved.from_json(kept).config.learning_rate == pytest.approx(4e-4)
+
+
+def test_a_learning_rate_that_does_not_suit_the_optimizer_gets_a_sentence() -> None:
+    assert set(SPANS) == set(knobs()["optimizer"].choices)
+    for optimizer in SPANS:
+        assert advice(optimizer, resolve({"optimizer": optimizer}).config.learning_rate) == ""
+    assert "finds the rate itself" in advice("prodigy", 1e-4)
+    assert (
+        advice("lion", 0.01) == "A learning rate of 0.01 does not suit Lion: adapters are trained with 2e-07 to 0.004."
+    )
+    assert "AdamW" in advice("adamw", 1.0)
 
 
 def test_everything_wrong_is_named_at_once_with_the_value_and_the_range() -> None:

@@ -14,7 +14,7 @@ from core.errors import ConfigProblem, DataProblem, TrainingProblem
 from core.export import adapter_file
 from core.models.base import Family
 from core.training import checkpoint
-from core.training.optimizer import Layout, Moments, global_norm, learning_rate, update
+from core.training.optimizer import global_norm
 from core.training.progress import Finished, Phase, Sampled, Saved, Stepped, Wish
 from core.training.trainer import train
 from tests.core.subjects import examples, of_kind, settings, training
@@ -71,7 +71,8 @@ def test_accumulation_is_a_larger_batch(family: Family, photos: Path, tmp_path: 
     # Adam divides by the size of the gradient, so rounding in a tiny one shows: 1% of a step of 1e-2.
     assert all(mx.allclose(whole.parameters[name], halves.parameters[name], atol=1e-4) for name in whole.parameters)
     # For the same reason the weights cannot tell a sum of gradients from their mean; what Adam remembers can.
-    for ours, theirs in ((whole.moments.m, halves.moments.m), (whole.moments.v, halves.moments.v)):
+    for group in ("m", "v"):
+        ours, theirs = whole.remembered.tensors[group], halves.remembered.tensors[group]
         assert all(
             global_norm({"": ours[name] - theirs[name]}) <= 1e-2 * global_norm({"": ours[name]}) for name in ours
         )
@@ -126,61 +127,7 @@ def test_a_run_stops_after_three_bad_steps_and_keeps_its_adapter(family: Family,
     before = checkpoint.load(tmp_path / "run" / "checkpoints" / "2")
     assert state.bad_steps_in_a_row == 2
     assert all(mx.array_equal(state.parameters[name], before.parameters[name]) for name in state.parameters)
-    assert state.moments.n.item() == 2
-
-
-def test_a_bad_step_cannot_hurt() -> None:
-    w, moments = {"a": mx.array([1.0, 2.0])}, Moments.of({"a": mx.array([1.0, 2.0])})
-    one, lr = mx.array(1.0), mx.array(0.1)
-    w, moments, _, counted = update(w, {"a": mx.array([0.5, 0.1])}, moments, one, lr, limit=1.0, decay=0.0)
-    assert counted.item()
-    for g, loss in [(mx.array([mx.inf, 0.0]), one), (mx.array([0.1, 0.1]), mx.array(mx.nan))]:
-        same, kept, _, counted = update(w, {"a": g}, moments, loss, lr, limit=1.0, decay=0.1)
-        assert not counted.item()
-        assert mx.array_equal(same["a"], w["a"])
-        assert all(mx.array_equal(new["a"], old["a"]) for new, old in ((kept.m, moments.m), (kept.v, moments.v)))
-        assert kept.n.item() == 1
-
-
-def test_the_first_step_of_adamw_moves_by_the_learning_rate_and_decays() -> None:
-    w = {"a": mx.array([1.0, -2.0])}
-    g = {"a": mx.array([3.0, -4.0])}
-    new, _, norm, _ = update(w, g, Moments.of(w), mx.array(1.0), mx.array(0.1), limit=0.0, decay=0.5)
-    assert norm.item() == pytest.approx(5.0)
-    assert mx.allclose(new["a"], mx.array([1.0 - 0.1 - 0.05, -2.0 + 0.1 + 0.1]), atol=1e-6)
-
-
-def test_gradients_are_limited_over_the_whole_adapter() -> None:
-    w = {"a": mx.array([0.0]), "b": mx.array([0.0])}
-    g = {"a": mx.array([3.0]), "b": mx.array([4.0])}
-    _, moments, _, _ = update(w, g, Moments.of(w), mx.array(1.0), mx.array(0.1), limit=1.0, decay=0.0)
-    assert mx.allclose(moments.m["a"], mx.array([0.1 * 0.6]), atol=1e-6)
-    assert global_norm(g).item() == pytest.approx(5.0)
-
-
-def test_tensors_are_few_vectors_in_whatever_order_a_checkpoint_gives_them_back() -> None:
-    tensors = {str(number): mx.random.normal((1000, number), key=mx.random.key(number)) for number in range(1, 40)}
-    vectors = Layout(tensors).vectors(tensors)
-    assert len(vectors) == 3
-    other = Layout(dict(reversed(tensors.items()))).vectors(tensors)
-    assert all(mx.array_equal(vectors[name], other[name]) for name in vectors)
-    again = Layout(tensors).tensors(vectors)
-    assert again.keys() == tensors.keys()
-    assert all(mx.array_equal(again[name], value) for name, value in tensors.items())
-
-
-def test_a_norm_over_many_numbers_keeps_its_digits() -> None:
-    numbers = mx.full((3_000_001,), 0.1)
-    assert global_norm({"": numbers}).item() == pytest.approx((3_000_001 * 0.01) ** 0.5, rel=3e-5)
-
-
-def test_the_learning_rate_rises_then_falls_to_a_tenth() -> None:
-    config = settings(steps=110, warmup_steps=10, learning_rate=1.0)
-    assert learning_rate(1, config) == pytest.approx(0.1)
-    assert learning_rate(11, config) == pytest.approx(1.0)
-    assert learning_rate(44, config) == pytest.approx(0.1 + 0.9 * 0.75)  # a third of the way: (1 + cos 60 deg) / 2
-    assert learning_rate(110, config) == pytest.approx(0.1)
-    assert learning_rate(110, settings(steps=110, schedule="constant", learning_rate=1.0)) == 1.0
+    assert state.remembered.numbers["n"].item() == 2
 
 
 def test_sample_pictures_differ_with_the_adapter_and_repeat_without(

@@ -248,8 +248,8 @@ def test_the_first_step_has_the_gradient_of_the_model_with_its_assistant(
 
     def losses(family: ZImage, name: str) -> tuple[list[float], dict[str, mx.array]]:
         progress = list(training(family, photos, tmp_path / name, steps=2))
-        moments = checkpoint.load(tmp_path / name / "checkpoints" / "2").moments
-        return [each.loss for each in of_kind(progress, Stepped)], moments.m
+        remembered = checkpoint.load(tmp_path / name / "checkpoints" / "2").remembered
+        return [each.loss for each in of_kind(progress, Stepped)], remembered.tensors["m"]
 
     assisted = losses(load_family(turbo), "assisted")
     merged, bare = load_family(turbo), load_family(turbo)
@@ -292,7 +292,8 @@ def test_stopping_and_resuming_with_an_assistant_equals_never_stopping(
     whole, parts = (checkpoint.load(tmp_path / name / "checkpoints" / "5") for name in ("whole", "parts"))
     assert whole.losses == parts.losses
     assert all(mx.array_equal(whole.parameters[name], parts.parameters[name]) for name in whole.parameters)
-    assert all(mx.array_equal(whole.moments.v[name], parts.moments.v[name]) for name in whole.moments.v)
+    v, of_parts = whole.remembered.tensors["v"], parts.remembered.tensors["v"]
+    assert all(mx.array_equal(value, of_parts[name]) for name, value in v.items())
 
 
 def test_a_run_does_not_go_on_with_another_assistant(copy: Path, photos: Path, tmp_path: Path) -> None:

@@ -1,0 +1,191 @@
+"""The rules by which an adapter is changed: AdamW, Adafactor, Lion, Prodigy. What a rule remembers it is handed back.
+
+    w, remembered <- RULES["lion"].move(w, g, remembered, lr, decay)
+
+    w            parameters by name        g   their gradients, limited already        n   this step's number, from 1
+    remembered   tensors by group and parameter, such as m and v, and numbers by name: n is always one of them
+
+All float32. Pure functions: arrays in, arrays out. An adapter has matrices only, and no rule knows anything else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from core.config import Optimizer
+
+Tensors = dict[str, mx.array]
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # of Adam, and of Prodigy, which is Adam with a rate of its own finding
+LION_BETA_1, LION_BETA_2 = 0.9, 0.99
+ADAFACTOR_POWER, ADAFACTOR_EPSILON = -0.8, 1e-30
+PRODIGY_FIRST = 1e-6  # d_0
+SHORT_SUM = 1024
+
+
+@dataclass(slots=True)
+class Remembered:
+    """What a rule remembers from step to step."""
+
+    tensors: dict[str, Tensors]  # by group, then by parameter
+    numbers: Tensors  # float32 scalars; n, the steps that counted so far, among them
+
+
+Move = Callable[[Tensors, Tensors, Remembered, mx.array, float], tuple[Tensors, Remembered]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule: what it begins with, and how it moves the parameters."""
+
+    begin: Callable[[Tensors], Remembered]
+    move: Move
+    matrices: bool = False  # whether it needs to know rows and columns, or takes vectors that hold many matrices
+
+
+def total(x: mx.array) -> mx.array:
+    """The sum of all elements, in short sums: the CPU's is a plain running one, and loses digits over millions."""
+    flat = x.reshape(-1)
+    even = flat.size // SHORT_SUM * SHORT_SUM
+    return flat[:even].reshape(-1, SHORT_SUM).sum(axis=1).sum() + flat[even:].sum()
+
+
+def _missing(beta: float, n: mx.array) -> mx.array:
+    """1 - beta^n: what a mean that began at zero lacks. The difference itself would lose four digits at first."""
+    return -mx.expm1(n * math.log(beta))
+
+
+def _zeros(w: Tensors) -> Tensors:
+    return {name: mx.zeros_like(value) for name, value in w.items()}
+
+
+# AdamW
+
+
+def _begin_adamw(w: Tensors) -> Remembered:
+    return Remembered({"m": _zeros(w), "v": _zeros(w)}, {"n": mx.array(0.0)})
+
+
+def _adamw(w: Tensors, g: Tensors, old: Remembered, lr: mx.array, decay: float) -> tuple[Tensors, Remembered]:
+    """Each number at a pace of its own.
+
+        m <- b1 m + (1 - b1) g          v <- b2 v + (1 - b2) g^2
+        w <- w - lr (m / (1 - b1^n) / (sqrt(v / (1 - b2^n)) + e) + decay w)
+
+    Source: Loshchilov and Hutter 2019, arXiv:1711.05101.
+    """
+    n = old.numbers["n"]
+    unbias_m, unbias_v = _missing(BETA_1, n), _missing(BETA_2, n)
+    new_w, m, v = {}, {}, {}
+    for name, value in w.items():
+        m[name] = BETA_1 * old.tensors["m"][name] + (1 - BETA_1) * g[name]
+        v[name] = BETA_2 * old.tensors["v"][name] + (1 - BETA_2) * g[name].square()
+        new_w[name] = value - lr * (m[name] / unbias_m / (mx.sqrt(v[name] / unbias_v) + EPSILON) + decay * value)
+    return new_w, Remembered({"m": m, "v": v}, old.numbers)
+
+
+# Adafactor
+
+
+def _begin_adafactor(w: Tensors) -> Remembered:
+    row = {name: mx.zeros((*value.shape[:-1], 1)) for name, value in w.items()}
+    column = {name: mx.zeros((*value.shape[:-2], 1, value.shape[-1])) for name, value in w.items()}
+    return Remembered({"row": row, "column": column}, {"n": mx.array(0.0)})
+
+
+def _adafactor(w: Tensors, g: Tensors, old: Remembered, lr: mx.array, decay: float) -> tuple[Tensors, Remembered]:
+    """Adam's v from the means of its rows and columns, and no m: next to nothing is remembered.
+
+        b = 1 - n^-0.8          R <- b R + (1 - b) mean over columns (g^2 + e)          C <- ... mean over rows
+        u = g / sqrt(R C / mean(R))          u <- u / max(1, rms(u))          w <- w - lr (u + decay w)
+
+    lr is given from outside and not made relative to the size of w, for B begins at zero. The last two axes of an
+    array are a matrix.
+
+    Source: Shazeer and Stern 2018, arXiv:1804.04235.
+    """
+    keep = 1.0 - mx.power(old.numbers["n"], ADAFACTOR_POWER)
+    new_w, row, column = {}, {}, {}
+    for name, value in w.items():
+        square = g[name].square() + ADAFACTOR_EPSILON
+        row[name] = keep * old.tensors["row"][name] + (1 - keep) * square.mean(axis=-1, keepdims=True)
+        column[name] = keep * old.tensors["column"][name] + (1 - keep) * square.mean(axis=-2, keepdims=True)
+        # Each root by itself: the product of two small means is below float32's smallest number.
+        u = g[name] * mx.rsqrt(row[name] / row[name].mean(axis=-2, keepdims=True)) * mx.rsqrt(column[name])
+        rms = mx.sqrt(u.square().mean(axis=(-2, -1), keepdims=True))
+        new_w[name] = value - lr * (u / mx.maximum(1.0, rms) + decay * value)
+    return new_w, Remembered({"row": row, "column": column}, old.numbers)
+
+
+# Lion
+
+
+def _begin_lion(w: Tensors) -> Remembered:
+    return Remembered({"m": _zeros(w)}, {"n": mx.array(0.0)})
+
+
+def _lion(w: Tensors, g: Tensors, old: Remembered, lr: mx.array, decay: float) -> tuple[Tensors, Remembered]:
+    """Every number by the same amount, in the direction that the gradients lately had; half of Adam's memory.
+
+        w <- w - lr (sign(b1 m + (1 - b1) g) + decay w)          m <- b2 m + (1 - b2) g
+
+    Source: Chen et al. 2023, arXiv:2302.06675.
+    """
+    new_w, m = {}, {}
+    for name, value in w.items():
+        before = old.tensors["m"][name]
+        new_w[name] = value - lr * (mx.sign(LION_BETA_1 * before + (1 - LION_BETA_1) * g[name]) + decay * value)
+        m[name] = LION_BETA_2 * before + (1 - LION_BETA_2) * g[name]
+    return new_w, Remembered({"m": m}, old.numbers)
+
+
+# Prodigy
+
+
+def _begin_prodigy(w: Tensors) -> Remembered:
+    tensors = {"m": _zeros(w), "v": _zeros(w), "s": _zeros(w), "begin": dict(w)}
+    return Remembered(tensors, {"n": mx.array(0.0), "d": mx.array(PRODIGY_FIRST), "r": mx.array(0.0)})
+
+
+def _prodigy(w: Tensors, g: Tensors, old: Remembered, lr: mx.array, decay: float) -> tuple[Tensors, Remembered]:
+    """Adam that finds its own rate d, from how far the adapter has come; lr is a factor on it and stays near 1.
+
+        k = d lr sqrt(1 - b2^n) / (1 - b1^n)          q = d / d_0
+        r  <- sqrt(b2) r + q k <g, w_0 - w>           s <- sqrt(b2) s + q d g
+        m  <- b1 m + (1 - b1) d g                     v <- b2 v + (1 - b2) (d g)^2
+        d' <- max(d, r / |s|_1)                       w <- w - k (m / (sqrt(v) + d' e) + decay w)
+
+    w_0 is what the run began with; <, > and |.|_1 are over the whole adapter. s is without lr, so that a warm-up does
+    not drive d up.
+
+    Source: Mishchenko and Defazio 2023, arXiv:2306.06101.
+    """
+    n, d = old.numbers["n"], old.numbers["d"]
+    k = d * lr * mx.sqrt(_missing(BETA_2, n)) / _missing(BETA_1, n)
+    q, lasting = d / PRODIGY_FIRST, math.sqrt(BETA_2)
+    begin = old.tensors["begin"]
+    m, v, s, products, sizes = {}, {}, {}, [], []
+    for name, value in w.items():
+        m[name] = BETA_1 * old.tensors["m"][name] + (1 - BETA_1) * d * g[name]
+        v[name] = BETA_2 * old.tensors["v"][name] + (1 - BETA_2) * (d * g[name]).square()
+        s[name] = lasting * old.tensors["s"][name] + q * d * g[name]
+        products.append(total(g[name] * (begin[name] - value)))
+        sizes.append(total(mx.abs(s[name])))
+    r, size = lasting * old.numbers["r"] + q * k * mx.stack(products).sum(), mx.stack(sizes).sum()
+    new_d = mx.where(size > 0, mx.maximum(d, r / mx.where(size > 0, size, 1.0)), d)
+    new_w = {
+        name: value - k * (m[name] / (mx.sqrt(v[name]) + new_d * EPSILON) + decay * value) for name, value in w.items()
+    }
+    return new_w, Remembered({"m": m, "v": v, "s": s, "begin": begin}, {"n": n, "d": new_d, "r": r})
+
+
+RULES: dict[Optimizer, Rule] = {
+    "adamw": Rule(_begin_adamw, _adamw),
+    "adafactor": Rule(_begin_adafactor, _adafactor, matrices=True),
+    "lion": Rule(_begin_lion, _lion),
+    "prodigy": Rule(_begin_prodigy, _prodigy),
+}
+"""By the word of the knob `optimizer`."""
