@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args, get_type_hints
 
+from core import layer_ranks
 from core.knob import Knob, knob
 
 SigmaDraw = Literal["logit_normal", "uniform", "model_shift"]
@@ -93,7 +94,7 @@ class TrainConfig:
         "How much the adapter can hold; higher fits more and makes a larger file.",
         "adapter",
         at_least=1,
-        at_most=256,
+        at_most=layer_ranks.RANK_AT_MOST,
         front=True,
     )
     alpha: float = knob(
@@ -102,9 +103,22 @@ class TrainConfig:
         "The adapter's output is scaled by alpha / rank; equal to the rank means 1.",
         "adapter",
         above=0,
-        at_most=1024,
+        at_most=layer_ranks.ALPHA_AT_MOST,
     )
-    targets: str = knob("all_linear", "Layers", "Which layers of the model get an adapter.", "adapter")
+    targets: str = knob(
+        "all_linear",
+        "Layers",
+        "Which layers of the model get an adapter: all_linear, attention, mlp, or what else the guide names for the "
+        "model; also module paths, with commas between them and * for any letters.",
+        "adapter",
+    )
+    ranks: str = knob(
+        "",
+        "Ranks by layer",
+        "Layers with a rank of their own, and an alpha if you like, such as attention=32, *.ff.*=8:4.",
+        "adapter",
+        may_be_empty=True,
+    )
 
     optimizer: Optimizer = knob(
         "adamw",

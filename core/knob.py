@@ -26,6 +26,7 @@ class Knob:
     above: float | None = None
     unit: str = ""
     choices: tuple[str, ...] = ()
+    may_be_empty: bool = False  # of a text
     front: bool = False  # one of the few that the form shows unfolded
 
 
@@ -58,7 +59,7 @@ def read(kind: str, given: Any, one: Knob, allowed: tuple[str, ...]) -> tuple[An
         text = str(given).strip()
         if allowed and text not in allowed:
             return text, f"is {text!r}; it can be {_listed(allowed)}"
-        return text, "" if text else "is empty"
+        return text, "" if text or one.may_be_empty else "is empty"
     return _read_number(kind, given, one)
 
 

@@ -24,6 +24,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from core.errors import AdapterProblem, ConfigProblem, FieldProblem
+from core.layer_ranks import LayerRank
 
 Factors = Mapping[str, tuple[mx.array, mx.array]]
 """(A, B) by full module path."""
@@ -140,19 +141,25 @@ def attach(
     alpha: float,
     key: mx.array,
     *,
+    own: Mapping[str, tuple[int, float]] | None = None,
     name: str = "subject",
     trained: bool = True,
 ) -> Adapter:
     """Put a fresh adapter on the linear layers at `targets` (full module paths). All else in the network is frozen.
 
+    `own` gives some of them a rank and an alpha of their own.
+
     Raises AdapterProblem, naming every target that is not a linear layer of this model.
     """
     factors: dict[str, tuple[mx.array, mx.array]] = {}
+    scales: dict[str, float] = {}
     sizes = _sizes(transformer, targets)
     for one_key, (path, (size_in, size_out)) in zip(mx.random.split(key, len(sizes)), sizes.items(), strict=True):
+        r, layer_alpha = (own or {}).get(path, (rank, alpha))
         edge = 1.0 / math.sqrt(size_in)
-        factors[path] = (mx.random.uniform(-edge, edge, (rank, size_in), key=one_key), mx.zeros((size_out, rank)))
-    return _attach(transformer, factors, alpha / rank, name, trained, 1.0)
+        factors[path] = (mx.random.uniform(-edge, edge, (r, size_in), key=one_key), mx.zeros((size_out, r)))
+        scales[path] = layer_alpha / r
+    return _attach(transformer, factors, scales, name, trained, 1.0)
 
 
 def attach_factors(
@@ -173,21 +180,19 @@ def attach_factors(
             problems.append(FieldProblem(path, f"{is_for}; this model's has {size_in} in and {size_out} out"))
     if problems:
         raise AdapterProblem("This adapter was made for another model.", _shortened(problems))
-    return _attach(transformer, factors, 1.0, name, trained, strength)
+    return _attach(transformer, factors, dict.fromkeys(factors, 1.0), name, trained, strength)
 
 
 def resolve_targets(transformer: nn.Module, presets: Mapping[str, Sequence[str]], wanted: str) -> list[str]:
-    """Full module paths for the knob `targets`: a preset's name, or paths and globs with commas between them.
+    """Full module paths for the knob `targets`: names of presets, paths and globs, with commas between them.
 
     Raises ConfigProblem naming each one that matches no linear layer.
     """
-    if wanted in presets:
-        return list(presets[wanted])
-    linear = [path for path, module in _linear_layers(transformer)]
+    linear = [path for path, _ in _linear_layers(transformer)]
     found: dict[str, None] = {}
     unmatched = []
     for pattern in (part.strip() for part in wanted.split(",")):
-        matches = [path for path in linear if fnmatch.fnmatchcase(path, pattern)]
+        matches = _matching(linear, presets, pattern)
         if pattern and not matches:
             unmatched.append(f"{pattern!r} matches no layer")
         found.update(dict.fromkeys(matches))
@@ -196,6 +201,31 @@ def resolve_targets(transformer: nn.Module, presets: Mapping[str, Sequence[str]]
         hint = f"use {', '.join(presets)} or module paths such as {linear[0] if linear else 'blocks.0.attn.to_q'}"
         raise ConfigProblem("Some settings need another look.", [FieldProblem("targets", f"{say}; {hint}")])
     return list(found)
+
+
+def resolve_ranks(
+    targets: Sequence[str], presets: Mapping[str, Sequence[str]], wanted: Sequence[LayerRank], scale: float
+) -> dict[str, tuple[int, float]]:
+    """(rank, alpha) of each of `targets` that the knob `ranks` gives its own; `scale` is alpha / rank of the others.
+
+    Raises ConfigProblem naming each entry that matches none of them.
+    """
+    found: dict[str, tuple[int, float]] = {}
+    problems = []
+    for entry in wanted:
+        matches = [path for path in _matching(targets, presets, entry.layers) if path in targets]
+        if not matches:
+            words = f"{entry.layers!r} matches no layer that gets an adapter; use {', '.join(presets)} or module paths"
+            problems.append(FieldProblem("ranks", f"{words} such as {targets[0]}"))
+        found |= dict.fromkeys(matches, (entry.rank, entry.alpha_at(scale)))
+    if problems:
+        raise ConfigProblem("Some settings need another look.", problems)
+    return found
+
+
+def _matching(paths: Sequence[str], presets: Mapping[str, Sequence[str]], pattern: str) -> Sequence[str]:
+    """The layers of a preset, or those of `paths` that a glob fits."""
+    return presets[pattern] if pattern in presets else [path for path in paths if fnmatch.fnmatchcase(path, pattern)]
 
 
 def find(transformer: nn.Module, path: str) -> Any:
@@ -212,7 +242,7 @@ def find(transformer: nn.Module, path: str) -> Any:
 
 
 def _attach(
-    transformer: nn.Module, factors: Factors, scale: float, name: str, trained: bool, strength: float
+    transformer: nn.Module, factors: Factors, scales: Mapping[str, float], name: str, trained: bool, strength: float
 ) -> Adapter:
     parts: dict[str, LowRank] = {}
     for path, (a_RI, b_OR) in factors.items():
@@ -222,7 +252,7 @@ def _attach(
             _put(transformer, path, layer)
         if name in layer.adapters:
             raise AdapterProblem(f"There already is an adapter called {name} on this model.")
-        parts[path] = layer.adapters[name] = LowRank(a_RI, b_OR, scale, strength)
+        parts[path] = layer.adapters[name] = LowRank(a_RI, b_OR, scales[path], strength)
         if not trained:
             parts[path].freeze()
     _freeze_all_but_adapters(transformer)

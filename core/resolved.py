@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from core import layer_ranks
 from core.config import TrainConfig, default_of, kind_of, knobs
 from core.errors import ConfigProblem, FieldProblem
 from core.knob import read
@@ -86,6 +87,7 @@ def resolve(
             for side in sides
             if isinstance(side, int) and side % 16
         ]
+    problems += [FieldProblem("ranks", trouble) for trouble in layer_ranks.read(values["ranks"])[1]]
     if problems:
         raise ConfigProblem("Some settings need another look.", problems)
     if sources["alpha"] != "user" and sources["rank"] == "user":

@@ -41,7 +41,7 @@ def shown(value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, tuple):
         return "<br>".join(f"`{line}`" for line in value) or "none"
-    return f"{value:g}" if isinstance(value, float) else f"{value}"
+    return f"{value:g}" if isinstance(value, float) else f"{value}" or "none"
 
 
 def span(name: str, one: Knob) -> str:
@@ -51,7 +51,9 @@ def span(name: str, one: Knob) -> str:
         return f"{low} to {one.at_most:.10g}" if one.at_most is not None else f"at least {low}"
     if kind == "bool":
         return "on, off"
-    return ", ".join(one.choices) or {"lines": "up to 8 lines"}.get(kind, "a name")
+    if one.choices:
+        return ", ".join(one.choices)
+    return "up to 8 lines" if kind == "lines" else "text, or none" if one.may_be_empty else "a name"
 
 
 if __name__ == "__main__":

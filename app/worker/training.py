@@ -14,6 +14,7 @@ import platform
 import shutil
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import delete
@@ -26,8 +27,7 @@ from app.jobs.states import State, Stop
 from app.tables import Adapter, Checkpoint, Project, Run, Sample, Version
 from app.worker.outcome import Outcome
 from app.worker.work import Work
-from core import backend, catalog, files
-from core.config import TrainConfig
+from core import backend, catalog, files, weights
 from core.dataset.crops import Box
 from core.dataset.examples import Example
 from core.resolved import Resolved
@@ -66,7 +66,7 @@ def train_run(work: Work) -> Outcome:
         start_from=work.home.file(start["file"]) if start else None,
         title=project.name,
     )
-    teller = Teller(work, run, project, config, [item["photo_id"] for item in version.items])
+    teller = Teller(work, run, project, config.model, [item["photo_id"] for item in version.items])
     photos = "1 photo" if len(examples) == 1 else f"{len(examples)} photos"
     work.log(f"{config.steps} steps on {photos} with {config.model}, rank {config.rank}, {config.side_px} px.")
     wish: Wish | None = None
@@ -85,8 +85,8 @@ def train_run(work: Work) -> Outcome:
 class Teller:
     """Writes down what a run reports."""
 
-    def __init__(self, work: Work, run: Run, project: Project, config: TrainConfig, photo_ids: Sequence[int]) -> None:
-        self.work, self.project, self.model, self.rank = work, project, config.model, config.rank
+    def __init__(self, work: Work, run: Run, project: Project, model: str, photo_ids: Sequence[int]) -> None:
+        self.work, self.project, self.model = work, project, model
         self.photo_ids = photo_ids  # the engine knows a photo by its place
         self.run_id = int(run.id or 0)
         self.phase = ""
@@ -234,14 +234,15 @@ class Teller:
         row.bytes, row.sha256 = size, sha256
         session.add(row)
         session.flush()
+        file = f"{folder}/adapter.safetensors"
         adapter = session.exec(select(Adapter).where(Adapter.checkpoint_id == row.id)).one_or_none() or Adapter(
             name=f"{self.project.name}, step {step}",
             model=self.model,
             run_id=self.run_id,
             checkpoint_id=row.id,
-            file=f"{folder}/adapter.safetensors",
+            file=file,
             sha256=sha256,
-            rank=self.rank,
+            rank=_highest_rank(self.work.home.file(file)),
             trigger=self.project.trigger,
         )
         adapter.sha256 = sha256
@@ -301,6 +302,12 @@ def _outcome(work: Work, finished: Any) -> Outcome:
         return Outcome(State.SUCCEEDED, result=result)
     by_user = work.wishes.stop is not Stop.NONE
     return Outcome(State.STOPPED if by_user else State.QUEUED, result=result)
+
+
+def _highest_rank(adapter: Path) -> int:
+    """Of the layers of a file that training wrote; the knob `ranks` gives some of them their own."""
+    tensors = weights.read_header(adapter).tensors
+    return max(each.shape[0] for name, each in tensors.items() if name.endswith(".lora_A.weight"))
 
 
 def _last_line(finished: Any) -> str:

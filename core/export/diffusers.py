@@ -24,7 +24,7 @@ from core.lora import Factors
 
 TOLD = (
     "learning_rate", "schedule", "warmup_steps", "weight_decay", "clip_norm", "ema_decay", "sigma_draw", "targets",
-    "batch_size", "accumulate", "side_px",
+    "ranks", "batch_size", "accumulate", "side_px",
 )  # fmt: skip
 """Knobs that the header tells besides the ones that have names of their own there."""
 
@@ -50,12 +50,13 @@ def metadata_for(
     title: str,
     trigger: str,
     step: int,
+    rank: int,
     photos: int,
     started_at: float,
 ) -> dict[str, str]:
     """What the header says: which base model, how it was trained, the trigger word. Strings only, nothing private.
 
-    `modelspec` is the family's: the "architecture" and "implementation" of the base.
+    `modelspec` is the family's: the "architecture" and "implementation" of the base. `rank` is the highest of a layer.
     """
     model = Path(config.model).name  # a model may be a folder; where it lies is the user's business
     now = datetime.now(UTC)
@@ -75,8 +76,8 @@ def metadata_for(
         "ss_sd_model_name": model,
         "ss_base_model_version": family,
         "ss_network_module": "networks.lora_flux" if family == "flux1" else "networks.lora",
-        "ss_network_dim": str(config.rank),
-        "ss_network_alpha": str(config.rank),  # alpha / rank is in B, so a reader of this one multiplies by 1
+        "ss_network_dim": str(rank),
+        "ss_network_alpha": str(rank),  # alpha / rank is in B, so a reader of this one multiplies by 1
         "ss_learning_rate": f"{config.learning_rate:g}",
         "ss_optimizer": SPANS[config.optimizer].title,
         "ss_steps": str(step),

@@ -36,9 +36,13 @@ T5_TOKENS = {True: 512, False: 256}  # dev (with guidance) and schnell; a tokeni
 
 DOUBLE_ATTENTION = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0",
                     "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out")  # fmt: skip
-DOUBLE_LINEAR = (*DOUBLE_ATTENTION, "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
+DOUBLE_MLP = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
+DOUBLE_LINEAR = (*DOUBLE_ATTENTION, *DOUBLE_MLP)
 SINGLE_ATTENTION = ("attn.to_q", "attn.to_k", "attn.to_v")
-SINGLE_LINEAR = (*SINGLE_ATTENTION, "proj_mlp", "proj_out")
+DOUBLE_IMAGE = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "ff.net.0.proj", "ff.net.2")
+SINGLE_MLP = ("proj_mlp", "proj_out")
+SINGLE_LINEAR = (*SINGLE_ATTENTION, *SINGLE_MLP)
+FOUR_BLOCKS = (7, 12, 16, 20)  # single blocks that hold a likeness in a small file: lucataco's FLUX trainer (2024)
 
 
 class FluxTransformer(nn.Module):
@@ -124,6 +128,11 @@ class Flux1(FolderFamily):
     linear: ClassVar[dict[str, dict[str, tuple[str, ...]]]] = {
         "all_linear": {"transformer_blocks": DOUBLE_LINEAR, "single_transformer_blocks": SINGLE_LINEAR},
         "attention": {"transformer_blocks": DOUBLE_ATTENTION, "single_transformer_blocks": SINGLE_ATTENTION},
+        "mlp": {"transformer_blocks": DOUBLE_MLP, "single_transformer_blocks": SINGLE_MLP},
+        "double_blocks": {"transformer_blocks": DOUBLE_LINEAR},
+        "single_blocks": {"single_transformer_blocks": SINGLE_LINEAR},
+        "image_stream": {"transformer_blocks": DOUBLE_IMAGE, "single_transformer_blocks": SINGLE_LINEAR},
+        "likeness": {f"single_transformer_blocks.{index}": ("proj_out",) for index in FOUR_BLOCKS},
     }
 
     # Text

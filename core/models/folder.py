@@ -2,7 +2,7 @@
 
     parts      {name: (folder, module, file stem)}              what lies in the folder
     stacks     {path: (kind, its length in the config, run)}    the network's lists of blocks, in order
-    linear     {preset: {path: names of linear layers}}         what adapters can be put on, stack by stack
+    linear     {preset: {path: names of linear layers}}         what adapters can be put on, by stack or by block
 
 A family fills in these tables and says how it reads text and photos and embeds them. Sigmas are spaced as the folder's
 scheduler spaces them: moved by a shift that is the same for every picture, or grows with it.
@@ -126,16 +126,21 @@ class FolderFamily:
 
     @cached_property
     def presets(self) -> Mapping[str, Sequence[str]]:
-        """Every linear layer of the blocks, or those of attention; modulation and embedders stay out."""
+        """Layers by preset, without modulation and embedders; a preset of blocks that this model lacks is left out."""
+        blocks = {path: self._blocks_at(path) for table in self.linear.values() for path in table}
         return {
-            preset: [
-                f"{path}.{index}.{name}"
-                for path, names in table.items()
-                for index in range(self._config[self.stacks[path][1]])
-                for name in names
-            ]
+            preset: [f"{block}.{name}" for path, names in table.items() for block in blocks[path] for name in names]
             for preset, table in self.linear.items()
+            if all(blocks[path] or path in self.stacks for path in table)
         }
+
+    def _blocks_at(self, path: str) -> list[str]:
+        """Every block of a stack, such as "layers"; or the one block that is meant, such as "layers.7", if there is."""
+        stack, _, index = path.partition(".")
+        count = self._config[self.stacks[stack][1]]
+        if not index:
+            return [f"{path}.{each}" for each in range(count)]
+        return [path] if int(index) < count else []
 
     @property
     def defaults(self) -> Mapping[str, Any]:

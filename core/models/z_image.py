@@ -52,7 +52,9 @@ FIXED = {  # what the configs of Z-Image and Turbo say, and those of other kinds
 }  # fmt: skip
 
 ATTENTION = ("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0")
-LINEAR = (*ATTENTION, "feed_forward.w1", "feed_forward.w2", "feed_forward.w3")
+MLP = ("feed_forward.w1", "feed_forward.w2", "feed_forward.w3")
+LINEAR = (*ATTENTION, *MLP)
+STACKS = ("noise_refiner", "context_refiner", "layers")
 
 
 class Attention(nn.Module):
@@ -262,8 +264,11 @@ class ZImage(FolderFamily):
         "layers": ("single", "n_layers", partial(run_block, over=SEQUENCE)),
     }
     linear: ClassVar[dict[str, dict[str, tuple[str, ...]]]] = {
-        "all_linear": dict.fromkeys(("noise_refiner", "context_refiner", "layers"), LINEAR),
-        "attention": dict.fromkeys(("noise_refiner", "context_refiner", "layers"), ATTENTION),
+        "all_linear": dict.fromkeys(STACKS, LINEAR),
+        "attention": dict.fromkeys(STACKS, ATTENTION),
+        "mlp": dict.fromkeys(STACKS, MLP),
+        "no_refiners": {"layers": LINEAR},
+        "image_stream": {"noise_refiner": LINEAR, "layers": LINEAR},
     }
 
     # Text

@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core import backend, files, learning_rates, lora, preflight
+from core import backend, files, layer_ranks, learning_rates, lora, preflight
 from core.computer import this_computer
 from core.config import TrainConfig
 from core.dataset.batches import Batches, Encoded
@@ -78,7 +78,7 @@ def train(
     an earlier run left in `folder` is removed. The family is left as it was found, without the adapter.
 
     `start_from` is an adapter file that the run begins with: it trains the layers that the file has, at the file's
-    ranks, with alpha / rank in B already; the knobs targets, rank and alpha have no say then. Once there is a
+    ranks, with alpha / rank in B already; the knobs targets, rank, alpha and ranks have no say then. Once there is a
     checkpoint the file is only held against it, and not needed.
 
     Raises DataProblem, AdapterProblem, ConfigProblem, ModelProblem, DiskProblem, and TrainingProblem after three steps
@@ -232,7 +232,9 @@ class _Run:
         else:
             targets = lora.resolve_targets(transformer, self.family.presets, config.targets)
             key = key_for("adapter", config.seed)
-            self.adapter = lora.attach(transformer, targets, config.rank, config.alpha, key)
+            entries = layer_ranks.read(config.ranks)[0]
+            own = lora.resolve_ranks(targets, self.family.presets, entries, config.alpha / config.rank)
+            self.adapter = lora.attach(transformer, targets, config.rank, config.alpha, key, own=own)
         if state is None:
             first = self.adapter.parameters()
             settings = json.loads(json.dumps(asdict(config)))
@@ -281,6 +283,7 @@ class _Run:
             title=self.title,
             trigger=self.trigger,
             step=state.step,
+            rank=max(a_RI.shape[0] for a_RI, _ in factors.values()),
             photos=len(self.examples),
             started_at=self.started_at,
         )

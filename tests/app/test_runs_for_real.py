@@ -242,12 +242,13 @@ def _alive(pid: int) -> bool:
 
 def test_an_adapter_is_taken_away_brought_back_and_drawn_with(start_studio: Start) -> None:
     studio = start_studio()
-    run = studio.run(studio.project_with_photos(), steps=3, learning_rate=0.05)["id"]
+    run = studio.run(studio.project_with_photos(), steps=3, learning_rate=0.05, ranks="*.proj_out=7")["id"]
     studio.until_state(run, "succeeded")
+    assert [each["rank"] for each in studio.get("/api/adapters")] == [7]
     content = studio.http.get(f"/api/runs/{run}/adapter").content
     assert studio.http.put("/api/adapters/mine.safetensors?model=nope", content=content).status_code == 404
     brought = studio.http.put("/api/adapters/mine.safetensors?model=tiny", content=content)
-    assert (brought.status_code, brought.json()["name"], brought.json()["rank"]) == (201, "mine", 4)
+    assert (brought.status_code, brought.json()["name"], brought.json()["rank"]) == (201, "mine", 7)
     assert studio.http.put("/api/adapters/again.safetensors?model=tiny", content=content).status_code == 200
     own = brought.json()["id"]
     wish = {"model": "tiny", "prompt": "sks can", "seed": 7, "adapters": [{"id": own, "strength": 0.5}]}

@@ -149,6 +149,26 @@ def test_a_run_kept_before_photos_could_keep_their_shape_goes_on_with_squares() 
     assert again.as_json()["shapes"] == {"value": "square", "source": "default"}
 
 
+def test_ranks_by_layer_are_read_and_every_wrong_entry_is_named() -> None:
+    assert resolve({}).config.ranks == ""
+    assert resolve({"ranks": " "}).config.ranks == ""
+    assert resolve({"ranks": "attention=32, *.ff.*=8:4.5"}).config.ranks == "attention=32, *.ff.*=8:4.5"
+    for given, words in [
+        ("attention", "has 'attention'; an entry is layers=rank or layers=rank:alpha"),
+        ("attention=0", "has 'attention=0'; a rank can be 1 to 256"),
+        ("mlp=257", "a rank can be 1 to 256"),
+        ("mlp=8:0", "has 'mlp=8:0'; an alpha can be more than 0 to 1024"),
+        ("mlp=8:-1", "an entry is layers=rank"),
+        ("mlp=1e3", "an entry is layers=rank"),
+        ("mlp=٣", "an entry is layers=rank"),
+        ("=8", "an entry is layers=rank"),
+    ]:
+        assert words in sentences({"ranks": given})["ranks"]
+    with pytest.raises(ConfigProblem) as caught:
+        resolve({"ranks": "a=0, b, c=4", "steps": 0})
+    assert [problem.field for problem in caught.value.problems] == ["steps", "ranks", "ranks"]
+
+
 def test_choices_from_outside_are_checked_and_listed() -> None:
     assert sentences({"model": "sdxl"}, choices={"model": ("pocket", "flux")})["model"] == (
         "is 'sdxl'; it can be pocket or flux"

@@ -12,6 +12,7 @@ from core.errors import AdapterProblem
 from core.export import adapter_file, diffusers
 from core.models.base import Family
 from core.models.flux1 import Flux1
+from core.training import checkpoint
 from core.training.progress import Finished
 from core.weights import read_header
 from tests.core.subjects import settings, training
@@ -109,6 +110,20 @@ def test_a_broken_adapter_is_a_sentence(tmp_path: Path) -> None:
         adapter_file.read(tmp_path / "missing.safetensors", "flux1")
 
 
+def test_a_file_of_layers_with_ranks_of_their_own_holds_each_at_its_own_strength(
+    family: Family, photos: Path, tmp_path: Path
+) -> None:
+    knobs = {"ranks": "attention=3, *.proj_out=1:4", "steps": 2, "learning_rate": 0.05}
+    finished = list(training(family, photos, tmp_path / "run", **knobs))[-1]
+    state = checkpoint.load(finished.adapter.parent)
+    for path, (a_RI, b_OR) in adapter_file.read(finished.adapter, "flux1").factors.items():
+        rank, scale = (3, 1.0) if path in family.presets["attention"] else (1, 4.0) if "proj_out" in path else (2, 1.0)
+        assert a_RI.shape[0] == rank
+        assert mx.allclose(b_OR, scale * state.parameters[f"{path}.lora_B"], rtol=1e-2)
+    header = read_header(finished.adapter)
+    assert (header.metadata["ss_network_dim"], header.metadata["ss_network_alpha"]) == ("3", "3")
+
+
 def test_a_strength_that_another_program_keeps_in_its_metadata_is_honoured(tmp_path: Path) -> None:
     mx.save_safetensors(
         str(tmp_path / "a.safetensors"),
@@ -126,6 +141,7 @@ def test_the_header_does_not_say_where_the_users_model_lies() -> None:
         title="t",
         trigger="sks",
         step=3,
+        rank=4,
         photos=2,
         started_at=0,
     )

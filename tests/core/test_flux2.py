@@ -103,6 +103,12 @@ def test_presets_are_the_blocks_linear_layers_by_full_path(folder: Path) -> None
     assert len(attention) == 2 * 8 + 2 * 2
     assert attention < every
     assert all(".attn." in path for path in attention)
+    assert attention | set(family.presets["mlp"]) == every
+    assert set(family.presets["double_blocks"]) == {path for path in every if path.startswith("transformer_blocks.")}
+    assert set(family.presets["single_blocks"]) == every - set(family.presets["double_blocks"])
+    text = every - set(family.presets["image_stream"])
+    assert len(text) == 2 * 6
+    assert all(".add_" in path or ".to_add_" in path or ".ff_context." in path for path in text)
 
 
 def test_a_prompt_is_a_message_in_a_chat_that_is_filled_up_or_cut(folder: Path) -> None:

@@ -7,7 +7,7 @@ import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten
 
-from core import lora
+from core import layer_ranks, lora
 from core.errors import AdapterProblem, ConfigProblem
 from core.models.base import Family
 
@@ -149,8 +149,36 @@ def test_targets_are_a_preset_or_globs(family: Family) -> None:
 
     assert resolve("all_linear") == list(family.presets["all_linear"])
     assert resolve("transformer_blocks.*.attn.to_q") == [f"transformer_blocks.{i}.attn.to_q" for i in (0, 1)]
+    assert resolve("attention, *.proj_out") == [*family.presets["attention"], *resolve("*.proj_out")]
+    with pytest.raises(ConfigProblem, match="'likeness' matches no layer; use all_linear, attention, mlp"):
+        resolve("likeness")  # its blocks are not in so small a model
     with pytest.raises(ConfigProblem, match="'nowhere' matches no layer"):
         resolve("transformer_blocks.0.attn.to_q, nowhere")
+
+
+def test_layers_can_have_a_rank_and_an_alpha_of_their_own(family: Family) -> None:
+    targets = family.presets["all_linear"]
+    entries, troubles = layer_ranks.read("attention=3, *.ff.*=5:2, transformer_blocks.0.attn.to_q=1")
+    assert not troubles
+    own = lora.resolve_ranks(targets, family.presets, entries, 0.5)
+    assert own["transformer_blocks.1.attn.to_q"] == (3, 1.5)  # the scale of the others
+    assert own["transformer_blocks.0.attn.to_q"] == (1, 0.5)  # the later entry
+    assert own["transformer_blocks.0.ff.net.2"] == (5, 2.0)
+    adapter = lora.attach(family.transformer, targets, 4, 2.0, KEY, own=own)
+    for path, part in adapter.parts.items():
+        rank, alpha = own.get(path, (4, 2.0))
+        assert (part.lora_A.shape[0], part.lora_B.shape[1], part.scale) == (rank, rank, alpha / rank)
+    noisy(adapter)
+    path = "transformer_blocks.0.ff.net.2"
+    assert mx.array_equal(adapter.baked()[path][1], adapter.parts[path].lora_B * 0.4)
+
+
+def test_a_rank_for_layers_that_get_no_adapter_is_a_sentence(family: Family) -> None:
+    entries, _ = layer_ranks.read("mlp=3, *.attn.to_q=2, nothing=1")
+    with pytest.raises(ConfigProblem) as caught:
+        lora.resolve_ranks(family.presets["attention"], family.presets, entries, 1.0)
+    words = [problem.message.partition(";")[0] for problem in caught.value.problems]
+    assert words == [f"{name!r} matches no layer that gets an adapter" for name in ("mlp", "nothing")]
 
 
 def test_factors_of_another_model_are_refused_by_name(family: Family) -> None:

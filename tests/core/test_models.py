@@ -11,7 +11,7 @@ import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten
 
-from core import catalog
+from core import catalog, lora
 from core.errors import ModelProblem
 from core.models.autoencoder import pack, unpack
 from core.models.base import Grid
@@ -115,6 +115,20 @@ def test_presets_are_the_blocks_linear_layers_by_full_path(folder: Path) -> None
     assert len(attention) == 2 * 8 + 2 * 3
     assert attention < every
     assert all(".attn." in path for path in attention)
+    for one, other in (("attention", "mlp"), ("double_blocks", "single_blocks")):
+        assert set(family.presets[one]) | set(family.presets[other]) == every
+        assert not set(family.presets[one]) & set(family.presets[other])
+    text = every - set(family.presets["image_stream"])
+    assert len(text) == 2 * 6
+    assert all(".add_" in path or ".to_add_" in path or ".ff_context." in path for path in text)
+
+
+def test_a_preset_of_single_blocks_is_there_where_its_blocks_are(folder: Path, tmp_path: Path) -> None:
+    assert "likeness" not in load_family(folder).presets
+    family = load_family(tiny.make_model_folder(tmp_path / "deep", single_blocks=21))
+    layers = [f"single_transformer_blocks.{index}.proj_out" for index in (7, 12, 16, 20)]
+    assert family.presets["likeness"] == layers
+    assert lora.resolve_targets(family.transformer, family.presets, "likeness") == layers
 
 
 def test_parts_are_read_when_first_used_and_dropped_when_freed(folder: Path) -> None:

@@ -49,7 +49,7 @@ def assert_same(one: Path, other: Path, step: int) -> None:
         (5, {}),
         (5, {"activations": "none"}),
         (5, {"optimizer": "adafactor", "ema_decay": 0.9}),
-        (5, {"optimizer": "lion", "schedule": "cosine_restarts"}),
+        (5, {"optimizer": "lion", "schedule": "cosine_restarts", "ranks": "attention=3, *.proj_out=1:4"}),
         (5, {"optimizer": "prodigy", "learning_rate": 1, "schedule": "linear", "ema_decay": 0.5}),
     ],
 )

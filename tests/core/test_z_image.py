@@ -135,6 +135,10 @@ def test_presets_are_the_blocks_linear_layers_by_full_path(folder: Path) -> None
     assert set(family.presets["all_linear"]) == every
     assert len(family.presets["all_linear"]) == 7 * 7
     assert set(family.presets["attention"]) == {path for path in every if ".attention." in path}
+    assert set(family.presets["mlp"]) == every - set(family.presets["attention"])
+    assert set(family.presets["no_refiners"]) == {path for path in every if path.startswith("layers.")}
+    refined = {path for path in every if path.startswith("context_refiner.")}
+    assert set(family.presets["image_stream"]) == every - refined
 
 
 def test_positions_begin_with_the_text_and_the_image_follows_it() -> None:

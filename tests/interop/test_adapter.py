@@ -109,7 +109,7 @@ def test_adapters_of_different_rank_and_strength_stack_as_in_diffusers(tmp_path:
     folder = make_model_folder(tmp_path / "model")
     files = [
         trained(folder, tmp_path / "one", targets="attention"),
-        trained(folder, tmp_path / "two", rank=5, alpha=5, seed=3),
+        trained(folder, tmp_path / "two", rank=5, alpha=5, ranks="mlp=2:6, *.1.attn.to_q=7", seed=3),
     ]
     family = load_family(folder)
     reference = Reference(folder, family, 64, 4)
