@@ -302,7 +302,7 @@ class TrainConfig:
 GROUPS: dict[str, str] = {
     "run": "Run",
     "adapter": "Adapter",
-    "optimizer": "Optimizer",
+    "optimizer": "Learning",
     "loss": "Loss and data",
     "samples": "Samples and checkpoints",
 }

@@ -36,7 +36,9 @@ def own_rate(optimizer: str, adamw_rate: float) -> float:
     """The optimizer's rate where AdamW's is known and nobody has set another."""
     if optimizer == "prodigy":
         return PRODIGY_FACTOR
-    return adamw_rate / LION_PART if optimizer == "lion" else adamw_rate
+    return (
+        float(f"{adamw_rate / LION_PART:.6g}") if optimizer == "lion" else adamw_rate
+    )  # a number that people can read
 
 
 def advice(optimizer: str, rate: float) -> str:

@@ -1,4 +1,4 @@
-"""Before a run: how many steps suit so many photos, how long they will take here, and whether memory suffices."""
+"""Before a run: how many steps suit so many photos, how long they take, which rate, and whether memory suffices."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sqlmodel import Session, col, select
 from app.actions import models, progress
 from app.database import Database
 from app.tables import Event, Job, Run
+from core import learning_rates
 from core.anatomy import Anatomy
 from core.catalog import Entry
 from core.computer import this_computer
@@ -44,6 +45,8 @@ class Suggestion:
     measured: bool  # from an earlier run on this computer, else a rough figure
     sentence: str
     fit: Forecast | None  # memory and disk against this computer's; None for a model that is not here
+    learning_rate: float  # unless the user sets one: it follows the optimizer
+    advice: str = ""  # about a learning rate that does not suit the optimizer
 
 
 def suggest(database: Database, model: str, photos: int, knobs: Mapping[str, Any] | None = None) -> Suggestion:
@@ -71,7 +74,9 @@ def suggest(database: Database, model: str, photos: int, knobs: Mapping[str, Any
     origin = "at the pace of your last run" if measured is not None else "a rough figure until the first run here"
     words = f"About {spoken(seconds)}, {origin}."
     fit = fits(entry, replace(config, steps=steps), photos, database.home.root) if entry.usable else None
-    return Suggestion(steps, seconds, pace, measured is not None, words, fit)
+    own = resolve({**given, "learning_rate": None}, entry.defaults).config.learning_rate
+    advice = learning_rates.advice(config.optimizer, config.learning_rate)
+    return Suggestion(steps, seconds, pace, measured is not None, words, fit, own, advice)
 
 
 def fits(entry: Entry, config: TrainConfig, photos: int, home: Path) -> Forecast | None:

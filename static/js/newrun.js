@@ -7,7 +7,7 @@ import { onSubmit, showErrors } from "./forms.js";
 const form = $("#new-run");
 const project = page.dataset.project;
 const models = JSON.parse($("#models-data").textContent);
-const SOURCES = { default: "default", model: "from the model", user: "yours", photos: "for your photos" };
+const SOURCES = { default: "default", model: "from the model", user: "yours", photos: "for your photos", optimizer: "the optimizer's" };
 const touched = new Set();
 
 const fields = () => $$("[data-knob]", form);
@@ -46,6 +46,16 @@ function followModel() {
   write($("#use-suggestion"), `Use ${model.steps} steps`);
   offerSteps();
   offerAdapters();
+}
+
+// A learning rate that the user has not set follows the optimizer; one that does not suit it is said.
+function followOptimizer({ learning_rate: rate, advice }) {
+  const field = $('[data-knob="learning_rate"]', form);
+  field.dataset.default = String(rate);
+  if (valueOf(inputOf(field)) === field.dataset.default) touched.delete("learning_rate");
+  if (!touched.has("learning_rate")) put(field, field.dataset.default, touched.has("optimizer") ? "optimizer" : field.dataset.source);
+  write($("#advice p"), advice);
+  show($("#advice"), advice !== "");
 }
 
 // Only adapters for this model can be begun with; without any, the choice is not there.
@@ -99,6 +109,7 @@ const estimate = throttled(350, async () => {
   delete given.sample_prompts; // long, and it hardly counts
   try {
     const answer = await api("GET", `/projects/${project}/suggestion?${new URLSearchParams(given)}`);
+    followOptimizer(answer);
     write($("#estimate"), duration(answer.seconds));
     write($("#estimate-why"), answer.measured ? "At the pace of your last run, pictures included." : "A rough figure; after the first run here it is measured. Pictures included.");
     showFit(answer.fit);

@@ -323,6 +323,12 @@ def test_a_suggestion_says_steps_and_time(client: TestClient, project: int) -> N
     assert many["steps"] > 10
     assert many["seconds"] > few["seconds"] > 0
     assert "rough" in many["sentence"]
+    assert many["advice"] == ""
+    lion = client.get(f"/api/projects/{project}/suggestion?model=pocket&optimizer=lion").json()
+    assert lion["learning_rate"] == pytest.approx(many["learning_rate"] / 5)
+    quick = client.get(f"/api/projects/{project}/suggestion?model=pocket&optimizer=lion&learning_rate=1").json()
+    assert "does not suit Lion" in quick["advice"]
+    assert quick["learning_rate"] == lion["learning_rate"]
 
 
 def test_pictures_and_captions_wait_in_their_lanes(client: TestClient, project: int) -> None:

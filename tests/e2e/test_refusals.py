@@ -43,9 +43,9 @@ def test_wrong_settings_are_told_at_their_fields_and_nothing_is_lost(
     page.get_by_role("link", name="Train").click()
     page.get_by_label("Steps", exact=True).fill("0")
     page.get_by_label("Picture size").fill("250")
-    page.get_by_text("Optimizer", exact=True).click()
+    page.get_by_text("Learning", exact=True).click()
     page.get_by_label("Learning rate").fill("fast")
-    page.get_by_text("Optimizer", exact=True).click()
+    page.get_by_text("Learning", exact=True).click()
     page.get_by_role("button", name="Start training").click()
     expect(page.locator("#knob-steps-error")).to_contain_text("it can be 1 to 100000")
     expect(page.locator("#knob-side_px-error")).to_contain_text("multiple of 16")
@@ -53,6 +53,28 @@ def test_wrong_settings_are_told_at_their_fields_and_nothing_is_lost(
     expect(page.locator("#form-problems")).to_contain_text("3 settings need another look")
     expect(page.get_by_label("Learning rate")).to_have_value("fast")
     expect(page.get_by_label("Steps", exact=True)).to_have_attribute("aria-invalid", "true")
+
+
+def test_the_learning_rate_follows_the_optimizer_and_one_that_does_not_suit_it_is_told(
+    page: Page, studio: Studio, photo_files: list[Path]
+) -> None:
+    new_project(page, studio, photo_files[:1], "Prodigious house")
+    page.get_by_role("link", name="Train").click()
+    page.get_by_text("Learning", exact=True).click()
+    rate, source = page.get_by_label("Learning rate"), page.locator('[data-knob="learning_rate"] [data-source-words]')
+    own = rate.input_value()
+    page.get_by_label("Optimizer").select_option("prodigy")
+    expect(rate).to_have_value("1")
+    expect(source).to_have_text("the optimizer's")
+    expect(page.locator("#advice")).to_be_hidden()
+    rate.fill("0.0001")
+    expect(page.locator("#advice")).to_contain_text("does not suit Prodigy: it finds the rate itself")
+    page.get_by_label("Optimizer").select_option("adamw")
+    expect(page.locator("#advice")).to_be_hidden()
+    expect(rate).to_have_value("0.0001")  # the user's
+    rate.fill(own)
+    page.get_by_label("Optimizer").select_option("prodigy")
+    expect(rate).to_have_value("1")
 
 
 def test_without_photos_the_way_leads_back_to_them(page: Page, studio: Studio) -> None:
