@@ -294,6 +294,11 @@ class TrainConfig:
         return self.batch_size * (2 if self.class_pictures else 1)
 
     @property
+    def highest_rank(self) -> int:
+        """Of any layer."""
+        return max([self.rank, *(entry.rank for entry in layer_ranks.read(self.ranks)[0])])
+
+    @property
     def sides_px(self) -> tuple[int, ...]:
         """Every picture size that the photos are trained at, the first being the samples' own."""
         return tuple(dict.fromkeys((self.side_px, *self.more_sides_px)))

@@ -2,7 +2,7 @@
 
     reading captions    one layer of a text encoder                          + what all texts have become
     encoding photos     the VAE, and its widest activations                  + what all texts have become
-    training            base + adapter (A and B, their gradient, AdamW's m and v)
+    training            base + adapter (A and B, their gradient, what the optimizer remembers)
                         + the input of every block + the activations of those that keep them, and of the one at work
     drawing samples     base + adapter + the VAE with its widest activations, or one evaluation of the network
     disk                checkpoints, cached latents, samples
@@ -24,6 +24,7 @@ from typing import Any
 from core.anatomy import Anatomy, Stack
 from core.computer import Computer
 from core.config import TrainConfig
+from core.optimizers import TRAITS
 
 GIB = 2**30
 PATCH_PX = 16  # pixels of a token's side
@@ -94,7 +95,7 @@ def needs(anatomy: Anatomy, config: TrainConfig, computer: Computer, photos: int
     tokens = (config.side_px // PATCH_PX) ** 2
     texts = photos + len(config.sample_prompts) + 1  # captions, prompts, and the empty one
     told = item * texts * anatomy.text_tokens * anatomy.text_width
-    held = told + _base(anatomy, config.base_bits, item) + 3 * 4 * adapter_numbers(anatomy, config)  # w, m, v
+    held = told + _base(anatomy, config.base_bits, item) + _adapter(anatomy, config)
     vae = 4 * anatomy.vae
     narrow, wide = (4 * width * max(config.sides_px) ** 2 for width in anatomy.vae_widths)
     evaluation = of.velocity * (tokens + anatomy.text_tokens) * max(stack.width for stack in anatomy.stacks) * item
@@ -130,14 +131,20 @@ def kept_blocks(anatomy: Anatomy, config: TrainConfig, computer: Computer) -> in
     count = len(_blocks(anatomy))
     if config.activations != "as_fit":
         return count if config.activations == "all" else 0
-    held = _base(anatomy, config.base_bits, computer.item) + 3 * 4 * adapter_numbers(anatomy, config)
+    held = _base(anatomy, config.base_bits, computer.item) + _adapter(anatomy, config)
     budget = computer.memory * SHARE_TO_FILL - held
     return next((k for k in range(count, 0, -1) if training(anatomy, config, computer, k) <= budget), 0)
 
 
 def adapter_numbers(anatomy: Anatomy, config: TrainConfig) -> int:
-    """Numbers in A and B, on every linear layer of the blocks: more than fewer targets need."""
-    return sum(stack.count * sum(config.rank * (i + o) for i, o in stack.linear) for stack in anatomy.stacks)
+    """Numbers in A and B, on every linear layer of the blocks, each at the highest rank of any: never too few."""
+    return sum(stack.count * sum(config.highest_rank * (i + o) for i, o in stack.linear) for stack in anatomy.stacks)
+
+
+def _adapter(anatomy: Anatomy, config: TrainConfig) -> int:
+    """w, what the optimizer remembers, and the average if there is one, in bytes."""
+    copies = 1 + TRAITS[config.optimizer].remembered + (config.ema_decay > 0)
+    return 4 * copies * adapter_numbers(anatomy, config)
 
 
 def multiples(computer: Computer) -> Multiples:
@@ -172,8 +179,9 @@ def _base(anatomy: Anatomy, bits: int | None, item: int) -> float:
 
 
 def _disk(anatomy: Anatomy, config: TrainConfig, photos: int) -> int:
-    """Checkpoints (the adapter in 16 bits; w, m and v), cached latents and texts, sample pictures."""
-    checkpoints = math.ceil(config.steps / config.save_every) * adapter_numbers(anatomy, config) * (2 + 3 * 4)
+    """Checkpoints (the adapter in 16 bits, and all of it as trained), cached latents and texts, sample pictures."""
+    checkpoint = 2 * adapter_numbers(anatomy, config) + _adapter(anatomy, config)
+    checkpoints = math.ceil(config.steps / config.save_every) * checkpoint
     rounds = config.steps // config.sample_every + 1 if config.sample_every else 0
     pictures = rounds * len(config.sample_prompts) * 2 * config.side_px**2
     latents = photos * (1 + config.flip) * sum((side // PATCH_PX) ** 2 for side in config.sides_px) * 128 * 4

@@ -17,7 +17,7 @@ from core import layer_ranks
 from core.config import TrainConfig, default_of, kind_of, knobs
 from core.errors import ConfigProblem, FieldProblem
 from core.knob import read
-from core.learning_rates import own_rate
+from core.optimizers import own_rate
 
 Source = Literal["default", "model", "user"]
 BEFORE_IT_WAS_THERE: dict[str, Any] = {"shapes": "square", "held_out": "none"}

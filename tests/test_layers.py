@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lowest first. A name stands for the module and, unless a longer name is listed, for all below it.
 CORE_LEVELS: list[tuple[str, ...]] = [
-    ("core.errors", "core.blas", "core.knob", "core.layer_ranks", "core.learning_rates", "core.pocket",
+    ("core.errors", "core.blas", "core.knob", "core.layer_ranks", "core.optimizers", "core.pocket",
      "core.randomness", "core.known_models", "core.hub_cache", "core.computer"),
     ("core.config", "core.files", "core.backend"),
     ("core.weights", "core.flow", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops",
@@ -52,7 +52,7 @@ LEVELS = [("core",), *CORE_LEVELS, ("app",), *APP_LEVELS]
 COMPUTES = ("app.worker", "app.terminal", "app.cli")  # processes of their own; the web process is all the rest,
 SUPERVISES = ("app.worker.supervisor", "app.worker.lanes")  # and these two
 LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX or numpy
-    "core.config", "core.knob", "core.layer_ranks", "core.learning_rates", "core.catalog", "core.errors", "core.files",
+    "core.config", "core.knob", "core.layer_ranks", "core.optimizers", "core.catalog", "core.errors", "core.files",
     "core.weights", "core.adapter_names", "core.hub_cache", "core.known_models", "core.model_folder", "core.pocket",
     "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets", "core.dataset.names",
     "core.captioners.openai", "core.computer", "core.anatomy", "core.preflight", "core.dataset.split",

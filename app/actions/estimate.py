@@ -14,13 +14,13 @@ from sqlmodel import Session, col, select
 from app.actions import models, progress
 from app.database import Database
 from app.tables import Event, Job, Run
-from core import learning_rates
 from core.anatomy import Anatomy
 from core.catalog import Entry
 from core.computer import this_computer
 from core.config import TrainConfig
 from core.errors import ModelProblem
 from core.model_needs import PHOTOS
+from core.optimizers import rate_advice
 from core.preflight import Forecast, forecast
 from core.resolved import resolve
 
@@ -75,7 +75,7 @@ def suggest(database: Database, model: str, photos: int, knobs: Mapping[str, Any
     words = f"About {spoken(seconds)}, {origin}."
     fit = fits(entry, replace(config, steps=steps), photos, database.home.root) if entry.usable else None
     own = resolve({**given, "learning_rate": None}, entry.defaults).config.learning_rate
-    advice = learning_rates.advice(config.optimizer, config.learning_rate)
+    advice = rate_advice(config.optimizer, config.learning_rate)
     return Suggestion(steps, seconds, pace, measured is not None, words, fit, own, advice)
 
 

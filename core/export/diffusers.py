@@ -19,8 +19,8 @@ import mlx.core as mx
 from core.adapter_names import DIFFUSERS
 from core.config import TrainConfig
 from core.export import adapter_file
-from core.learning_rates import SPANS
 from core.lora import Factors
+from core.optimizers import TRAITS
 
 TOLD = (
     "learning_rate", "schedule", "warmup_steps", "weight_decay", "clip_norm", "ema_decay", "sigma_draw", "targets",
@@ -79,7 +79,7 @@ def metadata_for(
         "ss_network_dim": str(rank),
         "ss_network_alpha": str(rank),  # alpha / rank is in B, so a reader of this one multiplies by 1
         "ss_learning_rate": f"{config.learning_rate:g}",
-        "ss_optimizer": SPANS[config.optimizer].title,
+        "ss_optimizer": TRAITS[config.optimizer].title,
         "ss_steps": str(step),
         "ss_max_train_steps": str(config.steps),
         "ss_seed": str(config.seed),

@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core import backend, files, layer_ranks, learning_rates, lora, preflight
+from core import backend, files, layer_ranks, lora, preflight
 from core.computer import this_computer
 from core.config import TrainConfig
 from core.dataset.batches import Batches, Encoded
@@ -31,6 +31,7 @@ from core.dataset.examples import Example
 from core.errors import AdapterProblem, DataProblem, TrainingProblem
 from core.export import adapter_file, diffusers
 from core.models.base import Conditioning, Family
+from core.optimizers import rate_advice
 from core.randomness import key_for
 from core.training import assistant, average, checkpoint, held_out, optimizer
 from core.training.encoding import captions_of, encode_photos, read_texts
@@ -250,7 +251,7 @@ class _Run:
             self.adapter.update(state.parameters)
         self.state = state
         self.assistant = assistant.attach(self.family)
-        unsuited = learning_rates.advice(config.optimizer, config.learning_rate)
+        unsuited = rate_advice(config.optimizer, config.learning_rate)
         if unsuited:
             yield from self.say(Note(unsuited, "warning"))
         if self.assistant is None and self.family.distilled:

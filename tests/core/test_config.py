@@ -9,7 +9,7 @@ import pytest
 
 from core.config import GROUPS, TrainConfig, default_of, kind_of, knobs
 from core.errors import ConfigProblem
-from core.learning_rates import SPANS, advice
+from core.optimizers import TRAITS, rate_advice
 from core.resolved import Resolved, resolve
 
 NUMBERS = [name for name in knobs() if kind_of(name) in ("int", "float")]
@@ -76,14 +76,13 @@ def test_an_optimizer_chosen_alone_brings_its_own_learning_rate() -> None:
 
 
 def test_a_learning_rate_that_does_not_suit_the_optimizer_gets_a_sentence() -> None:
-    assert set(SPANS) == set(knobs()["optimizer"].choices)
-    for optimizer in SPANS:
-        assert advice(optimizer, resolve({"optimizer": optimizer}).config.learning_rate) == ""
-    assert "finds the rate itself" in advice("prodigy", 1e-4)
-    assert (
-        advice("lion", 0.01) == "A learning rate of 0.01 does not suit Lion: adapters are trained with 2e-07 to 0.004."
-    )
-    assert "AdamW" in advice("adamw", 1.0)
+    assert set(TRAITS) == set(knobs()["optimizer"].choices)
+    for optimizer in TRAITS:
+        assert rate_advice(optimizer, resolve({"optimizer": optimizer}).config.learning_rate) == ""
+    assert "finds the rate itself" in rate_advice("prodigy", 1e-4)
+    words = "A learning rate of 0.01 does not suit Lion: adapters are trained with 2e-07 to 0.004."
+    assert rate_advice("lion", 0.01) == words
+    assert "AdamW" in rate_advice("adamw", 1.0)
 
 
 def test_everything_wrong_is_named_at_once_with_the_value_and_the_range() -> None:
