@@ -129,8 +129,8 @@ class TrainConfig:
     learning_rate: float = knob(
         1e-4,
         "Learning rate",
-        "How far one step may move the adapter. Unless you set it, Lion takes a fifth of AdamW's, and Prodigy 1, "
-        "a factor on the rate that it finds.",
+        "How far one step may move the adapter. Unless you set it, Lion takes a fifth of AdamW's, and Prodigy 1: a "
+        "factor on the rate that it finds, without warm-up and schedule.",
         "optimizer",
         above=0,
         at_most=1.0,

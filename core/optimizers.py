@@ -2,7 +2,7 @@
 
     AdamW, Adafactor   a step moves each number by about the rate
     Lion               by the rate exactly, however small the gradient: AdamW's over 3 to 10, says the paper; here 5
-    Prodigy            the rate is a factor on one that it finds itself: 1
+    Prodigy            the rate is a factor on one that it finds itself: 1, and the same all along, or it finds little
 
 The rules themselves are in core/training/rules.py.
 
@@ -12,9 +12,10 @@ Source: Chen et al. 2023, arXiv:2302.06675; Mishchenko and Defazio 2023, arXiv:2
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 LION_PART = 5
-PRODIGY_FACTOR = 1.0
+FOLLOWING = ("learning_rate", "schedule", "warmup_steps")  # knobs that an optimizer may bring along
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +37,13 @@ TRAITS: dict[str, Traits] = {
 """By the word of the knob `optimizer`."""
 
 
-def own_rate(optimizer: str, adamw_rate: float) -> float:
-    """The optimizer's rate where AdamW's is known and nobody has set another."""
+def own_settings(optimizer: str, adamw_rate: float) -> dict[str, Any]:
+    """Knobs that the optimizer brings along where nobody has set them; `adamw_rate` is what would suit AdamW."""
     if optimizer == "prodigy":
-        return PRODIGY_FACTOR
+        return {"learning_rate": 1.0, "schedule": "constant", "warmup_steps": 0}
     if optimizer == "lion":
-        return float(f"{adamw_rate / LION_PART:.6g}")  # a number that people can read
-    return adamw_rate
+        return {"learning_rate": float(f"{adamw_rate / LION_PART:.6g}")}  # a number that people can read
+    return {"learning_rate": adamw_rate}
 
 
 def rate_advice(optimizer: str, rate: float) -> str:

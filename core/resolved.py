@@ -17,7 +17,7 @@ from core import layer_ranks
 from core.config import TrainConfig, default_of, kind_of, knobs
 from core.errors import ConfigProblem, FieldProblem
 from core.knob import read
-from core.optimizers import own_rate
+from core.optimizers import own_settings
 
 Source = Literal["default", "model", "user"]
 BEFORE_IT_WAS_THERE: dict[str, Any] = {"shapes": "square", "held_out": "none"}
@@ -92,6 +92,7 @@ def resolve(
         raise ConfigProblem("Some settings need another look.", problems)
     if sources["alpha"] != "user" and sources["rank"] == "user":
         values["alpha"] = float(values["rank"])  # a rank chosen alone keeps the scale at 1
-    if sources["learning_rate"] != "user" and sources["optimizer"] == "user":
-        values["learning_rate"] = own_rate(values["optimizer"], values["learning_rate"])
+    if sources["optimizer"] == "user":
+        own = own_settings(values["optimizer"], values["learning_rate"])
+        values |= {name: value for name, value in own.items() if sources[name] != "user"}
     return Resolved(TrainConfig(**values), sources)

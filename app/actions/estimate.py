@@ -14,13 +14,14 @@ from sqlmodel import Session, col, select
 from app.actions import models, progress
 from app.database import Database
 from app.tables import Event, Job, Run
+from app.wording import number
 from core.anatomy import Anatomy
 from core.catalog import Entry
 from core.computer import this_computer
 from core.config import TrainConfig
 from core.errors import ModelProblem
 from core.model_needs import PHOTOS
-from core.optimizers import rate_advice
+from core.optimizers import FOLLOWING, rate_advice
 from core.preflight import Forecast, forecast
 from core.resolved import resolve
 
@@ -45,7 +46,7 @@ class Suggestion:
     measured: bool  # from an earlier run on this computer, else a rough figure
     sentence: str
     fit: Forecast | None  # memory and disk against this computer's; None for a model that is not here
-    learning_rate: float  # unless the user sets one: it follows the optimizer
+    own: dict[str, str]  # what the optimizer brings along, by knob and as a form shows it, where the user sets nothing
     advice: str = ""  # about a learning rate that does not suit the optimizer
 
 
@@ -74,7 +75,8 @@ def suggest(database: Database, model: str, photos: int, knobs: Mapping[str, Any
     origin = "at the pace of your last run" if measured is not None else "a rough figure until the first run here"
     words = f"About {spoken(seconds)}, {origin}."
     fit = fits(entry, replace(config, steps=steps), photos, database.home.root) if entry.usable else None
-    own = resolve({**given, "learning_rate": None}, entry.defaults).config.learning_rate
+    free = resolve({**given, **dict.fromkeys(FOLLOWING)}, entry.defaults).config
+    own = {name: number(getattr(free, name)) for name in FOLLOWING}
     advice = rate_advice(config.optimizer, config.learning_rate)
     return Suggestion(steps, seconds, pace, measured is not None, words, fit, own, advice)
 

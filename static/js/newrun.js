@@ -48,12 +48,16 @@ function followModel() {
   offerAdapters();
 }
 
-// A learning rate that the user has not set follows the optimizer; one that does not suit it is said.
-function followOptimizer({ learning_rate: rate, advice }) {
-  const field = $('[data-knob="learning_rate"]', form);
-  field.dataset.default = String(rate);
-  if (valueOf(inputOf(field)) === field.dataset.default) touched.delete("learning_rate");
-  if (!touched.has("learning_rate")) put(field, field.dataset.default, touched.has("optimizer") ? "optimizer" : field.dataset.source);
+// What the user has not set follows the optimizer; a learning rate that does not suit it is said.
+function followOptimizer({ own, advice }) {
+  for (const [name, value] of Object.entries(own)) {
+    const field = $(`[data-knob="${name}"]`, form);
+    const usual = currentModel().defaults[name];
+    field.dataset.default = value;
+    field.dataset.source = value === usual.value ? usual.source : "optimizer";
+    if (valueOf(inputOf(field)) === value) touched.delete(name);
+    if (!touched.has(name)) put(field, value, field.dataset.source);
+  }
   write($("#advice p"), advice);
   show($("#advice"), advice !== "");
 }

@@ -9,7 +9,7 @@ import pytest
 
 from core.config import GROUPS, TrainConfig, default_of, kind_of, knobs
 from core.errors import ConfigProblem
-from core.optimizers import TRAITS, rate_advice
+from core.optimizers import FOLLOWING, TRAITS, own_settings, rate_advice
 from core.resolved import Resolved, resolve
 
 NUMBERS = [name for name in knobs() if kind_of(name) in ("int", "float")]
@@ -60,9 +60,12 @@ def test_a_rank_chosen_alone_keeps_the_scale_at_1() -> None:
     assert resolve({"rank": 4, "alpha": 8}).config.alpha == 8
 
 
-def test_an_optimizer_chosen_alone_brings_its_own_learning_rate() -> None:
+def test_an_optimizer_chosen_alone_brings_its_own_settings() -> None:
     model = {"learning_rate": 2e-3}
-    assert resolve({"optimizer": "prodigy"}, model).config.learning_rate == 1
+    found = resolve({"optimizer": "prodigy"}, model).config
+    assert (found.learning_rate, found.schedule, found.warmup_steps) == (1, "constant", 0)
+    found = resolve({"optimizer": "prodigy", "schedule": "linear", "warmup_steps": 5}, model).config
+    assert (found.learning_rate, found.schedule, found.warmup_steps) == (1, "linear", 5)
     assert resolve({"optimizer": "lion"}, model).config.learning_rate == pytest.approx(4e-4)
     for same in ("adamw", "adafactor"):
         assert resolve({"optimizer": same}, model).config.learning_rate == 2e-3
@@ -83,6 +86,7 @@ def test_a_learning_rate_that_does_not_suit_the_optimizer_gets_a_sentence() -> N
     words = "A learning rate of 0.01 does not suit Lion: adapters are trained with 2e-07 to 0.004."
     assert rate_advice("lion", 0.01) == words
     assert "AdamW" in rate_advice("adamw", 1.0)
+    assert all(set(own_settings(optimizer, 1e-4)) <= set(FOLLOWING) for optimizer in TRAITS)
 
 
 def test_everything_wrong_is_named_at_once_with_the_value_and_the_range() -> None:
