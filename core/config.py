@@ -129,7 +129,7 @@ class TrainConfig:
     learning_rate: float = knob(
         1e-4,
         "Learning rate",
-        "How far one step may move the adapter. Unless you set it, Lion takes a fifth of AdamW's, and Prodigy 1: a "
+        "How far one step may move the adapter. Unless you set it, Lion takes a third of AdamW's, and Prodigy 1: a "
         "factor on the rate that it finds, without warm-up and schedule.",
         "optimizer",
         above=0,

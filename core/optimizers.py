@@ -1,7 +1,7 @@
 """What is known of each optimizer without running it: its learning rates, and how much it remembers.
 
     AdamW, Adafactor   a step moves each number by about the rate
-    Lion               by the rate exactly, however small the gradient: AdamW's over 3 to 10, says the paper; here 5
+    Lion               by the rate exactly, however small the gradient: AdamW's over 3 to 10, says the paper; here 3
     Prodigy            the rate is a factor on one that it finds itself: 1, and the same all along, or it finds little
 
 The rules themselves are in core/training/rules.py.
@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-LION_PART = 5
+LION_PART = 3
 FOLLOWING = ("learning_rate", "schedule", "warmup_steps")  # knobs that an optimizer may bring along
 
 
@@ -42,7 +42,7 @@ def own_settings(optimizer: str, adamw_rate: float) -> dict[str, Any]:
     if optimizer == "prodigy":
         return {"learning_rate": 1.0, "schedule": "constant", "warmup_steps": 0}
     if optimizer == "lion":
-        return {"learning_rate": float(f"{adamw_rate / LION_PART:.6g}")}  # a number that people can read
+        return {"learning_rate": float(f"{adamw_rate / LION_PART:.2g}")}  # a number that people can read
     return {"learning_rate": adamw_rate}
 
 

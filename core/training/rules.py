@@ -22,7 +22,7 @@ Tensors = dict[str, mx.array]
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # of Adam, and of Prodigy, which is Adam with a rate of its own finding
 LION_BETA_1, LION_BETA_2 = 0.9, 0.99
 ADAFACTOR_POWER, ADAFACTOR_EPSILON = -0.8, 1e-30
-PRODIGY_FIRST = 1e-6  # d_0
+PRODIGY_FIRST = 1e-5  # d_0: ten times the paper's, for short runs cannot wait; below any rate in use
 SHORT_SUM = 1024
 
 

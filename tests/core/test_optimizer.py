@@ -96,7 +96,7 @@ def test_the_first_step_of_adamw_moves_by_the_learning_rate_and_decays() -> None
 
 
 def test_prodigy_finds_a_rate_that_adamw_would_have_needed_to_be_given() -> None:
-    """On the way to a far goal its d grows from 1e-6 by itself, and once there it stays."""
+    """On the way to a far goal its d grows from 1e-5 by itself, and once there it stays."""
     rule, goal = RULES["prodigy"], mx.full((4, 4), 0.5)
     w: Tensors = {"a": mx.zeros((4, 4))}
     remembered = begin(rule, w, averages=False)
@@ -104,7 +104,7 @@ def test_prodigy_finds_a_rate_that_adamw_would_have_needed_to_be_given() -> None
     for _ in range(300):
         w, remembered, _, _ = update(rule, w, {"a": w["a"] - goal}, remembered, ONE, ONE, **LIMITS)
         rates.append(remembered.numbers["d"].item())
-    assert rates[0] == pytest.approx(1e-6)
+    assert rates[0] == pytest.approx(1e-5)
     assert 0.01 < rates[-1] < 1.0
     assert rates == sorted(rates)
     assert mx.allclose(w["a"], goal, atol=0.05)
