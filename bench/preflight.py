@@ -19,6 +19,7 @@ from typing import Any
 
 FLUX = {"num_attention_heads": 2, "num_layers": 2, "num_single_layers": 3}
 Z_IMAGE = {"dim": 256, "n_heads": 2, "n_kv_heads": 2, "n_layers": 5}
+LARGE_ADAPTER = {"side_px": 64, "batch_size": 1, "activations": "none", "rank": 256}  # its update takes the most
 ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [  # model, changes to its config, knobs
     ("pocket", {}, {"activations": "all"}),
     ("pocket", {}, {"side_px": 384, "batch_size": 1, "rank": 64}),
@@ -31,6 +32,8 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [  # model, changes to 
     ("z-image", Z_IMAGE, {"side_px": 256}),
     ("z-image", Z_IMAGE | {"n_layers": 9}, {"side_px": 256, "batch_size": 3}),
     ("z-image", Z_IMAGE, {"side_px": 384, "activations": "none", "base_precision": "6-bit"}),
+    ("pocket", {}, LARGE_ADAPTER | {"optimizer": "prodigy"}),
+    ("pocket", {}, LARGE_ADAPTER | {"optimizer": "lion", "ema_decay": 0.9}),
 ]
 KNOBS = {"steps": 2, "sample_steps": 2, "sample_prompts": ["a photo of {trigger}"], "warmup_steps": 0}
 

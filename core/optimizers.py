@@ -25,12 +25,13 @@ class Traits:
     title: str
     low: float  # the rates that adapters are trained with, on models small and large, lie between
     high: float
-    remembered: int  # numbers that it remembers for each one of the adapter's; Adafactor's rows and columns are none
+    remembered: int  # numbers that it remembers for each one of the adapter's
+    sides: bool = False  # whether it remembers one for each row and each column of A and B
 
 
 TRAITS: dict[str, Traits] = {
     "adamw": Traits("AdamW", 1e-6, 2e-2, 2),
-    "adafactor": Traits("Adafactor", 1e-6, 2e-2, 0),
+    "adafactor": Traits("Adafactor", 1e-6, 2e-2, 0, sides=True),
     "lion": Traits("Lion", 2e-7, 4e-3, 1),
     "prodigy": Traits("Prodigy", 0.1, 10.0, 4),
 }

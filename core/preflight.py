@@ -2,8 +2,9 @@
 
     reading captions    one layer of a text encoder                          + what all texts have become
     encoding photos     the VAE, and its widest activations                  + what all texts have become
-    training            base + adapter (A and B, their gradient, what the optimizer remembers)
+    training            base + adapter (A and B, their gradient, what the optimizer remembers, the average)
                         + the input of every block + the activations of those that keep them, and of the one at work
+                          or, where that is more, all of the adapter but its gradient again: an update writes it anew
     drawing samples     base + adapter + the VAE with its widest activations, or one evaluation of the network
     disk                checkpoints, cached latents, samples
 
@@ -95,7 +96,7 @@ def needs(anatomy: Anatomy, config: TrainConfig, computer: Computer, photos: int
     tokens = (config.side_px // PATCH_PX) ** 2
     texts = photos + len(config.sample_prompts) + 1  # captions, prompts, and the empty one
     told = item * texts * anatomy.text_tokens * anatomy.text_width
-    held = told + _base(anatomy, config.base_bits, item) + _adapter(anatomy, config)
+    held = told + _base(anatomy, config.base_bits, item) + adapter_bytes(anatomy, config)
     vae = 4 * anatomy.vae
     narrow, wide = (4 * width * max(config.sides_px) ** 2 for width in anatomy.vae_widths)
     evaluation = of.velocity * (tokens + anatomy.text_tokens) * max(stack.width for stack in anatomy.stacks) * item
@@ -112,7 +113,7 @@ def needs(anatomy: Anatomy, config: TrainConfig, computer: Computer, photos: int
 
 
 def training(anatomy: Anatomy, config: TrainConfig, computer: Computer, kept: int) -> float:
-    """What a step takes besides what is held, with the activations of the last `kept` blocks."""
+    """What a step takes besides what is held: its gradient with the activations of `kept` blocks, or its update."""
     item, batch = computer.item, config.examples_at_once
     activations = [_activations(anatomy, stack, config, computer) for stack in _blocks(anatomy)]
     tokens = (max(config.sides_px) // PATCH_PX) ** 2 + anatomy.text_tokens
@@ -123,7 +124,8 @@ def training(anatomy: Anatomy, config: TrainConfig, computer: Computer, kept: in
     if config.base_bits is not None:
         largest += item * max(o * i for stack in anatomy.stacks for i, o in stack.linear)  # one layer unpacked
     at_work = largest * (multiples(computer).working + (1 if lean else 0))
-    return 4 * adapter_numbers(anatomy, config) + stacked + inputs + sum(activations[lean:]) + at_work
+    gradient = stacked + inputs + sum(activations[lean:]) + at_work
+    return 4 * adapter_numbers(anatomy, config) + max(gradient, adapter_bytes(anatomy, config))
 
 
 def kept_blocks(anatomy: Anatomy, config: TrainConfig, computer: Computer) -> int:
@@ -131,20 +133,27 @@ def kept_blocks(anatomy: Anatomy, config: TrainConfig, computer: Computer) -> in
     count = len(_blocks(anatomy))
     if config.activations != "as_fit":
         return count if config.activations == "all" else 0
-    held = _base(anatomy, config.base_bits, computer.item) + _adapter(anatomy, config)
+    held = _base(anatomy, config.base_bits, computer.item) + adapter_bytes(anatomy, config)
     budget = computer.memory * SHARE_TO_FILL - held
     return next((k for k in range(count, 0, -1) if training(anatomy, config, computer, k) <= budget), 0)
 
 
 def adapter_numbers(anatomy: Anatomy, config: TrainConfig) -> int:
     """Numbers in A and B, on every linear layer of the blocks, each at the highest rank of any: never too few."""
-    return sum(stack.count * sum(config.highest_rank * (i + o) for i, o in stack.linear) for stack in anatomy.stacks)
+    return config.highest_rank * _lines(anatomy)
 
 
-def _adapter(anatomy: Anatomy, config: TrainConfig) -> int:
+def _lines(anatomy: Anatomy) -> int:
+    """Inputs and outputs of all linear layers of the blocks: the longer sides of A and B."""
+    return sum(stack.count * sum(i + o for i, o in stack.linear) for stack in anatomy.stacks)
+
+
+def adapter_bytes(anatomy: Anatomy, config: TrainConfig) -> int:
     """w, what the optimizer remembers, and the average if there is one, in bytes."""
-    copies = 1 + TRAITS[config.optimizer].remembered + (config.ema_decay > 0)
-    return 4 * copies * adapter_numbers(anatomy, config)
+    traits, numbers = TRAITS[config.optimizer], adapter_numbers(anatomy, config)
+    layers = sum(stack.count * len(stack.linear) for stack in anatomy.stacks)
+    sides = _lines(anatomy) + 2 * config.highest_rank * layers if traits.sides else 0
+    return 4 * (numbers * (1 + traits.remembered + (config.ema_decay > 0)) + sides)
 
 
 def multiples(computer: Computer) -> Multiples:
@@ -180,7 +189,7 @@ def _base(anatomy: Anatomy, bits: int | None, item: int) -> float:
 
 def _disk(anatomy: Anatomy, config: TrainConfig, photos: int) -> int:
     """Checkpoints (the adapter in 16 bits, and all of it as trained), cached latents and texts, sample pictures."""
-    checkpoint = 2 * adapter_numbers(anatomy, config) + _adapter(anatomy, config)
+    checkpoint = 2 * adapter_numbers(anatomy, config) + adapter_bytes(anatomy, config)
     checkpoints = math.ceil(config.steps / config.save_every) * checkpoint
     rounds = config.steps // config.sample_every + 1 if config.sample_every else 0
     pictures = rounds * len(config.sample_prompts) * 2 * config.side_px**2

@@ -5,16 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 
 from bench import preflight as measured
 from bench.full_size import write_configs
-from core import catalog, preflight
+from core import catalog, lora, preflight
 from core.anatomy import Anatomy
 from core.computer import Computer, this_computer
+from core.config import Optimizer
 from core.known_models import KNOWN
 from core.models import autoencoder
+from core.models.base import Family
 from core.resolved import resolve
+from core.training.optimizer import begin
+from core.training.rules import RULES
 
 GIB = 2**30
 POCKET = Anatomy.of(catalog.POCKET_FOLDER)
@@ -31,7 +36,7 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Anatomy:
     return replace(anatomy, transformer=parameters["transformer"], vae=parameters["vae"])
 
 
-@pytest.mark.parametrize("row", [0, 1, 3, 6, 10])
+@pytest.mark.parametrize("row", [0, 1, 3, 6, 10, 11])
 def test_the_forecast_is_within_15_percent_of_what_a_run_takes(row: int) -> None:
     found = measured.in_a_process(row)
     assert found["predicted"] == pytest.approx(found["measured"], rel=0.15)
@@ -63,6 +68,29 @@ def test_more_of_anything_needs_more_memory(dev: Anatomy) -> None:
     assert memory(activations="none") < 0.7 * plain
     assert memory(base_precision="4-bit") < plain - 14 * GIB
     assert memory(class_pictures=4, class_prompt="a dog") > plain
+
+
+@pytest.mark.parametrize("ema_decay", [0, 0.9])
+@pytest.mark.parametrize("optimizer", RULES)
+def test_every_number_that_an_optimizer_remembers_is_counted(
+    family: Family, model_folder: Path, optimizer: Optimizer, ema_decay: float
+) -> None:
+    config = resolve({"rank": 3, "optimizer": optimizer, "ema_decay": ema_decay}).config
+    w = lora.attach(family.transformer, family.presets["all_linear"], 3, 3.0, mx.random.key(0)).parameters()
+    groups = [w, *begin(RULES[optimizer], w, averages=ema_decay > 0).tensors.values()]
+    held = sum(value.nbytes for group in groups for value in group.values())
+    assert preflight.adapter_bytes(Anatomy.of(model_folder), config) == held
+
+
+def test_where_the_adapter_is_large_its_update_takes_more_than_its_gradient(dev: Anatomy) -> None:
+    def memory(**knobs: object) -> int:
+        config = resolve({"side_px": 64, "activations": "none", "rank": 256, **knobs}).config
+        return preflight.needs(dev, config, machine(1000), 1).training
+
+    copy = 4 * preflight.adapter_numbers(dev, resolve({"rank": 256}).config)
+    assert memory(optimizer="prodigy") - memory() == 2 * 2 * copy  # two more are remembered, old and new
+    assert memory(ema_decay=0.9) - memory() == 2 * copy
+    assert memory(optimizer="adafactor") < memory(optimizer="lion") < memory()
 
 
 def test_as_many_blocks_keep_their_activations_as_fit(dev: Anatomy) -> None:
