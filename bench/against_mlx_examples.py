@@ -77,7 +77,15 @@ def ours(side: int, batch: int, activations: str, small: bool) -> None:
         state.kept = None if activations == "all" else 0
         taker = Step(family, adapter, config, state)
         del parameters
-        contest.serve(describe(), lambda: taker.take(state.step + 1, Same()))
+        leave = 1 if backend.prepare().policy.runs_ahead else 0
+
+        def step() -> None:
+            """As the training loop takes it: where the device runs ahead, told before the last one is read."""
+            taker.tell(state.step + 1, Same())
+            for _ in taker.read(leave):
+                pass
+
+        contest.serve(describe(), step)
 
 
 def theirs(folder: Path, side: int, batch: int, small: bool) -> None:

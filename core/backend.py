@@ -142,8 +142,15 @@ def reset_peak_memory() -> None:
     mx.reset_peak_memory()
 
 
+def tell(*trees: Any) -> None:
+    """Have the device work these out, and go on meanwhile where it runs ahead; elsewhere this is `mx.eval`."""
+    import mlx.core as mx
+
+    (mx.async_eval if prepare().policy.runs_ahead else mx.eval)(*trees)
+
+
 def evaluate(*trees: Any, wait: bool = True) -> None:
-    """`mx.eval`, with little memory taken for work that the device has not come to yet; without `wait`, async.
+    """`mx.eval`, or without `wait` `tell`, with little memory taken for work that the device has not come to yet.
 
     A GPU is told what to do long before it does it, and memory is taken when it is told: left to itself, MLX holds all
     that a graph ever needs at once. Above a limit it waits for what was told before; the limit is put a little above
@@ -152,7 +159,7 @@ def evaluate(*trees: Any, wait: bool = True) -> None:
     import mlx.core as mx
 
     if not prepare().policy.runs_ahead:
-        (mx.eval if wait else mx.async_eval)(*trees)
+        mx.eval(*trees)
         return
     held = mx.get_active_memory()
     before = mx.set_memory_limit(int(held * (1 + AHEAD_SHARE)))

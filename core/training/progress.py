@@ -18,7 +18,7 @@ class Wish(Flag):
     """What the caller would like next; they can be combined."""
 
     NOTHING = 0
-    STOP = auto()  #: the step is finished; save and end
+    STOP = auto()  #: the step under way is finished; save and end
     SAVE = auto()  #: write a checkpoint now
     SAMPLE = auto()  #: draw the sample pictures now
 

@@ -90,7 +90,10 @@ class Gradient:
         self._rest_alone = backend.compile_step(mx.value_and_grad(self._losses_of_rest))
 
     def __call__(self, parameters: Tensors, batch: Batch) -> tuple[mx.array, Tensors]:
-        """The loss of each example, (B,), and the gradient of their weighted mean by parameter; float32, evaluated."""
+        """The loss of each example, (B,), and the gradient of their weighted mean by parameter; float32.
+
+        All of it is evaluated, or being so where the device runs ahead.
+        """
         evaluate = _Evaluation()
         inputs: list[tuple[Stream, list[str]]] = []
         losses_B, gradient, g = self._forth(parameters, batch, inputs, evaluate)
@@ -101,7 +104,7 @@ class Gradient:
             evaluate(own, before)
             g |= before
             gradient |= dict(zip(bound.names, own, strict=True))
-        mx.eval(losses_B, gradient)
+        backend.tell(losses_B, gradient)
         return losses_B, gradient
 
     def _forth(
@@ -129,7 +132,7 @@ class Gradient:
             (_, losses_B), (gradient, g) = self._rest(*arrays)
         else:
             ((_, losses_B), gradient), g = self._rest_alone(*arrays), {}
-        mx.eval(losses_B, gradient, g)
+        backend.tell(losses_B, gradient, g)
         return losses_B, gradient, g
 
     def _embed_on(self, grid: Grid) -> Callable[..., Stream]:
@@ -191,9 +194,6 @@ class _Evaluation:
         self._before: tuple[Any, ...] = ()
 
     def __call__(self, *trees: Any) -> None:
-        if not backend.prepare().policy.runs_ahead:
-            mx.eval(*trees)
-            return
         backend.evaluate(*trees, wait=False)
         mx.eval(*self._before)
         self._before = trees

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 
 from core import backend, lora
 from core.config import TrainConfig
-from core.dataset.batches import Batches
+from core.dataset.batches import Batch, Batches
 from core.loss import weighted_mean
 from core.models.base import Family
 from core.training.checkpoint import State
@@ -25,8 +28,25 @@ from core.training.rules import RULES, Remembered, Tensors
 from core.training.schedule import learning_rate
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A step that the device was told to take, and what there will be to read of it."""
+
+    step: int
+    lr: float
+    began: float
+    drawn: list[tuple[Batch, mx.array]]  # by micro-step, with the loss of each example
+    loss: mx.array
+    norm: mx.array
+    counted: mx.array
+    found: mx.array  # the factor of the learning rate that the optimizer found
+
+
 class Step:
     """Takes the steps of a run, and changes its state; it keeps the functions that were compiled for them.
+
+    `tell` has the device take a step and does not wait for it; what a step comes to is read afterwards, by `read`. So
+    the next step can be told before the last is read, and the device never waits for somebody to look at a loss.
 
     A kernel for each of an adapter's thousand tensors would take longer than the gradient: so the update is of vectors
     or stacks that hold many, and the state's tensors are parts of those.
@@ -43,37 +63,55 @@ class Step:
         self._w = self._joined(state.parameters)
         self._kept = {group: self._joined(each) for group, each in state.remembered.tensors.items()}
         self._heard = backend.compile_step(self._as_computed)(self._w)
+        self._told: deque[Told] = deque()
+        self._read_at = -math.inf
 
     def take(self, step: int, batches: Batches) -> Stepped:
-        """Take the step; afterwards the state and the adapter hold the new weights, evaluated."""
+        """Tell the step, and read it."""
+        self.tell(step, batches)
+        return next(self.read())
+
+    def tell(self, step: int, batches: Batches) -> None:
+        """Have the step taken; afterwards the state and the adapter hold the new weights, which may be under way."""
         began, state, config = time.monotonic(), self._state, self._config
-        loss, g = mx.array(0.0), None
+        loss, g, drawn = mx.array(0.0), None, []
         for micro in range(config.accumulate):
             batch = batches.batch(step, micro)
             losses_B, one_g = self._gradient(self._heard, batch)
-            photos = len(batch.photos)  # class pictures come after them
-            state.photo_losses.add(batch.photos, batch.sigma_B.tolist()[:photos], losses_B.tolist()[:photos])
+            drawn.append((batch, losses_B))
             loss = loss + weighted_mean(losses_B, batch.weight_B) / config.accumulate
             one_g = self._joined(one_g)
             g = one_g if g is None else {name: value + one_g[name] for name, value in g.items()}
             del one_g
-            mx.eval(loss, g)
+            backend.evaluate(loss, g, wait=False)
         lr, numbers = learning_rate(step, config), state.remembered.numbers
         state.remembered = None  # so that nobody but this holds the vectors, and the update may write over them
         (w, kept), (self._w, self._kept) = (self._w, self._kept), (None, None)
         self._heard = None
         taken = self._apply(w, kept, numbers, g, loss, mx.array(lr))
         del w, kept, g
-        backend.evaluate(taken)
+        backend.evaluate(taken, wait=False)
         self._w, self._kept, numbers, norm, counted, self._heard, parameters, tensors = taken
         self._adapter.update(parameters)
         state.step, state.parameters, state.remembered = step, parameters, Remembered(tensors, numbers)
         state.next_example = batches.first_index(step + 1)
-        value, fine = float(loss.item()), bool(counted.item())
-        state.losses.append(value if math.isfinite(value) else None)
-        state.bad_steps_in_a_row = 0 if fine else state.bad_steps_in_a_row + 1
-        lr *= float(numbers["d"].item()) if "d" in numbers else 1.0  # the rate that Prodigy found
-        return Stepped(step, value, lr, float(norm.item()), fine, time.monotonic() - began, backend.peak_memory())
+        found = numbers.get("d", mx.array(1.0))  # by Prodigy
+        self._told.append(Told(step, lr, began, drawn, loss, norm, counted, found))
+
+    def read(self, leave: int = 0) -> Iterator[Stepped]:
+        """What became of the steps told, but for the last `leave`, as soon as each is taken; the state learns it."""
+        state = self._state
+        while len(self._told) > leave:
+            told = self._told.popleft()
+            value, fine = float(told.loss.item()), bool(told.counted.item())
+            state.losses.append(value if math.isfinite(value) else None)
+            state.bad_steps_in_a_row = 0 if fine else state.bad_steps_in_a_row + 1
+            for batch, losses_B in told.drawn:
+                photos = len(batch.photos)  # class pictures come after them
+                state.photo_losses.add(batch.photos, batch.sigma_B.tolist()[:photos], losses_B.tolist()[:photos])
+            lr, norm = told.lr * float(told.found.item()), float(told.norm.item())
+            began, self._read_at = max(told.began, self._read_at), time.monotonic()
+            yield Stepped(told.step, value, lr, norm, fine, self._read_at - began, backend.peak_memory())
 
     def _update(
         self, w: Tensors, kept: dict[str, Tensors], numbers: Tensors, g: Tensors, loss: mx.array, lr: mx.array

@@ -6,6 +6,8 @@
         A, B <- rule(A, B, gradient of the loss)                                             training/step.py
         yield Stepped; then what is due or wished: a checkpoint, sample pictures
 
+A device that runs ahead is told the next step first, where nothing is due: it never waits for a loss to be heard.
+
     run = train(family, examples, config, folder, trigger="sks", class_word="can")
     for progress in run: ...         or   progress = run.send(Wish.STOP)   or   run.close()
 
@@ -122,6 +124,7 @@ class _Run:
         self.assistant: lora.Adapter | None = None
         self.started, self.started_at = time.monotonic(), time.time()
         self.peak = 0
+        self.runs_ahead = backend.prepare().policy.runs_ahead
         backend.reset_peak_memory()
 
     # The order of things
@@ -163,21 +166,16 @@ class _Run:
         state, config = self.state, self.config
         one = Step(self.family, self.adapter, config, state)
         for step in range(state.step + 1, config.steps + 1):
-            began = time.monotonic()
             with assistant.heard(self.assistant):
-                stepped = one.take(step, batches)
-            self.note_memory()
-            state.seconds += time.monotonic() - began
-            yield from self.say(stepped)
-            if state.bad_steps_in_a_row >= BAD_STEPS_ALLOWED:
-                raise TrainingProblem(
-                    f"The loss was not a number in {BAD_STEPS_ALLOWED} steps in a row, the last at step {step}. The "
-                    f"adapter is as it was before them. Try a lower learning rate (it is {config.learning_rate:g})."
-                )
+                one.tell(step, batches)
+            to_save = step == config.steps or step % config.save_every == 0
+            at_once = to_save or self.scoring.due(step) or previews.due(step)
+            yield from self.hear(one, leave=0 if at_once or not self.runs_ahead else 1)
+            if self.wish:
+                yield from self.hear(one)  # it is fulfilled after the step that is under way
             if self.scoring.due(step):
                 yield from self.score()
-            last = step == config.steps
-            if last or step % config.save_every == 0 or self.wish & (Wish.STOP | Wish.SAVE):
+            if to_save or self.wish & (Wish.STOP | Wish.SAVE):
                 yield from self.save()
             if previews.due(step) or Wish.SAMPLE in self.wish:
                 yield from self.sample(previews)
@@ -185,6 +183,19 @@ class _Run:
                 if checkpoint.steps_saved(self.folder)[-1:] != [step]:
                     yield from self.save()  # the wish came while the pictures were drawn
                 return
+
+    def hear(self, one: Step, leave: int = 0) -> Generator[Progress, Wish | None, None]:
+        """Say what became of the steps, but for the last `leave`: a device that runs ahead is at those."""
+        for stepped in one.read(leave):
+            self.note_memory()
+            self.state.seconds += stepped.seconds
+            yield from self.say(stepped)
+            if self.state.bad_steps_in_a_row >= BAD_STEPS_ALLOWED:
+                raise TrainingProblem(
+                    f"The loss was not a number in {BAD_STEPS_ALLOWED} steps in a row, the last at step {stepped.step}."
+                    " The adapter is as it was before them. Try a lower learning rate (it is "
+                    f"{self.config.learning_rate:g})."
+                )
 
     def say(self, progress: Progress) -> Generator[Progress, Wish | None, None]:
         """Yield, and remember what the caller answers."""
