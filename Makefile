@@ -44,7 +44,7 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-bench: $(VENV)/.test
+bench: $(VENV)/.test $(MFLUX)/.ready
 	$(BIN)/python -m bench.blas
 	$(BIN)/python -m bench.exponentials
 	$(BIN)/python -m bench.step_time
@@ -53,6 +53,7 @@ bench: $(VENV)/.test
 	$(BIN)/python -m bench.preflight
 	$(BIN)/python -m bench.first_page
 	$(BIN)/python -m bench.readable_loss
+	$(BIN)/python -m bench.against_mflux
 
 eval: $(RUN)
 	@test -n "$(PHOTOS)" || { echo "Say where the photos are: make eval PHOTOS=DIR, with one folder for each subject."; exit 2; }
@@ -91,7 +92,7 @@ $(VENV)/.interop: pyproject.toml $(VENV)/.test
 	@touch $@
 
 # mflux pins a build of MLX that excludes ours, and brings torch for what is not asked of it here: so it has an
-# environment of its own, with what its networks and its reader of adapters import, and nothing that it asks for beside.
+# environment of its own, with what its networks, its trainer and ours import, and nothing that it asks for beside.
 $(MFLUX)/.ready: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m venv --without-pip $(MFLUX)
 	$(PIP) --python $(MFLUX)/bin/python install --quiet --group mflux

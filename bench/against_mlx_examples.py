@@ -17,17 +17,18 @@ import argparse
 import statistics
 import sys
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench import contest
 from bench.full_size import GIB, random_family, write_configs
+from bench.training_step import RANK, describe, random_batch, randomize, step_of
 
 SMALL = {"num_layers": 2, "num_single_layers": 4, "num_attention_heads": 6, "attention_head_dim": 64,
          "axes_dims_rope": (16, 24, 24), "joint_attention_dim": 256}  # fmt: skip
 MODES = {"all": "ours, kept", "none": "ours, lean"}
-RANK = 16
 
 
 def inputs(side: int, batch: int, text: int, width: int) -> tuple[Any, Any, Any]:
@@ -42,50 +43,14 @@ def ours(side: int, batch: int, activations: str, small: bool) -> None:
     from core import backend
 
     backend.prepare()
-    import mlx.core as mx
-
-    from core import lora
-    from core.dataset.batches import Batch
     from core.models.autoencoder import pack
-    from core.resolved import resolve
-    from core.training.checkpoint import State
-    from core.training.optimizer import begin
-    from core.training.rules import RULES
-    from core.training.step import Step
 
-    config = resolve({"rank": RANK, "activations": activations, "batch_size": batch, "warmup_steps": 0}).config
     with tempfile.TemporaryDirectory() as scratch:
         family = random_family(write_configs(Path(scratch), "flux1-dev", SMALL if small else {}), "flux1-dev", None)
-        transformer = family.transformer
-        targets = lora.resolve_targets(transformer, family.presets, "all_linear")
-        adapter = lora.attach(transformer, targets, RANK, RANK, mx.random.key(0))
-        parameters = adapter.parameters()
         latents, tokens, pooled = inputs(side, batch, 32 if small else 512, 256 if small else 4096)
         conditioning = {"tokens": tokens.astype(family.dtype), "pooled": pooled.astype(family.dtype)}
-        clean = pack(latents)
-        one = Batch(clean, mx.random.normal(clean.shape), mx.full((batch,), 0.5), conditioning, family.grid(side, side))
-        mx.eval(parameters, conditioning, one.clean_BLC, one.noise_BLC)
-
-        class Same:
-            def batch(self, step: int, micro: int) -> Batch:
-                return one
-
-            def first_index(self, step: int) -> int:
-                return step
-
-        state = State(0, parameters, begin(RULES["adamw"], parameters, averages=False), {}, "", {}, 0)
-        state.kept = None if activations == "all" else 0
-        taker = Step(family, adapter, config, state)
-        del parameters
-        leave = 1 if backend.prepare().policy.runs_ahead else 0
-
-        def step() -> None:
-            """As the training loop takes it: where the device runs ahead, told before the last one is read."""
-            taker.tell(state.step + 1, Same())
-            for _ in taker.read(leave):
-                pass
-
-        contest.serve(describe(), step)
+        one = replace(random_batch(family, side, batch, conditioning), clean_BLC=pack(latents))
+        contest.serve(describe(), step_of(family, one, {"activations": activations}))
 
 
 def theirs(folder: Path, side: int, batch: int, small: bool) -> None:
@@ -101,7 +66,7 @@ def theirs(folder: Path, side: int, batch: int, small: bool) -> None:
     from flux.model import Flux
     from flux.sampler import FluxSampler
     from flux.utils import configs
-    from mlx.utils import tree_flatten, tree_unflatten
+    from mlx.utils import tree_unflatten
 
     dtype = mx.float32 if small else mx.bfloat16
     sizes = configs["flux-dev"].params
@@ -115,11 +80,7 @@ def theirs(folder: Path, side: int, batch: int, small: bool) -> None:
     pipeline = FluxPipeline.__new__(FluxPipeline)  # its __init__ downloads encoders, which a step does not use
     pipeline.dtype, pipeline.name, pipeline.sampler = dtype, "flux-dev", FluxSampler("flux-dev")
     pipeline.flow = Flux(sizes)
-    for name, value in tree_flatten(pipeline.flow.parameters()):
-        drawn = (0.02 * mx.random.normal(value.shape) if value.ndim > 1 else mx.ones(value.shape)).astype(dtype)
-        mx.eval(drawn)
-        pipeline.flow.update(tree_unflatten([(name, drawn)]))
-    pipeline.flow.freeze()
+    randomize(pipeline.flow, dtype)
     for block in [*pipeline.flow.double_blocks, *pipeline.flow.single_blocks]:
         linear = [(name, layer) for name, layer in block.named_modules() if isinstance(layer, nn.Linear)]
         adapted = [(name, LoRALinear.from_base(layer, r=RANK)) for name, layer in linear if "mod" not in name]
@@ -139,12 +100,6 @@ def theirs(folder: Path, side: int, batch: int, small: bool) -> None:
     contest.serve(describe(), lambda: mx.eval(single_step(*arrays, guidance), state))
 
 
-def describe() -> dict[str, str]:
-    import mlx.core as mx
-
-    return {"device": str(mx.device_info().get("device_name", "cpu")), "mlx": mx.__version__}
-
-
 def command(who: str, asked: argparse.Namespace, side: int, batch: int) -> list[str]:
     given = ["-m", "bench.against_mlx_examples", str(asked.folder), "--serve", who, "--shapes", f"{side}x{batch}"]
     return [*given, *(["--small"] if asked.small else [])]
@@ -153,9 +108,9 @@ def command(who: str, asked: argparse.Namespace, side: int, batch: int) -> list[
 def measured(who: str, asked: argparse.Namespace, side: int, batch: int) -> tuple[list[float], float]:
     """Seconds of every step after two warm ones, and the most bytes held by one of them."""
     one = contest.Contestant(command(who, asked, side, batch))
-    steps = [one.step() for _ in range(asked.steps + 2)][2:]
+    (steps,) = contest.rounds([one], asked.steps)
     one.leave()
-    return [each["seconds"] for each in steps], max(each["peak"] for each in steps)
+    return contest.seconds(steps), contest.peak(steps)
 
 
 def main() -> None:
@@ -187,9 +142,10 @@ def compare(asked: argparse.Namespace, shapes: list[tuple[int, ...]]) -> None:
             taken, peak = measured(mode, asked, side, batch)
             against = rival
             if asked.small:
-                one, other = (contest.Contestant(command(who, asked, side, batch)) for who in (mode, "theirs"))
-                taken, against = contest.pairs(one, other, asked.steps)
-                one.leave(), other.leave()
+                both = [contest.Contestant(command(who, asked, side, batch)) for who in (mode, "theirs")]
+                taken, against = map(contest.seconds, contest.rounds(both, asked.steps))
+                for each in both:
+                    each.leave()
             median, bound = contest.ratio(taken, against)
             line = f"{shape}  {name:<13}{milliseconds(taken):>8.0f}{peak / GIB:>8.2f}"
             print(f"{line}{median:>8.2f}{bound:>8.2f}{peak / rival_peak:>8.2f}", flush=True)

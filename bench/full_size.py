@@ -62,8 +62,11 @@ def write_configs(folder: Path, model: str, changes: dict[str, Any]) -> Path:
     return folder
 
 
-def random_family(folder: Path, model: str, bits: int | None) -> Any:
-    """The family whose parts are drawn, tensor by tensor in the dtypes that loading would give them."""
+def random_family(folder: Path, model: str, bits: int | None, dtype: Any = None) -> Any:
+    """The family whose parts are drawn, tensor by tensor in the dtypes that loading would give them.
+
+    `dtype` is the transformer's, where it is not to be the one that this device computes in.
+    """
     import mlx.core as mx
     import mlx.nn as nn
     from mlx.utils import tree_flatten
@@ -99,7 +102,7 @@ def random_family(folder: Path, model: str, bits: int | None) -> Any:
             return module
 
     kind = {each.name: each for each in (Flux1, Flux2, ZImage)}[family_of(folder)]
-    dtype = compute_dtype()
+    dtype = dtype or compute_dtype()
     shapes = MODELS[model][4]
 
     class RandomFamily(kind):  # type: ignore[misc, valid-type]

@@ -24,4 +24,4 @@ MFLUX_PYTHON = Path(__file__).resolve().parents[2] / ".venv-mflux" / "bin" / "py
 if any(importlib.util.find_spec(name) is None for name in REFERENCES):
     collect_ignore_glob = ["test_*.py"]
 elif not MFLUX_PYTHON.exists():
-    collect_ignore = ["test_mflux.py"]
+    collect_ignore = ["test_mflux.py", "test_against_mflux.py"]

@@ -2,7 +2,7 @@
 
     python mflux_side.py ADAPTER INPUTS ANSWER OPTIONS
 
-It is run by the Python of .venv-mflux, where nothing of ours is. OPTIONS is JSON: the family, the transformer's config,
+It is run by the Python of .venv-mflux. OPTIONS is JSON: the family, the transformer's config,
 and, for velocities, the safetensors file of its weights under diffusers' names. Without weights the network is only
 laid out, at any size, and the answer is what each layer of the adapter makes of an input that is as wide as it.
 

@@ -1,0 +1,99 @@
+"""One training step of ours on a network with random weights, again and again, as the benches take it.
+
+    family = random_family(write_configs(folder, "klein-4b", changes), "klein-4b", None)     bench/full_size.py
+    take = step_of(family, random_batch(family, 256, 1, conditioning), {"rank": 16})
+    take()                                                                                   core/training/step.py
+
+It is the step of a run, optimizer, gradient limit and guard included. Batch and sigma are the same every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from core import backend
+
+RANK = 16
+
+
+def random_batch(family: Any, side_px: int, batch: int, conditioning: Mapping[str, Any]) -> Any:
+    """`batch` photos of `side_px` as noise, at sigma 0.5, with this conditioning; evaluated."""
+    import mlx.core as mx
+
+    from core.dataset.batches import Batch
+
+    grid = family.grid(side_px, side_px)
+    shape = (batch, grid.tokens, grid.channels)
+    clean_BLC, noise_BLC = (mx.random.normal(shape, key=mx.random.key(number)) for number in range(2))
+    one = Batch(clean_BLC, noise_BLC, mx.full((batch,), 0.5), dict(conditioning), grid)
+    mx.eval(one.clean_BLC, one.noise_BLC, one.sigma_B, one.conditioning)
+    return one
+
+
+def step_of(family: Any, batch: Any, knobs: Mapping[str, Any], targets: str = "all_linear") -> Callable[[], Any]:
+    """A function that takes a step; with the knob `activations` at "all" every block keeps its own, at "none" none.
+
+    A number there is how many blocks do, which a run finds out for itself.
+    """
+    import mlx.core as mx
+
+    from core import lora
+    from core.resolved import resolve
+    from core.training.checkpoint import State
+    from core.training.optimizer import begin
+    from core.training.rules import RULES
+    from core.training.step import Step
+
+    knobs = {"rank": RANK, "batch_size": batch.clean_BLC.shape[0], "warmup_steps": 0} | dict(knobs)
+    kept = knobs.pop("activations", "all")
+    config = resolve(knobs).config
+    paths = lora.resolve_targets(family.transformer, family.presets, targets)
+    adapter = lora.attach(family.transformer, paths, config.rank, config.rank, mx.random.key(0))
+    parameters = adapter.parameters()
+    state = State(0, parameters, begin(RULES[config.optimizer], parameters, averages=False), {}, "", {}, 0)
+    state.kept = {"all": None, "none": 0}.get(kept, kept)
+    taker = Step(family, adapter, config, state)
+
+    class Same:
+        def batch(self, step: int, micro: int) -> Any:
+            return batch
+
+        def first_index(self, step: int) -> int:
+            return step
+
+    leave = 1 if backend.prepare().policy.runs_ahead else 0
+
+    def step() -> list[Any]:
+        """As the training loop takes it: where the device runs ahead, told before the last one is read."""
+        taker.tell(state.step + 1, Same())
+        return list(taker.read(leave))
+
+    return step
+
+
+def randomize(network: Any, dtype: Any) -> None:
+    """Draw a foreign network's weights, as bench/full_size.py draws ours, and freeze it."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten, tree_unflatten
+
+    for name, value in tree_flatten(network.parameters()):
+        drawn = (0.02 * mx.random.normal(value.shape) if value.ndim > 1 else mx.ones(value.shape)).astype(dtype)
+        mx.eval(drawn)
+        network.update(tree_unflatten([(name, drawn)]))
+    network.freeze()
+
+
+def numbers_in(network: Any) -> int:
+    """How many numbers its parameters hold."""
+    from mlx.utils import tree_flatten
+
+    return sum(value.size for _, value in tree_flatten(network.parameters()))
+
+
+def describe() -> dict[str, str]:
+    """What computes here."""
+    import mlx.core as mx
+
+    blas = backend.prepare().blas.name
+    return {"device": str(mx.device_info().get("device_name", "cpu")), "mlx": mx.__version__, "blas": blas}
