@@ -54,6 +54,7 @@ bench: $(VENV)/.test $(MFLUX)/.ready
 	$(BIN)/python -m bench.first_page
 	$(BIN)/python -m bench.readable_loss
 	$(BIN)/python -m bench.against_mflux
+	$(BIN)/python -m bench.cost_curves
 
 eval: $(RUN)
 	@test -n "$(PHOTOS)" || { echo "Say where the photos are: make eval PHOTOS=DIR, with one folder for each subject."; exit 2; }

@@ -17,13 +17,15 @@ from core import backend
 RANK = 16
 
 
-def random_batch(family: Any, side_px: int, batch: int, conditioning: Mapping[str, Any]) -> Any:
-    """`batch` photos of `side_px` as noise, at sigma 0.5, with this conditioning; evaluated."""
+def random_batch(
+    family: Any, side_px: int, batch: int, conditioning: Mapping[str, Any], width_px: int | None = None
+) -> Any:
+    """`batch` photos as noise, square or `width_px` wide, at sigma 0.5, with this conditioning; evaluated."""
     import mlx.core as mx
 
     from core.dataset.batches import Batch
 
-    grid = family.grid(side_px, side_px)
+    grid = family.grid(side_px, width_px or side_px)
     shape = (batch, grid.tokens, grid.channels)
     clean_BLC, noise_BLC = (mx.random.normal(shape, key=mx.random.key(number)) for number in range(2))
     one = Batch(clean_BLC, noise_BLC, mx.full((batch,), 0.5), dict(conditioning), grid)
