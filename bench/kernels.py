@@ -118,22 +118,23 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         family = random_family(write_configs(Path(scratch), MODEL, {}), MODEL, None)
-    told = {"tokens": (asked.batch, TEXT_TOKENS, TEXT_WIDTH), "pooled": (asked.batch, POOLED_WIDTH)}
-    conditioning = {name: mx.random.normal(shape).astype(family.dtype) for name, shape in told.items()}
-    batch = random_batch(family, asked.side, asked.batch, conditioning)
-    work = matrix_tflop(family, batch, again=asked.activations == "none")
-    step = step_of(family, batch, {"activations": asked.activations})
-    for _ in range(WARM):
-        step()
-    mx.synchronize()
-    seconds = []
-    for _ in range(TIMED):
-        began = time.perf_counter()
-        step()
+        told = {"tokens": (asked.batch, TEXT_TOKENS, TEXT_WIDTH), "pooled": (asked.batch, POOLED_WIDTH)}
+        conditioning = {name: mx.random.normal(shape).astype(family.dtype) for name, shape in told.items()}
+        batch = random_batch(family, asked.side, asked.batch, conditioning)
+        work = matrix_tflop(family, batch, again=asked.activations == "none")
+        step = step_of(family, batch, {"activations": asked.activations})
+        for _ in range(WARM):
+            step()
         mx.synchronize()
-        seconds.append(time.perf_counter() - began)
+        seconds = []
+        for _ in range(TIMED):
+            began = time.perf_counter()
+            step()
+            mx.synchronize()
+            seconds.append(time.perf_counter() - began)
+        events = kernels_of(step)
+        peak = backend.peak_memory() / GIB
 
-    events = kernels_of(step)
     step_ms, floor_ms = 1e3 * statistics.median(seconds), 1e3 * work / asked.peak_tflops
     busy_ms = busy((each["ts"], each["ts"] + each["dur"]) for each in events) / 1e3
     spent, launched, names = Counter(), Counter(), Counter()
@@ -144,7 +145,7 @@ def main() -> None:
         names[f"{kind}: {each['name'][:90]}"] += each["dur"] / 1e3
     print(
         f"{MODEL}, {asked.side} px, batch {asked.batch}, activations {asked.activations}; "
-        f"{mx.device_info()['device_name']}; {backend.peak_memory() / GIB:.1f} GiB at most"
+        f"{mx.device_info()['device_name']}; {peak:.1f} GiB at most"
     )
     print(f"step {step_ms:7.1f} ms, waited for")
     print(f"idle {step_ms - busy_ms:7.1f} ms")

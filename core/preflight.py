@@ -71,6 +71,8 @@ class Multiples:
     strip: float  # the same of a strip, which is all that a layer has in the making
     velocity: float  # one evaluation of the network, when nothing is kept
     ahead: int  # bytes of a network's evaluation that the device was told of and has not come to
+    ahead_kept: int  # the same of a gradient whose activations are kept, at most
+    ahead_unpacked: int  # and of weights that are unpacked for it, at most
     scores: float  # times B H S S, where attention's gradient is not fused
 
 
@@ -78,13 +80,15 @@ CPU = Multiples(
     kept={
         "flux1 double": 22.5, "flux1 single": 25.0, "flux2 double": 24.0, "flux2 single": 26.0, "z_image layer": 27.0,
     },
-    working=0.5, encode=4.1, decode=4.1, strip=8.7, velocity=20.0, ahead=0, scores=1.0,
+    working=0.5, encode=4.1, decode=4.1, strip=8.7, velocity=20.0, ahead=0, ahead_kept=0, ahead_unpacked=0,
+    scores=1.0,
 )  # fmt: skip
 GPU = Multiples(
     kept={
-        "flux1 double": 30.0, "flux1 single": 30.0, "flux2 double": 45.0, "flux2 single": 45.0, "z_image layer": 39.0,
+        "flux1 double": 27.0, "flux1 single": 27.0, "flux2 double": 32.0, "flux2 single": 32.0, "z_image layer": 30.0,
     },
-    working=1.5, encode=4.0, decode=5.5, strip=8.7, velocity=20.0, ahead=GIB, scores=0.0,
+    working=2.0, encode=4.0, decode=5.5, strip=8.7, velocity=20.0, ahead=GIB, ahead_kept=7 * GIB // 2,
+    ahead_unpacked=5 * GIB // 2, scores=0.0,
 )  # fmt: skip
 STRIP_AT_MOST = 16 * 2**20  # bytes of the picture's rows that a layer of the VAE takes at a time
 SCORES_AT_MOST = 14 * 32 * 2**20  # where there are more, attention goes in chunks (core/models/attention.py)
@@ -114,7 +118,7 @@ def needs(anatomy: Anatomy, config: TrainConfig, computer: Computer, photos: int
 
 def training(anatomy: Anatomy, config: TrainConfig, computer: Computer, kept: int) -> float:
     """What a step takes besides what is held: its gradient with the activations of `kept` blocks, or its update."""
-    item, batch = computer.item, config.examples_at_once
+    item, batch, of = computer.item, config.examples_at_once, multiples(computer)
     activations = [_activations(anatomy, stack, config, computer) for stack in _blocks(anatomy)]
     tokens = (max(config.sides_px) // PATCH_PX) ** 2 + anatomy.text_tokens
     lean = len(activations) - kept
@@ -123,8 +127,12 @@ def training(anatomy: Anatomy, config: TrainConfig, computer: Computer, kept: in
     largest = max(activations)
     if config.base_bits is not None:
         largest += item * max(o * i for stack in anatomy.stacks for i, o in stack.linear)  # one layer unpacked
-    at_work = largest * (multiples(computer).working + (1 if lean else 0))
-    gradient = stacked + inputs + sum(activations[lean:]) + at_work
+    at_work = largest * (of.working + (1 if lean else 0))
+    whole = sum(activations[lean:])
+    ahead = min(of.ahead_kept, whole)
+    if kept and config.base_bits is not None:
+        ahead += min(of.ahead_unpacked, item * anatomy.transformer)
+    gradient = stacked + inputs + whole + ahead + at_work
     return 4 * adapter_numbers(anatomy, config) + max(gradient, adapter_bytes(anatomy, config))
 
 
