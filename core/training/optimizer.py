@@ -101,9 +101,8 @@ class Layout:
         return found
 
     def _join(self, tensors: list[mx.array]) -> mx.array:
-        if self._matrices:
-            return mx.stack([tensor.astype(mx.float32) for tensor in tensors])
-        return mx.concatenate([tensor.astype(mx.float32).reshape(-1) for tensor in tensors])
+        joined = mx.stack(tensors) if self._matrices else mx.concatenate([tensor.reshape(-1) for tensor in tensors])
+        return joined.astype(mx.float32)  # all at once
 
     def _part(self, joined: mx.array, names: list[str]) -> list[mx.array]:
         if self._matrices:
