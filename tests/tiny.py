@@ -98,7 +98,7 @@ def make_model_folder(
     write_part(path / "text_encoder", CLIPText(CLIP), CLIP, texts, seed + 2)
     write_part(path / "text_encoder_2", T5Encoder(T5), T5, texts, seed + 3)
     for name in ("tokenizer", "tokenizer_2"):
-        _write_tokenizer(path / name, begin=name == "tokenizer")
+        write_tokenizer(path / name, begin=name == "tokenizer")
     write_json(path / "scheduler" / "scheduler_config.json", SCHEDULER | (DYNAMIC if guidance else {}))
     write_json(path / "model_index.json", INDEX)
     write_json(path / "likeness.json", CARD)
@@ -147,7 +147,8 @@ def write_part(folder: Path, module: nn.Module, config: dict[str, Any], stem: st
     write_json(folder / "config.json", config)
 
 
-def _write_tokenizer(folder: Path, begin: bool) -> None:
+def write_tokenizer(folder: Path, begin: bool, tokens: int | None = TOKENS) -> None:
+    """A tokenizer of few words, whose prompts have at most `tokens`; None is as many as the model takes."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -164,7 +165,7 @@ def _write_tokenizer(folder: Path, begin: bool) -> None:
     )
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": TOKENS}
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": tokens}
     write_json(folder / "tokenizer_config.json", settings | {"pad_token": "<end>", "eos_token": "<end>"})
 
 

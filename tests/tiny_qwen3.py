@@ -52,8 +52,8 @@ def write_encoder(folder: Path, layers: int, seed: int = 0) -> None:
     tiny.write_json(folder / "config.json", config)
 
 
-def write_tokenizer(folder: Path) -> None:
-    """A tokenizer that is built as Qwen3's is, with its chat template."""
+def write_tokenizer(folder: Path, tokens: int | None = TOKENS) -> None:
+    """A tokenizer that is built as Qwen3's is, with its chat template; `tokens` are a prompt's most, None no limit."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     split = pre_tokenizers.Split(Regex(PIECES), behavior="isolated")
@@ -68,6 +68,6 @@ def write_tokenizer(folder: Path) -> None:
     tokenizer.add_tokens([AddedToken(word, special=False, normalized=False) for word in ("<think>", "</think>")])
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {"tokenizer_class": "Qwen2Tokenizer", "model_max_length": TOKENS, "chat_template": TEMPLATE}
+    settings = {"tokenizer_class": "Qwen2Tokenizer", "model_max_length": tokens, "chat_template": TEMPLATE}
     settings |= {"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>", "unk_token": None}
     tiny.write_json(folder / "tokenizer_config.json", settings)

@@ -1,0 +1,142 @@
+"""Text encoders at their full size, with random weights on the disk: what reading captions costs, in time and memory.
+
+    python -m bench.text_encoding [--models flux1-dev klein-4b ...] [--captions 10] [--folder DIR]
+
+The reading is the real one (core/models/text/encoder.py): layer after layer from the files, every caption through each.
+Every caption has more tokens than the model takes, so it is cut to the most. The files are written
+under --folder, up to 16 GB a model, one after the other, and removed. Memory is the most that MLX's arrays held; each
+model is a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench.full_size import GIB, MODELS, write_configs
+from tests.interop import real_configs as real
+
+SMALL: dict[str, Any] = {
+    "num_layers": 2, "d_model": 64, "d_ff": 96, "num_heads": 1, "num_hidden_layers": 36, "hidden_size": 64,
+    "intermediate_size": 96, "num_attention_heads": 1, "num_key_value_heads": 1, "vocab_size": 600,
+}  # fmt: skip
+
+
+CLIP_L = real.CLIP_L | {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}  # what the configs leave to transformers
+T5_XXL = real.T5_XXL | {"layer_norm_epsilon": 1e-6, "relative_attention_num_buckets": 32,
+                        "relative_attention_max_distance": 128}  # fmt: skip
+
+
+def encoders(model: str) -> list[tuple[str, dict[str, Any], Callable[[dict[str, Any]], Any]]]:
+    """Folder, config and builder of each text encoder that a model reads with."""
+    from core.models import flux2, z_image
+    from core.models.text.clip import CLIPText
+    from core.models.text.qwen3 import Qwen3Encoder
+    from core.models.text.t5 import T5Encoder
+
+    if model == "flux1-dev":
+        return [("text_encoder", CLIP_L, CLIPText), ("text_encoder_2", T5_XXL, T5Encoder)]
+    config = real.QWEN3_8B if model == "klein-9b" else real.QWEN3_4B
+    taps = z_image.TAPS if model == "z-image" else flux2.TAPS
+    return [("text_encoder", config, partial(Qwen3Encoder, taps=taps))]
+
+
+def write_encoders(folder: Path, model: str, changes: dict[str, Any]) -> None:
+    """Their random weights in bfloat16, a shard for each layer, and tokenizers of few words but the full length."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+
+    from tests import tiny, tiny_qwen3
+
+    for name, config, build in encoders(model):
+        config = config | {key: value for key, value in changes.items() if key in config}
+        shards: dict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
+        for path, value in tree_flatten(build(config).parameters()):
+            shards[".".join(path.split(".")[:3])][path] = value.shape
+        tiny.write_json(folder / name / "config.json", config)
+        where: dict[str, str] = {}
+        for number, shapes in enumerate(shards.values()):
+            drawn = {path: (0.02 * mx.random.normal(shape)).astype(mx.bfloat16) for path, shape in shapes.items()}
+            mx.save_safetensors(str(folder / name / f"{number}.safetensors"), drawn)
+            where |= dict.fromkeys(drawn, f"{number}.safetensors")
+            del drawn
+            mx.clear_cache()
+        tiny.write_json(folder / name / "model.safetensors.index.json", {"weight_map": where})
+    if model == "flux1-dev":
+        for name in ("tokenizer", "tokenizer_2"):
+            tiny.write_tokenizer(folder / name, begin=name == "tokenizer", tokens=None)
+    else:
+        tiny_qwen3.write_tokenizer(folder / "tokenizer", tokens=None)
+
+
+def measure(folder: Path, captions: int) -> dict[str, Any]:
+    """Read so many captions in this process, which should be fresh: seconds, tokens of one, and the most bytes held."""
+    from core import backend
+
+    backend.prepare()
+    import mlx.core as mx
+
+    from core.models.load import load_family
+
+    family = load_family(folder)
+    began = time.perf_counter()
+    read = family.encode_each([f"{number} " + "a photo of sks " * 200 for number in range(captions)])
+    mx.synchronize()
+    return {
+        "seconds": time.perf_counter() - began,
+        "peak": backend.peak_memory(),
+        "shape": read[0]["tokens"].shape,
+        "device": str(mx.device_info().get("device_name", "cpu")),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--captions", type=int, default=10)
+    parser.add_argument("--folder", type=Path, help="where the files go; the system's temporary folder without it")
+    parser.add_argument("--shrink", action="store_true", help="few narrow layers: to try the command, not to measure")
+    parser.add_argument("--one", choices=["write", "read"], help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one == "write":
+        from core import backend
+
+        backend.prepare()
+        write_encoders(asked.folder, asked.models[0], SMALL if asked.shrink else {})
+        return
+    if asked.one == "read":
+        print(json.dumps(measure(asked.folder, asked.captions)))
+        return
+    print(f"{'model':<11}{'captions':>9}{'tokens':>8}{'width':>7}{'read':>9}{'GiB':>7}  device", flush=True)
+    for model in asked.models:
+        with tempfile.TemporaryDirectory(dir=asked.folder) as scratch:
+            write_configs(Path(scratch), model, {})
+            found = {}
+            for one in ("write", "read"):
+                command = [sys.executable, "-m", "bench.text_encoding", "--one", one, "--models", model]
+                command += ["--folder", scratch, "--captions", str(asked.captions)]
+                done = subprocess.run(
+                    [*command, *(["--shrink"] if asked.shrink else [])], capture_output=True, text=True
+                )
+                if done.returncode:
+                    raise SystemExit(f"{model}, {one}: {done.stderr[-2000:]}")
+                found = json.loads(done.stdout) if done.stdout else {}
+        _, tokens, width = found["shape"]
+        print(
+            f"{model:<11}{asked.captions:>9}{tokens:>8}{width:>7}{found['seconds']:>7.1f} s"
+            f"{found['peak'] / GIB:>7.2f}  {found['device']}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

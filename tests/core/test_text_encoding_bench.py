@@ -1,0 +1,19 @@
+"""The bench of text encoders writes what the models' loaders read, and every caption at its full length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.full_size import MODELS, write_configs
+from bench.text_encoding import SMALL, measure, write_encoders
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_captions_are_read_at_full_length_from_random_encoders(model: str, tmp_path: Path) -> None:
+    write_encoders(write_configs(tmp_path, model, {}), model, SMALL)
+    found = measure(tmp_path, captions=2)
+    taps = 3 if model.startswith("klein") else 1
+    assert found["shape"] == (1, 512, taps * SMALL["hidden_size"])
+    assert found["peak"] > 0
