@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from app.terminal import console
+from core import hosts as hosts_file
 from core.errors import ConfigProblem, FieldProblem, Problem
 
 cli = typer.Typer(
@@ -96,6 +97,9 @@ def train(
         typer.Option("--from", metavar="FILE", help="An adapter to begin with, with its layers."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
+    hosts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Hosts file of mlx.launch: machines that share each step.")
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Train an adapter on a folder of photos. Ctrl-C finishes the step, saves and exits 130; --resume goes on.
@@ -104,8 +108,10 @@ def train(
     """
 
     def work() -> int:
-        from app.terminal import shelf, training
+        from app.terminal import shelf, together, training
 
+        if together.is_follower():
+            return together.join(shelf.folders(home_folder()))
         if not photos.is_dir():
             raise _wrong("PHOTOS", f"{photos} is not a folder")
         if out.exists() and not out.is_dir():
@@ -120,7 +126,8 @@ def train(
             raise _wrong("--class-word", "is missing; say what kind of thing your subject is, such as dog or can")
         subject = training.Subject((trigger or (subject.trigger if subject else "sks")).strip(), word.strip())
         more = {"resume": resume, "start_from": start_from or start}
-        places = {"cache": home_folder() / "cache", "folders": shelf.folders(home_folder())}
+        others = hosts_file.read(hosts) if hosts is not None else None
+        places = {"cache": home_folder() / "cache", "folders": shelf.folders(home_folder()), "hosts": others}
         ended, left_out = training.train_folder(photos, out, subject, user, **more, **places)
         if ended.adapter is not None:
             console.say(f"{'Stopped' if ended.stopped else 'Done'} at step {ended.step}: {out / 'adapter.safetensors'}")
@@ -129,6 +136,21 @@ def train(
         return console.STOPPED if ended.stopped else console.DONE
 
     raise typer.Exit(_computing(work, json_))
+
+
+@cli.command(hidden=True)
+def join() -> None:
+    """Take part in a run that another machine leads; mlx.launch starts this."""
+
+    def work() -> int:
+        from app.terminal import shelf, together
+
+        return together.join(shelf.folders(home_folder()))
+
+    if hosts_file.stands_in():
+        hosts_file.stand_in()
+    else:
+        raise typer.Exit(_computing(work, as_json=False))
 
 
 @cli.command()

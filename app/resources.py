@@ -1,10 +1,16 @@
-"""Where templates and static files are: beside `app` in a checkout, inside it in an installed wheel."""
+"""Where this installation is, and what lies in it; how another machine starts the same.
+
+Templates and static files are beside `app` in a checkout, inside it in an installed wheel.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+JOIN = (sys.executable, "-m", "app.cli", "join")  # in ROOT, on every machine of a run that several share
 
 
 def folder(name: str) -> Path:

@@ -61,6 +61,9 @@ def step_of(family: Any, batch: Any, knobs: Mapping[str, Any], targets: str = "a
         def batch(self, step: int, micro: int) -> Any:
             return batch
 
+        def photos(self, step: int, micro: int) -> tuple[int, ...]:
+            return tuple(range(config.batch_size))
+
         def first_index(self, step: int) -> int:
             return step
 

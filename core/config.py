@@ -74,6 +74,14 @@ class TrainConfig:
     accumulate: int = knob(
         1, "Accumulation", "Micro-steps whose gradients are averaged before one step.", "run", at_least=1, at_most=256
     )
+    machines: int = knob(
+        1,
+        "Machines",
+        "How many machines share each micro-step, with a batch of their own each; one alone takes their turns as well.",
+        "run",
+        at_least=1,
+        at_most=64,
+    )
     base_precision: BasePrecision = knob(
         "full",
         "Base precision",
@@ -297,6 +305,11 @@ class TrainConfig:
     def highest_rank(self) -> int:
         """Of any layer."""
         return max([self.rank, *(entry.rank for entry in layer_ranks.read(self.ranks)[0])])
+
+    @property
+    def micro_steps(self) -> int:
+        """Forward and backward passes of one step, over all machines."""
+        return self.accumulate * self.machines
 
     @property
     def sides_px(self) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CORE_LEVELS: list[tuple[str, ...]] = [
     ("core.errors", "core.blas", "core.knob", "core.layer_ranks", "core.optimizers", "core.pocket",
      "core.randomness", "core.known_models", "core.hub_cache", "core.computer"),
-    ("core.config", "core.files", "core.backend"),
+    ("core.config", "core.files", "core.backend", "core.hosts"),
     ("core.weights", "core.flow", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops",
      "core.dataset.buckets", "core.dataset.names", "core.dataset.split", "core.resolved"),
     ("core.model_folder", "core.adapter_names", "core.loss", "core.lora", "core.captioners"),
@@ -53,8 +53,9 @@ COMPUTES = ("app.worker", "app.terminal", "app.cli")  # processes of their own; 
 SUPERVISES = ("app.worker.supervisor", "app.worker.lanes")  # and these two
 LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX or numpy
     "core.config", "core.knob", "core.layer_ranks", "core.optimizers", "core.catalog", "core.errors", "core.files",
-    "core.weights", "core.adapter_names", "core.hub_cache", "core.known_models", "core.model_folder", "core.pocket",
-    "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets", "core.dataset.names",
+    "core.weights", "core.adapter_names", "core.hosts", "core.hub_cache", "core.known_models", "core.model_folder",
+    "core.pocket", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
+    "core.dataset.names",
     "core.captioners.openai", "core.computer", "core.anatomy", "core.preflight", "core.dataset.split",
     "core.training.verdict", "core.model_needs", "core.resolved",
 }  # fmt: skip

@@ -14,6 +14,7 @@ from typing import Any
 
 from PIL import Image
 
+from app.terminal import together
 from app.terminal.console import Interrupt, duration, interruptible, say
 from core import catalog, files
 from core.anatomy import Anatomy
@@ -22,13 +23,15 @@ from core.config import TrainConfig
 from core.dataset.examples import Example, read_folder
 from core.errors import ConfigProblem, DataProblem, FieldProblem, ModelProblem
 from core.export import adapter_file, sheet
+from core.hosts import Hosts
 from core.models.base import Family
 from core.models.load import load_family
 from core.preflight import forecast
 from core.resolved import Resolved, resolve
 from core.training import checkpoint
+from core.training.crew import ALONE, Crew
 from core.training.preview import prompts_of
-from core.training.trainer import (
+from core.training.progress import (
     ClassPicture,
     Finished,
     Note,
@@ -39,8 +42,8 @@ from core.training.trainer import (
     Scored,
     Stepped,
     Wish,
-    train,
 )
+from core.training.trainer import train
 from core.training.verdict import outliers
 
 SAID_STEPS = 20  # about as many lines of steps as a run prints
@@ -64,11 +67,12 @@ def train_folder(
     resume: bool,
     start_from: Path | None = None,
     folders: Sequence[Path] = (),
+    hosts: Hosts | None = None,
 ) -> tuple[Finished, list[FieldProblem]]:
     """Train on a folder of photos; returns how it ended and which files were left out.
 
     The model may lie in one of `folders`, or where core/catalog.py looks by itself. With `start_from` the run has the
-    layers and the ranks of that adapter file.
+    layers and the ranks of that adapter file. With `hosts`, or under mlx.launch, several machines share it.
 
     Raises every Problem that training raises; ConfigProblem when `out` holds a run already and `resume` is not set.
     """
@@ -76,7 +80,7 @@ def train_folder(
     if start_from is not None and start_from.is_file():  # a run that goes on does not need the file any more
         rank = adapter_file.read(start_from, catalog.family_of(entry.folder)).rank
         user = {**user, "rank": rank, "alpha": rank}
-    resolved = resolve(user, entry.defaults)
+    resolved = resolve({"machines": together.machines_here(hosts), **user}, entry.defaults)
     saved = checkpoint.steps_saved(out)
     if saved and not resume:
         problem = FieldProblem("--out", f"{out} holds a run at step {saved[-1]}; add --resume, or use another folder")
@@ -94,8 +98,10 @@ def train_folder(
     start = {"_start_from": str(start_from.resolve())} if start_from is not None else {}
     files.write_json(out / "config.json", {**resolved.as_json(), "_subject": asdict(subject), **start})
     say(f"Training {subject.trigger!r} on {len(examples)} photos with {config.model}, {config.steps} steps.")
-    with interruptible() as interrupt:
-        more = {"resume": resume, "start_from": start_from, "interrupt": interrupt}
+    with interruptible() as interrupt, together.crew_of(hosts, config.machines) as crew:
+        if crew.size > 1:
+            say(f"Each step is shared by {crew.size} machines.")
+        more = {"resume": resume, "start_from": start_from, "interrupt": interrupt, "crew": crew}
         finished = run(family, examples, config, out, subject, cache, **more)
     write_pictures(out, config, subject)
     if finished.adapter is not None:
@@ -115,10 +121,11 @@ def run(
     resume: bool = False,
     start_from: Path | None = None,
     interrupt: Interrupt | None = None,
+    crew: Crew = ALONE,
 ) -> Finished:
     """Walk through a training, saying how it goes; Ctrl-C becomes the wish to stop."""
     words = {"trigger": subject.trigger, "class_word": subject.class_word}
-    more = {"resume": resume, "start_from": start_from, "title": subject.trigger}
+    more = {"resume": resume, "start_from": start_from, "title": subject.trigger, "crew": crew}
     going = train(family, examples, config, out, **words, cache=cache, **more)
     every = max(1, config.steps // SAID_STEPS)
     seconds: list[float] = []

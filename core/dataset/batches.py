@@ -1,7 +1,7 @@
 """Which examples a micro-step trains on, and with what noise: a function of the step, not of what came before.
 
-    index   = ((step - 1) * accumulate + micro) * batch_size + slot          counts examples over the whole run
-    bucket  = turns(seed, number // examples)[number % examples]              number = index // batch_size, of the batch
+    index   = ((step - 1) * micro-steps + micro) * batch_size + slot         counts examples over the whole run
+    bucket  = turns(seed, number // examples)[number % examples]             number = index // (batch_size * machines)
     photo   = order(seed, place // size)[place % size]                        place and size within the bucket
     eps, sigma, dropouts, flip = draws keyed by (seed, step, index, purpose)
 
@@ -13,7 +13,8 @@ often as every other, once a round of its bucket. With one bucket all of this is
 With prior preservation a batch has a second half, as many class pictures of the same bucket, which come round by round
 as the photos do. The first half is what it would be without them.
 
-So a resumed run sees what the uninterrupted one would have seen.
+So a resumed run sees what the uninterrupted one would have seen. The batches of all machines are neighbours in one that
+a machine alone would have taken whole: `machines` of them with batch b see what one sees with batch `machines` * b.
 
 Shapes   B batch   L image tokens   C channels of one token
 """
@@ -84,7 +85,7 @@ class Batches:
 
     def first_index(self, step: int) -> int:
         """The global index of the first example of `step` (1, 2, ...)."""
-        return (step - 1) * self._config.accumulate * self._config.batch_size
+        return (step - 1) * self._config.micro_steps * self._config.batch_size
 
     def example_at(self, index: int) -> int:
         """Which example has this global index."""
@@ -96,7 +97,7 @@ class Batches:
 
     def _place(self, index: int) -> tuple[Grid, int]:
         """The bucket of this global index, and how many examples of that bucket come before it."""
-        size = self._config.batch_size
+        size = self._config.batch_size * self._config.machines
         number, slot = divmod(index, size)
         round_, place = divmod(number, len(self._examples))
         turns = self._turns(round_)
@@ -119,20 +120,27 @@ class Batches:
         ]
         return [grid for *_, grid in sorted(when, key=lambda each: each[:2])]
 
+    def photos(self, step: int, micro: int) -> tuple[int, ...]:
+        """Of each photo of that batch, its place among the run's."""
+        return tuple(self._examples[self.example_at(index)].photo for index in self._indices(step, micro))
+
+    def _indices(self, step: int, micro: int) -> range:
+        """The global indices of a batch."""
+        start = self.first_index(step) + micro * self._config.batch_size
+        return range(start, start + self._config.batch_size)
+
     def batch(self, step: int, micro: int) -> Batch:
-        """The batch of micro-step `micro` (0, 1, ...) of `step` (1, 2, ...)."""
-        config, start = self._config, self.first_index(step) + micro * self._config.batch_size
-        indices = range(start, start + config.batch_size)
+        """The batch of micro-step `micro` (0, 1, ..., over all machines) of `step` (1, 2, ...)."""
+        config, indices = self._config, self._indices(step, micro)
         drawn = [self._of_photo(step, index) for index in indices]
         weights = {}
         if self._prior:
             drawn += [self._of_class(step, index) for index in indices]
             weights = {"weight_B": prior_weights(config.batch_size, config.prior_weight)}
         clean, noise, sigma, conditionings = (list(each) for each in zip(*drawn, strict=True))
-        grid, _ = self._place(start)
+        grid, _ = self._place(indices.start)
         arrays = (mx.concatenate(clean), mx.concatenate(noise), mx.concatenate(sigma), stacked(conditionings))
-        photos = tuple(self._examples[self.example_at(index)].photo for index in indices)
-        return Batch(*arrays, grid, photos, **weights)
+        return Batch(*arrays, grid, self.photos(step, micro), **weights)
 
     def _of_photo(self, step: int, index: int) -> Drawn:
         where = (self._config.seed, step, index)

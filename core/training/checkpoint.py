@@ -15,7 +15,7 @@ import hashlib
 import json
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import mlx.core as mx
 
 from core import files
 from core.config import TrainConfig
+from core.dataset.examples import Example
 from core.errors import ConfigProblem, FieldProblem, TrainingProblem
 from core.export import diffusers
 from core.lora import Factors
@@ -194,6 +195,14 @@ def check_same_run(
         )
     if dict(model_hashes) != state.model_hashes:
         raise TrainingProblem("The base model's files have changed since this run began; start a new run.")
+
+
+def data_hash_of(examples: Sequence[Example], words: Sequence[str]) -> str:
+    """The hash of photos, crops and captions, and of the words that more is made of."""
+    items: list[Any] = [
+        [e.sha256, e.caption, [e.box.left, e.box.top, e.box.right, e.box.bottom] if e.box else None] for e in examples
+    ]
+    return hashlib.sha256(json.dumps([*items, *words]).encode()).hexdigest()
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

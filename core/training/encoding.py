@@ -9,6 +9,7 @@ part of the model is read.
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.config import TrainConfig
@@ -19,6 +20,16 @@ from core.dataset.examples import Example
 from core.errors import DataProblem, FieldProblem, Problem
 from core.models.base import Conditioning, Family
 from core.training.progress import Note, Phase, Progress, Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a run works on, as the network reads it."""
+
+    learned: Sequence[Encoded]  # photos that are trained on
+    held: Sequence[Encoded]  # photos that are only scored
+    prior: Sequence[Encoded]  # class pictures
+    texts: dict[str, Conditioning]  # "", captions and prompts, by text
 
 
 def read_texts(

@@ -1,6 +1,6 @@
 """One optimizer step: gradients of the loss, averaged over micro-steps, and the optimizer's update of the adapter.
 
-g    = mean over micro-steps of  d/d(A, B) dreambooth_loss(batch(step, micro))          core/loss.py
+g    = mean over micro-steps of  d/d(A, B) dreambooth_loss(batch(step, micro))          core/loss.py, crew.py
 A, B = rule(A, B, g)             unless the loss is not finite                          optimizer.py, rules.py
 """
 
@@ -17,10 +17,11 @@ import mlx.core as mx
 
 from core import backend, lora
 from core.config import TrainConfig
-from core.dataset.batches import Batch, Batches
+from core.dataset.batches import Batches
 from core.loss import weighted_mean
 from core.models.base import Family
 from core.training.checkpoint import State
+from core.training.crew import ALONE, Crew
 from core.training.optimizer import Layout, update
 from core.training.progress import Stepped
 from core.training.reverse import Gradient
@@ -35,7 +36,8 @@ class Told:
     step: int
     lr: float
     began: float
-    drawn: list[tuple[Batch, mx.array]]  # by micro-step, with the loss of each example
+    photos: list[tuple[int, ...]]  # by micro-step, of all machines
+    draws: mx.array  # by micro-step, the sigma and the loss of each of these photos
     loss: mx.array
     norm: mx.array
     counted: mx.array
@@ -52,8 +54,10 @@ class Step:
     or stacks that hold many, and the state's tensors are parts of those.
     """
 
-    def __init__(self, family: Family, adapter: lora.Adapter, config: TrainConfig, state: State) -> None:
-        self._adapter, self._config, self._state = adapter, config, state
+    def __init__(
+        self, family: Family, adapter: lora.Adapter, config: TrainConfig, state: State, crew: Crew = ALONE
+    ) -> None:
+        self._adapter, self._config, self._state, self._crew = adapter, config, state, crew
         self._gradient = Gradient(family, adapter, config.train_guidance, state.kept)
         self._dtype = family.dtype
         self._rule = RULES[config.optimizer]
@@ -72,18 +76,24 @@ class Step:
         return next(self.read())
 
     def tell(self, step: int, batches: Batches) -> None:
-        """Have the step taken; afterwards the state and the adapter hold the new weights, which may be under way."""
+        """Have the step taken; afterwards the state and the adapter hold the new weights, which may be under way.
+
+        Raises MachineLost; the state is as it was before the step then. Gradients of other machines are waited for.
+        """
         began, state, config = time.monotonic(), self._state, self._config
-        loss, g, drawn = mx.array(0.0), None, []
-        for micro in range(config.accumulate):
+        loss, g = mx.array(0.0), None
+        draws = mx.zeros((config.micro_steps, 2, config.batch_size))
+        for micro in range(self._crew.rank, config.micro_steps, self._crew.size):
             batch = batches.batch(step, micro)
             losses_B, one_g = self._gradient(self._heard, batch)
-            drawn.append((batch, losses_B))
-            loss = loss + weighted_mean(losses_B, batch.weight_B) / config.accumulate
+            loss = loss + weighted_mean(losses_B, batch.weight_B) / config.micro_steps
+            photos = slice(config.batch_size)  # class pictures come after them
+            draws[micro] = mx.stack([batch.sigma_B[photos], losses_B[photos]])
             one_g = self._joined(one_g)
             g = one_g if g is None else {name: value + one_g[name] for name, value in g.items()}
             del one_g
-            backend.evaluate(loss, g, wait=False)
+            backend.evaluate(loss, draws, g, wait=False)
+        loss, draws, g = self._crew.sum(loss, draws, g)
         lr, numbers = learning_rate(step, config), state.remembered.numbers
         state.remembered = None  # so that nobody but this holds the vectors, and the update may write over them
         (w, kept), (self._w, self._kept) = (self._w, self._kept), (None, None)
@@ -96,7 +106,8 @@ class Step:
         state.step, state.parameters, state.remembered = step, parameters, Remembered(tensors, numbers)
         state.next_example = batches.first_index(step + 1)
         found = numbers.get("d", mx.array(1.0))  # by Prodigy
-        self._told.append(Told(step, lr, began, drawn, loss, norm, counted, found))
+        photos = [batches.photos(step, micro) for micro in range(config.micro_steps)]
+        self._told.append(Told(step, lr, began, photos, draws, loss, norm, counted, found))
 
     def read(self, leave: int = 0) -> Iterator[Stepped]:
         """What became of the steps told, but for the last `leave`, as soon as each is taken; the state learns it."""
@@ -106,9 +117,8 @@ class Step:
             value, fine = float(told.loss.item()), bool(told.counted.item())
             state.losses.append(value if math.isfinite(value) else None)
             state.bad_steps_in_a_row = 0 if fine else state.bad_steps_in_a_row + 1
-            for batch, losses_B in told.drawn:
-                photos = len(batch.photos)  # class pictures come after them
-                state.photo_losses.add(batch.photos, batch.sigma_B.tolist()[:photos], losses_B.tolist()[:photos])
+            for photos, (sigmas, losses) in zip(told.photos, told.draws.tolist(), strict=True):
+                state.photo_losses.add(photos, sigmas, losses)
             lr, norm = told.lr * float(told.found.item()), float(told.norm.item())
             began, self._read_at = max(told.began, self._read_at), time.monotonic()
             yield Stepped(told.step, value, lr, norm, fine, self._read_at - began, backend.peak_memory())
@@ -118,7 +128,8 @@ class Step:
     ) -> tuple[Any, ...]:
         """The optimizer's update: w, what is remembered, |g|, whether it counted; w cast, w and the rest as tensors."""
         config = self._config
-        g = {name: value / config.accumulate for name, value in g.items()} if config.accumulate > 1 else g
+        count = config.micro_steps
+        g = {name: value / count for name, value in g.items()} if count > 1 else g
         limits = {"limit": config.clip_norm, "decay": config.weight_decay, "average_decay": config.ema_decay}
         new_w, new, norm, counted = update(self._rule, w, g, Remembered(kept, numbers), loss, lr, **limits)
         tensors = {group: self._layout.tensors(each) for group, each in new.tensors.items()}

@@ -17,26 +17,26 @@ optimizer remembers, so a run that was stopped or killed and resumed ends bit fo
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from core import backend, files, layer_ranks, lora, preflight
 from core.computer import this_computer
 from core.config import TrainConfig
 from core.dataset.batches import Batches, Encoded
 from core.dataset.examples import Example
-from core.errors import AdapterProblem, DataProblem, TrainingProblem
+from core.errors import AdapterProblem, ConfigProblem, DataProblem, FieldProblem, TrainingProblem
 from core.export import adapter_file, diffusers
 from core.models.base import Conditioning, Family
 from core.optimizers import rate_advice
 from core.randomness import key_for
-from core.training import assistant, average, checkpoint, held_out, optimizer
-from core.training.encoding import captions_of, encode_photos, read_texts
+from core.training import assistant, average, charge, checkpoint, held_out, optimizer
+from core.training.crew import ALONE, Crew, MachineLost
+from core.training.encoding import Material, captions_of, encode_photos, read_texts
 from core.training.held_out import Scoring
 from core.training.preview import Previews, prompts_of
 from core.training.prior import Prior, prompt_of, shared_out
@@ -49,8 +49,6 @@ from core.training.progress import (
     Resumed,
     Sampled,
     Saved,
-    Scored,
-    Stepped,
     Wish,
 )
 from core.training.rules import RULES
@@ -74,6 +72,7 @@ def train(
     resume: bool = False,
     start_from: Path | None = None,
     title: str = "",
+    crew: Crew = ALONE,
 ) -> Generator[Progress, Wish | None, None]:
     """Train an adapter in `folder`, yielding progress; the last thing yielded is `Finished`.
 
@@ -84,17 +83,23 @@ def train(
     ranks, with alpha / rank in B already; the knobs targets, rank, alpha and ranks have no say then. Once there is a
     checkpoint the file is only held against it, and not needed.
 
+    With a `crew` this is its first machine, and the others take their shares of each step (core/training/follower.py).
+
     Raises DataProblem, AdapterProblem, ConfigProblem, ModelProblem, DiskProblem, and TrainingProblem after three steps
-    in a row whose loss was not finite.
+    in a row whose loss was not finite, or when a machine of the crew is lost; the last whole step is saved then.
     """
-    run = _Run(family, examples, config, folder, trigger, class_word, cache, start_from, title)
+    if not examples:
+        raise DataProblem("There are no photos to train on; add at least one.")
+    run = Run(family, examples, config, folder, trigger, class_word, cache, start_from, title, crew)
     try:
         yield from run.go(resume)
+    except MachineLost as lost:
+        yield from run.keep(lost)
     finally:
         run.end()
 
 
-class _Run:
+class Run:
     """One call of `train`: what its parts share."""
 
     def __init__(
@@ -108,18 +113,25 @@ class _Run:
         cache: Path,
         start_from: Path | None,
         title: str,
+        crew: Crew,
     ) -> None:
-        if not examples:
-            raise DataProblem("There are no photos to train on; add at least one.")
+        if config.machines % crew.size:
+            words = f"is {config.machines}, and {crew.size} are here; they must share it evenly"
+            raise ConfigProblem("Some settings need another look.", [FieldProblem("machines", words)])
+        self.crew = crew
         self.family, self.examples, self.config, self.folder, self.cache = family, examples, config, folder, cache
         self.trigger, self.title = trigger, title or trigger
         self.prompts = prompts_of(config, trigger, class_word)
         self.held = held_out.choose(config.held_out, [each.name or each.photo.name for each in examples], config.seed)
         self.scoring: Scoring | None = None
         self.class_prompt = prompt_of(config, trigger, class_word)
-        self.data_hash = _data_hash(examples, [*([trigger] if config.trigger_dropout else []), *self.class_prompt])
+        self.data_hash = checkpoint.data_hash_of(
+            examples, [*([trigger] if config.trigger_dropout else []), *self.class_prompt]
+        )
         self.start_from = start_from
         self.wish = Wish.NOTHING
+        self.state: checkpoint.State | None = None
+        self.one: Step | None = None
         self.adapter: lora.Adapter | None = None
         self.assistant: lora.Adapter | None = None
         self.started, self.started_at = time.monotonic(), time.time()
@@ -130,6 +142,27 @@ class _Run:
     # The order of things
 
     def go(self, resume: bool) -> Generator[Progress, Wish | None, None]:
+        state = yield from self.found(resume)
+        material = yield from self.encoded()
+        learned, held, texts = material.learned, material.held, material.texts
+        batches = Batches(learned, texts[""], self.config, self.family.training_shift, material.prior)
+
+        yield from self.attach(state)
+        self.scoring = Scoring(self.family, self.adapter, held or learned[:1], bool(held), self.config)
+        previews = Previews(self.family, self.config, self.folder, self.prompts, texts, self.state.start)
+        if resume:
+            yield from self.say(Resumed(self.state.step))
+        if not self.state.scores and Wish.STOP not in self.wish:
+            yield from self.score()
+        if previews.due(self.state.step) and previews.missing(self.state.step):
+            yield from self.sample(previews)
+        self.wish = self.crew.agree(self.wish)
+        if Wish.STOP not in self.wish:
+            yield from self.steps(batches, previews)
+        yield self.finished()
+
+    def found(self, resume: bool) -> Generator[Progress, Wish | None, checkpoint.State | None]:
+        """The checkpoint to go on from, if any; what else lies in the folder is removed when the run is a new one."""
         config = self.config
         state, sentences = checkpoint.newest(self.folder) if resume else (None, [])
         for sentence in sentences:
@@ -138,55 +171,49 @@ class _Run:
             checkpoint.check_same_run(state, config, self.data_hash, self.family.hashes, self.start_hash(state))
         if not resume:
             checkpoint.clear(self.folder)
+        charge.give(self.crew, config, self.family, self.folder, state, self.start_from)
+        return state
 
-        captions = captions_of(self.examples, config, self.trigger)
+    def encoded(self) -> Generator[Progress, Wish | None, Material]:
+        """What is trained on, drawn and scored, as the network reads it."""
+        captions = captions_of(self.examples, self.config, self.trigger)
         wanted = ["", *self.prompts, *captions, *self.class_prompt]
         texts = yield from self.heed(read_texts(self.family, wanted, self.cache))
-        photos = encode_photos(self.family, self.examples, texts, config, self.cache, self.trigger, self.held)
+        photos = encode_photos(self.family, self.examples, texts, self.config, self.cache, self.trigger, self.held)
         encoded = yield from self.heed(photos)
         learned = [each for each in encoded if each.photo not in self.held]
         prior = yield from self.prior(learned, texts)
-        batches = Batches(learned, texts[""], config, self.family.training_shift, prior)
-
-        yield from self.attach(state)
-        held = [each for each in encoded if each.photo in self.held]
-        self.scoring = Scoring(self.family, self.adapter, held or learned[:1], bool(held), config)
-        previews = Previews(self.family, config, self.folder, self.prompts, texts, self.state.start)
-        if resume:
-            yield from self.say(Resumed(self.state.step))
-        if not self.state.scores and Wish.STOP not in self.wish:
-            yield from self.score()
-        if previews.due(self.state.step) and previews.missing(self.state.step):
-            yield from self.sample(previews)
-        if Wish.STOP not in self.wish:
-            yield from self.steps(batches, previews)
-        yield self.finished()
+        material = Material(learned, [each for each in encoded if each.photo in self.held], prior, texts)
+        charge.give_examples(self.crew, material)
+        return material
 
     def steps(self, batches: Batches, previews: Previews) -> Generator[Progress, Wish | None, None]:
         state, config = self.state, self.config
-        one = Step(self.family, self.adapter, config, state)
+        self.one = Step(self.family, self.adapter, config, state, self.crew)
         for step in range(state.step + 1, config.steps + 1):
             with assistant.heard(self.assistant):
-                one.tell(step, batches)
+                self.one.tell(step, batches)
             to_save = step == config.steps or step % config.save_every == 0
             at_once = to_save or self.scoring.due(step) or previews.due(step)
-            yield from self.hear(one, leave=0 if at_once or not self.runs_ahead else 1)
+            yield from self.hear(leave=0 if at_once or not self.runs_ahead else 1)
             if self.wish:
-                yield from self.hear(one)  # it is fulfilled after the step that is under way
+                yield from self.hear()  # it is fulfilled after the step that is under way
             if self.scoring.due(step):
                 yield from self.score()
             if to_save or self.wish & (Wish.STOP | Wish.SAVE):
                 yield from self.save()
             if previews.due(step) or Wish.SAMPLE in self.wish:
                 yield from self.sample(previews)
+            if step < config.steps:
+                self.wish = self.crew.agree(self.wish)
             if Wish.STOP in self.wish:
                 if checkpoint.steps_saved(self.folder)[-1:] != [step]:
                     yield from self.save()  # the wish came while the pictures were drawn
                 return
 
-    def hear(self, one: Step, leave: int = 0) -> Generator[Progress, Wish | None, None]:
+    def hear(self, leave: int = 0) -> Generator[Progress, Wish | None, None]:
         """Say what became of the steps, but for the last `leave`: a device that runs ahead is at those."""
-        for stepped in one.read(leave):
+        for stepped in self.one.read(leave):
             self.note_memory()
             self.state.seconds += stepped.seconds
             yield from self.say(stepped)
@@ -209,6 +236,7 @@ class _Run:
             except StopIteration as done:
                 return done.value
             yield from self.say(progress)
+            self.crew.check()
 
     # Before the first step
 
@@ -303,6 +331,18 @@ class _Run:
         size = sum(each.stat().st_size for each in folder.iterdir())
         yield from self.say(Saved(state.step, folder, size, files.sha256_of(folder / checkpoint.ADAPTER)))
 
+    def keep(self, lost: MachineLost) -> Generator[Progress, Wish | None, None]:
+        """Save the last whole step, and raise TrainingProblem about the machine."""
+        if self.one is not None:
+            yield from self.hear()  # what is under way needs no other machine
+        step, kept = self.state.step if self.state else 0, ""
+        if step and checkpoint.steps_saved(self.folder)[-1:] != [step]:
+            self.adapter.update(self.state.parameters)
+            yield from self.save()
+        if step and checkpoint.steps_saved(self.folder)[-1:] == [step]:
+            kept = f" Step {step} is saved."
+        raise TrainingProblem(f"{lost.message}{kept} Resume the run with all machines, or on fewer.") from None
+
     def sample(self, previews: Previews) -> Generator[Progress, Wish | None, None]:
         self.wish &= ~Wish.SAMPLE
         with average.heard(self.adapter, self.state):
@@ -321,6 +361,7 @@ class _Run:
             if picture is not None or time.monotonic() - asked > SECONDS_BETWEEN_QUESTIONS:
                 asked = time.monotonic()
                 yield from self.say(Phase(phase, done, of))
+            self.crew.check()
             if Wish.STOP in self.wish:
                 break
         self.family.free("vae")
@@ -352,27 +393,3 @@ class _Run:
 
     def note_memory(self) -> None:
         self.peak = max(self.peak, backend.peak_memory())
-
-
-def _data_hash(examples: Sequence[Example], words: Sequence[str]) -> str:
-    """Of the photos, crops and captions, and of the words that more is made of."""
-    items: list[Any] = [
-        [e.sha256, e.caption, [e.box.left, e.box.top, e.box.right, e.box.bottom] if e.box else None] for e in examples
-    ]
-    return hashlib.sha256(json.dumps([*items, *words]).encode()).hexdigest()
-
-
-__all__ = [
-    "ClassPicture",
-    "Finished",
-    "Note",
-    "Phase",
-    "Progress",
-    "Resumed",
-    "Sampled",
-    "Saved",
-    "Scored",
-    "Stepped",
-    "Wish",
-    "train",
-]

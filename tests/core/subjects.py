@@ -13,6 +13,7 @@ from core.config import TrainConfig
 from core.dataset.examples import Example, read_folder
 from core.models.base import Family
 from core.resolved import resolve
+from core.training.crew import ALONE, Crew
 from core.training.progress import Progress
 from core.training.trainer import train
 
@@ -65,6 +66,7 @@ def training(
     resume: bool = False,
     start_from: Path | None = None,
     cache: Path | None = None,
+    crew: Crew = ALONE,
     **knobs: Any,
 ) -> Any:
     """A run of `TINY_RUN` with other knobs, not started."""
@@ -78,6 +80,7 @@ def training(
         cache=cache or out.parent / "cache",
         resume=resume,
         start_from=start_from,
+        crew=crew,
     )
 
 

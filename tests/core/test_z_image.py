@@ -228,7 +228,7 @@ def test_the_assistant_is_heard_in_steps_alone_and_never_moves(
         return exact(stream)
 
     monkeypatch.setattr(family, "project", noting)
-    monkeypatch.setattr("core.training.trainer._Run.score", lambda self: iter(()))  # a score hears it as a step does
+    monkeypatch.setattr("core.training.trainer.Run.score", lambda self: iter(()))  # a score hears it as a step does
     run = training(family, photos, tmp_path / "run", sample_every=2, batch_size=2, accumulate=2)
     for progress in run:
         if isinstance(progress, Stepped):

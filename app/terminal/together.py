@@ -1,0 +1,68 @@
+"""`likeness join`: this machine's part in a run that another machine leads. mlx.launch starts it; nobody types it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.resources import JOIN, ROOT
+from app.terminal.console import DONE, FAILED, say
+from core import catalog
+from core.config import TrainConfig
+from core.errors import Problem
+from core.hosts import Hosts
+from core.models.base import Family
+from core.models.load import load_family
+from core.training.crew import Crew, Invitation, meet, own_name
+from core.training.follower import follow
+from core.training.muster import mustered
+
+
+def machines_here(hosts: Hosts | None) -> int:
+    """On how many machines a run goes that is started now, by mlx.launch or with a hosts file."""
+    invitation = Invitation.from_environment()
+    return invitation.size if invitation else len(hosts.entries) if hosts else 1
+
+
+@contextmanager
+def crew_of(hosts: Hosts | None, machines: int) -> Iterator[Crew]:
+    """The crew of a run: those that mlx.launch started with us, or those of the hosts file. Raises TrainingProblem."""
+    invitation = Invitation.from_environment()
+    if invitation is None:
+        with mustered(hosts, machines, JOIN, ROOT) as crew:
+            yield crew
+        return
+    crew = meet(invitation)
+    try:
+        yield crew
+    finally:
+        crew.close()
+
+
+def is_follower() -> bool:
+    """Whether mlx.launch started this process to follow another."""
+    invitation = Invitation.from_environment()
+    return invitation is not None and invitation.rank > 0
+
+
+def join(folders: Sequence[Path]) -> int:
+    """Follow until the run ends. What this machine cannot do is told at the first one."""
+
+    def load(config: TrainConfig) -> Family:
+        return load_family(catalog.find(config.model, folders).folder, quantize=config.base_bits)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the machine that leads; it ends the others
+    invitation = Invitation.from_environment()
+    if invitation is None:
+        raise Problem("mlx.launch starts this, for `likeness train --hosts FILE`.")
+    crew = meet(invitation)
+    try:
+        follow(crew, load)
+    except Problem as problem:
+        crew.close(problem=str(problem))
+        say(f"{own_name()}: {problem}")
+        return FAILED
+    crew.close()
+    return DONE

@@ -1,0 +1,80 @@
+"""A machine that follows: it takes its share of every step of a run that another machine leads.
+
+    charge, examples  <- the first machine            charge.py
+    for each step:  its own micro-steps; the sum over all machines; the same update everywhere
+
+It walks the same loop as the first machine, but writes nothing that stays, draws nothing and is asked nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+from core import preflight
+from core.computer import this_computer
+from core.config import TrainConfig
+from core.errors import ModelProblem
+from core.models.base import Family
+from core.training import charge, checkpoint
+from core.training.charge import Charge
+from core.training.crew import Crew
+from core.training.encoding import Material
+from core.training.preview import Previews
+from core.training.progress import Progress, Wish
+from core.training.trainer import Run
+
+
+def follow(crew: Crew, load: Callable[[TrainConfig], Family]) -> None:
+    """Take part in a run until it ends; `load` gives the base model that it names.
+
+    Raises MachineLost when the first machine is gone, and what `load` raises.
+    """
+    with tempfile.TemporaryDirectory(prefix="likeness-") as scratch:
+        told = charge.take(crew, Path(scratch))
+        family = load(told.config)
+        if charge.base_of(family) != told.base:
+            raise ModelProblem(_other_base(family, told))
+        run = Follower(family, told, crew)
+        try:
+            for _ in run.go(told.resume):
+                pass
+        finally:
+            run.end()
+
+
+class Follower(Run):
+    """A run as one that follows sees it."""
+
+    def __init__(self, family: Family, told: Charge, crew: Crew) -> None:
+        super().__init__(family, (), told.config, told.folder, "", "", told.folder, told.start_from, "", crew)
+
+    def found(self, resume: bool) -> Generator[Progress, Wish | None, checkpoint.State | None]:
+        yield from ()
+        state = checkpoint.newest(self.folder)[0] if resume else None
+        if state is not None:  # the checkpoint says what the first machine has memory for
+            state.kept = preflight.kept_blocks(self.family.anatomy, self.config, this_computer(self.folder))
+        return state
+
+    def encoded(self) -> Generator[Progress, Wish | None, Material]:
+        yield from ()
+        _ = self.family.transformer  # read while the first machine encodes
+        return charge.take_examples(self.crew)
+
+    def score(self) -> Generator[Progress, Wish | None, None]:
+        yield from ()
+
+    def save(self) -> Generator[Progress, Wish | None, None]:
+        yield from ()
+
+    def sample(self, previews: Previews) -> Generator[Progress, Wish | None, None]:
+        yield from ()
+
+
+def _other_base(family: Family, told: Charge) -> str:
+    """How this machine's model differs from the first one's, in words."""
+    name = told.config.model
+    if family.hashes["transformer"] == told.base["transformer"]:
+        return f"its {name} has another training assistant than the first machine, or none; copy the whole folder"
+    return f"its {name} is not the one that the first machine has; copy that one"
