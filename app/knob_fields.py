@@ -81,10 +81,13 @@ def front(fields_by_name: Mapping[str, KnobField]) -> tuple[KnobField, ...]:
 
 
 def groups(fields_by_name: Mapping[str, KnobField]) -> tuple[KnobGroup, ...]:
-    """The rest, by group."""
+    """The rest of those given, by group."""
+    known = knobs()
     found = []
     for name, label in GROUPS.items():
-        members = tuple(fields_by_name[each] for each, one in knobs().items() if one.group == name and not one.front)
+        members = tuple(
+            field for each, field in fields_by_name.items() if known[each].group == name and not known[each].front
+        )
         if members:
             gist = ", ".join(member.label.lower() for member in members)
             found.append(KnobGroup(name, "More about the run" if name == "run" else label, gist, members))

@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 from sqlmodel import Session, select
 
 from app.tables import Setting
+from core import hosts
 from core.dataset import captions
 from core.errors import ConfigProblem, FieldProblem, Problem
+from core.hosts import Hosts
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CAPTION_PROMPT = (
@@ -32,7 +34,7 @@ class Choice:
     default: Any
     label: str
     sentence: str
-    kind: str  # "bool", "text", "url" or "folders"
+    kind: str  # "bool", "text", "url", "hosts" or "folders"
 
 
 SETTINGS: dict[str, Choice] = {
@@ -44,6 +46,13 @@ SETTINGS: dict[str, Choice] = {
             "Resume by itself",
             "A run that was cut short, or was going on when the studio closed, resumes from its last checkpoint.",
             "bool",
+        ),
+        Choice(
+            "hosts_file",
+            "",
+            "Hosts file",
+            "Whole path of a file that names machines to train on together (docs/machines.md); empty: here alone.",
+            "hosts",
         ),
         Choice(
             "caption_template",
@@ -122,6 +131,8 @@ def _read(choice: Choice, value: Any) -> tuple[Any, str]:
         return text, loopback_trouble(text)
     if choice.kind == "folders":
         return _read_folders(text)
+    if choice.kind == "hosts":
+        return text, _hosts_trouble(text)
     if choice.key in ("caption_template", "captioner_prompt"):
         if not text:
             return choice.default, ""
@@ -130,6 +141,21 @@ def _read(choice: Choice, value: Any) -> tuple[Any, str]:
         except Problem as problem:
             return None, problem.message
     return text, ""
+
+
+def hosts_of(text: str) -> Hosts | None:
+    """What the setting's hosts file says; None when there is none. Raises ConfigProblem."""
+    return hosts.read(Path(text).expanduser()) if text else None
+
+
+def _hosts_trouble(text: str) -> str:
+    if text and not Path(text).expanduser().is_absolute():
+        return f"is {text!r}; give its whole path"
+    try:
+        hosts_of(text)
+    except ConfigProblem as problem:
+        return f"names {text}, which {'; it '.join(each.message for each in problem.problems)}"
+    return ""
 
 
 def folders_of(text: str) -> tuple[Path, ...]:

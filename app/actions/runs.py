@@ -17,7 +17,7 @@ from app.database import Database
 from app.errors import Conflict, NotFound
 from app.jobs import store
 from app.jobs.states import Kind, State
-from app.settings import value_of
+from app.settings import hosts_of, value_of
 from app.tables import Adapter, Checkpoint, Photo, Project, Run, Version
 from core import files
 from core.config import TrainConfig
@@ -83,7 +83,7 @@ def create(
         start, trouble = _start(session, start_from, str(knobs.get("model") or TrainConfig().model).strip())
     rank = {"rank": start["rank"], "alpha": start["rank"]} if start else {}
     resolved, problems = _resolved(database, {**knobs, **rank})
-    problems += trouble
+    problems += trouble + _machines_trouble(database, resolved)
     with database.write() as session:
         project = projects.find(session, project_id)
         # By name: files that were dropped together arrive in any order, and which photo a step sees depends on it.
@@ -256,6 +256,24 @@ def _held_out(resolved: Resolved | None, names: list[str]) -> list[FieldProblem]
         split.wanted(resolved.config.held_out if resolved is not None else "none", names)
     except ConfigProblem as problem:
         return problem.problems
+    return []
+
+
+def _machines_trouble(database: Database, resolved: Resolved | None) -> list[FieldProblem]:
+    """What is wrong with the number of machines, given the hosts file of the settings."""
+    wanted = resolved.config.machines if resolved else 1
+    if wanted == 1:
+        return []
+    with database.read() as session:
+        path = value_of(session, "hosts_file")
+    try:
+        hosts = hosts_of(path)
+    except ConfigProblem as problem:
+        return [FieldProblem("machines", f"is {wanted}. {problem}")]
+    if hosts is None:
+        return [FieldProblem("machines", f"is {wanted}, and the settings name no hosts file")]
+    if wanted > len(hosts.entries):
+        return [FieldProblem("machines", f"is {wanted}; the hosts file names {len(hosts.entries)}")]
     return []
 
 

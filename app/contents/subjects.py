@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from app import wording
+from app import settings, wording
 from app.actions import adapters, estimate, examples, jobs, models, photos, projects, runs
 from app.actions import settings as settings_actions
 from app.actions.photos import PhotoView
@@ -12,7 +13,7 @@ from app.actions.run_views import RunView
 from app.contents.lines import ALL, adapter_options, job_words, newest_event, run_line
 from app.database import Database
 from app.jobs.states import Kind, State
-from app.knob_fields import Option, fields, front, groups
+from app.knob_fields import KnobField, Option, fields, front, groups
 from app.page_parts import Captioning, ProjectCard
 from app.pages import HomePage, NewRunPage, ProjectPage
 from app.tables import now
@@ -68,14 +69,21 @@ def new_run(database: Database, project_id: int) -> NewRunPage:
     found = projects.get_project(database, project_id)
     here = [each for each in models.list_models(database) if each.usable and each.trains]
     choices = tuple(Option(each.name, each.title) for each in here)
+    with database.read() as session:
+        several = bool(settings.value_of(session, "hosts_file"))
+
+    def drawn_for(defaults: Mapping[str, Any]) -> dict[str, KnobField]:
+        found = fields(defaults, choices)
+        return {name: field for name, field in found.items() if several or name != "machines"}
+
     about: dict[str, Any] = {}
     for model in here:
         steps = estimate.suggest(database, model.name, found.photos).steps
-        drawn = fields(model.defaults, choices)
+        drawn = drawn_for(model.defaults)
         defaults = {name: {"value": one.default, "source": one.source} for name, one in drawn.items()}
         about[model.name] = {"defaults": defaults, "steps": steps, "why": _why(steps, found.photos)}
     first = here[0] if here else None
-    drawn = fields(first.defaults if first else {}, choices)
+    drawn = drawn_for(first.defaults if first else {})
     ahead = sum(1 for job in jobs.queue(database) if job.kind.lane == Kind.TRAIN.lane)
     return NewRunPage(
         project=found,

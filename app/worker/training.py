@@ -24,6 +24,8 @@ from app.actions import models
 from app.actions.run_views import picture_url
 from app.jobs import store
 from app.jobs.states import State, Stop
+from app.resources import JOIN, ROOT
+from app.settings import hosts_of, value_of
 from app.tables import Adapter, Checkpoint, Project, Run, Sample, Version
 from app.worker.outcome import Outcome
 from app.worker.work import Work
@@ -37,6 +39,7 @@ def train_run(work: Work) -> Outcome:
     """Train from the last checkpoint, or the start, until the last step or until the user or the studio stops it."""
     backend.prepare()  # before MLX is imported for the first time
     from core.models.load import load_family
+    from core.training.muster import mustered
     from core.training.progress import Finished, Wish
     from core.training.trainer import train
 
@@ -44,6 +47,7 @@ def train_run(work: Work) -> Outcome:
         run = session.exec(select(Run).where(Run.job_id == work.claim.job_id)).one()
         project = session.get_one(Project, run.project_id)
         version = session.get_one(Version, run.version_id)
+        hosts_file = value_of(session, "hosts_file")
     config = Resolved.from_json(run.config).config
     folder = work.home.run(int(run.id or 0))
     clear_parts(work, run)
@@ -54,32 +58,39 @@ def train_run(work: Work) -> Outcome:
     record_origin(work, run, dict(family.hashes))
     examples = [example_of(work, item) for item in version.items]
     start = work.job.params.get("start_from")
-    going = train(
-        family,
-        examples,
-        config,
-        folder,
-        trigger=project.trigger,
-        class_word=project.class_word,
-        cache=work.home.cache,
-        resume=True,
-        start_from=work.home.file(start["file"]) if start else None,
-        title=project.name,
-    )
     teller = Teller(work, run, project, config.model, [item["photo_id"] for item in version.items])
     photos = "1 photo" if len(examples) == 1 else f"{len(examples)} photos"
     work.log(f"{config.steps} steps on {photos} with {config.model}, rank {config.rank}, {config.side_px} px.")
-    wish: Wish | None = None
-    try:
-        while True:
-            progress = going.send(wish)
-            if isinstance(progress, Finished):
-                work.log(_last_line(progress))
-                return _outcome(work, progress)
-            teller.tell(progress)
-            wish = _wish(work, Wish)
-    finally:
-        going.close()
+    if config.machines > 1:
+        work.phase("starting the other machines", 0, 1)
+    hosts = hosts_of(hosts_file) if config.machines > 1 else None
+    with mustered(hosts, config.machines, JOIN, ROOT) as crew:
+        if config.machines > 1:
+            work.log(f"Each step is shared by {crew.size} of {config.machines} machines.")
+        going = train(
+            family,
+            examples,
+            config,
+            folder,
+            trigger=project.trigger,
+            class_word=project.class_word,
+            cache=work.home.cache,
+            resume=True,
+            start_from=work.home.file(start["file"]) if start else None,
+            title=project.name,
+            crew=crew,
+        )
+        wish: Wish | None = None
+        try:
+            while True:
+                progress = going.send(wish)
+                if isinstance(progress, Finished):
+                    work.log(_last_line(progress))
+                    return _outcome(work, progress)
+                teller.tell(progress)
+                wish = _wish(work, Wish)
+        finally:
+            going.close()
 
 
 class Teller:

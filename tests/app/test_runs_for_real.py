@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from core.errors import AdapterProblem
 from core.weights import read_header
@@ -275,3 +279,39 @@ def test_a_second_ctrl_c_leaves_the_job_to_finish_alone(start_studio: Start) -> 
     again = start_studio()
     assert again.get(f"/api/runs/{run['id']}")["checkpoints"], "it has saved by itself"
     again.post(f"/api/runs/{run['id']}/stop", {"now": True})
+
+
+def test_a_run_is_shared_with_the_machines_of_the_hosts_file(start_studio: Start, tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts.json"
+    hosts.write_text(json.dumps([{"ssh": "127.0.0.1", "ips": ["127.0.0.1"]}] * 2), encoding="utf-8")
+    studio = start_studio()
+    project = studio.project_with_photos()
+    refused = studio.http.post(f"/api/projects/{project}/runs", json={"model": "tiny", "machines": 2})
+    assert "the settings name no hosts file" in refused.text
+    assert 'name="machines"' not in studio.http.get(f"/projects/{project}/train").text
+    assert studio.http.patch("/api/settings", json={"hosts_file": str(hosts)}).status_code == 200
+    assert 'name="machines"' in studio.http.get(f"/projects/{project}/train").text
+
+    run = studio.run(project, steps=100_000, save_every=100_000, machines=2)
+    studio.until_step(run["id"], 3)
+    others = [each for each in psutil.Process(studio.job_pid(run["job_id"])).children(recursive=True) if _rank(each)]
+    assert len(others) == 1
+    studio.post(f"/api/runs/{run['id']}/stop")
+    stopped = studio.until_state(run["id"], "stopped")
+    assert [each["step"] for each in stopped["checkpoints"]] == [stopped["step"]]
+    until(lambda: not others[0].is_running())
+
+    studio.post(f"/api/runs/{run['id']}/resume", {"steps": 100_000})
+    studio.until_step(run["id"], stopped["step"] + 2)
+    followers = psutil.Process(studio.job_pid(run["job_id"])).children(recursive=True)
+    next(each for each in followers if _rank(each)).kill()
+    failed = studio.until_state(run["id"], "failed")
+    assert "127.0.0.1 (machine 2 of 2) is gone" in failed["error"]["message"]
+    assert failed["checkpoints"][-1]["step"] == failed["step"] > stopped["step"]
+
+
+def _rank(process: psutil.Process) -> int:
+    """Its place in a crew; 0 for the first and for whoever is in none."""
+    with suppress(psutil.Error):
+        return int(process.environ().get("MLX_RANK", 0))
+    return 0
