@@ -43,6 +43,7 @@ class Channel:
         self._closed = threading.Event()
         self._done = False
         self._lost = ""
+        self._patient_until = 0.0
 
     @property
     def lost(self) -> str:
@@ -53,6 +54,10 @@ class Channel:
         """Start to listen and to beat."""
         for work in (self._listen, self._beat):
             threading.Thread(target=work, daemon=True).start()
+
+    def be_patient(self, seconds: float) -> None:
+        """Let the peer be silent for so long, from now; 0 goes back to the usual."""
+        self._patient_until = time.monotonic() + seconds
 
     def send(self, kind: str, body: bytes = b"", **header: Any) -> None:
         """Send a message; to a peer that is gone, nothing: the next `receive` or `lost` says so."""
@@ -118,7 +123,12 @@ class Channel:
     def _exactly(self, count: int) -> bytes:
         parts = bytearray()
         while len(parts) < count:
-            part = self._connection.recv(min(count - len(parts), PIECE))
+            try:
+                part = self._connection.recv(min(count - len(parts), PIECE))
+            except TimeoutError:
+                if time.monotonic() < self._patient_until:
+                    continue
+                raise
             if not part:
                 raise Gone("its process ended")
             parts += part

@@ -134,7 +134,11 @@ class Together:
         self._answered: queue.SimpleQueue[mx.array | Exception] = queue.SimpleQueue()
         self._summing = False
         self._closed = False
+        for channel in channels.values():
+            channel.be_patient(MEET_SECONDS)  # MLX connects while it holds Python's lock, so no thread can beat
         self._group = mx.distributed.init(strict=True, backend=self.backend)
+        for channel in channels.values():
+            channel.be_patient(0)
         threading.Thread(target=self._answer, daemon=True).start()
 
     def sum(self, loss: mx.array, draws: mx.array, g: Tensors) -> tuple[mx.array, mx.array, Tensors]:
@@ -191,7 +195,7 @@ class Together:
                 total = mx.distributed.all_sum(self._asked.get(), group=self._group, stream=stream)
                 mx.eval(total)
                 self._answered.put(total)
-            except RuntimeError as error:
+            except (RuntimeError, ValueError) as error:
                 self._answered.put(error)
 
     def _wait(self) -> mx.array:

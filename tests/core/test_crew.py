@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -137,23 +138,48 @@ def launched(words: list[object], count: int = 2) -> list[object]:
     return [LAUNCH, "-n", count, "--backend", "ring", "--starting-port", free_port(), "--", *TRAIN, *words]
 
 
-def difference(one: Path, other: Path, step: int) -> float:
-    """Of two runs' adapters, against the size of one."""
+def difference(one: Path, other: Path, step: int, of: str = "") -> float:
+    """Of two runs' adapters, or of their factors of this name, against the size of one."""
     first, second = (checkpoint.load(run / "checkpoints" / str(step)).parameters for run in (one, other))
     assert first.keys() == second.keys()
-    return (global_norm({name: first[name] - second[name] for name in first}) / global_norm(first)).item()
+    names = [name for name in first if name.endswith(of)]
+    apart = global_norm({name: first[name] - second[name] for name in names})
+    return (apart / global_norm({name: first[name] for name in names})).item()
 
 
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"optimizer": "adamw", "activations": "as_fit"},
+        {"optimizer": "adafactor", "ranks": "attention=3", "class_pictures": 2, "held_out": "1", "score_every": 3},
+        {"optimizer": "lion", "activations": "none", "trigger_dropout": 0.5, "flip": True, "accumulate": 2},
+        {"optimizer": "prodigy", "learning_rate": 1, "ema_decay": 0.9, "caption_dropout": 0.2, "sample_prompts": ()},
+    ],
+    ids=lambda knobs: knobs["optimizer"],
+)
 def test_two_processes_with_batch_1_are_one_with_batch_2(
-    start: Start, words: Callable[..., list[object]], family: Family, photos: Path, tmp_path: Path
+    start: Start,
+    words: Callable[..., list[object]],
+    family: Family,
+    photos: Path,
+    tmp_path: Path,
+    knobs: dict[str, object],
 ) -> None:
-    list(training(family, photos, tmp_path / "alone", steps=8, batch_size=2))
-    two = start(launched(words(batch_size=1)))
+    list(training(family, photos, tmp_path / "alone", steps=8, batch_size=2, **knobs))
+    two = start(launched(words(batch_size=1, **knobs)))
     assert two.until_ended() == 0, two.said
     assert difference(tmp_path / "alone", two.out, 8) <= EXACT
+    assert difference(tmp_path / "alone", two.out, 8, "lora_B") <= EXACT  # which begin at zero: all of it was learned
     whole, shared = (checkpoint.load(run / "checkpoints" / "8") for run in (tmp_path / "alone", two.out))
     assert whole.losses == pytest.approx(shared.losses, rel=1e-5)
-    assert whole.next_example == shared.next_example == 16
+    assert whole.next_example == shared.next_example == 16 * knobs.get("accumulate", 1)
+    by_photo = [each.photo_losses.cells for each in (whole, shared)]
+    cells = [np.array([rows[photo] for photo in sorted(rows)]) for rows in by_photo]
+    assert cells[0][..., 0].sum() == whole.next_example
+    assert np.allclose(*cells, rtol=1e-5)
+    scores = [np.array([losses for _, losses in each.scores], dtype=float) for each in (whole, shared)]
+    assert [step for step, _ in whole.scores] == [step for step, _ in shared.scores]
+    assert np.allclose(*scores, rtol=1e-4)
     assert two.answer["steps"] == 8
     assert "Each step is shared by 2 machines." in two.said
     assert two.said.count("Done at step 8") == 1  # only the first one speaks

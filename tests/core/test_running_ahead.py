@@ -12,9 +12,12 @@ from core import backend
 from core.errors import TrainingProblem
 from core.models.base import Family
 from core.training import checkpoint
+from core.training.crew import MachineLost
 from core.training.progress import Finished, Saved, Stepped, Wish
+from core.training.rules import Tensors
 from core.training.step import Step
 from tests.core.subjects import training
+from tests.core.test_charge import Told
 
 
 @pytest.fixture
@@ -88,3 +91,20 @@ def test_bad_steps_end_the_run_when_they_are_read(
     with pytest.raises(TrainingProblem, match="not a number in 3 steps in a row, the last at step 9"):
         list(run)
     assert told[-1] == 10
+
+
+def test_when_a_machine_is_lost_the_step_under_way_is_read_and_saved(
+    family: Family, photos: Path, tmp_path: Path, told: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def summed(loss: mx.array, draws: mx.array, g: Tensors) -> tuple[mx.array, mx.array, Tensors]:
+        if told[-1] == 6:
+            raise MachineLost("mini.local (machine 2 of 2) is gone: its process ended.")
+        return loss, draws, g
+
+    crew = Told()
+    monkeypatch.setattr(crew, "sum", summed, raising=False)
+    knobs = {"steps": 100, "save_every": 50, "score_every": 1000, "machines": 2}
+    run = training(family, photos, tmp_path / "run", crew=crew, **knobs)
+    with pytest.raises(TrainingProblem, match=r"^mini\.local .* Step 5 is saved\."):
+        list(run)
+    assert len(checkpoint.load(tmp_path / "run" / "checkpoints" / "5").losses) == 5

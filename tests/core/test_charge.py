@@ -1,0 +1,201 @@
+"""What the first machine of a crew gives the others, and what becomes of the others' waiting while it works alone."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from core.dataset.batches import Batches
+from core.errors import ModelProblem, TrainingProblem
+from core.models.base import Family
+from core.training import channel, charge, checkpoint
+from core.training.channel import Channel
+from core.training.crew import Alone, MachineLost
+from core.training.encoding import Material
+from core.training.follower import follow
+from core.training.progress import ClassPicture, Finished, Progress, Sampled, Wish
+from core.training.rules import Tensors
+from tests.core.subjects import settings, training
+
+
+class Told(Alone):
+    """Two machines of which the second is remembered: it has been told this much, and is lost from some moment on."""
+
+    size = 2
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, dict[str, Any], bytes]] = []
+        self.lost = False
+
+    def hand_out(self, kind: str, body: bytes = b"", **header: Any) -> None:
+        self.messages.append((kind, header, body))
+
+    def receive(self, kind: str) -> tuple[dict[str, Any], bytes]:
+        found, header, body = self.messages.pop(0)
+        assert found == kind
+        return header, body
+
+    def check(self) -> None:
+        if self.lost:
+            raise MachineLost("mini.local (machine 2 of 2) is gone: its process ended.")
+
+
+def given(family: Family, photos: Path, out: Path, **knobs: Any) -> Told:
+    """What the others are told by a run that is stopped before its first step."""
+    crew = Told()
+    going = training(family, photos, out, crew=crew, machines=2, **knobs)
+    progress = next(going)
+    while not isinstance(progress, Finished):
+        progress = going.send(Wish.STOP if len(crew.messages) == 2 else None)
+    return crew
+
+
+def lose(crew: Told, run: Iterator[Progress], when: Callable[[Progress], bool]) -> None:
+    """Walk through a run, losing the other machine at some moment."""
+    for progress in run:
+        crew.lost = crew.lost or when(progress)
+
+
+def test_the_others_draw_the_batches_that_the_first_machine_draws(family: Family, photos: Path, tmp_path: Path) -> None:
+    knobs = {"class_pictures": 2, "flip": True, "trigger_dropout": 0.5, "held_out": "1", "caption_dropout": 0.3}
+    crew = given(family, photos, tmp_path / "run", **knobs)
+    told = charge.take(crew, tmp_path / "theirs")
+    material = charge.take_examples(crew)
+    assert material.held == []
+    assert list(material.texts) == [""]
+
+    own: list[Material] = []
+    alone = training(family, photos, tmp_path / "run", resume=True, cache=tmp_path / "cache", machines=2, **knobs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(charge, "give_examples", lambda _, whole: own.append(whole))
+        for _ in alone:
+            if own:
+                break
+    alone.close()
+    ours = Batches(own[0].learned, own[0].texts[""], settings(machines=2, **knobs), family.training_shift, own[0].prior)
+    theirs = Batches(material.learned, material.texts[""], told.config, family.training_shift, material.prior)
+    for step in range(1, 5):
+        for micro in (0, 1):
+            one, other = ours.batch(step, micro), theirs.batch(step, micro)
+            assert (one.photos, one.grid) == (other.photos, other.grid)
+            assert one.conditioning.keys() == other.conditioning.keys()
+            arrays = [(one.clean_BLC, other.clean_BLC), (one.noise_BLC, other.noise_BLC), (one.sigma_B, other.sigma_B)]
+            arrays += [(one.weight_B, other.weight_B)]
+            arrays += [(one.conditioning[name], other.conditioning[name]) for name in one.conditioning]
+            assert all(mx.array_equal(ours_, theirs_) for ours_, theirs_ in arrays)
+
+
+def test_another_base_or_another_training_assistant_is_refused(
+    family: Family, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = given(family, photos, tmp_path / "run")
+    kind, header, body = crew.messages[0]
+    for base, words in (
+        ({"transformer": "another"}, "is not the one that the first machine has"),
+        ({**header["base"], "assistant": "another"}, "has another training assistant than the first machine, or none"),
+    ):
+        crew.messages = [(kind, {**header, "base": base}, body)]
+        with pytest.raises(ModelProblem, match=words):
+            follow(crew, lambda _: family)
+
+
+def test_a_machine_that_is_lost_while_class_pictures_are_drawn_ends_the_run(
+    family: Family, photos: Path, tmp_path: Path
+) -> None:
+    crew = Told()
+    run = training(family, photos, tmp_path / "run", crew=crew, machines=2, class_pictures=8)
+    with pytest.raises(TrainingProblem, match=r"^mini\.local .* its process ended\. Resume the run with all machines"):
+        lose(crew, run, lambda progress: isinstance(progress, ClassPicture))
+    assert len(list((tmp_path / "run" / "class_pictures").iterdir())) == 1
+    assert not checkpoint.steps_saved(tmp_path / "run")
+
+
+def test_a_machine_that_is_lost_while_samples_are_drawn_leaves_the_step_saved(
+    family: Family, photos: Path, tmp_path: Path
+) -> None:
+    crew = Told()
+    knobs = {"machines": 2, "save_every": 100, "sample_every": 3, "sample_prompts": ("a", "b", "c"), "steps": 50}
+    run = training(family, photos, tmp_path / "run", crew=crew, **knobs)
+    with pytest.raises(TrainingProblem, match=r"^mini\.local .* Step 3 is saved\. Resume the run with all machines"):
+        lose(crew, run, lambda progress: isinstance(progress, Sampled) and progress.step == 3)
+    assert checkpoint.newest(tmp_path / "run")[0].step == 3
+
+
+def test_a_loss_that_is_not_a_number_on_another_machine_counts_on_none(
+    family: Family, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[bool] = []
+
+    def summed(loss: mx.array, draws: mx.array, g: Tensors) -> tuple[mx.array, mx.array, Tensors]:
+        taken.append(True)
+        return loss + (mx.nan if len(taken) > 2 else 0.0), draws, g
+
+    crew = Told()
+    monkeypatch.setattr(crew, "sum", summed, raising=False)
+    run = training(family, photos, tmp_path / "run", crew=crew, machines=2, steps=100)
+    with pytest.raises(TrainingProblem, match="not a number in 3 steps in a row, the last at step 5"):
+        list(run)
+    before, after = (checkpoint.load(tmp_path / "run" / "checkpoints" / str(step)) for step in (2, 4))
+    assert all(mx.array_equal(before.parameters[name], value) for name, value in after.parameters.items())
+    assert after.losses[2:] == [None, None]
+
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Channel, Channel]]:
+    """A connection whose ends lose patience after a second."""
+    monkeypatch.setattr(channel, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(channel, "SILENCE_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        one = Channel(socket.create_connection(door.getsockname()))
+        other = Channel(door.accept()[0])
+    yield one, other
+    one.close()
+    other.close()
+
+
+def test_however_long_the_first_machine_works_alone_the_others_wait(
+    ends: tuple[Channel, Channel], family: Family, photos: Path, tmp_path: Path
+) -> None:
+    first, other = ends
+    first.begin()
+    other.begin()
+    found: list[tuple[dict[str, Any], bytes]] = []
+    waiting = threading.Thread(target=lambda: found.append(other.receive("wish")))
+    waiting.start()
+    began = time.monotonic()
+    for number in range(100):  # scoring, drawing, saving, for longer than anybody is silent
+        list(training(family, photos, tmp_path / str(number), steps=2, held_out="1", score_every=1, sample_every=1))
+        if time.monotonic() - began > 2.5:
+            break
+    assert waiting.is_alive()
+    first.send("wish", wish=0)
+    waiting.join(1.0)
+    assert found == [({"kind": "wish", "wish": 0}, b"")]
+
+
+def test_a_machine_that_says_nothing_is_lost(ends: tuple[Channel, Channel]) -> None:
+    _, other = ends
+    other.begin()
+    began = time.monotonic()
+    with pytest.raises(channel.Gone, match="nothing was heard of it for"):
+        other.receive("wish")
+    assert 0.5 < time.monotonic() - began < 5
+    assert other.lost
+
+
+def test_while_mlx_connects_the_machines_silence_is_no_loss(ends: tuple[Channel, Channel]) -> None:
+    _, other = ends
+    other.be_patient(60)
+    other.begin()
+    time.sleep(2.5)
+    assert not other.lost
+    other.be_patient(0)
+    with pytest.raises(channel.Gone, match="nothing was heard of it for"):
+        other.receive("wish")
