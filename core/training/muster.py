@@ -14,16 +14,16 @@ import os
 import queue
 import re
 import secrets
-import shutil
 import socket
 import subprocess
-import sysconfig
+import sys
 import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from core.errors import TrainingProblem
@@ -55,7 +55,7 @@ class Launcher:
         for name, value in os.environ.items():
             options += ["--env", f"{name}={value}"] if name.startswith("LIKENESS_") and name not in chosen else []
         self._process = subprocess.Popen(
-            [_program(), *map(str, options), "--", *command],
+            [*_program(), *map(str, options), "--", *command],
             stdin=subprocess.PIPE,  # open as long as it runs: it would spin on one that has ended
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -140,13 +140,11 @@ def mustered(hosts: Hosts | None, machines: int, command: Sequence[str], cwd: Pa
                 del os.environ[name]
 
 
-def _program() -> str:
-    """mlx.launch of the Python that runs this."""
-    beside = Path(sysconfig.get_path("scripts"), "mlx.launch")
-    found = str(beside) if beside.is_file() else shutil.which("mlx.launch")
-    if found is None:
-        raise TrainingProblem("mlx.launch is not there; it comes with the package mlx. Install that again.")
-    return found
+def _program() -> list[str]:
+    """mlx.launch with the Python that runs this, wherever its script lies; an MLX on PYTHONPATH has none on PATH."""
+    for entry in entry_points(group="console_scripts", name="mlx.launch"):
+        return [sys.executable, "-c", f"from {entry.module} import {entry.attr}; {entry.attr}()"]
+    raise TrainingProblem("mlx.launch is not there; it comes with the package mlx. Install that again.")
 
 
 def _free_ports(count: int) -> int:
