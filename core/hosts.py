@@ -12,9 +12,11 @@ Standard library only: the web process uses it too.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ BACKENDS = ("ring", "jaccl", "jaccl-ring", "nccl")
 HERE = "127.0.0.1"  # the one address that mlx.launch starts a process at without ssh
 AT_MOST = 64  # machines; also the range of the knob
 NAMES, TOKEN = "LIKENESS_CREW", "LIKENESS_CREW_TOKEN"  # environment: the hosts' names with commas, and a shared secret
+HELD = "LIKENESS_CREW_HELD"  # and the file that whoever mustered them holds locked, for as long as it lives
 TOLD = ("MLX_", "NCCL_")  # how the names of what mlx.launch tells a process begin
 
 
@@ -90,11 +93,15 @@ def stands_in() -> bool:
 
 
 def stand_in() -> None:
-    """What the first process does when another takes its place: say what it was told, and wait until all is over."""
+    """What the first process does when another takes its place: say what it was told, and wait until that is gone.
+
+    A lock is let go by the system too, so however the other ends, this process ends, and mlx.launch with it.
+    """
     told = {name: value for name, value in os.environ.items() if name.startswith(TOLD)}
     sys.stdout.write(json.dumps({"told": told}) + "\n")
     sys.stdout.flush()
-    sys.stdin.readline()
+    with suppress(OSError), Path(os.environ[HELD]).open() as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
 
 
 def _wrong(path: Path, troubles: list[str]) -> ConfigProblem:

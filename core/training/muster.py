@@ -9,6 +9,7 @@ the processes find each other, whatever the backend.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import queue
@@ -27,7 +28,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from core.errors import TrainingProblem
-from core.hosts import HERE, NAMES, TOKEN, Hosts
+from core.hosts import HELD, HERE, NAMES, TOKEN, Hosts
 from core.training.crew import ALONE, Crew, Invitation, meet
 
 STAND_IN_SECONDS = 60.0
@@ -36,6 +37,7 @@ LOOK_SECONDS = 0.2
 NODE = re.compile(r"Node with rank (\d+) exited with code (-?\d+)")  # what mlx.launch says of one that failed
 SSH_FAILED = "255"  # ssh's own exit code, about which mlx.launch keeps it quiet
 PORTS = range(20_000, 32_000)  # below those that systems give out by themselves
+INPUT = 2**22  # characters: more than a pipe, ssh and a terminal keep for a process that does not read
 LAST_WORDS = 12  # lines of what mlx.launch and the followers said, for a sentence
 
 
@@ -46,6 +48,8 @@ class Launcher:
         self._names = hosts.names[:count]
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._said: deque[str] = deque(maxlen=LAST_WORDS)
+        self._held = os.open(os.environ[HELD], os.O_WRONLY | os.O_CREAT, 0o600)
+        fcntl.flock(self._held, fcntl.LOCK_EX)
         file = folder / "hosts.json"
         file.write_text(json.dumps(hosts.as_launched(count)), encoding="utf-8")
         port = _free_ports(2 * count + 1) + 1  # the one below is the crew's own
@@ -56,7 +60,7 @@ class Launcher:
             options += ["--env", f"{name}={value}"] if name.startswith("LIKENESS_") and name not in chosen else []
         self._process = subprocess.Popen(
             [*_program(), *map(str, options), "--", *command],
-            stdin=subprocess.PIPE,  # open as long as it runs: it would spin on one that has ended
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -90,11 +94,18 @@ class Launcher:
             return f"{who} cannot be reached by ssh; `ssh {name} true` in a terminal must work without a question."
         return f"{who} could not start its part: {self._last_words() or 'it said nothing'}"
 
+    def calm(self) -> None:
+        """Keep mlx.launch from spinning, once all have started: it does for as long as one of them could take input.
+
+        So each gets more than it can take, none of which is ever read.
+        """
+        with suppress(OSError):
+            self._process.stdin.write("\n" * INPUT)
+            self._process.stdin.flush()
+
     def end(self) -> None:
         """Let the stand-in go, and mlx.launch with it; the followers end by what the crew tells them."""
-        with suppress(OSError):
-            self._process.stdin.write("end\n")
-            self._process.stdin.flush()
+        os.close(self._held)
         try:
             self._process.wait(ENDING_SECONDS)
         except subprocess.TimeoutExpired:  # it waits for a process that is asleep
@@ -121,8 +132,8 @@ def mustered(hosts: Hosts | None, machines: int, command: Sequence[str], cwd: Pa
         yield ALONE
         return
     before = dict(os.environ)
-    os.environ |= {NAMES: ",".join(hosts.names[:count]), TOKEN: secrets.token_hex(16)}
     with tempfile.TemporaryDirectory(prefix="likeness-") as folder:
+        os.environ |= {NAMES: ",".join(hosts.names[:count]), TOKEN: secrets.token_hex(16), HELD: f"{folder}/held"}
         launcher = Launcher(hosts, count, Path(folder), command, cwd)
         try:
             os.environ |= launcher.told()
@@ -130,6 +141,7 @@ def mustered(hosts: Hosts | None, machines: int, command: Sequence[str], cwd: Pa
             if invitation is None:
                 raise TrainingProblem("mlx.launch did not say where the other machines are.")
             crew = meet(invitation, launcher.trouble)
+            launcher.calm()
             try:
                 yield crew
             finally:

@@ -228,6 +228,22 @@ def test_the_others_end_when_the_first_machine_is_lost(
     assert checkpoint.newest(run.out)[0].step >= 5
 
 
+def test_nothing_is_left_behind_however_the_run_is_lost_and_mlx_launch_waits_without_work(
+    start: Start, words: Callable[..., list[object]], tmp_path: Path
+) -> None:
+    hosts = hosts_file(tmp_path, SSH, [{"ssh": "studio.local", **HERE}, MINI])
+    run = start([*TRAIN, *words(steps=100_000, save_every=5), "--hosts", hosts], ssh=tmp_path)
+    run.until_step(5)
+    others = psutil.Process(run.process.pid).children(recursive=True)
+    launch = next(each for each in others if "mlx._distributed_utils" in " ".join(each.cmdline()))
+    before, began = sum(launch.cpu_times()[:2]), time.monotonic()
+    run.until_step(50)
+    assert sum(launch.cpu_times()[:2]) - before < 0.1 * (time.monotonic() - began)
+
+    run.process.kill()
+    run.until(lambda: not psutil.wait_procs(others, timeout=0)[1], ENDED_WITHIN)
+
+
 def test_alone_a_machine_takes_the_turns_of_all(family: Family, photos: Path, tmp_path: Path) -> None:
     list(training(family, photos, tmp_path / "whole", steps=4, batch_size=2))
     list(training(family, photos, tmp_path / "turns", steps=4, batch_size=1, machines=2))
