@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ def random_family(folder: Path, model: str, bits: int | None, dtype: Any = None)
 
     class RandomParts(Parts):
         def _read(self, name: str) -> nn.Module:
+            mx.random.seed(zlib.crc32(name.encode()))  # the same in every process, whatever was drawn before
             module = self._parts[name].build(self.config(name))
             if name in self._bits:
                 quantized.lay_out(module, self._bits[name])
