@@ -12,6 +12,8 @@ back; and all of the forward once more where blocks are computed again. What an 
 is below 1%.
 
 The kernels are heard by CUPTI through PyTorch's profiler, so PyTorch for CUDA has to be there; it computes nothing.
+The kernel that is written here, the rotation, is first held against MLX's arithmetic: q of four photos, there and back.
+
 Times under the profiler are a little longer, so the step is also timed without it.
 """
 
@@ -71,6 +73,29 @@ def matrix_tflop(family: Any, batch: Any, again: bool) -> float:
     return (counted["linear"] * (3 if again else 2) + counted["attention"] * (4 if again else 3)) / 1e12
 
 
+def check_rotation() -> None:
+    """Hold the rotation's kernel against MLX's own arithmetic, in its time too. Raises SystemExit where they differ."""
+    import mlx.core as mx
+
+    from core.models.rotation import plainly_turned, rotary_table, rotate
+
+    x_BHSd = mx.random.normal((4, 1536, 24, 128)).astype(mx.bfloat16).transpose(0, 2, 1, 3)
+    cos, sin = rotary_table(mx.arange(3 * 1536).reshape(1536, 3) % 64, (16, 56, 56))
+    (there,), (back,) = mx.vjp(lambda x: rotate(x, cos, sin), [x_BHSd], [x_BHSd])
+    if not mx.array_equal(there, plainly_turned(x_BHSd, cos, sin)) or not mx.array_equal(
+        back, plainly_turned(x_BHSd, cos, -sin)
+    ):
+        raise SystemExit("The rotation's kernel is not the rotation.")
+    took = {}
+    for name, turn in (("kernel", rotate), ("MLX's", plainly_turned)):
+        mx.eval([turn(x_BHSd, cos, sin) for _ in range(3)])
+        many = [turn(x_BHSd, cos, sin) for _ in range(50)]
+        began = time.perf_counter()
+        mx.eval(many)
+        took[name] = 1e6 * (time.perf_counter() - began) / len(many)
+    print("rotation of q: " + ", ".join(f"{name} {value:.0f} us" for name, value in took.items()))
+
+
 def kernels_of(step: Callable[[], Any]) -> list[dict[str, Any]]:
     """Every kernel, copy and fill of one step, with its name, start and duration in microseconds."""
     import mlx.core as mx
@@ -116,6 +141,7 @@ def main() -> None:
     backend.prepare()
     import mlx.core as mx
 
+    check_rotation()
     with tempfile.TemporaryDirectory() as scratch:
         family = random_family(write_configs(Path(scratch), MODEL, {}), MODEL, None)
         told = {"tokens": (asked.batch, TEXT_TOKENS, TEXT_WIDTH), "pooled": (asked.batch, POOLED_WIDTH)}

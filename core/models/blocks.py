@@ -14,59 +14,14 @@ Source: Esser et al. 2024, arXiv:2403.03206; Black Forest Labs, FLUX.1; rotary e
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
-
 import mlx.core as mx
 import mlx.nn as nn
 
-from core.backend import compile_step
 from core.models.attention import attention
 from core.models.exponentials import gelu_tanh, silu
+from core.models.rotation import Rotary, rotate
 
 NORM_EPSILON = 1e-6
-Rotary = tuple[mx.array, mx.array]
-"""cos of every position's angles, each twice, and -sin, sin: float32 (S, d) each, or (B, 1, S, d)."""
-
-
-def angles(ids_SA: mx.array, axes_dims: tuple[int, ...], theta: float = 10_000.0) -> mx.array:
-    """position * theta^(-2i/d_axis) for i in range(d_axis / 2), axis after axis: float32 (S, d / 2).
-
-    `ids_SA` may have axes before S, which the result then has too.
-    """
-    found = []
-    for axis, dim in enumerate(axes_dims):
-        # Python's floats: frequencies are few, and float32 powers would cost digits at far positions.
-        frequencies = mx.array([theta ** (-2 * i / dim) for i in range(dim // 2)], dtype=mx.float32)
-        found.append(ids_SA[..., axis, None].astype(mx.float32) * frequencies)
-    return mx.concatenate(found, axis=-1)
-
-
-def rotary_table(ids_SA: mx.array, axes_dims: tuple[int, ...], theta: float = 10_000.0) -> Rotary:
-    """What `rotate` takes, for every position."""
-    angles_Sd = angles(ids_SA, axes_dims, theta)
-    cos, sin = mx.cos(angles_Sd), mx.sin(angles_Sd)
-    return mx.repeat(cos, 2, axis=-1), mx.stack([-sin, sin], axis=-1).reshape(*sin.shape[:-1], -1)
-
-
-@mx.custom_function
-def rotate(x_BHSd: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
-    """Turn each pair (x_2i, x_2i+1) by its position's angle; in float32, back in the dtype of `x_BHSd`."""
-    pairs, cos, sin = (each.reshape(*each.shape[:-1], -1, 2) for each in (x_BHSd, cos, sin))
-    return _turned()(pairs, pairs[..., ::-1], cos, sin).reshape(x_BHSd.shape)
-
-
-@rotate.vjp
-def _rotate_gradient(primals: Sequence[mx.array], g: mx.array, _y: mx.array) -> tuple[mx.array, ...]:
-    _, cos, sin = primals
-    return rotate(g, cos, -sin), mx.zeros_like(cos), mx.zeros_like(sin)  # back by the same angle; the table is fixed
-
-
-@functools.cache
-def _turned() -> Callable[..., mx.array]:
-    return compile_step(
-        lambda x, swapped, cos, sin: (x.astype(mx.float32) * cos + swapped.astype(mx.float32) * sin).astype(x.dtype)
-    )
 
 
 def sinusoid(t_B: mx.array, dim: int = 256, max_period: float = 10_000.0) -> mx.array:

@@ -27,6 +27,7 @@ from core.models.autoencoder import AutoencoderKL, pack, unpack
 from core.models.base import Conditioning, Grid, Stream
 from core.models.exponentials import silu
 from core.models.folder import FolderFamily
+from core.models.rotation import rotary_table
 from core.models.text.clip import CLIPText
 from core.models.text.t5 import T5Encoder
 from core.models.text.tokenizers import TextTokenizer
@@ -78,7 +79,7 @@ class FluxTransformer(nn.Module):
         txt_BNC, pooled_BC = conditioning["tokens"].astype(dtype), conditioning["pooled"].astype(dtype)
         guidance_B = mx.full(sigma_B.shape, guidance, mx.float32) if self._guidance else None
         vec_BD = self.time_text_embed(sigma_B, guidance_B, pooled_BC)
-        cos, sin = blocks.rotary_table(position_ids(txt_BNC.shape[1], grid), self._axes)
+        cos, sin = rotary_table(position_ids(txt_BNC.shape[1], grid), self._axes)
         return {
             "img": self.x_embedder(l_t_BLC.astype(dtype)),
             "txt": self.context_embedder(txt_BNC),

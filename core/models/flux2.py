@@ -36,6 +36,7 @@ from core.models.autoencoder import AutoencoderKLFlux2
 from core.models.base import Conditioning, Grid, Stream
 from core.models.exponentials import silu
 from core.models.folder import FolderFamily
+from core.models.rotation import Rotary, rotary_table
 from core.models.text.qwen3 import Qwen3Encoder
 from core.models.text.tokenizers import TextTokenizer, chat_message
 
@@ -107,7 +108,7 @@ class FusedAttention(nn.Module):
         self.to_qkv_mlp_proj = nn.Linear(width, 3 * width + 2 * inner, bias=False)
         self.to_out = nn.Linear(width + inner, width, bias=False)
 
-    def __call__(self, x_BSD: mx.array, rotary: blocks.Rotary) -> mx.array:
+    def __call__(self, x_BSD: mx.array, rotary: Rotary) -> mx.array:
         batch, tokens, width = x_BSD.shape
         *qkv, ab = mx.split(self.to_qkv_mlp_proj(x_BSD), [width, 2 * width, 3 * width], axis=-1)
         q, k, v = (each.reshape(batch, tokens, self._heads, -1) for each in qkv)
@@ -183,7 +184,7 @@ class Flux2Transformer(nn.Module):
         txt_BNC = conditioning["tokens"].astype(dtype)
         guidance_B = mx.full(sigma_B.shape, guidance, mx.float32) if self._guidance else None
         vec_BD = silu(self.time_guidance_embed(sigma_B, guidance_B, dtype))
-        cos, sin = blocks.rotary_table(position_ids(txt_BNC.shape[1], grid), self._axes, self._theta)
+        cos, sin = rotary_table(position_ids(txt_BNC.shape[1], grid), self._axes, self._theta)
         return {
             "img": self.x_embedder(l_t_BLC.astype(dtype)),
             "txt": self.context_embedder(txt_BNC),

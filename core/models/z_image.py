@@ -37,6 +37,7 @@ from core.models.autoencoder import PATCH, AutoencoderKL
 from core.models.base import Conditioning, Grid, Stream
 from core.models.exponentials import silu
 from core.models.folder import FolderFamily
+from core.models.rotation import Rotary, rotary_table
 from core.models.text.qwen3 import Qwen3Encoder
 from core.models.text.tokenizers import TextTokenizer, chat_message
 
@@ -70,7 +71,7 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(width, width, bias=False)
         self.to_out = [nn.Linear(width, width, bias=False)]
 
-    def __call__(self, x_BSD: mx.array, rotary: blocks.Rotary, mask_B11S: mx.array | None) -> mx.array:
+    def __call__(self, x_BSD: mx.array, rotary: Rotary, mask_B11S: mx.array | None) -> mx.array:
         batch, tokens, _ = x_BSD.shape
         q, k, v = (layer(x_BSD).reshape(batch, tokens, self._heads, -1) for layer in (self.to_q, self.to_k, self.to_v))
         return self.to_out[0](blocks.attend(self.norm_q(q), self.norm_k(k), v, rotary, mask_B11S))
@@ -105,7 +106,7 @@ class Block(nn.Module):
             self.adaLN_modulation = [nn.Linear(min(width, VEC_WIDTH), 4 * width)]
 
     def __call__(
-        self, x_BSD: mx.array, rotary: blocks.Rotary, mask_B11S: mx.array | None, vec_BV: mx.array | None = None
+        self, x_BSD: mx.array, rotary: Rotary, mask_B11S: mx.array | None, vec_BV: mx.array | None = None
     ) -> mx.array:
         """The next x; `vec_BV` counts where the block is modulated."""
         scale, gate, scale_ffn, gate_ffn = 1.0, 1.0, 1.0, 1.0
@@ -183,7 +184,7 @@ class ZImageTransformer(nn.Module):
         own_BN1 = (mx.arange(length) < lengths_B1)[..., None]
         padded_B1 = -(-lengths_B1 // MULTIPLE) * MULTIPLE
         ids_BSA = position_ids(padded_B1[:, 0], length, grid)
-        cos, sin = blocks.rotary_table(ids_BSA, self._axes, self._theta)
+        cos, sin = rotary_table(ids_BSA, self._axes, self._theta)
         text_seen_BN = mx.arange(length) < padded_B1
         image_seen_BP = mx.ones((batch, ids_BSA.shape[1] - length), dtype=mx.bool_)
         return {

@@ -24,8 +24,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from core.models.base import Block, Stream
-from core.models.blocks import angles
 from core.models.exponentials import silu
+from core.models.rotation import angles
 from core.models.text.encoder import encode
 
 Halves = tuple[mx.array, mx.array]
