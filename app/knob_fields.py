@@ -29,6 +29,9 @@ CHOICES = {
     "8-bit": "8-bit: about half the memory of 16",
     "6-bit": "6-bit: about two fifths",
     "4-bit": "4-bit: less than a third",
+    "as_fit": "as many as fit into memory",
+    "all": "all: quickest",
+    "none": "none: least memory",
     "as_photographed": "as photographed: each keeps its shape",
     "square": "square",
 }
