@@ -25,6 +25,7 @@ import mlx.nn as nn
 
 from core.errors import AdapterProblem, ConfigProblem, FieldProblem
 from core.layer_ranks import LayerRank
+from core.milestones import reached
 
 Factors = Mapping[str, tuple[mx.array, mx.array]]
 """(A, B) by full module path."""
@@ -58,17 +59,22 @@ def _added(scale: float) -> Callable[..., tuple[mx.array, mx.array]]:
     @mx.custom_function
     def added(y_SO: mx.array, x_SI: mx.array, a_RI: mx.array, b_OR: mx.array) -> tuple[mx.array, mx.array]:
         low_SR = x_SI @ a_RI.T
-        return mx.addmm(y_SO, low_SR, b_OR.T, alpha=scale), low_SR
+        sum_SO = mx.addmm(y_SO, low_SR, b_OR.T, alpha=scale)
+        reached(sum_SO)
+        return sum_SO, low_SR
 
     @added.vjp
     def gradient(
         primals: Sequence[mx.array], cotangents: Sequence[mx.array], outputs: Sequence[mx.array]
     ) -> tuple[mx.array, ...]:
         (_, x_SI, a_RI, b_OR), g_SO, low_SR = primals, cotangents[0], outputs[1]
+        reached(g_SO)
         g_SR = g_SO @ b_OR
         if scale != 1.0:
             g_SR, low_SR = g_SR * scale, low_SR * scale  # here, where they are narrow
-        return g_SO, g_SR @ a_RI, g_SR.T @ x_SI, g_SO.T @ low_SR
+        da_RI, db_OR = g_SR.T @ x_SI, g_SO.T @ low_SR
+        reached(da_RI, db_OR)
+        return g_SO, g_SR @ a_RI, da_RI, db_OR
 
     return added
 

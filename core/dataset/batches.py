@@ -21,7 +21,7 @@ Shapes   B batch   L image tokens   C channels of one token
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -56,6 +56,15 @@ class Batch:
     grid: Grid
     photos: tuple[int, ...] = ()  # of each photo, its place among the run's; empty for no run
     weight_B: mx.array = field(default_factory=lambda: mx.array(1.0))  # in the loss; a scalar counts for all
+
+    def one_by_one(self) -> Iterator[Batch]:
+        """Its examples as batches of one, with weights by which their losses add up to that of this batch."""
+        count = len(self.sigma_B)
+        weight_B = mx.broadcast_to(self.weight_B, (count,)) / count
+        for here in (slice(number, number + 1) for number in range(count)):
+            conditioning = {name: array[here] for name, array in self.conditioning.items()}
+            arrays = (self.clean_BLC[here], self.noise_BLC[here], self.sigma_B[here], conditioning)
+            yield Batch(*arrays, self.grid, weight_B=weight_B[here])
 
 
 Drawn = tuple[mx.array, mx.array, mx.array, Conditioning]

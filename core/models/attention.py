@@ -25,6 +25,7 @@ from typing import Any
 import mlx.core as mx
 
 from core.backend import prepare
+from core.milestones import reached
 from core.models.exponentials import LOG2_E, power_of_two, taken_by_powers
 
 SCORES_AT_MOST = 32 * 2**20
@@ -59,6 +60,7 @@ def _in_chunks(scale: float) -> Callable[..., mx.array]:
         for each in _chunks(q, k, q):
             (q_BHQd,) = mx.depends(list(each), parts[-1:])
             parts.append(_fused(q_BHQd, k, v, scale, mask))
+            reached(parts[-1])
         return mx.concatenate(parts, axis=2)
 
     @attended.vjp
@@ -75,6 +77,7 @@ def _in_chunks(scale: float) -> Callable[..., mx.array]:
             ds_BHQS = (p_BHQS * ((g_BHQd @ v.swapaxes(-1, -2)) - along) * scale).astype(q.dtype)
             dq.append(ds_BHQS @ k)
             dk = dk + ds_BHQS.swapaxes(-1, -2) @ q_BHQd
+            reached(dq[-1], dk, dv)
         unasked = (mx.zeros_like(each) for each in mask)
         return mx.concatenate(dq, axis=2), dk.astype(k.dtype), dv.astype(v.dtype), *unasked
 
@@ -115,7 +118,9 @@ def _by_powers(q: mx.array, k: mx.array, v: mx.array, *mask: mx.array) -> tuple[
         scores = mx.where(mask[0], scores, mx.finfo(scores.dtype).min)
     e = power_of_two(scores - scores.max(axis=-1, keepdims=True))
     total = e.sum(axis=-1, keepdims=True)
-    return (e @ v) / total, e, total
+    out = (e @ v) / total
+    reached(out)
+    return out, e, total
 
 
 @_by_powers.vjp
@@ -127,4 +132,6 @@ def _by_powers_gradient(
     g = cotangents[0] / total  # e stays undivided: g carries the division, in fewer numbers
     d_scores = e * (g @ v.swapaxes(-1, -2) - (g * out).sum(axis=-1, keepdims=True))
     unasked = (mx.zeros_like(each) for each in mask)
-    return d_scores @ k, d_scores.swapaxes(-1, -2) @ q, e.swapaxes(-1, -2) @ g, *unasked
+    gradients = (d_scores @ k, d_scores.swapaxes(-1, -2) @ q, e.swapaxes(-1, -2) @ g)
+    reached(*gradients)
+    return *gradients, *unasked

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 
 from core.backend import prepare
+from core.milestones import reached
 
 LOG2_E = 1.0 / math.log(2.0)
 GELU_1 = 2.0 * math.sqrt(2.0 / math.pi)  # 2u = GELU_1 x + GELU_3 x^3
@@ -67,13 +68,17 @@ def _sigmoid_by_powers(x: mx.array) -> mx.array:
 @mx.custom_function
 def _silu_by_powers(x: mx.array) -> tuple[mx.array, mx.array]:
     s = _sigmoid_by_powers(x)
-    return x * s, s
+    y = x * s
+    reached(y)
+    return y, s
 
 
 @_silu_by_powers.vjp
 def _silu_gradient(x: mx.array, cotangents: Sequence[mx.array], outputs: Sequence[mx.array]) -> mx.array:
     y, s = outputs
-    return cotangents[0] * (s + y * (1.0 - s))
+    gradient = cotangents[0] * (s + y * (1.0 - s))
+    reached(gradient)
+    return gradient
 
 
 @mx.custom_function
@@ -85,4 +90,6 @@ def _gelu_by_powers(x: mx.array) -> tuple[mx.array, mx.array]:
 @_gelu_by_powers.vjp
 def _gelu_gradient(x: mx.array, cotangents: Sequence[mx.array], outputs: Sequence[mx.array]) -> mx.array:
     y, s = outputs
-    return cotangents[0] * (s + y * (1.0 - s) * (GELU_1 + 3.0 * GELU_3 * (x * x)))
+    gradient = cotangents[0] * (s + y * (1.0 - s) * (GELU_1 + 3.0 * GELU_3 * (x * x)))
+    reached(gradient)
+    return gradient

@@ -7,10 +7,13 @@
 A plain gradient keeps what every block computed until the way back. Here the last `kept` blocks do: they, the
 projection and the loss are one plain gradient. Of the others only the input is kept; on the way back each runs forward
 again, and the activations of no two are in memory at once. kept = n is the quickest and needs the most memory, kept = 0
-the leanest; the loss and the gradient are the same.
+the leanest; the loss and the gradient are the same. With kept < n a CPU takes the examples of a batch one after the
+other, for which it needs no more time than for all at once.
 
 Blocks of one kind are one computation with other weights, so one forward and one vjp are compiled for all of them, with
 the weights as arguments. What comes before the blocks does not depend on the adapter, and no gradient goes there.
+Where nothing is compiled, a vjp is evaluated layer by layer: MLX takes memory for a hundred operations that the CPU has
+not come to, which for a block is a third of all that it needs.
 
 Source: Chen et al. 2016, arXiv:1604.06174, with a segment for each block.
 """
@@ -30,6 +33,8 @@ from core import backend, flow
 from core.dataset.batches import Batch
 from core.lora import Adapter, LowRank
 from core.loss import squared_error, weighted_mean
+from core.milestones import evaluate as evaluate_parts
+from core.milestones import milestones
 from core.models.base import Block, Conditioning, Family, Grid, Stream
 
 Tensors = dict[str, mx.array]
@@ -94,6 +99,19 @@ class Gradient:
 
         All of it is evaluated, or being so where the device runs ahead.
         """
+        if not self._lean or len(batch.sigma_B) == 1 or backend.prepare().policy.batches:
+            return self._at_once(parameters, batch)
+        losses: Arrays = []
+        sums: Tensors = {}
+        for one in batch.one_by_one():
+            loss_B, gradient = self._at_once(parameters, one)
+            losses.append(loss_B)
+            sums = {name: value.astype(mx.float32) + sums.get(name, 0.0) for name, value in gradient.items()}
+            del gradient
+            mx.eval(sums)
+        return mx.concatenate(losses), sums
+
+    def _at_once(self, parameters: Tensors, batch: Batch) -> tuple[mx.array, Tensors]:
         evaluate = _Evaluation()
         inputs: list[tuple[Stream, list[str]]] = []
         losses_B, gradient, g = self._forth(parameters, batch, inputs, evaluate)
@@ -112,15 +130,17 @@ class Gradient:
     ) -> tuple[mx.array, Tensors, Stream]:
         """The losses, the gradient of the kept blocks' parameters, and g_split.
 
-        To `inputs` goes what every block before those got, and the names of what it moved on.
+        To `inputs` goes what every block before those got, from the first that has an adapter, and the names of what it
+        moved on.
         """
         stream = self._embed(batch.grid)(batch.clean_BLC, batch.noise_BLC, batch.sigma_B, batch.conditioning)
         evaluate(stream)
         flowing: dict[str, None] = {}  # the names of what blocks have moved on so far
-        for bound, frozen in self._lean:
+        for number, (bound, frozen) in enumerate(self._lean):
             moved = self._forward(bound.signature)(frozen, _of(parameters, bound), stream)
             evaluate(moved)
-            inputs.append((stream, list(moved)))
+            if number >= self._first:
+                inputs.append((stream, list(moved)))
             flowing |= dict.fromkeys(moved)
             stream = {**stream, **moved}
 
@@ -160,7 +180,12 @@ class Gradient:
                 )
                 return [after[name] for name in names]
 
-            _, found = mx.vjp(moved, [*trained, *(stream[name] for name in names)], list(onto.values()))
+            with milestones() as on_the_way:
+                _, found = mx.vjp(moved, [*trained, *(stream[name] for name in names)], list(onto.values()))
+            if not backend.prepare().policy.compiles:
+                stream.clear()  # the graph holds what it needs, for as long as it needs it
+                onto.clear()
+                evaluate_parts(on_the_way)
             return found[:count], dict(zip(names, found[count:], strict=True))
 
         return backend.compile_step(vjp)

@@ -1,0 +1,39 @@
+"""Parts of a computation are told in their order, and only to who asks."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+from core import lora, milestones
+from core.models.attention import attention
+
+
+def test_layers_are_reached_on_the_way_forth_and_in_reverse_on_the_way_back() -> None:
+    x, a_RI, b_OR = mx.ones((1, 3, 4)), mx.ones((2, 4)), mx.ones((4, 2))
+    parts = [lora.LowRank(a_RI * number, b_OR, 1.0, 1.0) for number in (1, 2)]
+
+    def through_both(x: mx.array) -> list[mx.array]:
+        for part in parts:
+            x = part.onto(x, x)
+        return [x]
+
+    with milestones.milestones() as found:
+        outputs, _ = mx.vjp(through_both, [x], [x])
+    sums, gradients = [each[0] for each in found][:2], [each[-1] for each in found if each[-1].shape == b_OR.shape]
+    assert mx.allclose(sums[1].reshape(x.shape), outputs[0])
+    # dB = g^T (x A^T): of the second layer, whose A is twice as large and whose x is the first one's sum, it is larger.
+    assert [value[0, 0].item() for value in gradients] == sorted((g[0, 0].item() for g in gradients), reverse=True)
+    assert len(gradients) == 2
+
+
+def test_nothing_is_recorded_where_nobody_asks_and_what_is_evaluated_is_let_go() -> None:
+    q = mx.random.normal((1, 1, 4, 8))
+    with milestones.milestones() as found:
+        pass
+    attention(q, q, q, 1.0)
+    assert not found
+    with milestones.milestones() as found:
+        lora.LowRank(mx.ones((2, 8)), mx.ones((8, 2)), 1.0, 1.0).onto(q, q)
+    assert len(found) == 1
+    milestones.evaluate(found)
+    assert not found
