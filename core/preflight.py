@@ -66,6 +66,7 @@ class Multiples:
 
     kept: Mapping[str, float]  # by "family kind": what a block leaves for its gradient
     working: float  # what a block's gradient needs besides, as a share of what it leaves
+    working_lean: float  # the same where not all blocks keep their activations
     encode: float  # of the VAE, for each pixel and channel at the full resolution
     decode: float
     strip: float  # the same of a strip, which is all that a layer has in the making
@@ -74,24 +75,27 @@ class Multiples:
     ahead_kept: int  # the same of a gradient whose activations are kept, at most
     ahead_unpacked: int  # and of weights that are unpacked for it, at most
     scores: float  # times B H S S, where attention's gradient is not fused
+    batches: bool  # whether a batch is at work at once also where not all blocks keep their activations
 
 
 CPU = Multiples(
     kept={
         "flux1 double": 22.5, "flux1 single": 25.0, "flux2 double": 24.0, "flux2 single": 26.0, "z_image layer": 27.0,
     },
-    working=0.5, encode=4.1, decode=4.1, strip=8.7, velocity=20.0, ahead=0, ahead_kept=0, ahead_unpacked=0,
-    scores=1.0,
+    working=0.5, working_lean=0.2, encode=4.1, decode=4.1, strip=8.7, velocity=20.0, ahead=0, ahead_kept=0,
+    ahead_unpacked=0, scores=1.0, batches=False,
 )  # fmt: skip
 GPU = Multiples(
     kept={
         "flux1 double": 27.0, "flux1 single": 27.0, "flux2 double": 32.0, "flux2 single": 32.0, "z_image layer": 30.0,
     },
-    working=2.0, encode=4.0, decode=5.5, strip=8.7, velocity=20.0, ahead=GIB, ahead_kept=7 * GIB // 2,
-    ahead_unpacked=5 * GIB // 2, scores=0.0,
+    working=2.0, working_lean=2.0, encode=4.0, decode=5.5, strip=8.7, velocity=20.0, ahead=GIB,
+    ahead_kept=7 * GIB // 2, ahead_unpacked=5 * GIB // 2, scores=0.0, batches=True,
 )  # fmt: skip
 STRIP_AT_MOST = 16 * 2**20  # bytes of the picture's rows that a layer of the VAE takes at a time
-SCORES_AT_MOST = 14 * 32 * 2**20  # where there are more, attention goes in chunks (core/models/attention.py)
+SCORES_AT_MOST = 32 * 2**20  # bytes; where a block has more, attention goes in chunks (core/models/attention.py)
+CHUNK = 8 * 2**20  # bytes of one
+CHUNKS, CHUNKS_LEAN = 10, 3  # how many are there at once, and where not all blocks keep their activations
 
 
 def needs(anatomy: Anatomy, config: TrainConfig, computer: Computer, photos: int) -> Needs:
@@ -118,22 +122,27 @@ def needs(anatomy: Anatomy, config: TrainConfig, computer: Computer, photos: int
 
 def training(anatomy: Anatomy, config: TrainConfig, computer: Computer, kept: int) -> float:
     """What a step takes besides what is held: its gradient with the activations of `kept` blocks, or its update."""
-    item, batch, of = computer.item, config.examples_at_once, multiples(computer)
-    activations = [_activations(anatomy, stack, config, computer) for stack in _blocks(anatomy)]
+    item, of, blocks = computer.item, multiples(computer), _blocks(anatomy)
+    lean = len(blocks) - kept
+    batch = config.examples_at_once if of.batches or not lean else 1
+    activations = [_activations(anatomy, stack, config, computer, batch) for stack in blocks]
     tokens = (max(config.sides_px) // PATCH_PX) ** 2 + anatomy.text_tokens
-    lean = len(activations) - kept
     inputs = lean * batch * tokens * max(stack.width for stack in anatomy.stacks) * item
-    stacked = (batch - 1) * anatomy.text_tokens * anatomy.text_width * item
+    stacked = (config.examples_at_once - 1) * anatomy.text_tokens * anatomy.text_width * item
     largest = max(activations)
     if config.base_bits is not None:
         largest += item * max(o * i for stack in anatomy.stacks for i, o in stack.linear)  # one layer unpacked
-    at_work = largest * (of.working + (1 if lean else 0))
+    at_work = largest * (1 + of.working_lean if lean else of.working)
+    if any(_scores(anatomy, stack, config, computer, batch) > SCORES_AT_MOST for stack in anatomy.stacks):
+        at_work += CHUNK * (CHUNKS_LEAN if lean else CHUNKS)
     whole = sum(activations[lean:])
     ahead = min(of.ahead_kept, whole)
     if kept and config.base_bits is not None:
         ahead += min(of.ahead_unpacked, item * anatomy.transformer)
-    gradient = stacked + inputs + whole + ahead + at_work
-    return 4 * adapter_numbers(anatomy, config) + max(gradient, adapter_bytes(anatomy, config))
+    numbers = 4 * adapter_numbers(anatomy, config)
+    one_by_one = numbers if batch < config.examples_at_once else 0  # an example's gradient beside the sum
+    gradient = stacked + inputs + whole + ahead + at_work + one_by_one
+    return numbers + max(gradient, adapter_bytes(anatomy, config))
 
 
 def kept_blocks(anatomy: Anatomy, config: TrainConfig, computer: Computer) -> int:
@@ -177,12 +186,22 @@ def _blocks(anatomy: Anatomy) -> list[Stack]:
     return [stack for stack in anatomy.stacks for _ in range(stack.count)]
 
 
-def _activations(anatomy: Anatomy, stack: Stack, config: TrainConfig, computer: Computer) -> float:
-    """What one block leaves for its gradient."""
-    of, item = multiples(computer), computer.item
-    seen = (max(config.sides_px) // PATCH_PX) ** 2 * stack.image + anatomy.text_tokens * stack.text
-    scores = min(of.scores * config.examples_at_once * stack.heads * seen**2 * item, SCORES_AT_MOST)
-    return config.examples_at_once * seen * stack.width * item * of.kept[f"{anatomy.family} {stack.kind}"] + scores
+def _activations(anatomy: Anatomy, stack: Stack, config: TrainConfig, computer: Computer, batch: int) -> float:
+    """What one block leaves for its gradient; scores in chunks it does not leave."""
+    of = multiples(computer).kept[f"{anatomy.family} {stack.kind}"]
+    scores = _scores(anatomy, stack, config, computer, batch)
+    seen = _seen(anatomy, stack, config)
+    return batch * seen * stack.width * computer.item * of + (scores if scores <= SCORES_AT_MOST else 0)
+
+
+def _scores(anatomy: Anatomy, stack: Stack, config: TrainConfig, computer: Computer, batch: int) -> float:
+    """Bytes of a block's scores where its attention is not fused."""
+    return multiples(computer).scores * batch * stack.heads * _seen(anatomy, stack, config) ** 2 * computer.item
+
+
+def _seen(anatomy: Anatomy, stack: Stack, config: TrainConfig) -> int:
+    """The tokens of a block."""
+    return (max(config.sides_px) // PATCH_PX) ** 2 * stack.image + anatomy.text_tokens * stack.text
 
 
 def _base(anatomy: Anatomy, bits: int | None, item: int) -> float:

@@ -30,6 +30,8 @@ from core.models.exponentials import LOG2_E, power_of_two, taken_by_powers
 
 SCORES_AT_MOST = 32 * 2**20
 """Bytes of B H S S, or of B H Q S in a chunk."""
+CHUNK_ON_CPU = 8 * 2**20
+"""The same of a chunk on a CPU, which needs no large products to be busy. A handful of such arrays is there at once."""
 
 
 def attention(
@@ -72,6 +74,7 @@ def _in_chunks(scale: float) -> Callable[..., mx.array]:
             # One chunk after the other: without this MLX would take memory for the scores of many at once.
             q_BHQd, g_BHQd, out_BHQd = mx.depends(list(each), [dk, dv, *dq[-1:]])
             p_BHQS = _softmax(q_BHQd, k, scale, mask)
+            reached(p_BHQS)
             dv = dv + p_BHQS.swapaxes(-1, -2) @ g_BHQd
             along = (g_BHQd.astype(mx.float32) * out_BHQd.astype(mx.float32)).sum(axis=-1, keepdims=True)
             ds_BHQS = (p_BHQS * ((g_BHQd @ v.swapaxes(-1, -2)) - along) * scale).astype(q.dtype)
@@ -94,7 +97,8 @@ def _fused(q: mx.array, k: mx.array, v: mx.array, scale: float, mask: Sequence[m
 def _chunks(q: mx.array, k: mx.array, *arrays: mx.array) -> Any:
     """`arrays` of S queries in as few equal parts of Q as keep the scores small enough."""
     queries = q.shape[2]
-    count = min(queries, -(-_bytes_of_scores(q, k) // SCORES_AT_MOST))
+    at_most = min(SCORES_AT_MOST, CHUNK_ON_CPU) if prepare().device == "cpu" else SCORES_AT_MOST
+    count = min(queries, -(-_bytes_of_scores(q, k) // at_most))
     ends = [queries * (number + 1) // count for number in range(count - 1)]
     return zip(*(mx.split(each, ends, axis=2) for each in arrays), strict=True)
 

@@ -165,7 +165,7 @@ class Gradient:
         return backend.compile_step(embed)
 
     def _forward_of(self, signature: tuple[Any, ...]) -> Callable[..., Stream]:
-        return backend.compile_step(self._example(signature).run)
+        return _in_parts(backend.compile_step(self._example(signature).run))
 
     def _vjp_of(self, signature: tuple[Any, ...]) -> Callable[..., tuple[Arrays, Stream]]:
         """(frozen, trained, x, g) to the gradients of the trained arrays and of what the block moved on."""
@@ -180,15 +180,13 @@ class Gradient:
                 )
                 return [after[name] for name in names]
 
-            with milestones() as on_the_way:
-                _, found = mx.vjp(moved, [*trained, *(stream[name] for name in names)], list(onto.values()))
+            _, found = mx.vjp(moved, [*trained, *(stream[name] for name in names)], list(onto.values()))
             if not backend.prepare().policy.compiles:
                 stream.clear()  # the graph holds what it needs, for as long as it needs it
                 onto.clear()
-                evaluate_parts(on_the_way)
             return found[:count], dict(zip(names, found[count:], strict=True))
 
-        return backend.compile_step(vjp)
+        return _in_parts(backend.compile_step(vjp))
 
     def _losses_of_rest(
         self,
@@ -222,6 +220,20 @@ class _Evaluation:
         backend.evaluate(*trees, wait=False)
         mx.eval(*self._before)
         self._before = trees
+
+
+def _in_parts(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` as it is where it is compiled, else one that evaluates what it computes part by part."""
+    if backend.prepare().policy.compiles:
+        return function
+
+    def evaluated(*arguments: Any) -> Any:
+        with milestones() as parts:
+            result = function(*arguments)
+        evaluate_parts(parts)
+        return result
+
+    return evaluated
 
 
 def _of(parameters: Tensors, bound: Bound) -> Arrays:

@@ -11,12 +11,12 @@ import pytest
 
 from bench import preflight as measured
 from bench.full_size import write_configs
-from core import catalog, lora, preflight
+from core import backend, catalog, lora, preflight
 from core.anatomy import Anatomy
 from core.computer import Computer, this_computer
 from core.config import Optimizer
 from core.known_models import KNOWN
-from core.models import autoencoder
+from core.models import attention, autoencoder
 from core.models.base import Family
 from core.resolved import resolve
 from core.training.optimizer import begin
@@ -82,6 +82,22 @@ def test_the_forecast_for_a_card_is_within_15_percent_of_what_readme_says_was_me
 
 def test_readme_has_a_measured_row_for_every_model_base_and_way_of_keeping() -> None:
     assert len(MEASURED) == 4 * 2 * 2
+
+
+def test_the_forecast_knows_when_batches_and_chunks_are_taken() -> None:
+    for device, policy in backend.POLICIES.items():
+        assert preflight.multiples(machine(8, device)).batches == policy.batches
+    assert (preflight.SCORES_AT_MOST, preflight.CHUNK) == (attention.SCORES_AT_MOST, attention.CHUNK_ON_CPU)
+
+
+def test_a_batch_on_a_cpu_needs_little_more_than_an_example_unless_all_is_kept(dev: Anatomy) -> None:
+    def training(device: str, activations: str, batch_size: int) -> int:
+        config = resolve({"side_px": 512, "activations": activations, "batch_size": batch_size}).config
+        return preflight.needs(dev, config, machine(1000, device), 10).training
+
+    assert training("cpu", "none", 4) < 1.05 * training("cpu", "none", 1)
+    for device, activations in (("cpu", "all"), ("cuda", "none")):
+        assert training(device, activations, 4) > 1.05 * training(device, activations, 1)
 
 
 def test_more_of_anything_needs_more_memory(dev: Anatomy) -> None:
