@@ -74,7 +74,8 @@ def test_no_activation_and_no_gradient_of_a_step_is_float32(
     losses_B, gradient = Gradient(family, adapter, 3.5, kept)(parameters, batch)
 
     assert losses_B.dtype == mx.float32
-    assert {value.dtype for value in gradient.values()} == {BF16}
+    summed = kept == 0  # photo by photo, on a CPU
+    assert {value.dtype for value in gradient.values()} == {mx.float32 if summed else BF16}
     places = {"linear", "adapter", "rms_norm", "rotation", "attention"}
     for passed in (watch.forward, watch.back):
         assert places <= {where for where, _ in passed}
