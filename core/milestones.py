@@ -1,12 +1,12 @@
 """Where a gradient's graph is evaluated part by part, so that little memory is taken for what is still to be computed.
 
-    layer or attention forth    reached(y)                back    reached(dx, dA, dB)
+    a layer, forth              reached(y)                back: reached(g), reached(dA, dB)
     the caller                  with milestones() as found: graph = mx.vjp(...)
                                 evaluate(found)           y_1, y_2 ... y_n, then the gradients from n to 1
 
 A graph is built before any of it is computed, and MLX then takes memory for a hundred operations ahead of the CPU: for
 the gradient of one block, half as much again as it needs. Waiting at each operation, as a limit on memory makes MLX do,
-takes half as much time again; waiting at a dozen of them takes a hundredth.
+takes half as much time again; waiting at a few dozen of them takes next to none (0.99 to 1.06 of a step's time).
 
 Nothing is recorded where nobody asks, and nobody may ask in a compiled function.
 """
