@@ -6,8 +6,9 @@
 Theirs is their real trainer, `TrainingTrainer.train`, whole: their training adapter, network, LoRA layers, loss,
 iterator and AdamW, once as it is and once with its gradient checkpointing. Ours is core/training/step.py, once with all
 activations kept and once with none. All four run in .venv-mflux, so with one MLX and one BLAS, each in a process of its
-own, and take their steps in turn. Widths, depths, tokens, batch, adapted layers and rank are the same; that both count
-as many numbers in the base and in the adapter is checked.
+own, and take their steps in turn. What ours does with its process besides it does here too: on a CPU it compiles
+nothing, and keeps freed memory in its heap (core/heap.py). Widths, depths, tokens, batch, adapted layers and rank are
+the same; that both count as many numbers in the base and in the adapter is checked.
 
     float32     time and memory. mflux computes in bfloat16 unless it is told otherwise, here by ModelConfig.precision
     bfloat16    memory alone: on a CPU its products are slow, and mflux's activations become float32 on the way
@@ -107,9 +108,9 @@ def ours(what: Contest, activations: str) -> None:
 
 def theirs(what: Contest, checkpointing: bool) -> None:
     os.environ |= {"TQDM_DISABLE": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}  # what they print beside
-    from core import backend
+    from core import backend, blas
 
-    backend.prepare()  # the same BLAS
+    taken = blas.take(backend.cache_folder())  # the same BLAS; the rest is as they have it
     import mlx.core as mx
     import mlx.nn as nn
     from mflux.models.common.config.model_config import ModelConfig
@@ -123,7 +124,6 @@ def theirs(what: Contest, checkpointing: bool) -> None:
 
     from tests.interop.mflux_side import FAMILIES
 
-    mx.enable_compile()  # our policy for CPUs is not theirs
     ModelConfig.precision = getattr(mx, what.dtype)
     model = MODELS[what.model]
     with tempfile.TemporaryDirectory() as scratch:
@@ -147,7 +147,7 @@ def theirs(what: Contest, checkpointing: bool) -> None:
     )  # fmt: skip
     inject_lora_targets(network, spec.lora_layers.targets)
     mx.eval(whole.parameters())
-    turns = contest.turns(describe() | {"base": base, "trained": numbers_in(whole) - base})
+    turns = contest.turns(describe(taken.name) | {"base": base, "trained": numbers_in(whole) - base})
 
     class Served(Iterator):
         """Their iterator, which gives out the next batch when the next step is asked for."""

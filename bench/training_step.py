@@ -96,9 +96,9 @@ def numbers_in(network: Any) -> int:
     return sum(value.size for _, value in tree_flatten(network.parameters()))
 
 
-def describe() -> dict[str, str]:
-    """What computes here."""
+def describe(blas: str = "") -> dict[str, str]:
+    """What computes here; `blas` where another process than ours has taken it."""
     import mlx.core as mx
 
-    blas = backend.prepare().blas.name
-    return {"device": str(mx.device_info().get("device_name", "cpu")), "mlx": mx.__version__, "blas": blas}
+    device = str(mx.device_info().get("device_name", "cpu"))
+    return {"device": device, "mlx": mx.__version__, "blas": blas or backend.prepare().blas.name}

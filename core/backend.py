@@ -3,7 +3,7 @@
                dtype      compiled   matrix products        quantized   memory
     metal      bfloat16   yes        MLX's own              packed      weights wired up to what Metal recommends
     cuda       bfloat16   yes        cuBLAS                 unpacked    a cache of a quarter of the card
-    cpu        float32    no         OpenBLAS (core.blas)   unpacked    as MLX has it: a larger cache saves no time
+    cpu        float32    no         OpenBLAS (core.blas)   unpacked    what is freed stays in the heap (core.heap)
 
 Quantized: whether products with a quantized weight are taken from its packed form, or from a copy that is unpacked for
 the one product (core/models/quantized.py). MLX's quick CUDA kernels are for y = x W^T alone, not for the gradient g W
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from core import blas
+from core import blas, heap
 from core.computer import Device, machine_bytes
 from core.errors import Problem
 
@@ -201,6 +201,7 @@ def _settle(taken: blas.Blas, wish: str) -> Backend:
     policy = POLICIES[device]
     if device == "cpu":
         mx.set_default_device(mx.cpu)
+        heap.keep_what_is_freed()  # MLX has no cache of its own there
     if not policy.compiles:
         mx.disable_compile()  # also for MLX's own gelu and silu: nothing here asks for a compiler
     mx.set_cache_limit(cache_bytes(device, _memory_bytes()))

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lowest first. A name stands for the module and, unless a longer name is listed, for all below it.
 CORE_LEVELS: list[tuple[str, ...]] = [
-    ("core.errors", "core.blas", "core.knob", "core.layer_ranks", "core.optimizers", "core.pocket",
+    ("core.errors", "core.blas", "core.heap", "core.knob", "core.layer_ranks", "core.optimizers", "core.pocket",
      "core.randomness", "core.known_models", "core.hub_cache", "core.computer", "core.milestones"),
     ("core.config", "core.files", "core.backend", "core.hosts"),
     ("core.weights", "core.flow", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops",

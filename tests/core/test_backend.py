@@ -71,6 +71,25 @@ def test_the_cache_follows_the_memory_and_has_a_floor() -> None:
     assert backend.cache_bytes("cpu", 16 * backend.GIB) == 32 * 2**20
 
 
+def test_a_cpus_process_keeps_the_pages_of_what_it_freed() -> None:
+    code = """
+import resource
+from core import backend
+backend.prepare()
+import mlx.core as mx
+
+def faults(megabytes):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    mx.eval([mx.zeros((megabytes, 2**18)) + number for number in range(2)])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(faults(100), faults(100), faults(100))
+"""
+    first, *later = map(int, in_a_fresh_process(code, LIKENESS_DEVICE="cpu").stdout.split())
+    assert first > 20_000  # 200 MB and more, in pages of 4 kB
+    assert max(later) < 2_000
+
+
 def test_preparing_twice_is_preparing_once() -> None:
     assert backend.prepare() is backend.prepare()
 
