@@ -7,7 +7,7 @@ Theirs is their real trainer, `TrainingTrainer.train`, whole: their training ada
 iterator and AdamW, once as it is and once with its gradient checkpointing. Ours is core/training/step.py, once with all
 activations kept and once with none. All four run in .venv-mflux, so with one MLX and one BLAS, each in a process of its
 own, and take their steps in turn. What ours does with its process besides it does here too: on a CPU it compiles
-nothing, and keeps freed memory in its heap (core/heap.py). Widths, depths, tokens, batch, adapted layers and rank are
+nothing, and its steps keep freed memory (core/heap.py). Widths, depths, tokens, batch, adapted layers and rank are
 the same; that both count as many numbers in the base and in the adapter is checked.
 
     float32     time and memory. mflux computes in bfloat16 unless it is told otherwise, here by ModelConfig.precision

@@ -3,7 +3,7 @@
                dtype      compiled   matrix products        quantized   memory
     metal      bfloat16   yes        MLX's own              packed      weights wired up to what Metal recommends
     cuda       bfloat16   yes        cuBLAS                 unpacked    a cache of a quarter of the card
-    cpu        float32    no         OpenBLAS (core.blas)   unpacked    what is freed stays in the heap (core.heap)
+    cpu        float32    no         OpenBLAS (core.blas)   unpacked    what a step frees is kept (core.heap)
 
 Quantized: whether products with a quantized weight are taken from its packed form, or from a copy that is unpacked for
 the one product (core/models/quantized.py). MLX's quick CUDA kernels are for y = x W^T alone, not for the gradient g W
@@ -170,6 +170,15 @@ def evaluate(*trees: Any, wait: bool = True) -> None:
         mx.set_memory_limit(before)
 
 
+def expect_the_same_again() -> None:
+    """What is freed from now on is asked for again soon: a step comes after a step. A CPU's heap then keeps it.
+
+    Not for loading, which frees what it casts and packs from, once.
+    """
+    if prepare().device == "cpu":
+        heap.keep_what_is_freed()  # MLX has no cache of its own there
+
+
 def describe() -> dict[str, Any]:
     """What computes here, for logs, recipes and the settings page; numbers in bytes, `note` a sentence or empty."""
     backend = prepare()
@@ -201,7 +210,6 @@ def _settle(taken: blas.Blas, wish: str) -> Backend:
     policy = POLICIES[device]
     if device == "cpu":
         mx.set_default_device(mx.cpu)
-        heap.keep_what_is_freed()  # MLX has no cache of its own there
     if not policy.compiles:
         mx.disable_compile()  # also for MLX's own gelu and silu: nothing here asks for a compiler
     mx.set_cache_limit(cache_bytes(device, _memory_bytes()))

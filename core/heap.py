@@ -3,7 +3,7 @@
 MLX's arrays on a CPU come from `malloc`. Of a large block, or of much that is free at the heap's end, glibc gives the
 pages back to the kernel at once, which fills them with zeros when the next step asks for them again: on a small
 network, 384 wide, with four photos at 256 px, 80,000 pages a step, a sixth of its time. Kept, the process holds on to
-the most that it ever needed until it ends; that most is the same.
+the most that its steps ever needed until it ends; that most is the same.
 """
 
 from __future__ import annotations

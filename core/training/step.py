@@ -57,6 +57,7 @@ class Step:
     def __init__(
         self, family: Family, adapter: lora.Adapter, config: TrainConfig, state: State, crew: Crew = ALONE
     ) -> None:
+        backend.expect_the_same_again()
         self._adapter, self._config, self._state, self._crew = adapter, config, state, crew
         self._gradient = Gradient(family, adapter, config.train_guidance, state.kept)
         self._dtype = family.dtype

@@ -71,11 +71,11 @@ def test_the_cache_follows_the_memory_and_has_a_floor() -> None:
     assert backend.cache_bytes("cpu", 16 * backend.GIB) == 32 * 2**20
 
 
-def test_a_cpus_process_keeps_the_pages_of_what_it_freed() -> None:
+def test_a_cpus_process_keeps_the_pages_that_it_frees_where_the_same_is_expected_again() -> None:
     code = """
 import resource
 from core import backend
-backend.prepare()
+backend.expect_the_same_again()
 import mlx.core as mx
 
 def faults(megabytes):
