@@ -71,11 +71,6 @@ class Step:
         self._told: deque[Told] = deque()
         self._read_at = -math.inf
 
-    def take(self, step: int, batches: Batches) -> Stepped:
-        """Tell the step, and read it."""
-        self.tell(step, batches)
-        return next(self.read())
-
     def tell(self, step: int, batches: Batches) -> None:
         """Have the step taken; afterwards the state and the adapter hold the new weights, which may be under way.
 

@@ -21,9 +21,9 @@ def test_layers_are_reached_on_the_way_forth_and_in_reverse_on_the_way_back() ->
         outputs, _ = mx.vjp(through_both, [x], [x])
     sums, gradients = [each[0] for each in found][:2], [each[-1] for each in found if each[-1].shape == b_OR.shape]
     assert mx.allclose(sums[1].reshape(x.shape), outputs[0])
-    # dB = g^T (x A^T): of the second layer, whose A is twice as large and whose x is the first one's sum, it is larger.
-    assert [value[0, 0].item() for value in gradients] == sorted((g[0, 0].item() for g in gradients), reverse=True)
-    assert len(gradients) == 2
+    # dB = g^T (x A^T): the second layer has an A twice as large, and the sum of the first for its x.
+    of_second, of_first = (each[0, 0].item() for each in gradients)
+    assert of_second > of_first
 
 
 def test_nothing_is_recorded_where_nobody_asks_and_what_is_evaluated_is_let_go() -> None:

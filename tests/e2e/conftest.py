@@ -26,7 +26,6 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Route, exp
 from tests.tiny import make_model_folder
 
 ROOT = Path(__file__).resolve().parents[2]
-HERE = Path(__file__).resolve().parent
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 START_SECONDS = 60.0
 PATIENCE_MS = 20_000  # the machine may be busy with other tests
@@ -34,14 +33,6 @@ PATIENCE_MS = 20_000  # the machine may be busy with other tests
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "refusals: the test makes the studio refuse something, on purpose")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if CHROMIUM:
-        return
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.skip(reason="Chromium is missing: install it, or name it in CHROMIUM"))
 
 
 @dataclass(frozen=True)
@@ -54,6 +45,8 @@ class Studio:
 
 @pytest.fixture(scope="session")
 def browser_type_launch_args() -> dict[str, object]:
+    if not CHROMIUM:
+        pytest.fail("Chromium is missing: install it, or name it in CHROMIUM.", pytrace=False)
     quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
     quiet += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
     alone = ["--no-sandbox"] if os.geteuid() == 0 else []
