@@ -91,18 +91,23 @@ def write(
     Raises AdapterProblem when what is on the disk differs, DiskProblem when it cannot be written.
     """
     with files.written_whole(path) as part:
-        with part.open("wb") as file:
-            mx.save_safetensors(file, dict(tensors), {"format": "pt", **metadata})
-        found = mx.load(str(part))
-        with safe_open(part, framework="np") as other:
-            whole = set(other.keys()) == tensors.keys()
-        if (
-            not whole
-            or found.keys() != tensors.keys()
-            or not all(mx.array_equal(found[n], tensors[n]).item() for n in tensors)
-        ):
-            raise AdapterProblem(f"{path.name} was written, but what is on the disk differs. Check the disk.")
+        fill(part, tensors, metadata, path.name)
         check(part)
+
+
+def fill(part: Path, tensors: Mapping[str, mx.array], metadata: Mapping[str, str], name: str) -> None:
+    """`write` into a file that gets its name, and is flushed, later; `name` is what a sentence calls it.
+
+    Raises AdapterProblem when what can be read there differs.
+    """
+    with part.open("wb") as file:
+        mx.save_safetensors(file, dict(tensors), {"format": "pt", **metadata})
+    found = mx.load(str(part))
+    with safe_open(part, framework="np") as other:
+        whole = set(other.keys()) == tensors.keys() == found.keys()
+    # One question for all: each answer is waited for, and an adapter has a thousand tensors.
+    if not whole or not mx.all(mx.stack([mx.array_equal(found[each], tensors[each]) for each in tensors])).item():
+        raise AdapterProblem(f"{name} was written, but what is on the disk differs. Check the disk.")
 
 
 def check_worth(factors: Factors) -> None:

@@ -35,11 +35,16 @@ def write(path: Path, factors: Factors, metadata: Mapping[str, str]) -> None:
     Raises AdapterProblem when it would do nothing or is not finite, DiskProblem when it cannot be written.
     """
     adapter_file.check_worth(factors)
+    adapter_file.write(path, tensors_of(factors), metadata)
+
+
+def tensors_of(factors: Factors) -> dict[str, mx.array]:
+    """What the file holds: bfloat16 by the names of diffusers."""
     tensors: dict[str, mx.array] = {}
     for module, (a_RI, b_OR) in factors.items():
         tensors[f"{DIFFUSERS}{module}.lora_A.weight"] = mx.contiguous(a_RI.astype(mx.bfloat16))
         tensors[f"{DIFFUSERS}{module}.lora_B.weight"] = mx.contiguous(b_OR.astype(mx.bfloat16))
-    adapter_file.write(path, tensors, metadata)
+    return tensors
 
 
 def metadata_for(

@@ -7,6 +7,9 @@
 
 A folder is filled under a temporary name, flushed and renamed; state.json holds the SHA-256 of the other two, so a
 damaged checkpoint is known by it, named, and the one before it is taken.
+
+A thread of its own writes it (writer.py), while the next gradient is worked out; the update after that waits until the
+tensors are in the files. Hashing and flushing, as slow as the disk, nobody waits for.
 """
 
 from __future__ import annotations
@@ -16,20 +19,22 @@ import json
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import mlx.core as mx
 
-from core import files
+from core import backend, files
 from core.config import TrainConfig
 from core.dataset.examples import Example
 from core.errors import ConfigProblem, FieldProblem, TrainingProblem
-from core.export import diffusers
-from core.lora import Factors
+from core.export import adapter_file
 from core.resolved import BEFORE_IT_WAS_THERE
 from core.training.photo_losses import PhotoLosses
+from core.training.progress import Saved
 from core.training.rules import Remembered, Tensors
 
 FORMAT = 1
@@ -65,20 +70,25 @@ class State:
     seconds: float = 0.0  # trained so far
 
 
-def save(run: Path, state: State, factors: Factors, metadata: Mapping[str, str]) -> Path:
-    """Write checkpoints/<step> and return its folder.
+class Snapshot:
+    """The state of a run as it is now, on its way to checkpoints/<step>.
 
-    Raises AdapterProblem for an adapter that is all zeros or not finite, DiskProblem when it cannot be written.
+    It holds the tensors themselves, not copies, and reads them until `copied` is set: whoever would write over them, or
+    have a GPU read them (on CUDA an array is moved when the processor reads it), waits for that. The rest is plain
+    values, and copies.
     """
-    target = run / "checkpoints" / str(state.step)
-    with files.folder_written_whole(target) as folder:
-        diffusers.write(folder / ADAPTER, factors, metadata)
-        tensors = {f"w.{name}": value for name, value in state.parameters.items()}
+
+    def __init__(self, run: Path, state: State, adapter: Tensors, metadata: Mapping[str, str]) -> None:
+        """`adapter` is what its file is to hold, from which the run goes its own way; it is evaluated here."""
+        mx.eval(adapter)
+        self.copied = Event()
+        self._target, self._adapter, self._metadata = run / "checkpoints" / str(state.step), adapter, metadata
+        self._tensors = {f"w.{name}": value for name, value in state.parameters.items()}
         for group, values in state.remembered.tensors.items():
-            tensors |= {f"{group}.{name}": value for name, value in values.items()}
-        tensors |= {name: value.reshape(1) for name, value in state.remembered.numbers.items()}
-        with (folder / OPTIMIZER).open("wb") as file:
-            mx.save_safetensors(file, tensors)
+            self._tensors |= {f"{group}.{name}": value for name, value in values.items()}
+        numbers = {name: value.reshape(1) for name, value in state.remembered.numbers.items()}
+        mx.eval(numbers)
+        self._tensors |= numbers
         table = {
             "format": FORMAT,
             "step": state.step,
@@ -97,10 +107,32 @@ def save(run: Path, state: State, factors: Factors, metadata: Mapping[str, str])
             "base_losses": state.base_losses,
             "scores": state.scores,
             "photo_losses": state.photo_losses.as_json(),
-            "files": {name: files.sha256_of(folder / name) for name in (ADAPTER, OPTIMIZER)},
         }
-        (folder / STATE).write_text(json.dumps(table), encoding="utf-8")
-    return target
+        self._table = deepcopy(table)  # the run goes on with these lists
+
+    def write(self) -> Saved:
+        """Write the checkpoint, whole or not at all, beside whatever a device is at; any thread can do it.
+
+        Raises DiskProblem, and AdapterProblem when the adapter that is read back differs.
+        """
+        try:
+            with files.folder_written_whole(self._target) as folder:
+                self._copy(folder)
+                self.copied.set()
+                hashes = {name: files.sha256_of(folder / name) for name in (ADAPTER, OPTIMIZER)}
+                (folder / STATE).write_text(json.dumps(self._table | {"files": hashes}), encoding="utf-8")
+                size = sum(each.stat().st_size for each in folder.iterdir())
+        finally:
+            self.copied.set()
+        return Saved(int(self._target.name), self._target, size, hashes[ADAPTER])
+
+    def _copy(self, folder: Path) -> None:
+        """The tensors into files, after which they are let go."""
+        (adapter, self._adapter), (tensors, self._tensors) = (self._adapter, {}), (self._tensors, {})
+        with backend.on_the_processor():
+            adapter_file.fill(folder / ADAPTER, adapter, self._metadata, ADAPTER)
+            with (folder / OPTIMIZER).open("wb") as file:
+                mx.save_safetensors(file, tensors)
 
 
 def steps_saved(run: Path) -> list[int]:

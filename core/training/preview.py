@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import files
 from core.config import TrainConfig
 from core.dataset import captions
 from core.models.base import Conditioning, Family
 from core.sampling import drawing, ticks
 from core.training.progress import Sampled
+from core.training.writer import Work, writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,8 @@ class Previews:
     def file(self, step: int, prompt_id: int) -> Path:
         return self.folder / "samples" / f"{step:06d}-{prompt_id}.png"
 
-    def pictures(self, step: int) -> Iterator[Sampled | None]:
-        """Draw and write each picture of `step`, one at a time, with a None between two sampler steps.
-
-        Raises DiskProblem.
-        """
+    def pictures(self, step: int) -> Iterator[Work | None]:
+        """Draw each picture of `step`, one at a time, with a None between two sampler steps; what comes writes it."""
         config = self.config
         drawn_with = {"step": step} if step else {"sha256": self.start}
         adapters = [{**drawn_with, "strength": 1.0}] if step or self.start else []
@@ -63,9 +60,8 @@ class Previews:
             )
             picture = yield from ticks(walk)
             target = self.file(step, prompt_id)
-            with files.written_whole(target) as part:
-                picture.image.save(part, "PNG")
-            yield Sampled(step, prompt_id, prompt, seed, 1.0, target, *picture.image.size, picture.recipe)
+            sampled = Sampled(step, prompt_id, prompt, seed, 1.0, target, *picture.image.size, picture.recipe)
+            yield writing(picture.image, sampled)
 
 
 def prompts_of(config: TrainConfig, trigger: str, class_word: str) -> tuple[str, ...]:

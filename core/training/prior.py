@@ -23,7 +23,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from core import files
 from core.config import TrainConfig, precision_of
 from core.dataset import captions, latents
 from core.dataset.batches import Encoded
@@ -33,6 +32,7 @@ from core.randomness import number_for
 from core.resolved import resolve
 from core.sampling import drawing, ticks, to_image
 from core.training.progress import ClassPicture
+from core.training.writer import Work, writing
 
 PARTS = ("transformer", "vae", "text")  # of the model: a training assistant has no say in a picture
 
@@ -63,10 +63,10 @@ class Prior:
         pictures = "1 class picture" if count == 1 else f"{count} class pictures"
         return f"{pictures} of {self.prompt!r}, {new or 'none'} of them drawn now."
 
-    def pictures(self) -> Iterator[ClassPicture | None]:
+    def pictures(self) -> Iterator[Work | None]:
         """Find or draw each class picture, one at a time, with a None between two sampler steps.
 
-        Raises DiskProblem.
+        What comes writes the picture, where it is not there yet. Raises DiskProblem.
         """
         best = resolve({}, self.family.defaults).config
         steps, guidance = best.sample_steps, best.sample_guidance
@@ -94,12 +94,11 @@ class Prior:
                 latents.write(self.cache / "class", key, kept, notes)
                 self.drawn.append(number)
             file = self.file(number)
-            if image is not None or not file.is_file():
-                image = image or to_image(self.family.decode(kept["l_T"], grid))
-                with files.written_whole(file) as part:
-                    image.save(part, "PNG")
+            if image is None and not file.is_file():
+                image = to_image(self.family.decode(kept["l_T"], grid))
             self.encoded.append(Encoded(kept["l_T"], None, self.texts[self.prompt], grid))
-            yield ClassPicture(number, self.prompt, seed, file, width, height, json.loads(notes["recipe"]))
+            said = ClassPicture(number, self.prompt, seed, file, width, height, json.loads(notes["recipe"]))
+            yield writing(image, said)
 
 
 def prompt_of(config: TrainConfig, trigger: str, class_word: str) -> tuple[str, ...]:

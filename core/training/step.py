@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,9 +71,10 @@ class Step:
         self._told: deque[Told] = deque()
         self._read_at = -math.inf
 
-    def tell(self, step: int, batches: Batches) -> None:
+    def tell(self, step: int, batches: Batches, before_update: Callable[[], None] = lambda: None) -> None:
         """Have the step taken; afterwards the state and the adapter hold the new weights, which may be under way.
 
+        `before_update` is called when the gradient is there, or told, and the state is still that of the step before.
         Raises MachineLost; the state is as it was before the step then. Gradients of other machines are waited for.
         """
         began, state, config = time.monotonic(), self._state, self._config
@@ -90,6 +91,7 @@ class Step:
             del one_g
             backend.evaluate(loss, draws, g, wait=False)
         loss, draws, g = self._crew.sum(loss, draws, g)
+        before_update()
         lr, numbers = learning_rate(step, config), state.remembered.numbers
         state.remembered = None  # so that nobody but this holds the vectors, and the update may write over them
         (w, kept), (self._w, self._kept) = (self._w, self._kept), (None, None)

@@ -6,7 +6,8 @@
         A, B <- rule(A, B, gradient of the loss)                                             training/step.py
         yield Stepped; then what is due or wished: a checkpoint, sample pictures
 
-A device that runs ahead is told the next step first, where nothing is due: it never waits for a loss to be heard.
+A device that runs ahead is told the next step first, where nothing is due: it never waits for a loss to be heard. What
+is written is finished in a thread beside the steps (writer.py), and said when it is whole.
 
     run = train(family, examples, config, folder, trigger="sks", class_word="can")
     for progress in run: ...         or   progress = run.send(Wish.STOP)   or   run.close()
@@ -17,42 +18,29 @@ optimizer remembers, so a run that was stopped or killed and resumed ends bit fo
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from core import backend, files, layer_ranks, lora, preflight
-from core.computer import this_computer
+from core import backend, files, lora
 from core.config import TrainConfig
 from core.dataset.batches import Batches, Encoded
 from core.dataset.examples import Example
-from core.errors import AdapterProblem, ConfigProblem, DataProblem, FieldProblem, TrainingProblem
+from core.errors import AdapterProblem, ConfigProblem, DataProblem, FieldProblem, Problem, TrainingProblem
 from core.export import adapter_file, diffusers
 from core.models.base import Conditioning, Family
 from core.optimizers import rate_advice
-from core.randomness import key_for
-from core.training import assistant, average, charge, checkpoint, held_out, optimizer
+from core.training import assistant, average, beginning, charge, checkpoint, held_out
 from core.training.crew import ALONE, Crew, MachineLost
 from core.training.encoding import Material, captions_of, encode_photos, read_texts
 from core.training.held_out import Scoring
 from core.training.preview import Previews, prompts_of
 from core.training.prior import Prior, prompt_of, shared_out
-from core.training.progress import (
-    ClassPicture,
-    Finished,
-    Note,
-    Phase,
-    Progress,
-    Resumed,
-    Sampled,
-    Saved,
-    Wish,
-)
-from core.training.rules import RULES
+from core.training.progress import Finished, Note, Phase, Progress, Resumed, Wish
 from core.training.step import Step
+from core.training.writer import Work, Writer
 
 Made = TypeVar("Made")
 BAD_STEPS_ALLOWED = 3  # in a row; one more chance than bad luck needs
@@ -95,6 +83,9 @@ def train(
         yield from run.go(resume)
     except MachineLost as lost:
         yield from run.keep(lost)
+    except Problem:
+        yield from run.settle()  # a checkpoint that became whole is said, whatever ended the run
+        raise
     finally:
         run.end()
 
@@ -134,6 +125,8 @@ class Run:
         self.one: Step | None = None
         self.adapter: lora.Adapter | None = None
         self.assistant: lora.Adapter | None = None
+        self.writer = Writer()
+        self.snapshot: checkpoint.Snapshot | None = None
         self.started, self.started_at = time.monotonic(), time.time()
         self.peak = 0
         self.runs_ahead = backend.prepare().policy.runs_ahead
@@ -159,6 +152,7 @@ class Run:
         self.wish = self.crew.agree(self.wish)
         if Wish.STOP not in self.wish:
             yield from self.steps(batches, previews)
+        yield from self.settle()
         yield self.finished()
 
     def found(self, resume: bool) -> Generator[Progress, Wish | None, checkpoint.State | None]:
@@ -192,7 +186,7 @@ class Run:
         self.one = Step(self.family, self.adapter, config, state, self.crew)
         for step in range(state.step + 1, config.steps + 1):
             with assistant.heard(self.assistant):
-                self.one.tell(step, batches)
+                self.one.tell(step, batches, before_update=self.copied)
             to_save = step == config.steps or step % config.save_every == 0
             at_once = to_save or self.scoring.due(step) or previews.due(step)
             yield from self.hear(leave=0 if at_once or not self.runs_ahead else 1)
@@ -207,6 +201,7 @@ class Run:
             if step < config.steps:
                 self.wish = self.crew.agree(self.wish)
             if Wish.STOP in self.wish:
+                yield from self.settle()
                 if checkpoint.steps_saved(self.folder)[-1:] != [step]:
                     yield from self.save()  # the wish came while the pictures were drawn
                 return
@@ -225,8 +220,14 @@ class Run:
                 )
 
     def say(self, progress: Progress) -> Generator[Progress, Wish | None, None]:
-        """Yield, and remember what the caller answers."""
-        self.wish |= (yield progress) or Wish.NOTHING
+        """Yield, and what became whole on the disk by now; remember what the caller answers."""
+        for each in chain([progress], self.writer.written()):
+            self.wish |= (yield each) or Wish.NOTHING
+
+    def settle(self) -> Generator[Progress, Wish | None, None]:
+        """Wait until all that is being written is whole, and say it."""
+        for progress in self.writer.rest():
+            yield from self.say(progress)
 
     def heed(self, work: Generator[Progress, Wish | None, Made]) -> Generator[Progress, Wish | None, Made]:
         """Yield what `work` yields, remember what the caller answers, and return what it returns."""
@@ -255,39 +256,20 @@ class Run:
         grids = shared_out(self.config.class_pictures, [each.grid for each in photos])
         prior = Prior(self.family, self.config, self.folder, self.cache, *self.class_prompt, texts, grids)
         yield from self.draw("drawing class pictures", len(grids), prior.pictures())
+        yield from self.settle()
         yield from self.say(Note(prior.counted()))
         return prior.encoded
 
     def attach(self, state: checkpoint.State | None) -> Generator[Progress, Wish | None, None]:
-        config, transformer = self.config, self.family.transformer
-        if state is None and self.start_from is not None:
-            given = adapter_file.read(self.start_from, self.family.name)
-            self.adapter = lora.attach_factors(transformer, given.factors, name="subject", trained=True)
-            layers = f"{len(given.factors)} layers, rank {given.rank}"
-            yield from self.say(Note(f"Begins with {self.start_from.name}: {layers}; these are what is trained."))
-        elif state is not None and state.start:
-            names = dict.fromkeys(name.rpartition(".")[0] for name in state.parameters)
-            held = {name: (state.parameters[f"{name}.lora_A"], state.parameters[f"{name}.lora_B"]) for name in names}
-            self.adapter = lora.attach_factors(transformer, held, name="subject", trained=True)
-        else:
-            targets = lora.resolve_targets(transformer, self.family.presets, config.targets)
-            key = key_for("adapter", config.seed)
-            entries = layer_ranks.read(config.ranks)[0]
-            own = lora.resolve_ranks(targets, self.family.presets, entries, config.alpha / config.rank)
-            self.adapter = lora.attach(transformer, targets, config.rank, config.alpha, key, own=own)
+        config = self.config
+        self.adapter, sentence = beginning.attach(self.family, config, state, self.start_from)
+        if sentence:
+            yield from self.say(Note(sentence))
         if state is None:
-            first = self.adapter.parameters()
-            settings = json.loads(json.dumps(asdict(config)))
-            hashes = dict(self.family.hashes)
-            remembered = optimizer.begin(RULES[config.optimizer], first, averages=config.ema_decay > 0)
-            state = checkpoint.State(0, first, remembered, settings, self.data_hash, hashes, 0)
-            state.start = files.sha256_of(self.start_from) if self.start_from is not None else ""
-            state.kept = preflight.kept_blocks(self.family.anatomy, config, this_computer(self.folder))
+            begun = (self.adapter, self.family, config, self.folder, self.data_hash, self.start_from)
+            state = beginning.first_state(*begun)
         else:
-            if state.parameters.keys() != self.adapter.parameters().keys():
-                raise TrainingProblem("The checkpoint holds other layers than this run trains; start a new run.")
-            state.config = json.loads(json.dumps(asdict(config)))
-            self.adapter.update(state.parameters)
+            beginning.go_on(self.adapter, state, config)
         self.state = state
         self.assistant = assistant.attach(self.family)
         unsuited = rate_advice(config.optimizer, config.learning_rate)
@@ -327,37 +309,43 @@ class Run:
             photos=len(self.examples),
             started_at=self.started_at,
         )
-        folder = checkpoint.save(self.folder, state, factors, metadata)
-        size = sum(each.stat().st_size for each in folder.iterdir())
-        yield from self.say(Saved(state.step, folder, size, files.sha256_of(folder / checkpoint.ADAPTER)))
+        yield from self.settle()  # no two checkpoints are on their way
+        self.snapshot = checkpoint.Snapshot(self.folder, state, diffusers.tensors_of(factors), metadata)
+        self.writer.give(self.snapshot.write)
+
+    def copied(self) -> None:
+        """Wait until nobody but the run has its hands on the state's tensors."""
+        if self.snapshot is not None:
+            self.snapshot.copied.wait()
 
     def keep(self, lost: MachineLost) -> Generator[Progress, Wish | None, None]:
         """Save the last whole step, and raise TrainingProblem about the machine."""
         if self.one is not None:
             yield from self.hear()  # what is under way needs no other machine
+        yield from self.settle()
         step, kept = self.state.step if self.state else 0, ""
         if step and checkpoint.steps_saved(self.folder)[-1:] != [step]:
             self.adapter.update(self.state.parameters)
             yield from self.save()
+            yield from self.settle()
         if step and checkpoint.steps_saved(self.folder)[-1:] == [step]:
             kept = f" Step {step} is saved."
         raise TrainingProblem(f"{lost.message}{kept} Resume the run with all machines, or on fewer.") from None
 
     def sample(self, previews: Previews) -> Generator[Progress, Wish | None, None]:
         self.wish &= ~Wish.SAMPLE
+        self.copied()
         with average.heard(self.adapter, self.state):
             yield from self.draw("drawing samples", len(previews.prompts), previews.pictures(self.state.step))
 
-    def draw(
-        self, phase: str, of: int, pictures: Iterable[Sampled | ClassPicture | None]
-    ) -> Generator[Progress, Wish | None, None]:
-        """Say each picture, and ask in between whether to stop."""
+    def draw(self, phase: str, of: int, pictures: Iterable[Work | None]) -> Generator[Progress, Wish | None, None]:
+        """Have each picture written, and ask in between whether to stop."""
         done, asked = 0, time.monotonic()
         yield from self.say(Phase(phase, 0, of))
         for picture in pictures:
             if picture is not None:
                 done += 1
-                yield from self.say(picture)
+                self.writer.give(picture)
             if picture is not None or time.monotonic() - asked > SECONDS_BETWEEN_QUESTIONS:
                 asked = time.monotonic()
                 yield from self.say(Phase(phase, done, of))
@@ -386,7 +374,8 @@ class Run:
         )
 
     def end(self) -> None:
-        """Leave the family as it was found."""
+        """Leave whole what was to be written, and the family as it was found."""
+        self.writer.end()
         for adapter in (self.adapter, self.assistant):
             if adapter is not None:
                 adapter.detach()

@@ -26,6 +26,7 @@ from tests.core.subjects import examples, of_kind, picture, settings, training
 from tests.core.test_resume import KNOBS, assert_same
 
 WIDE, TALL = Grid(1, 3, 2), Grid(3, 2, 2)
+DRAWING = "drawing class pictures"
 PRIOR = {"class_pictures": 3, "sample_prompts": ()}
 
 
@@ -127,10 +128,10 @@ def test_class_pictures_are_what_the_untouched_base_draws(
     run, said = training(family, photos, tmp_path / "run", **PRIOR), []
     for progress in run:
         said.append(progress)
-        if isinstance(progress, Phase) and progress.name == "drawing class pictures":
+        if isinstance(progress, Phase) and progress.name == DRAWING:
             assert not any(isinstance(module, lora.LoRALinear) for module in family.transformer.modules())
             assert not any(isinstance(each, Stepped) for each in said)
-    assert [(p.done, p.of) for p in said if isinstance(p, Phase) and p.name == "drawing class pictures"] == [
+    assert [(p.done, p.of) for p in said if isinstance(p, Phase) and p.name == DRAWING] == [
         (0, 3), (1, 3), (2, 3), (3, 3),
     ]  # fmt: skip
     pictures = [each for each in said if is_picture(each)]
@@ -203,7 +204,7 @@ def test_a_run_stopped_among_its_class_pictures_goes_on_with_those_that_are_ther
 
     parts = {"cache": tmp_path / "two", **knobs}
     run = training(load_family(model_folder), photos, tmp_path / "parts", **parts)
-    finished = stopped_when(run, is_picture)
+    finished = stopped_when(run, lambda said: isinstance(said, Phase) and (said.name, said.done) == (DRAWING, 1))
     assert (finished.step, finished.stopped, finished.adapter) == (0, True, None)
     assert drawn == [*whole, whole[0]]
     assert len(list((tmp_path / "parts" / "class_pictures").iterdir())) == 1
@@ -225,7 +226,7 @@ def test_a_stop_wish_is_heard_in_the_middle_of_a_class_picture(
 
     def due(progress: object) -> bool:
         said.append(progress)
-        return isinstance(progress, Phase) and progress.name == "drawing class pictures"
+        return isinstance(progress, Phase) and progress.name == DRAWING
 
     assert stopped_when(run, due).step == 0
     assert not [each for each in said if is_picture(each) or isinstance(each, Stepped)]

@@ -27,9 +27,9 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(backend, "_prepared", replace(prepared, policy=replace(prepared.policy, runs_ahead=True)))
     steps, tell = [], Step.tell
 
-    def noted(self: Step, step: int, *rest: object) -> None:
+    def noted(self: Step, step: int, *rest: object, **more: object) -> None:
         steps.append(step)
-        tell(self, step, *rest)
+        tell(self, step, *rest, **more)
 
     monkeypatch.setattr(Step, "tell", noted)
     return steps

@@ -1,0 +1,72 @@
+"""What a run begins with: an adapter on the network, and the state that its first step changes.
+
+new          A random, B zeros, on the layers that the knobs name            lora.attach
+a file       the layers and ranks that it has, whatever the knobs say        lora.attach_factors
+resumed      as the run began, then the weights of its checkpoint
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from core import files, layer_ranks, lora, preflight
+from core.computer import this_computer
+from core.config import TrainConfig
+from core.errors import TrainingProblem
+from core.export import adapter_file
+from core.models.base import Family
+from core.randomness import key_for
+from core.training import optimizer
+from core.training.checkpoint import State
+from core.training.rules import RULES
+
+
+def attach(
+    family: Family, config: TrainConfig, state: State | None, start_from: Path | None
+) -> tuple[lora.Adapter, str]:
+    """The adapter, attached with the weights it begins with, and a sentence where those come from a file.
+
+    A run that began with a file goes on from its checkpoint alone. Raises AdapterProblem, ConfigProblem.
+    """
+    transformer = family.transformer
+    if state is None and start_from is not None:
+        given = adapter_file.read(start_from, family.name)
+        layers = f"{len(given.factors)} layers, rank {given.rank}"
+        adapter = lora.attach_factors(transformer, given.factors, name="subject", trained=True)
+        return adapter, f"Begins with {start_from.name}: {layers}; these are what is trained."
+    if state is not None and state.start:
+        names = dict.fromkeys(name.rpartition(".")[0] for name in state.parameters)
+        held = {name: (state.parameters[f"{name}.lora_A"], state.parameters[f"{name}.lora_B"]) for name in names}
+        return lora.attach_factors(transformer, held, name="subject", trained=True), ""
+    targets = lora.resolve_targets(transformer, family.presets, config.targets)
+    entries = layer_ranks.read(config.ranks)[0]
+    own = lora.resolve_ranks(targets, family.presets, entries, config.alpha / config.rank)
+    return lora.attach(transformer, targets, config.rank, config.alpha, key_for("adapter", config.seed), own=own), ""
+
+
+def first_state(
+    adapter: lora.Adapter, family: Family, config: TrainConfig, folder: Path, data_hash: str, start_from: Path | None
+) -> State:
+    """Before the first step; `folder` is the run's, by whose disk and computer it is settled what memory there is."""
+    first = adapter.parameters()
+    remembered = optimizer.begin(RULES[config.optimizer], first, averages=config.ema_decay > 0)
+    state = State(0, first, remembered, as_json(config), data_hash, dict(family.hashes), 0)
+    state.start = files.sha256_of(start_from) if start_from is not None else ""
+    state.kept = preflight.kept_blocks(family.anatomy, config, this_computer(folder))
+    return state
+
+
+def go_on(adapter: lora.Adapter, state: State, config: TrainConfig) -> None:
+    """Give the adapter a checkpoint's weights. Raises TrainingProblem where it has other layers."""
+    if state.parameters.keys() != adapter.parameters().keys():
+        raise TrainingProblem("The checkpoint holds other layers than this run trains; start a new run.")
+    state.config = as_json(config)
+    adapter.update(state.parameters)
+
+
+def as_json(config: TrainConfig) -> Mapping[str, object]:
+    """The settings as a checkpoint gives them back: JSON has lists for tuples."""
+    return json.loads(json.dumps(asdict(config)))
