@@ -27,6 +27,7 @@ from core.config import precision_of
 from core.errors import ConfigProblem, FieldProblem
 from core.models.base import Conditioning, Family, Grid
 from core.models.quantized import bits_of
+from core.models.walk import Walk
 from core.randomness import key_for
 
 OnStep = Callable[[int, int], None]
@@ -80,13 +81,13 @@ def sampler_steps(
 
     `negative` is needed where `guidance.true` is above 1 and ignored elsewhere.
     """
-    sigmas = family.drawing_sigmas(steps, grid)
+    sigmas, walk = family.drawing_sigmas(steps, grid), Walk(family)
     l_t = noise_1LC.astype(mx.float32)
     for sigma, sigma_next in pairwise(sigmas):
         sigma_1 = mx.array([sigma], dtype=mx.float32)
-        velocity = family.velocity(l_t, sigma_1, conditioning, grid, guidance.embedded).astype(mx.float32)
+        velocity = walk(l_t, sigma_1, conditioning, grid, guidance.embedded).astype(mx.float32)
         if guidance.true > 1.0 and negative is not None:
-            away = family.velocity(l_t, sigma_1, negative, grid, guidance.embedded).astype(mx.float32)
+            away = walk(l_t, sigma_1, negative, grid, guidance.embedded).astype(mx.float32)
             velocity = away + guidance.true * (velocity - away)
         l_t = flow.euler_step(l_t, velocity, sigma, sigma_next)
         evaluate(l_t)

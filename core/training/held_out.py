@@ -33,6 +33,7 @@ from core.dataset import split
 from core.dataset.batches import Encoded
 from core.loss import per_example_loss
 from core.models.base import Family
+from core.models.walk import Walk
 from core.randomness import key_for, order_for
 from core.training.checkpoint import Losses, State
 from core.training.progress import Scored
@@ -102,14 +103,15 @@ class Scoring:
 
     def _losses(self) -> Losses:
         """One photo and one band at a time: that takes no more memory than a step does."""
-        return [[self._loss(one, band) for band in range(len(QUANTILES))] for one in self.photos]
+        walk = Walk(self.family)
+        return [[self._loss(walk, one, band) for band in range(len(QUANTILES))] for one in self.photos]
 
-    def _loss(self, one: Encoded, band: int) -> float | None:
+    def _loss(self, walk: Walk, one: Encoded, band: int) -> float | None:
         config, family = self.config, self.family
         noise = mx.random.normal(one.l_T.shape, dtype=mx.float32, key=key_for("score", config.seed, one.photo, band))
 
         def predict(l_t_BLC: mx.array, sigma_B: mx.array) -> mx.array:
-            return family.velocity(l_t_BLC, sigma_B, one.conditioning, one.grid, config.train_guidance)
+            return walk(l_t_BLC, sigma_B, one.conditioning, one.grid, config.train_guidance)
 
         sigma = flow.quantile(QUANTILES[band], config.sigma_draw, family.training_shift(one.grid))
         loss_B = per_example_loss(predict, one.l_T, noise, mx.array([sigma]))

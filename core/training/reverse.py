@@ -21,60 +21,19 @@ Source: Chen et al. 2016, arXiv:1604.06174, with a segment for each block.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from core import backend, flow
 from core.dataset.batches import Batch
-from core.lora import Adapter, LowRank
+from core.lora import Adapter
 from core.loss import squared_error, weighted_mean
-from core.milestones import evaluate as evaluate_parts
-from core.milestones import milestones
-from core.models.base import Block, Conditioning, Family, Grid, Stream
+from core.models.base import Conditioning, Family, Grid, Stream
+from core.models.walk import Arrays, Bound, Evaluation, holding, in_parts
 
 Tensors = dict[str, mx.array]
-Arrays = list[mx.array]
-Slot = tuple[nn.Module, str]
-"""Where an array of a module lies: the layer that holds it, and its name there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A block as a function of its arrays: the frozen ones, and those of the adapter that is trained."""
-
-    block: Block
-    signature: tuple[Any, ...]  # blocks with the same one compute the same with other arrays
-    frozen: list[Slot]
-    trained: list[Slot]
-    names: list[str]  # of the trained arrays, as `Adapter.parameters` names them
-
-    @staticmethod
-    def of(block: Block, adapter: Adapter) -> Bound:
-        paths = {id(part): path for path, part in adapter.parts.items()}
-        frozen, trained, names = [], [], []
-        signature: list[Any] = [block.kind]
-        for path, layer in sorted(block.module.named_modules(), key=lambda each: each[0]):
-            if isinstance(layer, LowRank):
-                signature.append((path, layer.scale, layer.strength, id(layer) in paths))
-            for name in sorted(key for key, value in layer.items() if isinstance(value, mx.array)):
-                signature.append((path, name, layer[name].shape, layer[name].dtype))
-                if id(layer) in paths:
-                    trained.append((layer, name))
-                    names.append(f"{paths[id(layer)]}.{name}")
-                else:
-                    frozen.append((layer, name))
-        return Bound(block, tuple(signature), frozen, trained, names)
-
-    def run(self, frozen: Arrays, trained: Arrays, stream: Stream) -> Stream:
-        """What the block moves on of the stream, computed with these arrays in the place of its own."""
-        with _holding([*self.frozen, *self.trained], [*frozen, *trained]):
-            after = self.block.run(self.block.module, stream)
-        return {name: value for name, value in after.items() if value is not stream[name]}
 
 
 class Gradient:
@@ -112,7 +71,7 @@ class Gradient:
         return mx.concatenate(losses), sums
 
     def _at_once(self, parameters: Tensors, batch: Batch) -> tuple[mx.array, Tensors]:
-        evaluate = _Evaluation()
+        evaluate = Evaluation()
         inputs: list[tuple[Stream, list[str]]] = []
         losses_B, gradient, g = self._forth(parameters, batch, inputs, evaluate)
         for bound, frozen in reversed(self._lean[self._first :]):
@@ -126,7 +85,7 @@ class Gradient:
         return losses_B, gradient
 
     def _forth(
-        self, parameters: Tensors, batch: Batch, inputs: list[tuple[Stream, list[str]]], evaluate: _Evaluation
+        self, parameters: Tensors, batch: Batch, inputs: list[tuple[Stream, list[str]]], evaluate: Evaluation
     ) -> tuple[mx.array, Tensors, Stream]:
         """The losses, the gradient of the kept blocks' parameters, and g_split.
 
@@ -165,7 +124,7 @@ class Gradient:
         return backend.compile_step(embed)
 
     def _forward_of(self, signature: tuple[Any, ...]) -> Callable[..., Stream]:
-        return _in_parts(backend.compile_step(self._example(signature).run))
+        return in_parts(backend.compile_step(self._example(signature).run))
 
     def _vjp_of(self, signature: tuple[Any, ...]) -> Callable[..., tuple[Arrays, Stream]]:
         """(frozen, trained, x, g) to the gradients of the trained arrays and of what the block moved on."""
@@ -186,7 +145,7 @@ class Gradient:
                 onto.clear()
             return found[:count], dict(zip(names, found[count:], strict=True))
 
-        return _in_parts(backend.compile_step(vjp))
+        return in_parts(backend.compile_step(vjp))
 
     def _losses_of_rest(
         self,
@@ -200,7 +159,7 @@ class Gradient:
         """From x_split to the loss and each example's, with `held` in the place of the kept trained arrays."""
         bounds, stream = self._bound[self._split :], {**constant, **x}
         slots = [slot for bound in bounds for slot in bound.trained]
-        with _holding(slots, [held[name] for bound in bounds for name in bound.names]):
+        with holding(slots, [held[name] for bound in bounds for name in bound.names]):
             for bound in bounds:
                 stream = bound.block.run(bound.block.module, stream)
             losses_B = squared_error(self._family.project(stream), clean_BLC, noise_BLC)
@@ -210,44 +169,5 @@ class Gradient:
         return next(bound for bound in self._bound if bound.signature == signature)
 
 
-class _Evaluation:
-    """Evaluates what it is called with. A GPU works on one block while the next is prepared, and no third is begun."""
-
-    def __init__(self) -> None:
-        self._before: tuple[Any, ...] = ()
-
-    def __call__(self, *trees: Any) -> None:
-        backend.evaluate(*trees, wait=False)
-        mx.eval(*self._before)
-        self._before = trees
-
-
-def _in_parts(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` as it is where it is compiled, else one that evaluates what it computes part by part."""
-    if backend.prepare().policy.compiles:
-        return function
-
-    def evaluated(*arguments: Any) -> Any:
-        with milestones() as parts:
-            result = function(*arguments)
-        evaluate_parts(parts)
-        return result
-
-    return evaluated
-
-
 def _of(parameters: Tensors, bound: Bound) -> Arrays:
     return [parameters[name] for name in bound.names]
-
-
-@contextmanager
-def _holding(slots: Sequence[Slot], arrays: Sequence[mx.array]) -> Iterator[None]:
-    """Have `arrays` lie in `slots`, and afterwards what lay there before."""
-    before = [layer[name] for layer, name in slots]
-    for (layer, name), array in zip(slots, arrays, strict=True):
-        layer[name] = array
-    try:
-        yield
-    finally:
-        for (layer, name), array in zip(slots, before, strict=True):
-            layer[name] = array

@@ -155,14 +155,14 @@ def test_without_held_out_photos_one_that_is_trained_on_is_scored(family: Family
 
 
 def test_a_loss_that_is_no_number_is_infinitely_worse(family: Family, photos: Path, tmp_path: Path) -> None:
-    exact = family.velocity
+    exact = family.project
     run = training(family, photos, tmp_path / "run", held_out="1", score_every=2)
     scores = []
     for progress in run:
         if isinstance(progress, Scored):
             scores.append(progress)
         scoring_next = isinstance(progress, Stepped) and progress.step == 4
-        family.velocity = (lambda *given: exact(*given) * mx.nan) if scoring_next else exact
+        family.project = (lambda *given: exact(*given) * mx.nan) if scoring_next else exact
     assert scores[-1].bands == (float("inf"),) * 4
     assert run_state_is_json(tmp_path / "run")
 
