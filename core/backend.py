@@ -23,7 +23,6 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -169,13 +168,6 @@ def evaluate(*trees: Any, wait: bool = True) -> None:
         (mx.eval if wait else mx.async_eval)(*trees)
     finally:
         mx.set_memory_limit(before)
-
-
-def on_the_processor() -> AbstractContextManager[Any]:
-    """In here MLX computes on the processor, in a stream of the calling thread: what a GPU is at is not waited for."""
-    import mlx.core as mx
-
-    return mx.stream(mx.cpu)
 
 
 def expect_the_same_again() -> None:

@@ -1,4 +1,4 @@
-"""What a safetensors file says about itself, read and checked without reading a tensor.
+"""What a safetensors file says about itself, read and checked without reading a tensor; and such files, written.
 
     8 bytes        length of the header, little-endian
     header         JSON: {name: {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {str: str}}
@@ -16,7 +16,7 @@ import json
 import math
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,48 @@ class Place:
     name: str
     info: TensorInfo
     begin: int
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A tensor to be written: its type in the format's words, its shape, and its bytes wherever they lie in memory."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: memoryview  # of single bytes
+
+
+def header_of(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:
+    """What a file of these types and shapes begins with; the tensors follow end to end, in this order."""
+    table: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    place = 0
+    for name, (dtype, shape) in tensors.items():
+        end = place + math.prod(shape) * ITEM_BYTES[dtype]
+        table[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [place, end]}
+        place = end
+    text = json.dumps(table).encode()
+    text += b" " * (-len(text) % 8)  # the format wants the tensors to begin at a multiple of 8
+    return struct.pack("<Q", len(text)) + text
+
+
+def write(path: Path, contents: Mapping[str, Content], metadata: Mapping[str, str]) -> None:
+    """Write a file; any thread can do it. Raises OSError."""
+    with path.open("wb") as file:
+        file.write(header_of({name: (each.dtype, each.shape) for name, each in contents.items()}, metadata))
+        for each in contents.values():
+            file.write(each.data)
+
+
+def holds(path: Path, contents: Mapping[str, Content]) -> bool:
+    """Whether a file can be read and has these tensors, bit for bit, and no others."""
+    try:
+        header = read_header(path)
+    except ModelProblem:
+        return False
+    found = {name: (info.dtype, info.shape) for name, info in header.tensors.items()}
+    return found == {name: (each.dtype, each.shape) for name, each in contents.items()} and all(
+        read_bytes(path, header, name) == each.data for name, each in contents.items()
+    )
 
 
 def read_header(path: Path, problem: type[Problem] = ModelProblem) -> Header:

@@ -28,12 +28,14 @@ from typing import Any
 import mlx.core as mx
 from safetensors import safe_open
 
-from core import files
+from core import files, weights
 from core.adapter_names import DIFFUSERS, Held, bare_name, held_in
 from core.errors import AdapterProblem
 from core.lora import Factors
-from core.weights import Header, read_header, read_number
+from core.weights import Content, Header, read_header, read_number
 
+PLAIN = {mx.float32: ("F32", mx.float32), mx.bfloat16: ("BF16", mx.uint16)}
+"""A dtype in the format's words, and one of its width that Python's memoryview knows."""
 PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
@@ -90,24 +92,36 @@ def write(
 
     Raises AdapterProblem when what is on the disk differs, DiskProblem when it cannot be written.
     """
+    contents = contents_of(tensors)
     with files.written_whole(path) as part:
-        fill(part, tensors, metadata, path.name)
+        fill(part, contents, metadata, path.name)
         check(part)
 
 
-def fill(part: Path, tensors: Mapping[str, mx.array], metadata: Mapping[str, str], name: str) -> None:
+def fill(part: Path, contents: Mapping[str, Content], metadata: Mapping[str, str], name: str) -> None:
     """`write` into a file that gets its name, and is flushed, later; `name` is what a sentence calls it.
 
-    Raises AdapterProblem when what can be read there differs.
+    Any thread can do it. Raises AdapterProblem when what can be read there differs.
     """
-    with part.open("wb") as file:
-        mx.save_safetensors(file, dict(tensors), {"format": "pt", **metadata})
-    found = mx.load(str(part))
+    weights.write(part, contents, {"format": "pt", **metadata})
     with safe_open(part, framework="np") as other:
-        whole = set(other.keys()) == tensors.keys() == found.keys()
-    # One question for all: each answer is waited for, and an adapter has a thousand tensors.
-    if not whole or not mx.all(mx.stack([mx.array_equal(found[each], tensors[each]) for each in tensors])).item():
+        whole = set(other.keys()) == contents.keys()
+    if not whole or not weights.holds(part, contents):
         raise AdapterProblem(f"{name} was written, but what is on the disk differs. Check the disk.")
+
+
+def contents_of(tensors: Mapping[str, mx.array]) -> dict[str, Content]:
+    """The bytes of float32 and bfloat16 arrays where they lie, evaluated, for a thread that must not touch MLX.
+
+    As long as they are held nothing writes over the arrays. On CUDA they are moved to where the processor can read.
+    """
+    rows = {name: mx.contiguous(value) for name, value in tensors.items()}
+    plain = {name: value.view(PLAIN[value.dtype][1]) for name, value in rows.items()}
+    mx.eval(plain)
+    return {
+        name: Content(PLAIN[value.dtype][0], value.shape, memoryview(plain[name]).cast("B"))
+        for name, value in rows.items()
+    }
 
 
 def check_worth(factors: Factors) -> None:

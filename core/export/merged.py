@@ -14,8 +14,6 @@ A change below half a step of W's dtype is lost to rounding: `Merged.kept` says 
 from __future__ import annotations
 
 import hashlib
-import json
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +25,7 @@ from core import files
 from core.errors import AdapterProblem, FieldProblem, ModelProblem
 from core.export import adapter_file
 from core.lora import Factors
-from core.weights import Header, TensorInfo, read_bytes, read_header, weight_files
+from core.weights import Header, TensorInfo, header_of, read_bytes, read_header, weight_files
 
 STEM = "diffusion_pytorch_model"
 DTYPES = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
@@ -91,16 +89,8 @@ def _contents(
     on_tensor: OnTensor,
 ) -> Iterator[bytes]:
     """The bytes of the new file in order: its header, then every tensor."""
-    table: dict[str, object] = {"__metadata__": dict(metadata)}
-    place = 0
-    for name, (_, header) in tensors.items():
-        info = header.tensors[name]
-        size = info.end - info.begin
-        table[name] = {"dtype": info.dtype, "shape": list(info.shape), "data_offsets": [place, place + size]}
-        place += size
-    text = json.dumps(table).encode()
-    text += b" " * (-len(text) % 8)  # the format wants the tensors to begin at a multiple of 8
-    yield struct.pack("<Q", len(text)) + text
+    infos = {name: header.tensors[name] for name, (_, header) in tensors.items()}
+    yield header_of({name: (info.dtype, info.shape) for name, info in infos.items()}, metadata)
     for done, (name, (source, header)) in enumerate(tensors.items(), start=1):
         content = read_bytes(source, header, name)
         layer = name.removesuffix(".weight")

@@ -27,7 +27,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from core import backend, files
+from core import files, weights
 from core.config import TrainConfig
 from core.dataset.examples import Example
 from core.errors import ConfigProblem, FieldProblem, TrainingProblem
@@ -73,22 +73,19 @@ class State:
 class Snapshot:
     """The state of a run as it is now, on its way to checkpoints/<step>.
 
-    It holds the tensors themselves, not copies, and reads them until `copied` is set: whoever would write over them, or
-    have a GPU read them (on CUDA an array is moved when the processor reads it), waits for that. The rest is plain
-    values, and copies.
+    Until `copied` is set it holds the tensors themselves, not copies, so that an update takes other memory for the new
+    ones. The rest is plain values, and copies.
     """
 
     def __init__(self, run: Path, state: State, adapter: Tensors, metadata: Mapping[str, str]) -> None:
-        """`adapter` is what its file is to hold, from which the run goes its own way; it is evaluated here."""
-        mx.eval(adapter)
+        """`adapter` is what its file is to hold."""
         self.copied = Event()
-        self._target, self._adapter, self._metadata = run / "checkpoints" / str(state.step), adapter, metadata
-        self._tensors = {f"w.{name}": value for name, value in state.parameters.items()}
+        self._target, self._metadata = run / "checkpoints" / str(state.step), metadata
+        tensors = {f"w.{name}": value for name, value in state.parameters.items()}
         for group, values in state.remembered.tensors.items():
-            self._tensors |= {f"{group}.{name}": value for name, value in values.items()}
-        numbers = {name: value.reshape(1) for name, value in state.remembered.numbers.items()}
-        mx.eval(numbers)
-        self._tensors |= numbers
+            tensors |= {f"{group}.{name}": value for name, value in values.items()}
+        tensors |= {name: value.reshape(1) for name, value in state.remembered.numbers.items()}
+        self._contents = {ADAPTER: adapter_file.contents_of(adapter), OPTIMIZER: adapter_file.contents_of(tensors)}
         table = {
             "format": FORMAT,
             "step": state.step,
@@ -111,7 +108,7 @@ class Snapshot:
         self._table = deepcopy(table)  # the run goes on with these lists
 
     def write(self) -> Saved:
-        """Write the checkpoint, whole or not at all, beside whatever a device is at; any thread can do it.
+        """Write the checkpoint, whole or not at all; any thread can do it.
 
         Raises DiskProblem, and AdapterProblem when the adapter that is read back differs.
         """
@@ -128,11 +125,9 @@ class Snapshot:
 
     def _copy(self, folder: Path) -> None:
         """The tensors into files, after which they are let go."""
-        (adapter, self._adapter), (tensors, self._tensors) = (self._adapter, {}), (self._tensors, {})
-        with backend.on_the_processor():
-            adapter_file.fill(folder / ADAPTER, adapter, self._metadata, ADAPTER)
-            with (folder / OPTIMIZER).open("wb") as file:
-                mx.save_safetensors(file, tensors)
+        contents, self._contents = self._contents, {}
+        adapter_file.fill(folder / ADAPTER, contents[ADAPTER], self._metadata, ADAPTER)
+        weights.write(folder / OPTIMIZER, contents[OPTIMIZER], {})
 
 
 def steps_saved(run: Path) -> list[int]:

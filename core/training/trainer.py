@@ -314,7 +314,7 @@ class Run:
         self.writer.give(self.snapshot.write)
 
     def copied(self) -> None:
-        """Wait until nobody but the run has its hands on the state's tensors."""
+        """Wait until nobody but the run holds the state's tensors: an update then needs no further memory."""
         if self.snapshot is not None:
             self.snapshot.copied.wait()
 
@@ -334,7 +334,6 @@ class Run:
 
     def sample(self, previews: Previews) -> Generator[Progress, Wish | None, None]:
         self.wish &= ~Wish.SAMPLE
-        self.copied()
         with average.heard(self.adapter, self.state):
             yield from self.draw("drawing samples", len(previews.prompts), previews.pictures(self.state.step))
 

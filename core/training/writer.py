@@ -1,11 +1,11 @@
 """What a run writes while it goes on: files are finished in a thread of their own, and said when they are whole.
 
     the run         give(work)             and takes its next step
-    the thread      work() -> progress     copy, encode, hash, flush, rename: all that needs no device
+    the thread      work() -> progress     copy, encode, hash, flush, rename: all that needs no MLX
     the run         written(), rest()      says what is whole by now, or raises what went wrong
 
-One piece of work at a time, in the order in which it was given. Of MLX's arrays it may read those that are evaluated,
-on the processor; whoever gives it sees to it that nothing writes over them.
+One piece of work at a time, in the order in which it was given. MLX's default device and stream are of the process, or
+of a thread: so the thread gets bytes, and never an array.
 """
 
 from __future__ import annotations

@@ -71,17 +71,20 @@ def test_stopping_and_resuming_equals_never_stopping(
 
 
 CHILD = """
-import sys
+import sys, time
 from pathlib import Path
 from core import backend
 backend.prepare()
 from core.models.load import load_family
+from core.training import checkpoint
 from core.training.progress import Stepped
 from tests.core.subjects import training
 from tests.core.test_resume import KNOBS
 model, photos, out = map(Path, sys.argv[1:])
 for progress in training(load_family(model), photos, out, **KNOBS):
     if isinstance(progress, Stepped):
+        while progress.step == 5 and not checkpoint.steps_saved(out):
+            time.sleep(0.01)  # it is written beside the steps
         print(progress.step, flush=True)
         if progress.step == 5:
             sys.stdin.read()

@@ -10,8 +10,11 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
+from safetensors import safe_open
 
+from core import weights
 from core.errors import AdapterProblem, ModelProblem
+from core.export.adapter_file import contents_of
 from core.models.flux1 import FluxTransformer
 from core.models.load import load_family, read_weights
 from core.weights import read_header, weight_files, weights_sha256
@@ -182,3 +185,33 @@ def test_the_web_process_can_read_headers_and_the_catalog_without_machine_learni
     code = "import sys, core.catalog, core.weights; print(sorted({'mlx', 'numpy', 'tokenizers'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_is_written_is_what_others_read(tmp_path: Path) -> None:
+    tensors = {
+        "a": mx.random.normal((3, 5)),
+        "b": mx.random.normal((4, 6)).astype(mx.bfloat16).T,  # does not lie row after row
+        "one": mx.array([2.5]),
+    }
+    path = tmp_path / "x.safetensors"
+    contents = contents_of(tensors)
+    weights.write(path, contents, {"format": "pt"})
+    found, metadata = mx.load(str(path), return_metadata=True)
+    assert metadata == {"format": "pt"}
+    assert found.keys() == tensors.keys()
+    assert all(found[name].dtype == tensors[name].dtype for name in tensors)
+    assert all(mx.array_equal(found[name], tensors[name]) for name in tensors)
+    with safe_open(path, framework="np") as other:
+        assert set(other.keys()) == tensors.keys()
+    assert weights.holds(path, contents)
+
+
+def test_a_file_that_is_not_what_was_written_is_told(tmp_path: Path) -> None:
+    path, contents = tmp_path / "x.safetensors", contents_of({"a": mx.arange(4, dtype=mx.float32)})
+    weights.write(path, contents, {})
+    whole = path.read_bytes()
+    assert not weights.holds(path, contents_of({"a": mx.arange(1, 5, dtype=mx.float32)}))
+    assert not weights.holds(path, contents_of({"b": mx.arange(4, dtype=mx.float32)}))
+    for broken in (whole[:-1], whole[:-1] + b"\1", whole + b"\0", b""):
+        path.write_bytes(broken)
+        assert not weights.holds(path, contents)
