@@ -47,14 +47,24 @@ class Policy:
     packed_products: bool  # with quantized weights: by MLX's kernels, or unpacked for each product
     runs_ahead: bool  # the next computation is prepared while the device is at this one
     batches: bool  # a batch is quicker than its examples one after the other, even where memory is to be spared
+    own_memory: bool  # what the processor reads is moved out of the device's memory first
     cache_share: float  # of the device's memory, kept for the next step rather than given back
 
 
 POLICIES: dict[Device, Policy] = {
-    "metal": Policy("bfloat16", compiles=True, packed_products=True, runs_ahead=True, batches=True, cache_share=1 / 8),
-    "cuda": Policy("bfloat16", compiles=True, packed_products=False, runs_ahead=True, batches=True, cache_share=1 / 4),
-    "cpu": Policy("float32", compiles=False, packed_products=False, runs_ahead=False, batches=False, cache_share=0),
-}
+    "metal": Policy(
+        "bfloat16", compiles=True, packed_products=True, runs_ahead=True, batches=True, own_memory=False,
+        cache_share=1 / 8,
+    ),
+    "cuda": Policy(
+        "bfloat16", compiles=True, packed_products=False, runs_ahead=True, batches=True, own_memory=True,
+        cache_share=1 / 4,
+    ),
+    "cpu": Policy(
+        "float32", compiles=False, packed_products=False, runs_ahead=False, batches=False, own_memory=False,
+        cache_share=0,
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

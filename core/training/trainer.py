@@ -129,7 +129,7 @@ class Run:
         self.snapshot: checkpoint.Snapshot | None = None
         self.started, self.started_at = time.monotonic(), time.time()
         self.peak = 0
-        self.runs_ahead = backend.prepare().policy.runs_ahead
+        self.policy = backend.prepare().policy
         backend.reset_peak_memory()
 
     # The order of things
@@ -189,7 +189,7 @@ class Run:
                 self.one.tell(step, batches, before_update=self.copied)
             to_save = step == config.steps or step % config.save_every == 0
             at_once = to_save or self.scoring.due(step) or previews.due(step)
-            yield from self.hear(leave=0 if at_once or not self.runs_ahead else 1)
+            yield from self.hear(leave=0 if at_once or not self.policy.runs_ahead else 1)
             if self.wish:
                 yield from self.hear()  # it is fulfilled after the step that is under way
             if self.scoring.due(step):
@@ -314,8 +314,11 @@ class Run:
         self.writer.give(self.snapshot.write)
 
     def copied(self) -> None:
-        """Wait until nobody but the run holds the state's tensors: an update then needs no further memory."""
-        if self.snapshot is not None:
+        """Wait until nobody but the run holds the state's tensors: an update then needs no further memory.
+
+        What a card has moved out of its own memory, to be read, needs none there.
+        """
+        if self.snapshot is not None and not self.policy.own_memory:
             self.snapshot.copied.wait()
 
     def keep(self, lost: MachineLost) -> Generator[Progress, Wish | None, None]:

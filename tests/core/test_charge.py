@@ -20,9 +20,10 @@ from core.training.channel import Channel
 from core.training.crew import Alone, MachineLost
 from core.training.encoding import Material
 from core.training.follower import follow
-from core.training.progress import ClassPicture, Finished, Progress, Sampled, Wish
+from core.training.progress import Finished, Phase, Progress, Sampled, Wish
 from core.training.rules import Tensors
 from tests.core.subjects import settings, training
+from tests.core.test_prior import DRAWING
 
 
 class Told(Alone):
@@ -112,7 +113,7 @@ def test_a_machine_that_is_lost_while_class_pictures_are_drawn_ends_the_run(
     crew = Told()
     run = training(family, photos, tmp_path / "run", crew=crew, machines=2, class_pictures=8)
     with pytest.raises(TrainingProblem, match=r"^mini\.local .* its process ended\. Resume the run with all machines"):
-        lose(crew, run, lambda progress: isinstance(progress, ClassPicture))
+        lose(crew, run, lambda progress: isinstance(progress, Phase) and (progress.name, progress.done) == (DRAWING, 1))
     assert len(list((tmp_path / "run" / "class_pictures").iterdir())) == 1
     assert not checkpoint.steps_saved(tmp_path / "run")
 
