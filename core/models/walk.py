@@ -92,7 +92,7 @@ class Walk:
 
     def _forward_of(self, signature: tuple[Any, ...]) -> Callable[[Arrays, Stream], Stream]:
         bound = next(each for each in self._bound if each.signature == signature)
-        return in_parts(backend.compile_step(lambda frozen, stream: bound.run(frozen, [], stream)))
+        return backend.compile_step(lambda frozen, stream: bound.run(frozen, [], stream))
 
 
 class Evaluation:

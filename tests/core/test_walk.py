@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import mlx.core as mx
 import pytest
 
 from core.models.base import Family
 from core.models.load import load_family
 from core.models.walk import Walk
-from tests import tiny
 from tests.core.test_reverse import FOLDERS, attached
 
 
@@ -51,19 +47,3 @@ def test_a_walk_hears_what_an_adapter_has_learned_since(family: Family) -> None:
         assert not mx.allclose(walk(*arguments), before, atol=1e-3).item()
     finally:
         adapter.detach()
-
-
-def test_a_walk_holds_one_block_at_a_time(tmp_path: Path) -> None:
-    family = load_family(tiny.make_model_folder(tmp_path / "model", heads=4, single_blocks=8))
-    grid = family.grid(256, 256)
-    l_t = mx.random.normal((1, grid.tokens, grid.channels))
-    arguments = (l_t, mx.array([0.5]), family.encode_text(["a can"]), grid, 1.0)
-    mx.eval(l_t, family.transformer.parameters())
-
-    def most(velocity: Callable[..., mx.array]) -> int:
-        held = mx.get_active_memory()
-        mx.reset_peak_memory()
-        mx.eval(velocity(*arguments))
-        return mx.get_peak_memory() - held
-
-    assert most(Walk(family)) < 0.8 * most(family.velocity)
