@@ -39,8 +39,9 @@ def velocity_errors() -> dict[str, list[float]]:
     from core import catalog, pocket
     from core.dataset import latents
     from core.dataset.examples import read_folder
+    from core.lora import WITHIN_A_BLOCK
     from core.models.load import load_family
-    from core.models.quantized import GROUP, WITHIN_A_BLOCK
+    from core.models.quantized import GROUP
 
     family = load_family(catalog.find("pocket").folder)
     grid = family.grid(256, 256)

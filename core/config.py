@@ -116,8 +116,8 @@ class TrainConfig:
     targets: str = knob(
         "all_linear",
         "Layers",
-        "Which layers of the model get an adapter: all_linear, attention, mlp, or what else the guide names for the "
-        "model; also module paths, with commas between them and * for any letters.",
+        "Which layers of the model's blocks get an adapter: all_linear, attention, mlp, or what else the guide names "
+        "for the model; also module paths, with commas between them and * for any letters.",
         "adapter",
     )
     ranks: str = knob(

@@ -17,7 +17,8 @@ from __future__ import annotations
 import fnmatch
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -29,6 +30,7 @@ from core.milestones import reached
 
 Factors = Mapping[str, tuple[mx.array, mx.array]]
 """(A, B) by full module path."""
+WITHIN_A_BLOCK = re.compile(r"\w+\.\d+\..+")  # "transformer_blocks.3.attn.to_q": a layer of a list at the network's top
 
 
 class LowRank(nn.Module):
@@ -192,21 +194,33 @@ def attach_factors(
 def resolve_targets(transformer: nn.Module, presets: Mapping[str, Sequence[str]], wanted: str) -> list[str]:
     """Full module paths for the knob `targets`: names of presets, paths and globs, with commas between them.
 
-    Raises ConfigProblem naming each one that matches no linear layer.
+    What lies outside the blocks is not meant: no gradient goes there (core/training/reverse.py).
+
+    Raises ConfigProblem naming each one that matches no linear layer of a block.
     """
-    linear = [path for path, _ in _linear_layers(transformer)]
+    everywhere = [path for path, _ in _linear_layers(transformer)]
+    linear = [path for path in everywhere if WITHIN_A_BLOCK.fullmatch(path)]
     found: dict[str, None] = {}
     unmatched = []
     for pattern in (part.strip() for part in wanted.split(",")):
         matches = _matching(linear, presets, pattern)
         if pattern and not matches:
-            unmatched.append(f"{pattern!r} matches no layer")
+            outside = _matching(everywhere, {}, pattern)
+            why = "only layers outside the blocks, and those cannot be trained" if outside else "no layer"
+            unmatched.append(f"{pattern!r} matches {why}")
         found.update(dict.fromkeys(matches))
     if unmatched or not found:
         say = "; ".join(unmatched) or "is empty"
         hint = f"use {', '.join(presets)} or module paths such as {linear[0] if linear else 'blocks.0.attn.to_q'}"
         raise ConfigProblem("Some settings need another look.", [FieldProblem("targets", f"{say}; {hint}")])
     return list(found)
+
+
+def check_trainable(paths: Iterable[str], trouble: str) -> None:
+    """Raise AdapterProblem, beginning with `trouble`, that names those of `paths` that lie outside the blocks."""
+    outside = [path for path in paths if not WITHIN_A_BLOCK.fullmatch(path)]
+    if outside:
+        raise AdapterProblem(trouble, _shortened([FieldProblem(path, "is outside the blocks") for path in outside]))
 
 
 def resolve_ranks(

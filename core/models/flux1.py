@@ -74,14 +74,14 @@ class FluxTransformer(nn.Module):
     def embed(
         self, l_t_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning, grid: Grid, guidance: float
     ) -> Stream:
-        """All that does not depend on depth, once: both token streams, silu(vec), the rotary table."""
-        dtype = self.x_embedder.weight.dtype
+        """All that does not depend on depth, once: token streams, silu(vec), the rotary table. In l_t's dtype."""
+        dtype = l_t_BLC.dtype
         txt_BNC, pooled_BC = conditioning["tokens"].astype(dtype), conditioning["pooled"].astype(dtype)
         guidance_B = mx.full(sigma_B.shape, guidance, mx.float32) if self._guidance else None
         vec_BD = self.time_text_embed(sigma_B, guidance_B, pooled_BC)
         cos, sin = rotary_table(position_ids(txt_BNC.shape[1], grid), self._axes)
         return {
-            "img": self.x_embedder(l_t_BLC.astype(dtype)),
+            "img": self.x_embedder(l_t_BLC),
             "txt": self.context_embedder(txt_BNC),
             "vec": silu(vec_BD),
             "cos": cos,

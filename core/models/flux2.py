@@ -179,14 +179,14 @@ class Flux2Transformer(nn.Module):
     def embed(
         self, l_t_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning, grid: Grid, guidance: float
     ) -> Stream:
-        """All that does not depend on depth, once: both token streams, every modulation, the rotary table."""
-        dtype = self.x_embedder.weight.dtype
+        """All that does not depend on depth, once: token streams, modulations, the rotary table. In l_t's dtype."""
+        dtype = l_t_BLC.dtype
         txt_BNC = conditioning["tokens"].astype(dtype)
         guidance_B = mx.full(sigma_B.shape, guidance, mx.float32) if self._guidance else None
         vec_BD = silu(self.time_guidance_embed(sigma_B, guidance_B, dtype))
         cos, sin = rotary_table(position_ids(txt_BNC.shape[1], grid), self._axes, self._theta)
         return {
-            "img": self.x_embedder(l_t_BLC.astype(dtype)),
+            "img": self.x_embedder(l_t_BLC),
             "txt": self.context_embedder(txt_BNC),
             "vec": vec_BD,
             "mod_img": self.double_stream_modulation_img.linear(vec_BD),

@@ -74,7 +74,7 @@ class FolderFamily:
         self, l_t_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning, grid: Grid, guidance: float
     ) -> Stream:
         """The stream that enters the first block; `guidance` counts only where the model embeds it."""
-        return self.transformer.embed(l_t_BLC, sigma_B, conditioning, grid, guidance)
+        return self.transformer.embed(l_t_BLC.astype(self.dtype), sigma_B, conditioning, grid, guidance)
 
     @property
     def blocks(self) -> Sequence[Block]:

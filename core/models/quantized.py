@@ -21,7 +21,6 @@ Sources: affine quantization as MLX's `mx.quantize` does it; adapters over it: D
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import mlx.core as mx
@@ -29,9 +28,9 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from core.backend import prepare
+from core.lora import WITHIN_A_BLOCK
 
 GROUP = 64  # weights that share a scale and a bias: the size that MLX has kernels for on every device
-WITHIN_A_BLOCK = re.compile(r"\w+\.\d+\..+")  # "transformer_blocks.3.attn.to_q": a layer of a list at the network's top
 
 
 class QuantizedLinear(nn.QuantizedLinear):

@@ -127,8 +127,8 @@ class TimeEmbed(nn.Module):
         super().__init__()
         self.mlp = [nn.Linear(VEC_WIDTH, TIME_WIDTH), nn.SiLU(), nn.Linear(TIME_WIDTH, width)]
 
-    def __call__(self, t_B: mx.array) -> mx.array:
-        waves = blocks.sinusoid(1000.0 * t_B, VEC_WIDTH).astype(self.mlp[0].weight.dtype)
+    def __call__(self, t_B: mx.array, dtype: mx.Dtype) -> mx.array:
+        waves = blocks.sinusoid(1000.0 * t_B, VEC_WIDTH).astype(dtype)
         return self.mlp[2](silu(self.mlp[0](waves)))
 
 
@@ -175,11 +175,11 @@ class ZImageTransformer(nn.Module):
     def embed(
         self, l_t_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning, grid: Grid, guidance: float
     ) -> Stream:
-        """All that does not depend on depth, once: both token streams, vec, the rotary table and who is seen."""
-        dtype = self.x_pad_token.dtype
+        """All that does not depend on depth, once: token streams, vec, rotary table, who is seen. In l_t's dtype."""
+        dtype = l_t_BLC.dtype
         tokens_BNC, lengths_B1 = conditioning["tokens"].astype(dtype), conditioning["lengths"][:, None]
         batch, length, _ = tokens_BNC.shape
-        img_BLD = self.all_x_embedder["2-1"](l_t_BLC.astype(dtype))
+        img_BLD = self.all_x_embedder["2-1"](l_t_BLC)
         txt_BND = self.cap_embedder[1](self.cap_embedder[0](tokens_BNC))
         own_BN1 = (mx.arange(length) < lengths_B1)[..., None]
         padded_B1 = -(-lengths_B1 // MULTIPLE) * MULTIPLE
@@ -191,7 +191,7 @@ class ZImageTransformer(nn.Module):
             "img": img_BLD,
             "pad": mx.broadcast_to(self.x_pad_token, (batch, -grid.tokens % MULTIPLE, img_BLD.shape[-1])),
             "txt": mx.where(own_BN1, txt_BND, self.cap_pad_token),
-            "vec": self.t_embedder(1.0 - sigma_B.astype(mx.float32)),
+            "vec": self.t_embedder(1.0 - sigma_B.astype(mx.float32), dtype),
             "cos": cos[:, None],
             "sin": sin[:, None],
             "seen": mx.concatenate([image_seen_BP, text_seen_BN], axis=1)[:, None, None],

@@ -23,6 +23,11 @@ from core.training import optimizer
 from core.training.checkpoint import State
 from core.training.rules import RULES
 
+IN_BLOCKS = (
+    "Only layers within the model's blocks can be trained, and it has others. Begin afresh or with another adapter; "
+    "pictures can be drawn with this one as it is."
+)
+
 
 def attach(
     family: Family, config: TrainConfig, state: State | None, start_from: Path | None
@@ -34,11 +39,13 @@ def attach(
     transformer = family.transformer
     if state is None and start_from is not None:
         given = adapter_file.read(start_from, family.name)
+        lora.check_trainable(given.factors, f"A run cannot begin with {start_from.name}. {IN_BLOCKS}")
         layers = f"{len(given.factors)} layers, rank {given.rank}"
         adapter = lora.attach_factors(transformer, given.factors, name="subject", trained=True)
         return adapter, f"Begins with {start_from.name}: {layers}; these are what is trained."
     if state is not None and state.start:
         names = dict.fromkeys(name.rpartition(".")[0] for name in state.parameters)
+        lora.check_trainable(names, f"This run cannot go on from its checkpoint. {IN_BLOCKS}")
         held = {name: (state.parameters[f"{name}.lora_A"], state.parameters[f"{name}.lora_B"]) for name in names}
         return lora.attach_factors(transformer, held, name="subject", trained=True), ""
     targets = lora.resolve_targets(transformer, family.presets, config.targets)
