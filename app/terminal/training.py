@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ def train_folder(
     The model may lie in one of `folders`, or where core/catalog.py looks by itself. With `start_from` the run has the
     layers and the ranks of that adapter file. With `hosts`, or under mlx.launch, several machines share it.
 
-    Raises every Problem that training raises; ConfigProblem when `out` holds a run already and `resume` is not set.
+    Raises every Problem that training raises; ConfigProblem when `out` holds a run already and `resume` is not set, or
+    when `hosts` cannot share the run. A run that cannot go on as asked keeps its config.json.
     """
     entry = _model(str(user.get("model", "pocket")), folders)
     if start_from is not None and start_from.is_file():  # a run that goes on does not need the file any more
@@ -85,10 +87,11 @@ def train_folder(
     if saved and not resume:
         problem = FieldProblem("--out", f"{out} holds a run at step {saved[-1]}; add --resume, or use another folder")
         raise ConfigProblem("Nothing was trained.", [problem])
+    config = resolved.config
+    _check_shared(hosts, config.machines)
     examples, left_out = read_folder(photos, subject.trigger, subject.class_word)
     for each in left_out:
         say(f"Left out: {each.field} {each.message}")
-    config = resolved.config
     fit = forecast(Anatomy.of(entry.folder), config, this_computer(out), len(examples))
     say(fit.sentence)
     if not fit.fits:
@@ -96,12 +99,15 @@ def train_folder(
     family = load_family(entry.folder, quantize=config.base_bits)
     out.mkdir(parents=True, exist_ok=True)
     start = {"_start_from": str(start_from.resolve())} if start_from is not None else {}
-    files.write_json(out / "config.json", {**resolved.as_json(), "_subject": asdict(subject), **start})
+    settings = {**resolved.as_json(), "_subject": asdict(subject), **start}
+    store = partial(files.write_json, out / "config.json", settings)
+    if not resume:
+        store()
     say(f"Training {subject.trigger!r} on {len(examples)} photos with {config.model}, {config.steps} steps.")
     with interruptible() as interrupt, together.crew_of(hosts, config.machines) as crew:
         if crew.size > 1:
             say(f"Each step is shared by {crew.size} machines.")
-        more = {"resume": resume, "start_from": start_from, "interrupt": interrupt, "crew": crew}
+        more = {"resume": resume, "start_from": start_from, "interrupt": interrupt, "crew": crew, "on_resumed": store}
         finished = run(family, examples, config, out, subject, cache, **more)
     write_pictures(out, config, subject)
     if finished.adapter is not None:
@@ -122,8 +128,12 @@ def run(
     start_from: Path | None = None,
     interrupt: Interrupt | None = None,
     crew: Crew = ALONE,
+    on_resumed: Callable[[], object] = lambda: None,
 ) -> Finished:
-    """Walk through a training, saying how it goes; Ctrl-C becomes the wish to stop."""
+    """Walk through a training, saying how it goes; Ctrl-C becomes the wish to stop.
+
+    `on_resumed` is called when a run goes on: all that it must not change is as it was.
+    """
     words = {"trigger": subject.trigger, "class_word": subject.class_word}
     more = {"resume": resume, "start_from": start_from, "title": subject.trigger, "crew": crew}
     going = train(family, examples, config, out, **words, cache=cache, **more)
@@ -147,6 +157,7 @@ def run(
             case Note(text=text):
                 say(f"  {text}")
             case Resumed(step=step):
+                on_resumed()
                 say(f"  goes on from step {step}" if step else "  no checkpoint yet: begins at the first step")
             case Scored(step=step, verdict=verdict) if step:
                 newest = progress
@@ -206,6 +217,16 @@ def write_pictures(out: Path, config: TrainConfig, subject: Subject, photos: lis
         pictures = [_opened(row[index]) if index in row else None for index in range(len(columns))]
         rows.append(sheet.Row(f"step {step}" if step else "untrained" if not begun else "as begun", pictures))
     _write_png(sheet.sheet(f"{subject.trigger} {subject.class_word}", columns, rows), out / "samples.png")
+
+
+def _check_shared(hosts: Hosts | None, machines: int) -> None:
+    """Raise ConfigProblem where the run would go on alone though there are hosts to share it."""
+    if hosts is not None and hosts.taking_part(machines) < min(len(hosts.entries), 2):
+        words = (
+            f"names {len(hosts.entries)} machines, and they cannot share evenly the run's {machines} (the setting "
+            "machines, which a run keeps); leave --hosts out, or start a new run with it"
+        )
+        raise ConfigProblem("Nothing was trained.", [FieldProblem("--hosts", words)])
 
 
 def _model(name: str, folders: Sequence[Path]) -> catalog.Entry:

@@ -76,6 +76,28 @@ def test_resume_goes_on_with_what_the_run_began_with(model_folder: Path, photos:
     assert "goes on from step 2" in more.stderr
 
 
+def test_a_resume_that_is_refused_leaves_the_run_as_it_was(model_folder: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["--class-word", "can", "--model", model_folder, "--steps", 2, "--config", knobs(tmp_path, rank=2)]
+    assert likeness("train", photos, "--out", out, *words).exit_code == 0
+    before = (out / "config.json").read_bytes()
+    again = ["train", photos, "--out", out, "--resume", "--steps", 3]
+    refused = likeness(*again, "--config", knobs(tmp_path, rank=8))
+    assert refused.exit_code == 2
+    assert "rank: was 2 and is now 8" in refused.stderr
+    assert "captions or words have changed" in likeness(*again, "--class-word", "dog").stderr
+    hosts = tmp_path / "hosts.json"
+    hosts.write_text(json.dumps([{"ssh": name, "ips": ["127.0.0.1"]} for name in ("here", "there")]))
+    refused = likeness(*again, "--hosts", hosts)
+    assert refused.exit_code == 2
+    assert "--hosts: names 2 machines, and they cannot share evenly the run's 1" in " ".join(refused.stderr.split())
+    assert (out / "config.json").read_bytes() == before
+    more = likeness(*again, "--json")
+    assert more.exit_code == 0, more.stderr
+    assert object_of(more)["steps"] == 3
+    assert json.loads((out / "config.json").read_text())["steps"] == {"value": 3, "source": "user"}
+
+
 def test_a_run_begins_with_an_adapter_and_goes_on_without_its_file(
     model_folder: Path, photos: Path, tmp_path: Path
 ) -> None:
