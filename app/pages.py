@@ -147,6 +147,7 @@ class RunPage(Page):
     first_checkpoint: int  # the step that will bring it
     first_words: str  # what the samples of step 0 show
     more_steps: int  # how many "continue" offers on top
+    activations: KnobField  # which a run may go on with others of
     log: tuple[LogLine, ...]
     settings: tuple[UsedKnob, ...]
 

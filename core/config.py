@@ -92,7 +92,8 @@ class TrainConfig:
         "as_fit",
         "Kept activations",
         "How many blocks keep what they computed until their gradient is taken: as many as fit into memory, all, or "
-        "none. The others compute it again, for up to a third more time and far less memory.",
+        "none. The others compute it again, for up to a third more time and far less memory. A run that goes on "
+        "may take another choice.",
         "run",
     )
 

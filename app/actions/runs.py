@@ -129,26 +129,28 @@ def stop(database: Database, run_id: int, *, at_once: bool = False) -> State:
         return store.stop(session, find(session, run_id).job_id, at_once=at_once).state
 
 
-def resume(database: Database, run_id: int, steps: int | None = None) -> State:
-    """Go on from the last checkpoint; `steps` is how many the run should have in all.
+def resume(database: Database, run_id: int, steps: int | None = None, activations: str | None = None) -> State:
+    """Go on from the last checkpoint; `steps` is how many the run should have in all, `activations` the knob.
 
-    Raises NotFound, Conflict when it has not ended, ConfigProblem when there is no step left to take.
+    Raises NotFound, Conflict when it has not ended, ConfigProblem for a wrong knob or when there is no step left.
     """
+    given = {"steps": steps, "activations": activations}
     here = models.names(database)
     with database.write() as session:
         run = find(session, run_id)
         job = store.get(session, run.job_id)
-        if steps is not None:
-            values = {knob: entry["value"] for knob, entry in run.config.items()} | {"steps": steps}
-            wanted = resolve(values, choices={"model": here}).config.steps
-        else:
-            wanted = job.steps
+        values = {knob: entry["value"] for knob, entry in run.config.items()}
+        changes = {name: value for name, value in given.items() if value not in (None, values.get(name))}
+        if changes:
+            config = resolve(values | changes, choices={"model": here}).config
+            changes = {name: getattr(config, name) for name in changes}
+        wanted = changes.get("steps", job.steps)
         done = _newest_step(session, run_id)
         if wanted <= done:
             words = f"is {wanted}, and {done} are done; to go on, the run needs more"
             raise ConfigProblem("There is no step left to take.", [FieldProblem("steps", words)])
         store.requeue(session, run.job_id, steps=wanted)
-        run.config = run.config | {"steps": {"value": wanted, "source": "user"}} if steps is not None else run.config
+        run.config = run.config | {name: {"value": value, "source": "user"} for name, value in changes.items()}
         session.add(run)
         session.flush()
         files.write_json(database.home.run(run_id) / "config.json", run.config)

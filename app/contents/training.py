@@ -13,7 +13,7 @@ from app.actions.run_views import RunDetail, SampleView
 from app.contents.lines import newest_event
 from app.database import Database
 from app.jobs.states import State
-from app.knob_fields import SOURCES
+from app.knob_fields import SOURCES, fields
 from app.page_parts import (
     CheckpointLine,
     ClassPictures,
@@ -72,6 +72,7 @@ def run(database: Database, run_id: int) -> RunPage:
         first_words="as begun" if found.started_from else "untrained",
         first_checkpoint=min(int(config["save_every"]), found.steps),
         more_steps=max(100, round(found.steps / 2 / 50) * 50),
+        activations=fields(config, ())["activations"],
         log=_log(database, found.job_id),
         settings=(*_used(found.config), *_begun(found)),
     )

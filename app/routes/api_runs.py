@@ -27,6 +27,7 @@ class StopBody(BaseModel):
 
 class ResumeBody(BaseModel):
     steps: int | None = Field(default=None, description="How many steps the run should have in all.")
+    activations: str | None = Field(default=None, description="Kept activations: as_fit, all or none.")
 
 
 class NameBody(BaseModel):
@@ -121,7 +122,7 @@ def stop_run(db: Db, run_id: Id, body: StopBody | None = None) -> StateNow:
 
 @router.post("/runs/{run_id}/resume", status_code=202)
 def resume_run(db: Db, run_id: Id, body: ResumeBody | None = None) -> StateNow:
-    return StateNow(state=runs.resume(db, run_id, body.steps if body else None))
+    return StateNow(state=runs.resume(db, run_id, **(body.model_dump() if body else {})))
 
 
 @router.post("/runs/{run_id}/save", status_code=202)

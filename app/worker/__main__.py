@@ -67,7 +67,7 @@ def _run(work: Work) -> Outcome:
     except Exception as error:  # noqa: BLE001  (a bug in a job must end as a sentence and a traceback in its log)
         if not isinstance(error, Problem):
             note(traceback.format_exc(), "error")
-        problem = explained(error)
+        problem = explained(error, work.claim.kind)
         note(str(problem), "error")
         if isinstance(problem, DiskProblem):
             work.home.give_up_reserve()

@@ -6,8 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.jobs.states import State
+from app.jobs.states import Kind, State
 from core.errors import DiskProblem, Problem, disk_trouble_as_sentence
+
+LESS_MEMORY = {
+    Kind.TRAIN: (
+        "Close other programs, then resume; or resume with changes: a run whose kept activations are none needs the "
+        "least. A smaller picture size or batch needs a new run."
+    ),
+    Kind.SAMPLE: "Close other programs, or draw a smaller picture or with a base of fewer bits.",
+}
+OTHERS_LESS_MEMORY = "Close other programs, then start it again."
 
 
 class OutOfMemory(Problem):
@@ -31,16 +40,13 @@ class Outcome:
     result: Mapping[str, Any] | None = None
 
 
-def explained(error: Exception) -> Problem:
-    """Any exception as a problem with a sentence."""
+def explained(error: Exception, kind: Kind) -> Problem:
+    """Any exception that ended a job of this kind as a problem with a sentence."""
     if isinstance(error, Problem):
         return error
     words = str(error).lower()
     if isinstance(error, MemoryError) or "out of memory" in words or "malloc" in words or "unable to allocate" in words:
-        return OutOfMemory(
-            "There was not enough memory for this. Choose a smaller picture size or batch, close other programs, "
-            "then resume."
-        )
+        return OutOfMemory(f"There was not enough memory for this. {LESS_MEMORY.get(kind, OTHERS_LESS_MEMORY)}")
     if isinstance(error, OSError):
         try:
             with disk_trouble_as_sentence(error.filename or "A file"):

@@ -2,7 +2,7 @@
 
 new          A random, B zeros, on the layers that the knobs name            lora.attach
 a file       the layers and ranks that it has, whatever the knobs say        lora.attach_factors
-resumed      as the run began, then the weights of its checkpoint
+resumed      as the run began, then the weights of its checkpoint            go_on
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from core import files, layer_ranks, lora, preflight
-from core.computer import this_computer
-from core.config import TrainConfig
+from core.computer import Computer, this_computer
+from core.config import TrainConfig, default_of
 from core.errors import TrainingProblem
 from core.export import adapter_file
 from core.models.base import Family
@@ -66,12 +66,35 @@ def first_state(
     return state
 
 
-def go_on(adapter: lora.Adapter, state: State, config: TrainConfig) -> None:
-    """Give the adapter a checkpoint's weights. Raises TrainingProblem where it has other layers."""
+def go_on(adapter: lora.Adapter, state: State, family: Family, config: TrainConfig, folder: Path) -> str:
+    """Give the adapter a checkpoint's weights; a sentence where not as many blocks as before keep their activations.
+
+    Raises TrainingProblem where the checkpoint has other layers.
+    """
     if state.parameters.keys() != adapter.parameters().keys():
         raise TrainingProblem("The checkpoint holds other layers than this run trains; start a new run.")
+    sentence = _keep_anew(state, family, config, this_computer(folder))
     state.config = as_json(config)
     adapter.update(state.parameters)
+    return sentence
+
+
+def _keep_anew(state: State, family: Family, config: TrainConfig, computer: Computer) -> str:
+    """Settle again how many blocks keep their activations, if the knob is another or this computer has less memory.
+
+    Else it stays what the checkpoint says, also where there is room for more by now: the gradient is the same however
+    many do, but not its last digits, and a run goes on exactly.
+    """
+    count, now = len(family.blocks), preflight.kept_blocks(family.anatomy, config, computer)
+    before = count if state.kept is None else state.kept
+    same_wish = state.config.get("activations", default_of("activations")) == config.activations
+    if now == before or (same_wish and (state.kept is None or now > before)):
+        return ""
+    state.kept = now
+    return (
+        f"From here on {now} of {count} blocks keep their activations, where {before} did before: the last digits can "
+        "differ from those of a run that was never stopped."
+    )
 
 
 def as_json(config: TrainConfig) -> Mapping[str, object]:

@@ -41,7 +41,7 @@ FORMAT = 1
 ADAPTER, OPTIMIZER, STATE = "adapter.safetensors", "optimizer.safetensors", "state.json"
 MAY_CHANGE = (
     "steps", "score_every", "sample_every", "sample_prompts", "sample_seed", "sample_steps", "sample_guidance",
-    "save_every",
+    "save_every", "activations",
 )  # fmt: skip
 """Knobs that a resumed run may change; the others are what its weights were trained with."""
 

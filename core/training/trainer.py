@@ -263,13 +263,13 @@ class Run:
     def attach(self, state: checkpoint.State | None) -> Generator[Progress, Wish | None, None]:
         config = self.config
         self.adapter, sentence = beginning.attach(self.family, config, state, self.start_from)
-        if sentence:
-            yield from self.say(Note(sentence))
         if state is None:
             begun = (self.adapter, self.family, config, self.folder, self.data_hash, self.start_from)
             state = beginning.first_state(*begun)
         else:
-            beginning.go_on(self.adapter, state, config)
+            sentence = beginning.go_on(self.adapter, state, self.family, config, self.folder)
+        if sentence:
+            yield from self.say(Note(sentence))
         self.state = state
         self.assistant = assistant.attach(self.family)
         unsuited = rate_advice(config.optimizer, config.learning_rate)

@@ -179,10 +179,11 @@ onPress($("#sample-now"), async () => { await act("sample"); toast("Samples are 
 const longer = $("#continue-run");
 longer.addEventListener("opened", () => {
   write($("#continue-steps-hint"), `So far it has gone ${now.step} of ${now.steps}.`);
-  $("#continue-steps").value = now.steps + Number(longer.dataset.more);
+  $("#continue-steps").value = now.steps + (now.state === "succeeded" ? Number(longer.dataset.more) : 0);
 });
 onSubmit($("#continue-run-form"), async (form) => {
-  await act("resume", { steps: Number(textsOf(form).steps) || textsOf(form).steps });
+  const { steps, activations } = textsOf(form);
+  await act("resume", { steps: Number(steps) || steps, activations });
   longer.close();
 });
 onSubmit($("#rename-run-form"), async (form) => {

@@ -50,9 +50,18 @@ def test_stop_finishes_the_step_and_resume_goes_on_from_there(start_studio: Star
     assert [each["step"] for each in stopped["checkpoints"]] == [stopped["step"]]
 
     more = stopped["step"] + 3
-    assert studio.post(f"/api/runs/{run}/resume", {"steps": more})["state"] == "queued"
+    refused = studio.http.post(f"/api/runs/{run}/resume", json={"steps": more, "activations": "some"})
+    assert (refused.status_code, refused.json()["error"]["problems"]) == (
+        422, [{"field": "activations", "message": "is 'some'; it can be as_fit, all or none"}],
+    )  # fmt: skip
+    changes = {"steps": more, "activations": "none"}
+    assert studio.post(f"/api/runs/{run}/resume", changes)["state"] == "queued"
     done = studio.until_state(run, "succeeded")
     assert done["step"] == done["steps"] == more
+    assert {name: done["config"][name] for name in changes} == {
+        name: {"value": value, "source": "user"} for name, value in changes.items()
+    }
+    assert "0 of 4 blocks keep their activations, where 4 did before" in studio.http.get(f"/api/runs/{run}/log").text
     series = studio.get(f"/api/runs/{run}/metrics?names=loss")["series"]["loss"]
     assert [step for step, _ in series] == list(range(1, more + 1))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import pytest
@@ -15,8 +18,9 @@ import pytest
 from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint
-from core.training.progress import Finished, Stepped, Wish
-from tests.core.subjects import training
+from core.training.optimizer import global_norm
+from core.training.progress import Finished, Note, Stepped, Wish
+from tests.core.subjects import of_kind, training
 
 KNOBS = {
     "steps": 8, "save_every": 3, "accumulate": 2, "batch_size": 2, "flip": True, "caption_dropout": 0.3,
@@ -68,6 +72,65 @@ def test_stopping_and_resuming_equals_never_stopping(
     assert progress.stopped
     list(training(load_family(model_folder), photos, tmp_path / "parts", resume=True, **knobs))
     assert_same(tmp_path / "whole", tmp_path / "parts", 8)
+
+
+def stopped_at(step: int, model: Path, photos: Path, out: Path, **knobs: Any) -> None:
+    run = training(load_family(model), photos, out, **knobs)
+    progress = next(run)
+    while not isinstance(progress, Finished):
+        progress = run.send(Wish.STOP if isinstance(progress, Stepped) and progress.step == step else None)
+
+
+def resumed(model: Path, photos: Path, out: Path, **knobs: Any) -> list[str]:
+    """Go on to the end; what was noted of kept activations."""
+    notes = of_kind(training(load_family(model), photos, out, resume=True, **knobs), Note)
+    return [note.text for note in notes if "keep their activations" in note.text]
+
+
+@pytest.mark.parametrize(("then", "now", "kept"), [("as_fit", "none", 0), ("none", "all", 4)])
+def test_a_run_goes_on_with_other_kept_activations_to_the_last_digits(
+    model_folder: Path, photos: Path, tmp_path: Path, then: str, now: str, kept: int
+) -> None:
+    list(training(load_family(model_folder), photos, tmp_path / "whole", activations=then, **KNOBS))
+    stopped_at(4, model_folder, photos, tmp_path / "parts", activations=then, **KNOBS)
+    notes = resumed(model_folder, photos, tmp_path / "parts", activations=now, **KNOBS)
+    assert notes == [
+        f"From here on {kept} of 4 blocks keep their activations, where {4 - kept} did before: the last digits can "
+        "differ from those of a run that was never stopped."
+    ]
+    whole, parts = (checkpoint.load(tmp_path / name / "checkpoints" / "8") for name in ("whole", "parts"))
+    assert (parts.kept, parts.config["activations"]) == (kept, now)
+    assert whole.losses == pytest.approx(parts.losses, rel=1e-5)
+    assert whole.losses[:4] == parts.losses[:4]
+    apart = {name: value - parts.parameters[name] for name, value in whole.parameters.items()}
+    assert global_norm(apart).item() <= 1e-4 * global_norm(whole.parameters).item()
+
+
+def test_what_was_kept_stays_so_unless_there_is_less_memory(
+    model_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def has_room_for(blocks: int) -> None:
+        monkeypatch.setattr("core.preflight.kept_blocks", lambda *_: blocks)
+
+    has_room_for(2)
+    list(training(load_family(model_folder), photos, tmp_path / "whole", **KNOBS))
+    stopped_at(4, model_folder, photos, tmp_path / "parts", **KNOBS)
+    for name in ("smaller", "older"):
+        shutil.copytree(tmp_path / "parts", tmp_path / name)
+    has_room_for(4)
+    assert resumed(model_folder, photos, tmp_path / "parts", **KNOBS) == []
+    assert_same(tmp_path / "whole", tmp_path / "parts", 8)
+    assert checkpoint.load(tmp_path / "parts" / "checkpoints" / "8").kept == 2
+    has_room_for(1)
+    (note,) = resumed(model_folder, photos, tmp_path / "smaller", **KNOBS)
+    assert "1 of 4 blocks keep their activations, where 2 did before" in note
+    assert checkpoint.load(tmp_path / "smaller" / "checkpoints" / "8").kept == 1
+    file = tmp_path / "older" / "checkpoints" / "4" / checkpoint.STATE
+    table = json.loads(file.read_text(encoding="utf-8"))
+    del table["kept"], table["config"]["activations"]  # from before anybody asked what there is memory for
+    file.write_text(json.dumps(table), encoding="utf-8")
+    assert resumed(model_folder, photos, tmp_path / "older", **KNOBS) == []
+    assert checkpoint.load(tmp_path / "older" / "checkpoints" / "8").kept is None
 
 
 CHILD = """

@@ -97,10 +97,13 @@ def test_a_run_that_is_done_can_go_on_and_be_drawn_with(page: Page, studio: Stud
 
     page.get_by_role("button", name="Continue with more steps").click()
     page.get_by_label("Steps in all").fill("12")
+    expect(page.get_by_label("Kept activations")).to_have_value("as_fit")
+    page.get_by_label("Kept activations").select_option("none")
     page.get_by_role("button", name="Continue", exact=True).click()
     expect(page.locator("#steps")).to_have_text("12")
     expect(page.locator('#checkpoints [data-step="12"]')).to_be_visible(timeout=60_000)
     expect(page.locator("#state")).to_contain_text("done")
+    expect(page.locator("#log")).to_contain_text("0 of 4 blocks keep their activations, where 4 did before")
     page.get_by_role("button", name="Continue with more steps").click()
     expect(page.locator("#continue-steps-hint")).to_have_text("So far it has gone 12 of 12.")
     expect(page.get_by_label("Steps in all")).to_have_value("112")
