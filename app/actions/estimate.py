@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from core.anatomy import Anatomy
 from core.catalog import Entry
 from core.computer import this_computer
 from core.config import TrainConfig
+from core.dataset.captions import dropout_advice
 from core.errors import ModelProblem
 from core.model_needs import PHOTOS
 from core.optimizers import FOLLOWING, rate_advice
@@ -47,11 +48,20 @@ class Suggestion:
     sentence: str
     fit: Forecast | None  # memory and disk against this computer's; None for a model that is not here
     own: dict[str, str]  # what the optimizer brings along, by knob and as a form shows it, where the user sets nothing
-    advice: str = ""  # about a learning rate that does not suit the optimizer
+    advice: str = ""  # about a learning rate that does not suit the optimizer, or a dropout that does nothing
 
 
-def suggest(database: Database, model: str, photos: int, knobs: Mapping[str, Any] | None = None) -> Suggestion:
+def suggest(
+    database: Database,
+    model: str,
+    photos: int,
+    knobs: Mapping[str, Any] | None = None,
+    told: Sequence[str] = (),
+    trigger: str = "",
+) -> Suggestion:
     """A number of steps for so many photos (the user's own, when `knobs` has one), and the time it will take.
+
+    `told` are the photos' captions, as far as something is to be said about them.
 
     Raises NotFound for an unknown model, ConfigProblem for knobs out of range.
     """
@@ -77,7 +87,9 @@ def suggest(database: Database, model: str, photos: int, knobs: Mapping[str, Any
     fit = fits(entry, replace(config, steps=steps), photos, database.home.root) if entry.usable else None
     free = resolve({**given, **dict.fromkeys(FOLLOWING)}, entry.defaults).config
     own = {name: number(getattr(free, name)) for name in FOLLOWING}
-    advice = rate_advice(config.optimizer, config.learning_rate)
+    rate = rate_advice(config.optimizer, config.learning_rate)
+    dropout = dropout_advice(config.trigger_dropout, config.class_pictures, told, trigger)
+    advice = f"{rate} {dropout}".strip()
     return Suggestion(steps, seconds, pace, measured is not None, words, fit, own, advice)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app.actions import disk, estimate, models, photos, progress, projects
@@ -315,9 +314,10 @@ def suggest(database: Database, project_id: int, model: str, knobs: Mapping[str,
     Raises NotFound, ConfigProblem for knobs out of range.
     """
     with database.read() as session:
-        projects.find(session, project_id)
-        count = session.exec(select(func.count()).where(Photo.project_id == project_id)).one()
-    return estimate.suggest(database, model, count, knobs)
+        project = projects.find(session, project_id)
+        rows = session.exec(select(Photo).where(Photo.project_id == project_id)).all()
+        told = [item["caption"] for item in _frozen(session, project, rows)]
+    return estimate.suggest(database, model, len(rows), knobs, told, project.trigger)
 
 
 def log_text(database: Database, run_id: int) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import string
+from collections.abc import Sequence
 from pathlib import Path
 
 from core.errors import DataProblem, FieldProblem
@@ -33,6 +34,19 @@ def without_trigger(caption: str, trigger: str) -> str:
     left = re.sub(rf"(?<!\w){re.escape(trigger)}(?!\w)", " ", caption, flags=re.IGNORECASE) if trigger else caption
     left = re.sub(r"\s+(?=[,.;:!?])", "", " ".join(left.split()))
     return re.sub(r",(\s*,)+", ",", left).strip(" ,")
+
+
+def dropout_advice(share: float, class_pictures: int, captions: Sequence[str], trigger: str) -> str:
+    """What leaving the trigger out of a share of these captions cannot do in a run; empty where it can."""
+    found = []
+    if share and class_pictures:
+        found.append(
+            "Trigger dropout teaches that the class word alone brings the subject, and class pictures teach the "
+            "opposite: set one of them to 0."
+        )
+    if share and captions and all(without_trigger(each, trigger) == without_trigger(each, "") for each in captions):
+        found.append(f"Trigger dropout does nothing here: no caption has the word {trigger!r}.")
+    return " ".join(found)
 
 
 def check(template: str) -> None:

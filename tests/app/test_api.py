@@ -331,6 +331,19 @@ def test_a_suggestion_says_steps_and_time(client: TestClient, project: int) -> N
     assert quick["own"] == lion["own"]
 
 
+def test_a_suggestion_says_where_a_trigger_dropout_means_nothing(client: TestClient, project: int) -> None:
+    def advice(**knobs: object) -> str:
+        given = {"trigger_dropout": 0.5, **knobs}
+        return client.get(f"/api/projects/{project}/suggestion", params=given).json()["advice"]
+
+    assert advice() == ""
+    photo = put(client, project, "red.png", picture()).json()["id"]
+    assert advice() == ""
+    assert "class pictures teach the opposite" in advice(class_pictures=4)
+    client.patch(f"/api/photos/{photo}", json={"caption": "a red square"})
+    assert "no caption has the word" in advice()
+
+
 def test_pictures_and_captions_wait_in_their_lanes(client: TestClient, project: int) -> None:
     put(client, project, "red.png", picture())
     job = client.post("/api/pictures", json={"prompt": "a can", "seed": 3}).json()["job_id"]

@@ -21,6 +21,18 @@ def test_a_wrong_placeholder_is_a_sentence(template: str) -> None:
         captions.fill(template, "sks", "can")
 
 
+def test_a_trigger_that_cannot_be_left_out_in_earnest_is_said() -> None:
+    told = ["a photo of sks can", "a red can"]
+    assert captions.dropout_advice(0.5, 0, told, "sks") == ""
+    assert captions.dropout_advice(0.0, 4, ["a red can"], "sks") == ""
+    assert captions.dropout_advice(0.5, 0, [], "sks") == ""
+    opposite = captions.dropout_advice(0.5, 4, told, "sks")
+    assert "class pictures teach the opposite: set one of them to 0" in opposite
+    nothing = captions.dropout_advice(0.5, 0, ["a  red can ", "tasks, done"], "sks")
+    assert nothing == "Trigger dropout does nothing here: no caption has the word 'sks'."
+    assert captions.dropout_advice(0.5, 4, ["a red can"], "sks") == f"{opposite} {nothing}"
+
+
 @pytest.mark.parametrize(
     ("caption", "left"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import pytest
@@ -15,7 +16,7 @@ from core.export import adapter_file
 from core.models.base import Family
 from core.training import checkpoint
 from core.training.optimizer import global_norm
-from core.training.progress import Finished, Phase, Sampled, Saved, Stepped, Wish
+from core.training.progress import Finished, Note, Phase, Sampled, Saved, Stepped, Wish
 from core.training.trainer import train
 from tests.core.subjects import examples, of_kind, settings, training
 
@@ -161,6 +162,20 @@ def test_the_caption_is_read_without_its_trigger_where_that_is_trained(
     renamed = train(family, examples(photos), settings(trigger_dropout=1.0), tmp_path / "run", **words)
     with pytest.raises(TrainingProblem, match="words have changed"):
         list(renamed)
+
+
+def test_a_trigger_dropout_that_means_nothing_is_a_warning(family: Family, photos: Path, tmp_path: Path) -> None:
+    def warned(**knobs: Any) -> list[str]:
+        notes = of_kind(training(family, photos, tmp_path / "run", steps=1, trigger_dropout=0.5, **knobs), Note)
+        return [note.text for note in notes if note.level == "warning"]
+
+    assert warned() == []
+    assert len(opposite := warned(class_pictures=1)) == 1
+    assert "class pictures teach the opposite" in opposite[0]
+    for number in (0, 1):
+        (photos / f"{number}.txt").write_text("a red disc", encoding="utf-8")
+    assert warned() == []
+    assert warned(held_out="2.png") == ["Trigger dropout does nothing here: no caption has the word 'sks'."]
 
 
 def test_no_photos_wrong_targets_and_wrong_prompts_are_sentences(family: Family, photos: Path, tmp_path: Path) -> None:
