@@ -15,6 +15,7 @@ from core.errors import AdapterProblem, ConfigProblem
 from core.export import adapter_file, diffusers
 from core.models.base import Family
 from core.models.load import load_family
+from core.models.walk import Walk
 from core.training import beginning, checkpoint
 from core.training.progress import Finished, Stepped
 from tests import tiny, tiny_klein, tiny_z_image
@@ -95,7 +96,7 @@ def test_an_adapter_on_layers_outside_the_blocks_can_be_drawn_with(folder: Path,
     text, noise = family.encode_text(["a can"]), mx.random.normal((1, grid.tokens, grid.channels), key=mx.random.key(2))
 
     def velocity() -> mx.array:
-        return family.velocity(noise, mx.array([0.5]), text, grid, 1.0)
+        return Walk(family)(noise, mx.array([0.5]), text, grid, 1.0)  # as pictures and scores have it
 
     before = velocity()
     for path in sorted(layers(family, within=False)):
