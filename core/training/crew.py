@@ -9,6 +9,7 @@ samples, and tells the others what the user wishes, so that all take the same st
 They meet over plain sockets (channel.py) before MLX connects them, at the port below the one that MLX's first rank
 listens on, and go on beating there. MLX's ring raises when a peer's process ends, and waits for ever for one that
 sleeps; so the sum is made in a thread of its own, and whoever waits for it hears of a lost machine whatever MLX does.
+While it connects, MLX holds Python's lock, and no thread runs at all; there a signal of the system ends its waiting.
 
 Source of the environment: mlx.launch and MLX 0.32's backends ring, nccl and jaccl.
 """
@@ -19,26 +20,28 @@ import faulthandler
 import json
 import os
 import queue
+import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import mlx.core as mx
 
 from core.errors import TrainingProblem
 from core.hosts import NAMES, TOKEN
-from core.training.channel import DONE, Channel, Gone, connect
+from core.training.channel import DONE, SILENCE_SECONDS, Channel, Gone, connect
 from core.training.progress import Wish
 from core.training.rules import Tensors
 
 MEET_SECONDS = 120.0  # for ssh, Python and MLX to start on every machine
+CONNECT_SECONDS = 10.0  # for MLX's ring, between machines that are all here
 TELLING_SECONDS = 5.0  # after MLX lost a peer, until our own connection says whose it was
 ENDING_SECONDS = 20  # for a process that lost a machine to say so and end
 LOOK_SECONDS = 0.2
@@ -134,11 +137,7 @@ class Together:
         self._answered: queue.SimpleQueue[mx.array | Exception] = queue.SimpleQueue()
         self._summing = False
         self._closed = False
-        for channel in channels.values():
-            channel.be_patient(MEET_SECONDS)  # MLX connects while it holds Python's lock, so no thread can beat
-        self._group = mx.distributed.init(strict=True, backend=self.backend)
-        for channel in channels.values():
-            channel.be_patient(0)
+        self._group = self._connected()
         threading.Thread(target=self._answer, daemon=True).start()
 
     def sum(self, loss: mx.array, draws: mx.array, g: Tensors) -> tuple[mx.array, mx.array, Tensors]:
@@ -187,6 +186,24 @@ class Together:
         if self._summing:  # for ever: inside MLX, which must not keep this process from ending
             faulthandler.dump_traceback_later(ENDING_SECONDS, exit=True, file=sys.__stderr__)
 
+    def _connected(self) -> mx.distributed.Group:
+        """Have MLX connect the machines. Raises MachineLost when it cannot."""
+        seconds = CONNECT_SECONDS if self.backend == "ring" else MEET_SECONDS
+        for channel in self._channels.values():
+            channel.be_patient(seconds)  # none of them can beat
+        try:
+            with _interrupted_after(CONNECT_SECONDS if self.backend == "ring" else None):
+                return mx.distributed.init(strict=True, backend=self.backend)
+        except RuntimeError as error:
+            try:
+                self._blame(f"MLX could not connect the machines within {seconds:.0f} s: {error}.", SILENCE_SECONDS)
+            except MachineLost as lost:
+                self.close(lost.message)
+                raise
+        finally:
+            for channel in self._channels.values():
+                channel.be_patient(0)
+
     def _answer(self) -> None:
         """Sum what is asked for. MLX's NCCL works on the card, its other backends on the CPU."""
         stream = mx.new_stream(mx.gpu if self.backend == "nccl" else mx.cpu)
@@ -206,15 +223,16 @@ class Together:
                 self._summing = False
                 if isinstance(answer, mx.array):
                     return answer
-                self._blame(answer)
+                self._blame(f"The connection to the other machines broke: {answer}.", TELLING_SECONDS)
             self.check()
 
-    def _blame(self, error: Exception) -> None:
-        deadline = time.monotonic() + TELLING_SECONDS
+    def _blame(self, words: str, seconds: float) -> NoReturn:
+        """Raise MachineLost, about the machine that turns out to be gone, else with these words."""
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self.check()
             time.sleep(LOOK_SECONDS)
-        raise MachineLost(f"The connection to the other machines broke: {error}.")
+        raise MachineLost(words)
 
     def _sentence(self, rank: int, how: str) -> str:
         return lost_words(self._names[rank], rank, self.size, how)
@@ -229,6 +247,26 @@ def meet(invitation: Invitation, trouble: Callable[[], str] = str) -> Together:
     """
     channels, names = _receive(invitation, trouble) if invitation.rank == 0 else _arrive(invitation)
     return Together(invitation, channels, names)
+
+
+@contextmanager
+def _interrupted_after(seconds: float | None) -> Iterator[None]:
+    """For a call that waits where no Python runs: after so long an alarm has its system calls fail, and then it too.
+
+    Where that is of no avail, or not wished for, the process ends after MEET_SECONDS. Only a main thread has alarms.
+    """
+    faulthandler.dump_traceback_later(MEET_SECONDS, exit=True, file=sys.__stderr__)
+    alarms = seconds is not None and threading.current_thread() is threading.main_thread()
+    if alarms:
+        before = signal.signal(signal.SIGALRM, lambda *_: None)
+        signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    try:
+        yield
+    finally:
+        if alarms:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
+        faulthandler.cancel_dump_traceback_later()
 
 
 def lost_words(name: str, rank: int, size: int, how: str) -> str:

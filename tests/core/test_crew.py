@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 
+from core.hosts import NAMES
 from core.models.base import Family
 from core.training import checkpoint
 from core.training.optimizer import global_norm
@@ -226,6 +227,51 @@ def test_the_others_end_when_the_first_machine_is_lost(
     finally:
         members[0].kill()
     assert checkpoint.newest(run.out)[0].step >= 5
+
+
+MEETS = """
+import sys, time
+from core import backend
+backend.prepare()
+from core.training import channel, crew
+channel.SILENCE_SECONDS, crew.CONNECT_SECONDS = 4.0, 2.0
+invitation = crew.Invitation.from_environment()
+if invitation.rank:
+    crew._arrive(invitation)
+    print("welcome", flush=True)
+    time.sleep(60)  # MLX is never asked to connect
+try:
+    crew.meet(invitation)
+except crew.MachineLost as lost:
+    print(lost)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "words"), [(signal.SIGKILL, "its process ended."), (signal.SIGSTOP, "nothing was heard of it for 4 s.")]
+)
+def test_a_machine_that_is_lost_before_mlx_has_connected_it_is_named(
+    tmp_path: Path, how: signal.Signals, words: str
+) -> None:
+    port = free_port()
+    (tmp_path / "ring.json").write_text(json.dumps([[f"127.0.0.1:{port}"], [f"127.0.0.1:{port + 1}"]]))
+    told = {**os.environ, "MLX_HOSTFILE": str(tmp_path / "ring.json"), NAMES: "studio.local,mini.local"}
+    first, second = (
+        subprocess.Popen(
+            [sys.executable, "-c", MEETS], env=told | {"MLX_RANK": rank}, cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        for rank in "01"
+    )
+    try:
+        assert second.stdout.readline() == "welcome\n"
+        second.send_signal(how)
+        assert first.communicate(timeout=ENDED_WITHIN)[0] == f"mini.local (machine 2 of 2) is gone: {words}\n"
+        assert first.returncode == 0
+    finally:
+        for each in (first, second):
+            each.kill()
+            each.wait()
+            each.stdout.close()
 
 
 def test_nothing_is_left_behind_however_the_run_is_lost_and_mlx_launch_waits_without_work(
