@@ -71,6 +71,26 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
 
 
+def clear_parts(folder: Path) -> None:
+    """Tidy up after a process that was killed while it wrote in `folder`, where nobody else writes.
+
+    What is half-written goes. What was moved away for something that never came comes back.
+
+    Raises DiskProblem when the disk is read-only or forbidden.
+    """
+    with disk_trouble_as_sentence(folder):
+        for old in folder.glob(".old-*"):
+            for each in old.iterdir():
+                if not (folder / each.name).exists():
+                    os.replace(each, folder / each.name)
+            shutil.rmtree(old, ignore_errors=True)
+        for part in folder.glob(".part-*"):
+            if part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                part.unlink(missing_ok=True)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whole or not at all. Raises DiskProblem."""
     with written_whole(path) as part:

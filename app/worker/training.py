@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import platform
-import shutil
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -50,7 +49,6 @@ def train_run(work: Work) -> Outcome:
         hosts_file = value_of(session, "hosts_file")
     config = Resolved.from_json(run.config).config
     folder = work.home.run(int(run.id or 0))
-    clear_parts(work, run)
 
     work.phase("loading the model", 0, 1)
     folder_of_model = catalog.find(config.model, models.folders(work.database)).folder
@@ -132,6 +130,8 @@ class Teller:
         with self.work.telling(step=step) as session:
             later = (col(Sample.run_id) == self.run_id, col(Sample.step) > step)
             session.execute(delete(Sample).where(*later))
+            damaged = (col(Checkpoint.run_id) == self.run_id, col(Checkpoint.step) > step)
+            session.execute(delete(Checkpoint).where(*damaged))  # their adapters go with them
             store.tell(session, self.work.claim, "rewind", {"to_step": step}, step)
         self.adopt_checkpoints()
         self.work.log(f"Goes on from step {step}." if step else "Begins again: there is no checkpoint yet.")
@@ -276,17 +276,6 @@ def record_origin(work: Work, run: Run, hashes: dict[str, str]) -> None:
         row.hashes = hashes
         row.versions = {"likeness": likeness, "python": platform.python_version(), **described}
         session.add(row)
-
-
-def clear_parts(work: Work, run: Run) -> None:
-    """Remove what a process that was killed left half-written under temporary names."""
-    folder = work.home.run(int(run.id or 0))
-    for pattern in (".part-*", ".old-*"):
-        for path in folder.rglob(pattern):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
 
 
 def _wish(work: Work, wish: Any) -> Any:

@@ -66,6 +66,13 @@ def first_state(
     return state
 
 
+def start_hash(state: State, start_from: Path | None) -> str:
+    """The hash of the file to begin with; one that is gone by now is taken to be what it was."""
+    if start_from is None:
+        return ""
+    return files.sha256_of(start_from) if start_from.is_file() else state.start
+
+
 def go_on(adapter: lora.Adapter, state: State, family: Family, config: TrainConfig, folder: Path) -> str:
     """Give the adapter a checkpoint's weights; a sentence where not as many blocks as before keep their activations.
 

@@ -73,14 +73,18 @@ def base_of(family: Family) -> dict[str, str]:
     return {part: family.hashes[part] for part in ("transformer", "assistant") if part in family.hashes}
 
 
-def give_examples(crew: Crew, material: Material) -> None:
-    """Send the followers what is trained on."""
-    if crew.size > 1:
+def give_examples(crew: Crew, material: Material | None) -> None:
+    """Send the followers what is trained on; None when the run stops before its first step."""
+    if crew.size == 1:
+        return
+    if material is None:
+        crew.hand_out("examples", outline=None)
+    else:
         outline, body = parcel.pack(replace(material, held=[], texts={"": material.texts[""]}))
         crew.hand_out("examples", body, outline=outline)
 
 
-def take_examples(crew: Crew) -> Material:
-    """Receive what is trained on. Raises MachineLost."""
+def take_examples(crew: Crew) -> Material | None:
+    """Receive what is trained on; None when the run stops. Raises MachineLost."""
     told, body = crew.receive("examples")
-    return parcel.unpack(told["outline"], body)
+    return parcel.unpack(told["outline"], body) if told["outline"] is not None else None

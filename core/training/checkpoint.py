@@ -5,8 +5,9 @@
                                                         remembers: m, v, n for AdamW
                                 state.json              step, data order, settings, hashes, losses; written last
 
-A folder is filled under a temporary name, flushed and renamed; state.json holds the SHA-256 of the other two, so a
-damaged checkpoint is known by it, named, and the one before it is taken.
+A folder is filled under a temporary name, flushed and renamed. state.json holds the SHA-256 of the other two and of all
+else that it says itself, so a damaged checkpoint is known, named, and the one before it is taken; when a run goes on
+from that, the damaged one is set aside as damaged-<step>.
 
 A thread of its own writes it (writer.py), while the next gradient is worked out; the update after that waits until the
 tensors are in the files. Hashing and flushing, as slow as the disk, nobody waits for.
@@ -30,7 +31,7 @@ import mlx.core as mx
 from core import files, weights
 from core.config import TrainConfig
 from core.dataset.examples import Example
-from core.errors import ConfigProblem, FieldProblem, TrainingProblem
+from core.errors import ConfigProblem, FieldProblem, TrainingProblem, disk_trouble_as_sentence
 from core.export import adapter_file
 from core.resolved import BEFORE_IT_WAS_THERE
 from core.training.photo_losses import PhotoLosses
@@ -44,6 +45,13 @@ MAY_CHANGE = (
     "save_every", "activations",
 )  # fmt: skip
 """Knobs that a resumed run may change; the others are what its weights were trained with."""
+FOLDERS = ("checkpoints", "samples", "class_pictures")  # of a run
+HELD = {
+    "step": int, "next_example": int, "config": dict, "data_hash": str, "model_hashes": dict, "files": dict,
+    "losses": list, "bad_steps_in_a_row": int, "seconds": int | float,
+}  # fmt: skip
+SOMETIMES_HELD = {"start": str, "base_losses": list, "scores": list, "photo_losses": dict, "kept": int | None}
+"""What state.json says, by its kind; checkpoints of earlier versions have less."""
 
 Losses = list[list[float | None]]
 """Of the held-out photos, by photo, then by band; None where a loss was not finite. JSON, as state.json holds it."""
@@ -117,7 +125,8 @@ class Snapshot:
                 self._copy(folder)
                 self.copied.set()
                 hashes = {name: files.sha256_of(folder / name) for name in (ADAPTER, OPTIMIZER)}
-                (folder / STATE).write_text(json.dumps(self._table | {"files": hashes}), encoding="utf-8")
+                table = self._table | {"files": hashes}
+                (folder / STATE).write_text(json.dumps(table | {"sha256": _hash_of(table)}), encoding="utf-8")
                 size = sum(each.stat().st_size for each in folder.iterdir())
         finally:
             self.copied.set()
@@ -134,6 +143,11 @@ def steps_saved(run: Path) -> list[int]:
     """The steps that have a checkpoint folder, whole or not, rising."""
     folder = run / "checkpoints"
     return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal()) if folder.is_dir() else []
+
+
+def is_newest(run: Path, step: int) -> bool:
+    """Whether this step is the last that has a checkpoint folder."""
+    return steps_saved(run)[-1:] == [step]
 
 
 def newest(run: Path) -> tuple[State | None, list[str]]:
@@ -155,15 +169,23 @@ def newest(run: Path) -> tuple[State | None, list[str]]:
 
 
 def load(folder: Path) -> State:
-    """Read one checkpoint. Raises TrainingProblem with what is damaged."""
+    """Read one checkpoint. Raises TrainingProblem with what is damaged, whatever that is."""
     name = f"checkpoint {folder.name}"
     try:
         table = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        if table["format"] != FORMAT:
+        if not isinstance(table, dict):
+            raise ValueError(f"{STATE} is not a table")
+        if table.get("format", FORMAT) != FORMAT:
             raise TrainingProblem(f"{name} was written by another version of Likeness (format {table['format']}).")
-        for file, expected in table["files"].items():
-            if files.sha256_of(folder / file) != expected:
-                raise TrainingProblem(f"{name} is damaged: {file} is not what was written.")
+        own = table.pop("sha256", None)  # checkpoints of earlier versions have none
+        if own not in (None, _hash_of(table)):
+            raise ValueError(f"{STATE} is not what was written")
+        _check_kinds(table)
+        if str(table["step"]) != folder.name:
+            raise ValueError(f"{STATE} is that of step {table['step']}")
+        for file in (ADAPTER, OPTIMIZER):
+            if files.sha256_of(folder / file) != table["files"].get(file):
+                raise ValueError(f"{file} is not what was written")
         tensors = mx.load(str(folder / OPTIMIZER))
         mx.eval(tensors)
         groups: dict[str, Tensors] = {}
@@ -193,6 +215,19 @@ def load(folder: Path) -> State:
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise TrainingProblem(f"{name} is damaged: {error}.") from error
+
+
+def set_aside_after(run: Path, step: int) -> None:
+    """Move what `newest` passed over out of the way of a run that goes on from `step`; it may be of use to somebody.
+
+    Raises DiskProblem.
+    """
+    for later in (each for each in steps_saved(run) if each > step):
+        folder = run / "checkpoints" / str(later)
+        aside = folder.with_name(f"damaged-{later}")
+        with disk_trouble_as_sentence(aside):
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
 
 
 def check_same_run(
@@ -240,5 +275,41 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 def clear(run: Path) -> None:
     """Remove what an earlier run left in this folder, before a new one starts in it."""
-    for name in ("checkpoints", "samples", "class_pictures"):
+    for name in FOLDERS:
         shutil.rmtree(run / name, ignore_errors=True)
+
+
+def clear_parts(run: Path) -> None:
+    """Remove what a process that was killed left half-written in this folder. Raises DiskProblem."""
+    for folder in (run, *(run / name for name in FOLDERS)):
+        files.clear_parts(folder)
+
+
+def _hash_of(table: Mapping[str, Any]) -> str:
+    """Of all that state.json says: JSON gives every digit and the order back."""
+    return hashlib.sha256(json.dumps(table).encode()).hexdigest()
+
+
+def _check_kinds(table: Mapping[str, Any]) -> None:
+    """Raise ValueError unless state.json holds what it should. Nothing else protects one of before it had a hash."""
+    for name, kind in (HELD | SOMETIMES_HELD).items():
+        if name in HELD and name not in table:
+            raise ValueError(f"{STATE} has no {name!r}")
+        if name in table and not isinstance(table[name], kind):
+            raise ValueError(f"{name!r} in {STATE} is {str(table[name])[:40]!r}")
+    losses = {
+        "losses": _are_losses(table["losses"], 1),
+        "base_losses": _are_losses(table.get("base_losses", []), 2),
+        "scores": all(_are_losses(losses, 2) for _, losses in table.get("scores", [])),
+        "photo_losses": all(_are_losses(rows, 2) for rows in table.get("photo_losses", {}).values()),
+    }
+    wrong = [repr(name) for name, fine in losses.items() if not fine]
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)} in {STATE} should hold numbers")
+
+
+def _are_losses(value: Any, depth: int) -> bool:
+    """Whether these are lists of lists, so deep, of numbers, or of None where one was not finite."""
+    if depth:
+        return isinstance(value, list) and all(_are_losses(each, depth - 1) for each in value)
+    return value is None or isinstance(value, int | float)

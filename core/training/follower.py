@@ -57,7 +57,7 @@ class Follower(Run):
             state.kept = preflight.kept_blocks(self.family.anatomy, self.config, this_computer(self.folder))
         return state
 
-    def encoded(self) -> Generator[Progress, Wish | None, Material]:
+    def encoded(self) -> Generator[Progress, Wish | None, Material | None]:
         yield from ()
         _ = self.family.transformer  # read while the first machine encodes
         return charge.take_examples(self.crew)

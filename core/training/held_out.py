@@ -97,10 +97,6 @@ class Scoring:
             verdict=judge(scores, state.losses, self.held_out),
         )
 
-    def loss(self, state: State) -> float | None:
-        """The loss of the last score over photos and bands; None before the first."""
-        return _score(*state.scores[-1], state.base_losses).loss if state.scores else None
-
     def _losses(self) -> Losses:
         """One photo and one band at a time: that takes no more memory than a step does."""
         walk = Walk(self.family)
@@ -118,6 +114,11 @@ class Scoring:
         backend.evaluate(loss_B)
         value = float(loss_B.item())
         return value if math.isfinite(value) else None
+
+
+def loss_of(state: State) -> float | None:
+    """The loss of the last score over photos and bands; None before the first."""
+    return _score(*state.scores[-1], state.base_losses).loss if state.scores else None
 
 
 def _score(step: int, losses: Losses, base: Losses) -> Score:

@@ -24,7 +24,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from core import backend, files, lora
+from core import backend, lora
 from core.config import TrainConfig
 from core.dataset.batches import Batches, Encoded
 from core.dataset.examples import Example
@@ -32,9 +32,10 @@ from core.errors import AdapterProblem, ConfigProblem, DataProblem, FieldProblem
 from core.export import adapter_file, diffusers
 from core.models.base import Conditioning, Family
 from core.optimizers import rate_advice
-from core.training import assistant, average, beginning, charge, checkpoint, held_out
+from core.training import assistant, average, beginning, charge, checkpoint, ending, held_out
 from core.training.crew import ALONE, Crew, MachineLost
 from core.training.encoding import Material, captions_of, encode_photos, read_texts
+from core.training.ending import BadSteps
 from core.training.held_out import Scoring
 from core.training.preview import Previews, prompts_of
 from core.training.prior import Prior, prompt_of, shared_out
@@ -43,9 +44,7 @@ from core.training.step import Step
 from core.training.writer import Work, Writer
 
 Made = TypeVar("Made")
-BAD_STEPS_ALLOWED = 3  # in a row; one more chance than bad luck needs
 SECONDS_BETWEEN_QUESTIONS = 1.0  # a picture takes long; its caller may want to stop in the middle of it
-LOSSES_AVERAGED = 20  # a single step's loss says more about its sigma than about the adapter
 
 
 def train(
@@ -73,8 +72,11 @@ def train(
 
     With a `crew` this is its first machine, and the others take their shares of each step (core/training/follower.py).
 
+    A wish to stop is heard before the first step too: what was read and encoded by then is kept in the cache.
+
     Raises DataProblem, AdapterProblem, ConfigProblem, ModelProblem, DiskProblem, and TrainingProblem after three steps
-    in a row whose loss was not finite, or when a machine of the crew is lost; the last whole step is saved then.
+    in a row whose loss was not finite, or when a machine of the crew is lost; the last whole step is saved then, and
+    where the disk has no room for it, DiskProblem says both.
     """
     if not examples:
         raise DataProblem("There are no photos to train on; add at least one.")
@@ -82,7 +84,9 @@ def train(
     try:
         yield from run.go(resume)
     except MachineLost as lost:
-        yield from run.keep(lost)
+        yield from run.keep(lost, "Resume the run with all machines, or on fewer.")
+    except BadSteps as bad:
+        yield from run.keep(bad, f"Try a lower learning rate (it is {config.learning_rate:g}).")
     except Problem:
         yield from run.settle()  # a checkpoint that became whole is said, whatever ended the run
         raise
@@ -135,16 +139,19 @@ class Run:
     # The order of things
 
     def go(self, resume: bool) -> Generator[Progress, Wish | None, None]:
-        state = yield from self.found(resume)
+        self.state = yield from self.found(resume)
+        if resume:
+            yield from self.say(Resumed(self.state.step if self.state else 0))
         material = yield from self.encoded()
+        if material is None:
+            yield self.finished()
+            return
         learned, held, texts = material.learned, material.held, material.texts
         batches = Batches(learned, texts[""], self.config, self.family.training_shift, material.prior)
 
-        yield from self.attach(state)
+        yield from self.attach(self.state)
         self.scoring = Scoring(self.family, self.adapter, held or learned[:1], bool(held), self.config)
         previews = Previews(self.family, self.config, self.folder, self.prompts, texts, self.state.start)
-        if resume:
-            yield from self.say(Resumed(self.state.step))
         if not self.state.scores and Wish.STOP not in self.wish:
             yield from self.score()
         if previews.due(self.state.step) and previews.missing(self.state.step):
@@ -158,28 +165,40 @@ class Run:
     def found(self, resume: bool) -> Generator[Progress, Wish | None, checkpoint.State | None]:
         """The checkpoint to go on from, if any; what else lies in the folder is removed when the run is a new one."""
         config = self.config
+        checkpoint.clear_parts(self.folder)
         state, sentences = checkpoint.newest(self.folder) if resume else (None, [])
         for sentence in sentences:
             yield from self.say(Note(f"{sentence[0].upper()}{sentence[1:]} The one before it is used.", "warning"))
         if state is not None:
-            checkpoint.check_same_run(state, config, self.data_hash, self.family.hashes, self.start_hash(state))
+            start = beginning.start_hash(state, self.start_from)
+            checkpoint.check_same_run(state, config, self.data_hash, self.family.hashes, start)
+            checkpoint.set_aside_after(self.folder, state.step)
         if not resume:
             checkpoint.clear(self.folder)
         charge.give(self.crew, config, self.family, self.folder, state, self.start_from)
         return state
 
-    def encoded(self) -> Generator[Progress, Wish | None, Material]:
-        """What is trained on, drawn and scored, as the network reads it."""
+    def encoded(self) -> Generator[Progress, Wish | None, Material | None]:
+        """What is trained on, drawn and scored, as the network reads it; None when the run is to stop before."""
+        material = yield from self.read()
+        charge.give_examples(self.crew, material)
+        return material
+
+    def read(self) -> Generator[Progress, Wish | None, Material | None]:
         captions = captions_of(self.examples, self.config, self.trigger)
         wanted = ["", *self.prompts, *captions, *self.class_prompt]
         texts = yield from self.heed(read_texts(self.family, wanted, self.cache))
+        if texts is None:
+            return None
         photos = encode_photos(self.family, self.examples, texts, self.config, self.cache, self.trigger, self.held)
         encoded = yield from self.heed(photos)
+        if encoded is None:
+            return None
         learned = [each for each in encoded if each.photo not in self.held]
         prior = yield from self.prior(learned, texts)
-        material = Material(learned, [each for each in encoded if each.photo in self.held], prior, texts)
-        charge.give_examples(self.crew, material)
-        return material
+        if Wish.STOP in self.wish:
+            return None
+        return Material(learned, [each for each in encoded if each.photo in self.held], prior, texts)
 
     def steps(self, batches: Batches, previews: Previews) -> Generator[Progress, Wish | None, None]:
         state, config = self.state, self.config
@@ -191,7 +210,7 @@ class Run:
             at_once = to_save or self.scoring.due(step) or previews.due(step)
             yield from self.hear(leave=0 if at_once or not self.policy.runs_ahead else 1)
             if self.wish:
-                yield from self.hear()  # it is fulfilled after the step that is under way
+                yield from self.hear()  # of the step under way too, for the wish is fulfilled after that
             if self.scoring.due(step):
                 yield from self.score()
             if to_save or self.wish & (Wish.STOP | Wish.SAVE):
@@ -202,22 +221,21 @@ class Run:
                 self.wish = self.crew.agree(self.wish)
             if Wish.STOP in self.wish:
                 yield from self.settle()
-                if checkpoint.steps_saved(self.folder)[-1:] != [step]:
+                if not checkpoint.is_newest(self.folder, step):
                     yield from self.save()  # the wish came while the pictures were drawn
                 return
 
-    def hear(self, leave: int = 0) -> Generator[Progress, Wish | None, None]:
-        """Say what became of the steps, but for the last `leave`: a device that runs ahead is at those."""
+    def hear(self, leave: int = 0, *, ends: bool = False) -> Generator[Progress, Wish | None, None]:
+        """Say what became of the steps, but for the last `leave`: a device that runs ahead is at those.
+
+        Raises BadSteps, unless the run `ends` anyway.
+        """
         for stepped in self.one.read(leave):
             self.note_memory()
             self.state.seconds += stepped.seconds
             yield from self.say(stepped)
-            if self.state.bad_steps_in_a_row >= BAD_STEPS_ALLOWED:
-                raise TrainingProblem(
-                    f"The loss was not a number in {BAD_STEPS_ALLOWED} steps in a row, the last at step {stepped.step}."
-                    " The adapter is as it was before them. Try a lower learning rate (it is "
-                    f"{self.config.learning_rate:g})."
-                )
+            if not ends:
+                ending.check_losses(self.state, stepped)
 
     def say(self, progress: Progress) -> Generator[Progress, Wish | None, None]:
         """Yield, and what became whole on the disk by now; remember what the caller answers."""
@@ -229,23 +247,22 @@ class Run:
         for progress in self.writer.rest():
             yield from self.say(progress)
 
-    def heed(self, work: Generator[Progress, Wish | None, Made]) -> Generator[Progress, Wish | None, Made]:
-        """Yield what `work` yields, remember what the caller answers, and return what it returns."""
-        while True:
+    def heed(self, work: Generator[Progress, Wish | None, Made]) -> Generator[Progress, Wish | None, Made | None]:
+        """Yield what `work` yields, remember what the caller answers, and return what it returns.
+
+        When the run is to stop, the work is left where it is; None then.
+        """
+        while Wish.STOP not in self.wish:
             try:
                 progress = next(work)
             except StopIteration as done:
                 return done.value
             yield from self.say(progress)
             self.crew.check()
+        self.family.free("text", "vae")  # whichever was at it
+        return None
 
     # Before the first step
-
-    def start_hash(self, state: checkpoint.State) -> str:
-        """The hash of the file to begin with; one that is gone by now is taken to be what it was."""
-        if self.start_from is None:
-            return ""
-        return files.sha256_of(self.start_from) if self.start_from.is_file() else state.start
 
     def prior(
         self, photos: Sequence[Encoded], texts: dict[str, Conditioning]
@@ -321,19 +338,18 @@ class Run:
         if self.snapshot is not None and not self.policy.own_memory:
             self.snapshot.copied.wait()
 
-    def keep(self, lost: MachineLost) -> Generator[Progress, Wish | None, None]:
-        """Save the last whole step, and raise TrainingProblem about the machine."""
-        if self.one is not None:
-            yield from self.hear()  # what is under way needs no other machine
-        yield from self.settle()
-        step, kept = self.state.step if self.state else 0, ""
-        if step and checkpoint.steps_saved(self.folder)[-1:] != [step]:
-            self.adapter.update(self.state.parameters)
-            yield from self.save()
+    def keep(self, problem: TrainingProblem, advice: str) -> Generator[Progress, Wish | None, None]:
+        """Save the last whole step, and raise `problem` with what became of that."""
+        state = self.state
+        with ending.said_with(problem, self.folder, state, advice):
+            if self.one is not None:
+                yield from self.hear(ends=True)  # what is under way needs no other machine
             yield from self.settle()
-        if step and checkpoint.steps_saved(self.folder)[-1:] == [step]:
-            kept = f" Step {step} is saved."
-        raise TrainingProblem(f"{lost.message}{kept} Resume the run with all machines, or on fewer.") from None
+            if self.one is not None and state.step and not checkpoint.is_newest(self.folder, state.step):
+                ending.count_anew(state)
+                self.adapter.update(state.parameters)
+                yield from self.save()
+                yield from self.settle()
 
     def sample(self, previews: Previews) -> Generator[Progress, Wish | None, None]:
         self.wish &= ~Wish.SAMPLE
@@ -360,20 +376,9 @@ class Run:
     # The end
 
     def finished(self) -> Finished:
-        state = self.state
-        recent = [loss for loss in state.losses if loss is not None][-LOSSES_AVERAGED:]
-        saved = checkpoint.steps_saved(self.folder)
-        adapter = self.folder / "checkpoints" / str(saved[-1]) / checkpoint.ADAPTER if saved else None
         self.note_memory()
-        return Finished(
-            step=state.step,
-            stopped=state.step < self.config.steps,
-            adapter=adapter,
-            final_loss=sum(recent) / len(recent) if recent else None,
-            held_out_loss=self.scoring.loss(state) if self.held else None,
-            seconds=time.monotonic() - self.started,
-            peak_memory_bytes=self.peak,
-        )
+        more = {"seconds": time.monotonic() - self.started, "peak_memory_bytes": self.peak, "held": bool(self.held)}
+        return ending.finished(self.state, self.config, self.folder, **more)
 
     def end(self) -> None:
         """Leave whole what was to be written, and the family as it was found."""

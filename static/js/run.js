@@ -235,6 +235,7 @@ const events = {
   rewind(payload) {
     for (const one of charts) one.rewind(payload.to_step);
     grid?.rewind(payload.to_step);
+    for (const one of $$("#checkpoints [data-step]")) if (Number(one.dataset.step) > payload.to_step) one.remove();
     now.step = payload.to_step;
     clock.length = 0;
     drawNumbers();

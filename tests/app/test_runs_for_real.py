@@ -103,6 +103,35 @@ def test_a_killed_process_resumes_from_its_last_checkpoint(start_studio: Start) 
     assert "Goes on from step " in log
 
 
+def test_a_damaged_checkpoint_counts_no_more_once_the_run_went_on_from_the_one_before(start_studio: Start) -> None:
+    studio = start_studio()
+    run = studio.run(studio.project_with_photos(), steps=100_000, save_every=100_000)["id"]
+    studio.until_step(run, 3)
+    first = stopped_at(studio, run)
+    studio.post(f"/api/runs/{run}/resume")
+    studio.until_step(run, first + 3)
+    second = stopped_at(studio, run)
+    damaged = studio.home / "runs" / str(run) / "checkpoints" / str(second) / "adapter.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-10])
+    studio.post(f"/api/runs/{run}/resume")
+    until(lambda: studio.log(run).count(f"Goes on from step {first}.") == 2)
+    studio.post(f"/api/runs/{run}/stop", {"now": True})
+    stopped = studio.until_state(run, "stopped")
+    assert [each["step"] for each in stopped["checkpoints"]] == [first]
+    assert [each["step"] for each in studio.get("/api/adapters")] == [first]
+    offered = studio.http.get(f"/api/runs/{run}/adapter").headers["content-disposition"]
+    assert f'filename="My-can-{first}.safetensors"' in offered
+    studio.post(f"/api/runs/{run}/resume", {"steps": second})  # what the damaged one had is to be learned again
+    studio.until_state(run, "succeeded")
+    assert [each["step"] for each in studio.get("/api/adapters")] == [first, second]
+
+
+def stopped_at(studio: Studio, run: int) -> int:
+    """Stop the run; the step that it has saved then."""
+    studio.post(f"/api/runs/{run}/stop")
+    return int(studio.until_state(run, "stopped")["step"])
+
+
 def test_a_run_whose_process_was_killed_ends_bit_for_bit_like_one_that_was_not(start_studio: Start) -> None:
     studio = start_studio()
     project = studio.project_with_photos()

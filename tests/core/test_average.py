@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import mlx.core as mx
@@ -15,7 +14,7 @@ from core.training import average, checkpoint, held_out, preview
 from core.training.optimizer import begin
 from core.training.progress import Note, Saved, Scored, Stepped
 from core.training.rules import RULES
-from tests.core.subjects import of_kind, training
+from tests.core.subjects import of_kind, rewrite_state, training
 
 
 def test_the_average_is_saved_and_the_weights_are_trained_on(family: Family, photos: Path, tmp_path: Path) -> None:
@@ -85,10 +84,7 @@ def test_a_checkpoint_of_before_there_were_averages_goes_on(family: Family, phot
     folder = tmp_path / "run" / "checkpoints" / "4"
     held = set(mx.load(str(folder / "optimizer.safetensors")))
     assert {name.partition(".")[0] for name in held} == {"w", "m", "v", "n"}  # as it always was
-    table = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    for knob in ("optimizer", "cycles", "ema_decay"):
-        del table["config"][knob]
-    (folder / "state.json").write_text(json.dumps(table), encoding="utf-8")
+    rewrite_state(folder, lambda table: [table["config"].pop(knob) for knob in ("optimizer", "cycles", "ema_decay")])
     said = of_kind(training(family, photos, tmp_path / "run", resume=True, steps=6), Saved)
     assert [each.step for each in said] == [6]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -12,15 +13,16 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
+from core import files
 from core.dataset.batches import Batches
-from core.errors import ModelProblem, TrainingProblem
+from core.errors import DiskProblem, ModelProblem, TrainingProblem
 from core.models.base import Family
 from core.training import channel, charge, checkpoint
 from core.training.channel import Channel
 from core.training.crew import Alone, MachineLost
 from core.training.encoding import Material
 from core.training.follower import follow
-from core.training.progress import Finished, Phase, Progress, Sampled, Wish
+from core.training.progress import Finished, Phase, Progress, Stepped, Wish
 from core.training.rules import Tensors
 from tests.core.subjects import settings, training
 from tests.core.test_prior import DRAWING
@@ -62,6 +64,17 @@ def lose(crew: Told, run: Iterator[Progress], when: Callable[[Progress], bool]) 
     """Walk through a run, losing the other machine at some moment."""
     for progress in run:
         crew.lost = crew.lost or when(progress)
+
+
+def while_samples_are_drawn_after(step: int) -> Callable[[Progress], bool]:
+    """The moment at which the first of them is drawn; it is said to be written at some later one."""
+    taken: list[int] = []
+
+    def now(progress: Progress) -> bool:
+        taken.extend([progress.step] if isinstance(progress, Stepped) else [])
+        return taken[-1:] == [step] and isinstance(progress, Phase) and progress.done == 1
+
+    return now
 
 
 def test_the_others_draw_the_batches_that_the_first_machine_draws(family: Family, photos: Path, tmp_path: Path) -> None:
@@ -125,8 +138,42 @@ def test_a_machine_that_is_lost_while_samples_are_drawn_leaves_the_step_saved(
     knobs = {"machines": 2, "save_every": 100, "sample_every": 3, "sample_prompts": ("a", "b", "c"), "steps": 50}
     run = training(family, photos, tmp_path / "run", crew=crew, **knobs)
     with pytest.raises(TrainingProblem, match=r"^mini\.local .* Step 3 is saved\. Resume the run with all machines"):
-        lose(crew, run, lambda progress: isinstance(progress, Sampled) and progress.step == 3)
+        lose(crew, run, while_samples_are_drawn_after(3))
     assert checkpoint.newest(tmp_path / "run")[0].step == 3
+
+
+def test_a_full_disk_does_not_hide_which_machine_was_lost(
+    family: Family, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = files._flush_file
+
+    def flush(path: Path) -> None:
+        if path.name == checkpoint.OPTIMIZER:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        exact(path)
+
+    monkeypatch.setattr(files, "_flush_file", flush)
+    crew = Told()
+    run = training(family, photos, tmp_path / "run", crew=crew, machines=2, save_every=100, sample_every=3, steps=50)
+    words = (
+        r"^mini\.local .* its process ended\. .*/3 could not be written: the disk is full\. Make room, then resume\.$"
+    )
+    with pytest.raises(DiskProblem, match=words):
+        lose(crew, run, while_samples_are_drawn_after(3))
+    assert not checkpoint.steps_saved(tmp_path / "run")
+
+
+def test_the_others_end_when_the_run_is_stopped_before_its_first_step(
+    family: Family, photos: Path, tmp_path: Path
+) -> None:
+    crew = Told()
+    going = training(family, photos, tmp_path / "run", crew=crew, machines=2)
+    progress = next(going)
+    while not isinstance(progress, Finished):
+        progress = going.send(Wish.STOP)
+    assert [kind for kind, _, _ in crew.messages] == ["charge", "examples"]
+    follow(crew, lambda _: family)
+    assert not crew.messages
 
 
 def test_a_loss_that_is_not_a_number_on_another_machine_counts_on_none(

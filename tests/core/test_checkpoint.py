@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import re
 import resource
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +15,8 @@ from core.errors import ConfigProblem, DiskProblem, TrainingProblem
 from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint
-from core.training.progress import Note, Resumed, Saved
-from tests.core.subjects import of_kind, picture, training
+from core.training.progress import Finished, Note, Resumed, Saved, Stepped, Wish
+from tests.core.subjects import of_kind, picture, rewrite_state, training
 from tests.tiny import make_model_folder
 
 
@@ -40,6 +42,69 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(run: Path, fa
     assert "Checkpoint 4 is damaged: optimizer.safetensors is not what was written" in notes[0].text
     assert [each.step for each in said if isinstance(each, Resumed)] == [2]
     assert [each.step for each in said if isinstance(each, Saved)] == [4]
+
+
+def test_a_run_that_goes_on_from_before_a_damaged_checkpoint_sets_that_aside(
+    family: Family, run: Path, photos: Path
+) -> None:
+    path = run / "checkpoints" / "4" / "adapter.safetensors"
+    path.write_bytes(path.read_bytes()[:-10] + bytes(10))
+    damaged = path.read_bytes()
+    going = training(family, photos, run, resume=True, steps=20, save_every=5)
+    said: list[object] = [next(going)]
+    while not isinstance(said[-1], Finished):
+        last = said[-1]
+        said.append(going.send(Wish.STOP if isinstance(last, Stepped) and last.step == 3 else None))
+    assert said[-1].adapter == run / "checkpoints" / "3" / "adapter.safetensors"
+    assert [each.step for each in said if isinstance(each, Saved)] == [3]
+    assert checkpoint.steps_saved(run) == [2, 3]
+    assert (run / "checkpoints" / "damaged-4" / "adapter.safetensors").read_bytes() == damaged
+
+
+def test_a_run_that_may_not_go_on_leaves_a_damaged_checkpoint_where_it_is(
+    run: Path, family: Family, photos: Path
+) -> None:
+    (run / "checkpoints" / "4" / "state.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ConfigProblem, match="rank: was 2 and is now 8"):
+        list(training(family, photos, run, resume=True, rank=8))
+    assert checkpoint.steps_saved(run) == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda table: table.update(step=3), "state.json is that of step 3"),
+        (lambda table: table.update(step="4"), "'step' in state.json is '4'"),
+        (lambda table: table.update(photo_losses=[]), "'photo_losses' in state.json is '[]'"),
+        (lambda table: table.update(photo_losses={"0": [1]}), "'photo_losses' in state.json should hold numbers"),
+        (lambda table: table.update(losses=["low"]), "'losses' in state.json should hold numbers"),
+        (lambda table: table.update(scores=[[2, 3]]), "'scores' in state.json should hold numbers"),
+        (lambda table: table.update(scores=[2]), "is damaged"),
+        (lambda table: table.update(config=None), "'config' in state.json is 'None'"),
+        (lambda table: table.update(kept="all"), "'kept' in state.json is 'all'"),
+        (lambda table: table.update(files={}), "adapter.safetensors is not what was written"),
+        (lambda table: table.pop("seconds"), "state.json has no 'seconds'"),
+        (lambda table: table.update(format=2), "was written by another version of Likeness"),
+    ],
+)
+def test_whatever_is_wrong_in_an_old_state_is_a_sentence(
+    run: Path, change: Callable[[dict[str, Any]], object], words: str
+) -> None:
+    rewrite_state(run / "checkpoints" / "4", change)
+    with pytest.raises(TrainingProblem, match=re.escape(words)):
+        checkpoint.load(run / "checkpoints" / "4")
+
+
+def test_a_state_that_was_changed_is_known_by_its_hash(run: Path) -> None:
+    path = run / "checkpoints" / "4" / "state.json"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('"bad_steps_in_a_row": 0', '"bad_steps_in_a_row": 2'), encoding="utf-8")
+    with pytest.raises(TrainingProblem, match=r"checkpoint 4 is damaged: state\.json is not what was written"):
+        checkpoint.load(path.parent)
+    for content in ("[]", "{", "null"):
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(TrainingProblem, match="checkpoint 4 is damaged"):
+            checkpoint.load(path.parent)
 
 
 def test_a_run_with_only_damaged_checkpoints_is_a_sentence(run: Path, family: Family, photos: Path) -> None:
@@ -77,10 +142,7 @@ def test_a_resumed_run_keeps_the_precision_of_its_base(run: Path, family: Family
 
 
 def test_a_checkpoint_older_than_a_knob_had_the_knobs_default(run: Path, family: Family, photos: Path) -> None:
-    path = run / "checkpoints" / "4" / "state.json"
-    table = json.loads(path.read_text(encoding="utf-8"))
-    del table["config"]["base_precision"]
-    path.write_text(json.dumps(table), encoding="utf-8")
+    rewrite_state(run / "checkpoints" / "4", lambda table: table["config"].pop("base_precision"))
     with pytest.raises(ConfigProblem, match=r"base_precision: was full and is now 8-bit"):
         list(training(family, photos, run, resume=True, steps=6, base_precision="8-bit"))
     said = of_kind(training(family, photos, run, resume=True, steps=6), Saved)
@@ -111,6 +173,23 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_nothing_half_written(
     assert checkpoint.steps_saved(run) == [2, 4]
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"2", "4"}
     assert of_kind(training(family, photos, run, resume=True, steps=6), Saved)[0].step == 6
+
+
+def test_what_a_killed_run_left_half_written_is_gone_when_the_next_one_begins(
+    run: Path, family: Family, photos: Path
+) -> None:
+    half = run / "checkpoints" / ".part-abc"
+    half.mkdir()
+    (half / "adapter.safetensors").write_bytes(b"half")
+    (run / "samples").mkdir()
+    (run / "samples" / ".part-abc.png").write_bytes(b"half")
+    (run / ".part-abc.json").write_bytes(b"half")
+    old = run / "checkpoints" / ".old-abc"  # killed between the renames that put a folder in the place of another
+    old.mkdir()
+    (run / "checkpoints" / "4").rename(old / "4")
+    said = list(training(family, photos, run, resume=True))
+    assert [each.step for each in said if isinstance(each, Resumed)] == [4]
+    assert not [path for path in run.rglob("*") if path.name.startswith(".")]
 
 
 def test_a_folder_replaces_the_one_before_it_whole(tmp_path: Path) -> None:

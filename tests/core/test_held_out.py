@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import pytest
@@ -16,7 +17,7 @@ from core.models.load import load_family
 from core.training import checkpoint, held_out
 from core.training.photo_losses import PhotoLosses
 from core.training.progress import Finished, Note, Scored, Stepped, Wish
-from tests.core.subjects import of_kind, photo_folder, training
+from tests.core.subjects import of_kind, photo_folder, rewrite_state, training
 
 NAMES = ["a.jpg", "b.jpg", "c, d.jpg", "7"]
 
@@ -130,14 +131,15 @@ def test_a_resumed_run_goes_on_with_its_scores(model_folder: Path, photos: Path,
 def test_a_checkpoint_of_before_held_out_photos_goes_on_with_all_of_them(family: Family, tmp_path: Path) -> None:
     photos = photo_folder(tmp_path / "many", count=8)
     list(training(family, photos, tmp_path / "run", held_out="none", shapes="square"))
-    for step in ("2", "4"):
-        path = tmp_path / "run" / "checkpoints" / step / "state.json"
-        table = json.loads(path.read_text(encoding="utf-8"))
+
+    def without_what_came_later(table: dict[str, Any]) -> None:
         for newer in ("held_out", "score_every", "shapes"):
             del table["config"][newer]
         for newer in ("base_losses", "scores", "photo_losses"):
             del table[newer]
-        path.write_text(json.dumps(table), encoding="utf-8")
+
+    for step in ("2", "4"):
+        rewrite_state(tmp_path / "run" / "checkpoints" / step, without_what_came_later)
     more = {"steps": 6, "held_out": "none", "shapes": "square"}
     said = list(training(family, photos, tmp_path / "run", resume=True, **more))
     assert said[-1].step == 6

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -20,7 +19,7 @@ from core.models.load import load_family
 from core.training import checkpoint
 from core.training.optimizer import global_norm
 from core.training.progress import Finished, Note, Stepped, Wish
-from tests.core.subjects import of_kind, training
+from tests.core.subjects import of_kind, rewrite_state, training
 
 KNOBS = {
     "steps": 8, "save_every": 3, "accumulate": 2, "batch_size": 2, "flip": True, "caption_dropout": 0.3,
@@ -125,10 +124,9 @@ def test_what_was_kept_stays_so_unless_there_is_less_memory(
     (note,) = resumed(model_folder, photos, tmp_path / "smaller", **KNOBS)
     assert "1 of 4 blocks keep their activations, where 2 did before" in note
     assert checkpoint.load(tmp_path / "smaller" / "checkpoints" / "8").kept == 1
-    file = tmp_path / "older" / "checkpoints" / "4" / checkpoint.STATE
-    table = json.loads(file.read_text(encoding="utf-8"))
-    del table["kept"], table["config"]["activations"]  # from before anybody asked what there is memory for
-    file.write_text(json.dumps(table), encoding="utf-8")
+    # From before anybody asked what there is memory for.
+    older = tmp_path / "older" / "checkpoints" / "4"
+    rewrite_state(older, lambda table: (table.pop("kept"), table["config"].pop("activations")))
     assert resumed(model_folder, photos, tmp_path / "older", **KNOBS) == []
     assert checkpoint.load(tmp_path / "older" / "checkpoints" / "8").kept is None
 

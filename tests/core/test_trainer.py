@@ -16,7 +16,7 @@ from core.export import adapter_file
 from core.models.base import Family
 from core.training import checkpoint
 from core.training.optimizer import global_norm
-from core.training.progress import Finished, Note, Phase, Sampled, Saved, Stepped, Wish
+from core.training.progress import Finished, Note, Phase, Resumed, Sampled, Saved, Stepped, Wish
 from core.training.trainer import train
 from tests.core.subjects import examples, of_kind, settings, training
 
@@ -98,6 +98,42 @@ def test_a_stop_wish_before_the_first_step_leaves_no_checkpoint(family: Family, 
     assert (progress.step, progress.stopped, progress.adapter) == (0, True, None)
 
 
+@pytest.mark.parametrize(
+    ("phase", "done", "then"),
+    [
+        ("reading captions", 1, [("reading captions", 0), ("reading captions", 1)]),
+        ("encoding photos", 2, [("encoding photos", 0), ("encoding photos", 1), ("encoding photos", 2)]),
+    ],
+)
+def test_a_stop_wish_before_the_first_step_leaves_undone_what_is_not_done_and_the_next_run_goes_on_from_there(
+    family: Family, photos: Path, tmp_path: Path, phase: str, done: int, then: list[tuple[str, int]]
+) -> None:
+    exact, encoded = family.encode_photo, []
+    family.encode_photo = lambda pixels: encoded.append(1) or exact(pixels)
+    run = training(family, photos, tmp_path / "run")
+    said: list[object] = [next(run)]
+    while not isinstance(said[-1], Finished):
+        asks = isinstance(said[-1], Phase) and (said[-1].name, said[-1].done) == (phase, done)
+        said.append(run.send(Wish.STOP if asks else None))
+    assert [(each.name, each.done) for each in said if isinstance(each, Phase)][-len(then) :] == then
+    assert not family._parts._loaded  # neither the transformer, nor an encoder that was at work
+    list(training(family, photos, tmp_path / "run", resume=True, steps=1, held_out="none"))
+    assert len(encoded) == 3
+
+
+def test_a_resumed_run_that_is_stopped_before_its_first_step_is_where_it_was(
+    family: Family, photos: Path, tmp_path: Path
+) -> None:
+    whole = list(training(family, photos, tmp_path / "run", held_out="1"))[-1]
+    run = training(family, photos, tmp_path / "run", resume=True, steps=8, held_out="1")
+    said: list[object] = [next(run)]
+    while not isinstance(said[-1], Finished):
+        said.append(run.send(Wish.STOP))
+    assert [type(each) for each in said] == [Resumed, Finished]
+    assert (said[-1].step, said[-1].stopped, said[-1].adapter) == (4, True, whole.adapter)
+    assert (said[-1].final_loss, said[-1].held_out_loss) == (whole.final_loss, whole.held_out_loss)
+
+
 def test_save_and_sample_wishes_are_done_after_the_step(family: Family, photos: Path, tmp_path: Path) -> None:
     run = training(family, photos, tmp_path / "run", steps=3, save_every=50)
     said: list[object] = [next(run)]
@@ -129,6 +165,33 @@ def test_a_run_stops_after_three_bad_steps_and_keeps_its_adapter(family: Family,
     assert state.bad_steps_in_a_row == 2
     assert all(mx.array_equal(state.parameters[name], before.parameters[name]) for name in state.parameters)
     assert state.remembered.numbers["n"].item() == 2
+
+
+def test_what_was_learned_before_bad_steps_is_saved_and_can_be_gone_on_from(
+    family: Family, photos: Path, tmp_path: Path
+) -> None:
+    exact, calls, bad = family.project, iter(range(1000)), range(10, 13)
+    family.project = lambda stream: exact(stream) * (mx.nan if next(calls) in bad else 1.0)  # four for the base's score
+    knobs = {"steps": 100, "save_every": 50, "score_every": 1000}
+    said: list[object] = []
+    with pytest.raises(TrainingProblem, match=r"the last at step 9\. .* Step 9 is saved\. Try a lower learning rate"):
+        said += (each for each in training(family, photos, tmp_path / "run", **knobs))
+    assert [each.step for each in said if isinstance(each, Saved)] == [9]
+    state = checkpoint.load(tmp_path / "run" / "checkpoints" / "9")
+    assert state.losses[6:] == [None, None, None]
+    assert state.remembered.numbers["n"].item() == 6
+    bad = [next(calls) + 1]  # one more is no reason to end
+    again = training(family, photos, tmp_path / "run", resume=True, **knobs | {"steps": 11})
+    assert [(each.step, each.counted) for each in of_kind(again, Stepped)] == [(10, False), (11, True)]
+
+
+def test_bad_steps_from_the_beginning_leave_nothing_to_save(family: Family, photos: Path, tmp_path: Path) -> None:
+    exact = family.project
+    family.project = lambda stream: exact(stream) * mx.nan
+    for steps in (3, 100):
+        with pytest.raises(TrainingProblem, match="not a number in 3 steps in a row, the last at step 3"):
+            list(training(family, photos, tmp_path / "run", steps=steps, save_every=50))
+        assert checkpoint.steps_saved(tmp_path / "run") == []
 
 
 def test_sample_pictures_differ_with_the_adapter_and_repeat_without(
