@@ -28,6 +28,8 @@ from core.training.reverse import Gradient
 from core.training.rules import RULES, Remembered, Tensors
 from core.training.schedule import learning_rate
 
+NOTHING = mx.array(0.0)  # lies in the adapter while nothing else may
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -52,6 +54,10 @@ class Step:
 
     A kernel for each of an adapter's thousand tensors would take longer than the gradient: so the update is of vectors
     or stacks that hold many, and the state's tensors are parts of those.
+
+        _w        what is trained, as vectors or stacks, float32
+        _kept     what the optimizer remembers, in the same form, by its names for it
+        _heard    what is trained, as tensors in the dtype of the network's products; all that the gradient sees
     """
 
     def __init__(
@@ -93,9 +99,10 @@ class Step:
         loss, draws, g = self._crew.sum(loss, draws, g)
         before_update()
         lr, numbers = learning_rate(step, config), state.remembered.numbers
-        state.remembered = None  # so that nobody but this holds the vectors, and the update may write over them
+        # Nobody but the update may hold the vectors, or a part of them, for only then does it write over them.
+        self._adapter.update(dict.fromkeys(state.parameters, NOTHING))
+        state.parameters, state.remembered, self._heard = {}, None, None
         (w, kept), (self._w, self._kept) = (self._w, self._kept), (None, None)
-        self._heard = None
         taken = self._apply(w, kept, numbers, g, loss, mx.array(lr))
         del w, kept, g
         backend.evaluate(taken, wait=False)
@@ -124,7 +131,11 @@ class Step:
     def _update(
         self, w: Tensors, kept: dict[str, Tensors], numbers: Tensors, g: Tensors, loss: mx.array, lr: mx.array
     ) -> tuple[Any, ...]:
-        """The optimizer's update: w, what is remembered, |g|, whether it counted; w cast, w and the rest as tensors."""
+        """The optimizer's update.
+
+        Of vectors or stacks: w, what is remembered (by name, and the numbers among it), |g|, whether the step counted.
+        Of tensors: w cast, for the gradient; w and what is remembered, which are parts of the first two.
+        """
         config = self._config
         count = config.micro_steps
         g = {name: value / count for name, value in g.items()} if count > 1 else g

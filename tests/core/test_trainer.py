@@ -10,13 +10,14 @@ import mlx.core as mx
 import pytest
 from PIL import Image
 
-from core import lora
+from core import backend, lora
 from core.errors import ConfigProblem, DataProblem, TrainingProblem
 from core.export import adapter_file
 from core.models.base import Family
 from core.training import checkpoint
 from core.training.optimizer import global_norm
 from core.training.progress import Finished, Note, Phase, Resumed, Sampled, Saved, Stepped, Wish
+from core.training.step import Step
 from core.training.trainer import train
 from tests.core.subjects import examples, of_kind, settings, training
 
@@ -192,6 +193,35 @@ def test_bad_steps_from_the_beginning_leave_nothing_to_save(family: Family, phot
         with pytest.raises(TrainingProblem, match="not a number in 3 steps in a row, the last at step 3"):
             list(training(family, photos, tmp_path / "run", steps=steps, save_every=50))
         assert checkpoint.steps_saved(tmp_path / "run") == []
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lion", "adafactor"])
+def test_an_update_does_not_keep_the_weights_that_it_replaces(
+    family: Family, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    exact, before, grown = backend.evaluate, [], []
+
+    def evaluate(*trees: object, wait: bool = True) -> None:
+        exact(*trees, wait=wait)
+        if before and isinstance(trees[0], tuple):  # what an update comes to
+            mx.eval(*trees)
+            size, active = before.pop()
+            grown.append((mx.get_active_memory() - active) / size)
+
+    def tell(step: Step, number: int, batches: Any, before_update: Any) -> None:
+        def at_the_update() -> None:
+            before_update()
+            size = sum(value.nbytes for value in step._state.parameters.values())
+            before.append((size, mx.get_active_memory()))
+
+        told(step, number, batches, at_the_update)
+
+    told = Step.tell
+    monkeypatch.setattr(Step, "tell", tell)
+    monkeypatch.setattr(backend, "evaluate", evaluate)
+    list(training(family, photos, tmp_path / "run", steps=4, rank=256, save_every=3, optimizer=optimizer))
+    # Of each array that is kept there is the new one and not the old; the gradient, as large as the weights, is gone.
+    assert grown[1:] == pytest.approx([-1.0] * 3, abs=0.05)
 
 
 def test_sample_pictures_differ_with_the_adapter_and_repeat_without(
