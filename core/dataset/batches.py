@@ -21,8 +21,10 @@ Shapes   B batch   L image tokens   C channels of one token
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 
 import mlx.core as mx
 
@@ -67,6 +69,8 @@ class Batch:
             yield Batch(*arrays, self.grid, weight_B=weight_B[here])
 
 
+ROUNDS_AT_HAND = 64  # whose orders are kept: more than the steps of a while go through
+
 Drawn = tuple[mx.array, mx.array, mx.array, Conditioning]
 """One example of a batch: l_T, eps, sigma, conditioning, each with a batch axis of 1."""
 
@@ -88,9 +92,11 @@ class Batches:
         self._empty = empty  # the empty prompt's conditioning, for caption dropout
         self._config = config
         self._shift = {each.grid: training_shift(each.grid) for each in examples}
-        self._members: dict[Grid, list[int]] = {}  # examples by bucket
-        for number, each in enumerate(examples):
-            self._members.setdefault(each.grid, []).append(number)
+        self._grids = {"order": [each.grid for each in examples], "class order": [each.grid for each in prior]}
+        self._sizes = {name: Counter(grids) for name, grids in self._grids.items()}  # examples by bucket
+        # Not methods: a cache that knows its owner would keep the examples in memory after the run.
+        self._turns = lru_cache(ROUNDS_AT_HAND)(partial(_turns, self._sizes["order"], config.seed))
+        self._order = lru_cache(ROUNDS_AT_HAND)(partial(_order, self._grids, config.seed))
 
     def first_index(self, step: int) -> int:
         """The global index of the first example of `step` (1, 2, ...)."""
@@ -98,36 +104,25 @@ class Batches:
 
     def example_at(self, index: int) -> int:
         """Which example has this global index."""
-        return self._in_turn("order", self._examples, *self._place(index))
+        return self._in_turn("order", *self._place(index))
 
     def class_picture_at(self, index: int) -> int:
         """Which class picture stands beside the example of this global index."""
-        return self._in_turn("class order", self._prior, *self._place(index))
+        return self._in_turn("class order", *self._place(index))
 
     def _place(self, index: int) -> tuple[Grid, int]:
         """The bucket of this global index, and how many examples of that bucket come before it."""
         size = self._config.batch_size * self._config.machines
         number, slot = divmod(index, size)
         round_, place = divmod(number, len(self._examples))
-        turns = self._turns(round_)
-        grid = turns[place]
-        earlier = round_ * len(self._members[grid]) + turns[:place].count(grid)  # batches of this bucket before
+        grid, turn = self._turns(round_)[place]
+        earlier = round_ * self._sizes["order"][grid] + turn  # batches of this bucket before
         return grid, earlier * size + slot
 
-    def _in_turn(self, purpose: str, examples: Sequence[Encoded], grid: Grid, before: int) -> int:
-        """Which of `examples` a bucket trains on after `before` others: each once a round, in the round's own order."""
-        round_, place = divmod(before, sum(each.grid == grid for each in examples))
-        order = order_for(purpose, len(examples), self._config.seed, round_)
-        return [each for each in order if examples[each].grid == grid][place]
-
-    def _turns(self, round_: int) -> list[Grid]:
-        """The buckets of as many batches as there are examples. Each bucket's turns are spread over all of them."""
-        when = [
-            ((turn + fraction_for("turn", self._config.seed, round_, number, turn)) / len(members), number, grid)
-            for number, (grid, members) in enumerate(self._members.items())
-            for turn in range(len(members))
-        ]
-        return [grid for *_, grid in sorted(when, key=lambda each: each[:2])]
+    def _in_turn(self, purpose: str, grid: Grid, before: int) -> int:
+        """Which example a bucket trains on after `before` others: each once a round, in the round's own order."""
+        round_, place = divmod(before, self._sizes[purpose][grid])
+        return self._order(purpose, grid, round_)[place]
 
     def photos(self, step: int, micro: int) -> tuple[int, ...]:
         """Of each photo of that batch, its place among the run's."""
@@ -176,3 +171,21 @@ class Batches:
         if one.untriggered is not None and fraction_for("trigger dropout", *where) < config.trigger_dropout:
             return one.untriggered
         return one.conditioning
+
+
+def _turns(sizes: Mapping[Grid, int], seed: int, round_: int) -> list[tuple[Grid, int]]:
+    """The buckets of as many batches as there are examples, each with how many of its turns come before.
+
+    Each bucket's turns are spread over all of them.
+    """
+    when = [
+        ((turn + fraction_for("turn", seed, round_, number, turn)) / size, number, grid, turn)
+        for number, (grid, size) in enumerate(sizes.items())
+        for turn in range(size)
+    ]
+    return [(grid, turn) for *_, grid, turn in sorted(when, key=lambda each: each[:2])]
+
+
+def _order(grids: Mapping[str, Sequence[Grid]], seed: int, purpose: str, grid: Grid, round_: int) -> list[int]:
+    """The examples of a bucket, by number, in the order of this round."""
+    return [each for each in order_for(purpose, len(grids[purpose]), seed, round_) if grids[purpose][each] == grid]

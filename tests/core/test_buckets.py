@@ -14,13 +14,13 @@ from PIL import Image, ImageDraw
 
 from core import backend
 from core.catalog import find
-from core.dataset import buckets, crops
+from core.dataset import batches, buckets, crops
 from core.dataset.batches import Batches, Encoded
 from core.dataset.buckets import Bucket
 from core.dataset.crops import Box
 from core.models.base import Family, Grid
 from core.models.load import load_family
-from core.randomness import order_for
+from core.randomness import fraction_for, order_for
 from core.resolved import resolve
 from core.training.progress import Finished, Note, Stepped, Wish
 from tests.core.subjects import picture, settings, training
@@ -167,6 +167,36 @@ def test_a_batch_depends_on_its_step_and_nothing_else() -> None:
         walked.batch(step, 0)
     assert mx.array_equal(walked.batch(7, 0).clean_BLC, fresh.batch(7, 0).clean_BLC)
     assert mx.array_equal(walked.batch(7, 0).noise_BLC, fresh.batch(7, 0).noise_BLC)
+
+
+def test_an_order_is_worked_out_once_a_round_and_is_that_of_its_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, size, seed = {Grid(1, 2, 2): 5, Grid(1, 3, 2): 3}, 4, 7
+    grids = [grid for grid, count in sizes.items() for _ in range(count)]
+
+    def plainly(index: int) -> int:
+        number, slot = divmod(index, size)
+        round_, place = divmod(number, 8)
+        when = [
+            ((turn + fraction_for("turn", seed, round_, bucket, turn)) / count, bucket, grid)
+            for bucket, (grid, count) in enumerate(sizes.items())
+            for turn in range(count)
+        ]
+        turns = [grid for *_, grid in sorted(when, key=lambda each: each[:2])]
+        grid = turns[place]
+        before = (round_ * sizes[grid] + turns[:place].count(grid)) * size + slot
+        order = order_for("order", 8, seed, before // sizes[grid])
+        return [each for each in order if grids[each] == grid][before % sizes[grid]]
+
+    found = dataset(tuple(sizes.values()), batch_size=size, seed=seed)
+    assert [found.example_at(index) for index in range(200)] == [plainly(index) for index in range(200)]
+
+    orders: list[tuple[object, ...]] = []
+    monkeypatch.setattr(batches, "order_for", lambda *given: orders.append(given) or order_for(*given))
+    many = dataset((40, 20), batch_size=4)
+    for step in range(1, 11):
+        many.batch(step, 0)
+        many.photos(step, 0)
+    assert len(orders) <= 4  # ten batches are of two buckets, in their first or second round
 
 
 @pytest.fixture
