@@ -108,11 +108,21 @@ def scores(session: Session, job_id: int) -> Scores:
 
 
 def _newest_losses(session: Session, job_id: int) -> list[float | None]:
-    """Of the newest steps, the oldest of them first; None where a loss was not a number."""
-    has_rate = func.json_extract(Event.payload, "$.lr").is_not(None)
-    chosen = select(Event.payload).where(Event.job_id == job_id, Event.kind == "metric", has_rate)
-    rows = session.exec(chosen.order_by(col(Event.id).desc()).limit(LOSSES_AVERAGED)).all()
-    return [payload.get("loss") for payload in reversed(rows)]
+    """The photos' own, of the newest steps, the oldest of them first; None where a loss was not a number."""
+    is_step = and_(Event.kind == "metric", func.json_extract(Event.payload, "$.lr").is_not(None))
+    chosen = select(Event.kind, Event.step, Event.payload).where(Event.job_id == job_id)
+    rows = session.execute(chosen.where(or_(Event.kind == "rewind", is_step)).order_by(col(Event.id).desc()))
+    found: list[float | None] = []
+    before = math.inf
+    for kind, step, payload in rows:
+        if kind == "rewind":
+            before = min(before, payload["to_step"] + 1)
+        elif step < before:  # else it is void, or was taken again
+            before = step
+            found.append(payload.get("subject_loss", payload.get("loss")))  # earlier versions told the whole alone
+        if len(found) == LOSSES_AVERAGED:
+            break
+    return found[::-1]
 
 
 def _of_photos(prefix: str, values: Mapping[str, float | None]) -> dict[int, float]:

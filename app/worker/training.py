@@ -141,6 +141,7 @@ class Teller:
             self.work.log(f"Step {progress.step}: the loss was not a number; the step changed nothing.", "warning")
         values = {
             "loss": progress.loss,
+            "subject_loss": progress.subject_loss,
             "lr": progress.learning_rate,
             "gradient_norm": progress.gradient_norm,
             "seconds": progress.seconds,

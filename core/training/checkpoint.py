@@ -37,6 +37,7 @@ from core.resolved import BEFORE_IT_WAS_THERE
 from core.training.photo_losses import PhotoLosses
 from core.training.progress import Saved
 from core.training.rules import Remembered, Tensors
+from core.training.verdict import LOSSES_AVERAGED
 
 FORMAT = 1
 ADAPTER, OPTIMIZER, STATE = "adapter.safetensors", "optimizer.safetensors", "state.json"
@@ -70,6 +71,7 @@ class State:
     next_example: int  # the global index of the first example of the next step
     start: str = ""  # SHA-256 of the adapter file that the run began with; empty when it began afresh
     losses: list[float | None] = field(default_factory=list)  # of every step; None where it was not finite
+    subject_losses: list[float | None] = field(default_factory=list)  # of the newest steps, without class pictures
     base_losses: Losses = field(default_factory=list)  # of the held-out photos, before the first step
     scores: list[tuple[int, Losses]] = field(default_factory=list)  # of the held-out photos, by step
     photo_losses: PhotoLosses = field(default_factory=PhotoLosses)
@@ -109,6 +111,7 @@ class Snapshot:
             "seconds": state.seconds,
             "kept": state.kept,
             "losses": state.losses,
+            "subject_losses": state.subject_losses,
             "base_losses": state.base_losses,
             "scores": state.scores,
             "photo_losses": state.photo_losses.as_json(),
@@ -206,6 +209,7 @@ def load(folder: Path) -> State:
             next_example=table["next_example"],
             start=table.get("start", ""),  # checkpoints of earlier versions have none
             losses=table["losses"],
+            subject_losses=table.get("subject_losses", table["losses"][-LOSSES_AVERAGED:]),
             base_losses=table.get("base_losses", []),
             scores=[(step, losses) for step, losses in table.get("scores", [])],
             photo_losses=PhotoLosses.from_json(table.get("photo_losses", {})),

@@ -94,7 +94,7 @@ class Scoring:
             held_out={one.photo: value for one, value in zip(self.photos, by_photo, strict=True) if self.held_out},
             loss=scores[-1].loss,
             learned=state.photo_losses.relative(),
-            verdict=judge(scores, state.losses, self.held_out),
+            verdict=judge(scores, state.subject_losses, self.held_out),
         )
 
     def _losses(self) -> Losses:

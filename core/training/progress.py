@@ -53,6 +53,7 @@ class Stepped:
 
     step: int
     loss: float
+    subject_loss: float  # without the class pictures' term; not finite where `loss` is not
     learning_rate: float
     gradient_norm: float
     counted: bool  # False: the loss was not finite and the step changed nothing

@@ -7,6 +7,7 @@ A, B = rule(A, B, g)             unless the loss is not finite                  
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from core.training.progress import Stepped
 from core.training.reverse import Gradient
 from core.training.rules import RULES, Remembered, Tensors
 from core.training.schedule import learning_rate
+from core.training.verdict import LOSSES_AVERAGED
 
 NOTHING = mx.array(0.0)  # lies in the adapter while nothing else may
 
@@ -122,11 +124,16 @@ class Step:
             value, fine = float(told.loss.item()), bool(told.counted.item())
             state.losses.append(value if math.isfinite(value) else None)
             state.bad_steps_in_a_row = 0 if fine else state.bad_steps_in_a_row + 1
-            for photos, (sigmas, losses) in zip(told.photos, told.draws.tolist(), strict=True):
+            draws = told.draws.tolist()
+            for photos, (sigmas, losses) in zip(told.photos, draws, strict=True):
                 state.photo_losses.add(photos, sigmas, losses)
+            of_photos = [loss for _, losses in draws for loss in losses]
+            subject = statistics.fmean(of_photos) if math.isfinite(value) else value
+            newest = [*state.subject_losses, subject if math.isfinite(subject) else None]
+            state.subject_losses = newest[-LOSSES_AVERAGED:]
             lr, norm = told.lr * float(told.found.item()), float(told.norm.item())
             began, self._read_at = max(told.began, self._read_at), time.monotonic()
-            yield Stepped(told.step, value, lr, norm, fine, self._read_at - began, backend.peak_memory())
+            yield Stepped(told.step, value, subject, lr, norm, fine, self._read_at - began, backend.peak_memory())
 
     def _update(
         self, w: Tensors, kept: dict[str, Tensors], numbers: Tensors, g: Tensors, loss: mx.array, lr: mx.array

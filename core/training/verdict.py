@@ -5,8 +5,8 @@
     lowest       vertex of the parabola through the lowest evened score and its two neighbours: (step, score)
     chance       how far a score is off by itself: median |second difference| / (0.6745 sqrt 6), as of a normal's
 
-    diverged     the last three steps or the last score no number; or the training loss three times the base's; or
-                 the score above 1.5 while the training loss is no lower than the base's loss
+    diverged     the last three steps or the last score no number; or the photos' training loss three times the base's;
+                 or the score above 1.5 while that training loss is no lower than the base's loss
     memorising   since the lowest, when the last two scores are above it by 0.04, by 3 chances and by a quarter of
                  what had been gained
     flat         since the first score within 0.005 of the lowest, when half of the run, and four scores, have gone by
@@ -64,7 +64,8 @@ def judge(scores: Sequence[Score], losses: Sequence[float | None], held_out: boo
     """The verdict on a run.
 
     scores    the first is of step 0, or of the adapter that the run began with
-    losses    of the newest training steps, the oldest of them first; None: no number
+    losses    of the photos in the newest training steps, the oldest of them first; None: no number. The term of the
+              class pictures is not in them, since the base's loss has no such term
     held_out  whether the scores are of photos that the run does not learn from
     """
     if not scores:

@@ -87,6 +87,32 @@ def test_scores_are_read_from_events_and_what_a_rewind_made_void_is_not(tmp_path
         assert after(score(600, None)).held_out == {7: math.inf}
 
 
+def test_the_words_go_by_the_photos_own_loss_where_class_pictures_add_theirs(tmp_path: Path) -> None:
+    def newest(steps: range, **losses: float) -> list[Event]:
+        return [Event(job_id=1, attempt=1, kind="metric", step=each, payload={"lr": 1e-4, **losses}) for each in steps]
+
+    with closing(Database(Home(tmp_path))) as database:
+        with database.write() as session:
+            job = int(store.enqueue(session, Kind.TRAIN, {}).id or 0)
+            for kind, step, payload in [score(step, 1.0 + step / 400) for step in range(0, 401, 100)]:
+                session.add(Event(job_id=job, attempt=1, kind=kind, step=step, payload=payload))
+            session.add_all(newest(range(381, 401), loss=2.0, subject_loss=0.2))
+        with database.read() as session:
+            assert progress.scores(session, job).verdict.kind == "memorising"
+        with database.write() as session:
+            session.add_all(newest(range(401, 421), loss=2.0, subject_loss=1.6))
+        with database.read() as session:
+            assert progress.scores(session, job).verdict.kind == "diverged"
+        with database.write() as session:
+            session.add(Event(job_id=job, attempt=2, kind="rewind", step=400, payload={"to_step": 400}))
+        with database.read() as session:
+            assert progress.scores(session, job).verdict.kind == "memorising"  # those steps are void
+        with database.write() as session:
+            session.add_all(newest(range(401, 404), loss=2.0, subject_loss=0.2))
+        with database.read() as session:
+            assert progress.scores(session, job).verdict.kind == "memorising"
+
+
 def test_a_photo_that_does_not_belong_to_the_others_stands_out() -> None:
     items = [{"photo_id": number, "name": f"{number}.jpg"} for number in range(6)]
     # what Pocket found after 20 steps on five photos of a dog and one of a can

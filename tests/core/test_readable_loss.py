@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ from core.dataset.examples import read_folder
 from core.models.base import Family
 from core.models.load import load_family
 from core.resolved import resolve
+from core.training import checkpoint
 from core.training.progress import Scored
 from core.training.trainer import train
+from core.training.verdict import FAR_WORSE, WORSE
 
 QUICK = {"side_px": 64, "sample_every": 0, "save_every": 10_000, "score_every": 8}
+PRIOR = {"class_pictures": 2, "class_prompt": "a photo of a {class_word}", "prior_weight": 4.0, "sample_steps": 4}
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +51,18 @@ def test_a_run_with_a_low_rate_is_not_told_so(family: Family, tmp_path: Path) ->
     assert said[-1].relative < 1.0
 
 
-def test_a_run_with_an_absurd_rate_is_told_that_it_diverged(family: Family, tmp_path: Path) -> None:
-    said = scores(family, tmp_path, 8, held_out="none", learning_rate=0.3, steps=20)
+def test_heavy_class_pictures_do_not_make_a_healthy_run_a_diverged_one(family: Family, tmp_path: Path) -> None:
+    said = scores(family, tmp_path, 8, learning_rate=2e-4, steps=24, **PRIOR)
+    assert {each.verdict.kind for each in said} <= {"early", "learning", "flat"}
+    state = checkpoint.newest(tmp_path / "run")[0]
+    base = said[0].loss
+    assert statistics.fmean(state.losses) > FAR_WORSE * base  # the class pictures' term is in it, four times
+    assert statistics.fmean(state.subject_losses) < WORSE * base
+
+
+@pytest.mark.parametrize("more", [{}, PRIOR])
+def test_a_run_with_an_absurd_rate_is_told_that_it_diverged(
+    family: Family, tmp_path: Path, more: dict[str, Any]
+) -> None:
+    said = scores(family, tmp_path, 8, held_out="none", learning_rate=0.3, steps=20, **more)
     assert said[-1].verdict.kind == "diverged"
