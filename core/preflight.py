@@ -6,7 +6,7 @@
                         + the input of every block + the activations of those that keep them, and of the one at work
                           or, where that is more, all of the adapter but its gradient again: an update writes it anew
     drawing samples     base + adapter + the VAE with its widest activations, or one evaluation of the network
-    disk                checkpoints, cached latents, samples
+    disk                checkpoints, cached latents, samples, class pictures
 
 A run needs its largest phase. What a block keeps of a token is counted as a multiple of the token's width; the
 multiples follow from what a block computes (q, k, v, the MLP's inner values ...) and were fitted to measured runs.
@@ -215,12 +215,14 @@ def _base(anatomy: Anatomy, bits: int | None, item: int) -> float:
 
 
 def _disk(anatomy: Anatomy, config: TrainConfig, photos: int) -> int:
-    """Checkpoints (the adapter in 16 bits, and all of it as trained), cached latents and texts, sample pictures."""
+    """Checkpoints (the adapter in 16 bits, and all of it as trained), cached latents and texts, pictures."""
     checkpoint = 2 * adapter_numbers(anatomy, config) + adapter_bytes(anatomy, config)
     checkpoints = math.ceil(config.steps / config.save_every) * checkpoint
     rounds = config.steps // config.sample_every + 1 if config.sample_every else 0
-    pictures = rounds * len(config.sample_prompts) * 2 * config.side_px**2
-    latents = photos * (1 + config.flip) * sum((side // PATCH_PX) ** 2 for side in config.sides_px) * 128 * 4
+    class_sides = config.class_pictures * max(config.sides_px) ** 2
+    pictures = 2 * (rounds * len(config.sample_prompts) * config.side_px**2 + class_sides)
+    photo_sides = photos * (1 + config.flip) * sum(side**2 for side in config.sides_px)
+    latents = (photo_sides + class_sides) / PATCH_PX**2 * 128 * 4
     texts = (photos + len(config.sample_prompts)) * anatomy.text_tokens * anatomy.text_width * 4
     return int(checkpoints + pictures + latents + texts)
 

@@ -25,6 +25,7 @@ from core.model_needs import PHOTOS
 from core.optimizers import FOLLOWING, rate_advice
 from core.preflight import Forecast, forecast
 from core.resolved import resolve
+from core.training.verdict import BANDS
 
 STEPS_AT_MOST_TIMES = 3.0
 
@@ -35,6 +36,7 @@ ROUGH_SIDE_PX = 256
 APPLE_GPU_TIMES = 8.0
 START_SECONDS = 15.0  # process, model, encoding
 FORWARD_SHARE = 0.3  # of a training step, for one evaluation of the network
+SCORES_EARLY = 7  # of step 0, and before the first full interval (core/training/held_out.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Suggestion:
     """What the new-run page offers."""
 
     steps: int
-    seconds: float  # for the whole run, samples and class pictures included
+    seconds: float  # for the whole run, samples, class pictures and scores included; machines work side by side
     seconds_per_step: float
     measured: bool  # from an earlier run on this computer, else a rough figure
     sentence: str
@@ -81,7 +83,8 @@ def suggest(
     samples = rounds * len(config.sample_prompts) * config.sample_steps * twice * forward
     best = resolve({}, entry.defaults).config  # class pictures are drawn as the model is drawn with best
     class_pictures = config.class_pictures * best.sample_steps * (2 if best.sample_guidance > 1 else 1) * forward
-    seconds = START_SECONDS + class_pictures + steps * pace + samples
+    scores = (SCORES_EARLY + steps // config.score_every) * _scored(config.held_out) * len(BANDS) * forward
+    seconds = START_SECONDS + class_pictures + steps * pace + samples + scores
     origin = "at the pace of your last run" if measured is not None else "a rough figure until the first run here"
     words = f"About {spoken(seconds)}, {origin}."
     fit = fits(entry, replace(config, steps=steps), photos, database.home.root) if entry.usable else None
@@ -137,6 +140,13 @@ def _measured(session: Session, model: str, config: TrainConfig) -> float | None
 def _examples(config: TrainConfig) -> int:
     """How many a step trains on."""
     return config.examples_at_once * config.accumulate
+
+
+def _scored(choice: str) -> int:
+    """How many photos are scored: those held out, or one that is trained on."""
+    if choice.lower() in ("auto", "none"):
+        return 1
+    return max(int(choice), 1) if choice.isdecimal() else choice.count(",") + 1
 
 
 def _pixels(*sides_px: int) -> float:

@@ -21,6 +21,7 @@ from core.models.base import Family
 from core.resolved import resolve
 from core.training.optimizer import begin
 from core.training.rules import RULES
+from tests.core.subjects import training
 
 GIB = 2**30
 POCKET = Anatomy.of(catalog.POCKET_FOLDER)
@@ -170,6 +171,23 @@ def test_a_full_disk_is_seen_too() -> None:
     assert not found.fits
     assert found.offer == {"save_every": 100}
     assert "a checkpoint every 100 steps" in found.offer_words
+
+
+def test_class_pictures_take_their_place_on_the_disk(
+    family: Family, photos: Path, tmp_path: Path, dev: Anatomy
+) -> None:
+    def disk(**knobs: object) -> int:
+        return preflight.needs(dev, resolve({"side_px": 512, **knobs}).config, machine(100), 10).disk
+
+    one = disk(class_pictures=1) - disk()
+    assert disk(class_pictures=2000) - disk() == pytest.approx(2000 * one, abs=2000)
+    assert 2000 * one > GIB
+
+    knobs = {"side_px": 64, "class_pictures": 3, "cache": tmp_path / "cache"}
+    list(training(family, photos, tmp_path / "run", **knobs))
+    kept = [*(tmp_path / "run" / "class_pictures").iterdir(), *(tmp_path / "cache" / "class").iterdir()]
+    small = disk(side_px=64, class_pictures=3) - disk(side_px=64)
+    assert sum(each.stat().st_size for each in kept) < 2 * small
 
 
 def test_this_computer_has_memory_and_a_disk(tmp_path: Path) -> None:
