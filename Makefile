@@ -44,6 +44,8 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
+# Not among them are what takes a card (full_size, text_encoding, kernels, saving, distributed) and against_mlx_examples,
+# which is given a clone of that repository: python -m bench.against_mlx_examples mlx-examples/flux --small
 bench: $(VENV)/.test $(MFLUX)/.ready
 	$(BIN)/python -m bench.blas
 	$(BIN)/python -m bench.exponentials

@@ -7,6 +7,7 @@ Each column is a process of its own, since a BLAS is chosen before MLX is first 
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -55,13 +56,16 @@ def measure(stock: bool) -> dict[str, float]:
 
 
 def in_a_process(which: str) -> dict[str, float]:
-    done = subprocess.run([sys.executable, "-m", "bench.blas", which], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    command = [sys.executable, "-m", "bench.blas", "--one", which]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def main() -> None:
-    if sys.argv[1:]:
-        print(json.dumps(measure(stock=sys.argv[1] == "stock")))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--one", choices=["stock", "openblas"], help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one:
+        print(json.dumps(measure(stock=asked.one == "stock")))
         return
     stock, quick = in_a_process("stock"), in_a_process("openblas")
     print(f"{'':<38}{'own BLAS':>10}{'OpenBLAS':>10}")

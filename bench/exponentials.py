@@ -5,6 +5,7 @@ Milliseconds, the least of 15 runs, forward and gradient together, at the sizes 
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +31,7 @@ def milliseconds(function: Callable[[], object]) -> float:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     hidden = mx.random.normal((1, 288, 1024), key=mx.random.key(0))
     q, k, v = (mx.random.normal((1, 4, 288, 64), key=mx.random.key(i)) for i in range(3))
     mx.eval(hidden, q, k, v)

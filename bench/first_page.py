@@ -7,6 +7,7 @@ event        from the commit of an event row to its text in the page of a run, i
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import json
 import os
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,11 @@ def studio(home: Path) -> Iterator[tuple[int, float]]:
 
 
 def ask(port: int, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     headers = {"Content-Type": "application/json"} if body is not None else {}
-    connection.request(method, path, json.dumps(body) if body is not None else None, headers)
-    answer = connection.getresponse()
-    content = answer.read()
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+        answer = connection.getresponse()
+        content = answer.read()
     if answer.status >= 400:
         raise SystemExit(f"{method} {path}: {answer.status} {content.decode()[:500]}")
     return json.loads(content) if path.startswith("/api") else content
@@ -120,6 +121,7 @@ def event_delays(chromium: str) -> list[float]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     pages = first_pages()
     print(f"first page   {statistics.median(pages):.2f} s, slowest {max(pages):.2f} s of {len(pages)} starts")
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")

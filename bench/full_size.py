@@ -1,11 +1,19 @@
 """Models at their full size, with random weights: what a training step and a picture cost, in time and memory.
 
     python -m bench.full_size [--models flux1-dev ...] [--precisions full 4-bit] [--activations all none] [--side 512]
+    python -m bench.full_size --precisions 4-bit --activations none --text      the leanest job as a whole
 
 The run is the real one (`core.training.trainer.train`): a photo through the full-size VAE, AdamW steps on an adapter of
 rank 16 on every linear layer of the blocks, then a sample picture, decoded. What is random is the weights, drawn where
-they are used, and what a text encoder would say: none is read, and none is part of these figures. Each row is a process
-of its own. Memory is what MLX's arrays held at most: while stepping, while drawing, and in all.
+they are used, and what a text encoder would say. With --text captions are read too, as bench/text_encoding.py does it,
+from encoders of full size that are written to the temporary folder, up to 16 GB. Each row is a process of its own.
+
+Memory is what MLX's arrays held at most:
+
+    step, picture    while stepping; while drawing, with the VAE read for it
+    text, photo      while captions and while photos are encoded
+    load             while the base is read (drawn here, and packed tensor by tensor) and scored for the first time
+    most             in the whole job, whatever it was at
 """
 
 from __future__ import annotations
@@ -135,7 +143,7 @@ def measure(model: str, knobs: dict[str, Any], changes: dict[str, Any]) -> dict[
     from core.files import sha256_of
     from core.models import quantized
     from core.resolved import resolve
-    from core.training.progress import Finished, Phase, Sampled, Stepped
+    from core.training.progress import Phase, Scored, Stepped
     from core.training.trainer import train
 
     user = {
@@ -146,13 +154,13 @@ def measure(model: str, knobs: dict[str, Any], changes: dict[str, Any]) -> dict[
     side = config.side_px
     steps: list[float] = []
     pictures: list[float] = []
-    peaks = {"photo": 0, "step": 0, "picture": 0}
+    peaks = {"photo": 0, "load": 0, "step": 0, "picture": 0, "most": 0}
     finished: Any = None
 
-    def peak_since() -> int:
+    def note_peak(kind: str) -> None:
         found = backend.peak_memory()
         backend.reset_peak_memory()
-        return found
+        peaks[kind], peaks["most"] = max(peaks[kind], found), max(peaks["most"], found)
 
     with tempfile.TemporaryDirectory() as scratch:
         family = random_family(write_configs(Path(scratch, "model"), model, changes), model, config.base_bits)
@@ -166,17 +174,20 @@ def measure(model: str, knobs: dict[str, Any], changes: dict[str, Any]) -> dict[
         for progress in run:
             if isinstance(progress, Stepped):
                 steps.append(progress.seconds)
-                peaks["step"] = max(peaks["step"], peak_since())
-            elif isinstance(progress, Sampled):
-                pictures.append(time.perf_counter() - drawing_since)
-                peaks["picture"] = max(peaks["picture"], peak_since())
-                drawing_since = None
+                note_peak("step")
             elif isinstance(progress, Phase) and progress.name == "encoding photos":
-                peaks["photo"] = max(peaks["photo"], peak_since())
+                note_peak("photo")
             elif isinstance(progress, Phase) and progress.name == "drawing samples":
                 drawing_since = drawing_since or time.perf_counter()  # a phase is told again between sampler steps
-            elif isinstance(progress, Finished):
-                finished = progress
+                note_peak("picture")
+                if progress.done == progress.of:
+                    pictures.append(time.perf_counter() - drawing_since)
+                    drawing_since = None
+            elif isinstance(progress, Scored) and not progress.step:
+                note_peak("load")
+            else:
+                note_peak("most")
+            finished = progress  # the last thing that a run says
         parameters = {
             part: sum(math.prod(shape) for shape in quantized.whole_shapes(module).values())
             for part, module in (("transformer", family.transformer), ("vae", family._parts["vae"]))
@@ -203,6 +214,13 @@ def in_a_process(model: str, precision: str, activations: str, asked: argparse.N
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def captions_read(model: str, shrink: bool) -> dict[str, Any]:
+    """What reading captions with the model's text encoders takes."""
+    from bench import text_encoding  # which writes its configs with this module
+
+    return text_encoding.in_processes(model, text_encoding.CAPTIONS, shrink)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
@@ -210,6 +228,7 @@ def main() -> None:
     parser.add_argument("--activations", nargs="+", choices=["all", "none"], default=["all", "none"])
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--shrink", action="store_true", help="few narrow layers: to try the command, not to measure")
+    parser.add_argument("--text", action="store_true", help="also read captions with text encoders of full size")
     parser.add_argument("--one", action="store_true", help="measure the first model in this process, print it as JSON")
     asked = parser.parse_args()
     if asked.one:
@@ -217,16 +236,20 @@ def main() -> None:
         print(json.dumps(measure(asked.models[0], knobs, SHRUNK if asked.shrink else {})))
         return
     print(f"{asked.side} px, batch 1, rank 16 on all block linears; a picture takes {PICTURE_STEPS} steps; GiB at most")
-    print(
-        f"{'model':<11}{'base':<7}{'kept':<6}{'weights':>8}{'step':>9}{'':>7}{'picture':>9}{'':>7}  device", flush=True
-    )
+    others = [*(["text"] if asked.text else []), "photo", "load", "most"]
+    head = f"{'model':<11}{'base':<7}{'kept':<6}{'weights':>8}{'step':>9}{'':>7}{'picture':>9}{'':>7}"
+    print(head + "".join(f"{name:>7}" for name in others) + "  device", flush=True)
+    texts = {model: captions_read(model, asked.shrink)["peak"] for model in asked.models} if asked.text else {}
     for model, precision, activations in itertools.product(asked.models, asked.precisions, asked.activations):
         row = in_a_process(model, precision, activations, asked)
-        sizes = {name: row[name] / GIB for name in ("weights", "step", "picture")}
+        row |= {"text": texts.get(model, 0), "most": max(row["most"], texts.get(model, 0))}
+        sizes = {name: row[name] / GIB for name in ("weights", "step", "picture", *others)}
         print(
             f"{model:<11}{precision:<7}{activations:<6}"
             f"{sizes['weights']:>8.1f}{row['step_s']:>7.2f} s{sizes['step']:>7.1f}"
-            f"{row['picture_s']:>7.1f} s{sizes['picture']:>7.1f}  {row['device']}",
+            f"{row['picture_s']:>7.1f} s{sizes['picture']:>7.1f}"
+            + "".join(f"{sizes[name]:>7.1f}" for name in others)
+            + f"  {row['device']}",
             flush=True,
         )
 

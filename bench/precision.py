@@ -9,6 +9,7 @@ Products: y = x W^T and dx = g W for 304 tokens, 256 to 1,024 wide, in the two w
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import tempfile
 import time
@@ -19,9 +20,11 @@ from core import backend
 
 BITS = (8, 6, 4)
 SIGMAS = (0.2, 0.5, 0.8)
+SIDE_PX = 256
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     backend.prepare()
     print(f"{'velocity off by':<28}{'8-bit':>8}{'6-bit':>8}{'4-bit':>8}")
     for layers, errors in velocity_errors().items():
@@ -38,18 +41,19 @@ def velocity_errors() -> dict[str, list[float]]:
 
     from core import catalog, pocket
     from core.dataset import latents
+    from core.dataset.buckets import Bucket
     from core.dataset.examples import read_folder
     from core.lora import WITHIN_A_BLOCK
     from core.models.load import load_family
     from core.models.quantized import GROUP
 
     family = load_family(catalog.find("pocket").folder)
-    grid = family.grid(256, 256)
+    grid = family.grid(SIDE_PX, SIDE_PX)
     inputs = []
     with tempfile.TemporaryDirectory() as cache:
         examples, _ = read_folder(pocket.EXAMPLES, pocket.EXAMPLE_TRIGGER, pocket.EXAMPLE_CLASS_WORD)
         for number, example in enumerate(examples):
-            clean = latents.latents_of(family, example, 256, Path(cache))
+            clean = latents.latents_of(family, example, Bucket(SIDE_PX, SIDE_PX), Path(cache))
             noise = mx.random.normal(clean.shape, key=mx.random.key(number))
             text = family.encode_text([example.caption])
             inputs += [((1 - sigma) * clean + sigma * noise, mx.array([sigma]), text) for sigma in SIGMAS]

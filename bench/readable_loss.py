@@ -1,10 +1,13 @@
 """Do the words beside the loss chart tell the truth, and what do the scores behind them cost?  With Pocket.
 
-    python -m bench.readable_loss [--runs overfit healthy diverged] [--every 4] [--side 128]
+    python -m bench.readable_loss [--runs overfit healthy diverged] [--every 4] [--side 128] [--shrink]
 
 Three runs on the example photos: one made to learn three photos by heart, one with a low rate, one with an absurd rate.
-Every few steps the held-out photos are also scored densely, and independently: other noise, sigmas drawn as training
-draws them, many for each photo. Where that curve is lowest is what "memorising since" has to name.
+Every few steps the held-out photos are also scored densely, and independently: other noise, many draws for each photo,
+at as many quantiles of the sigmas that training draws. Where that curve is lowest is what "memorising since" has to
+name. Single steps of a high rate jump about, by as much as the curve's floor is deep: so the step found is where its
+trend is lowest, a quartic in log step over a quarter to four times the lowest step. What other draws could have found
+is told by drawing the draws again (bootstrap): in nine of ten of those the step is between the two that are printed.
 
 The cost is what the scores take of the time of scores and steps. That of a large model is worked out from Pocket's
 times at batch 1: an evaluation of the network and a step grow alike.
@@ -13,10 +16,11 @@ times at batch 1: an evaluation of the network and a step grow alike.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,7 @@ from core import backend
 backend.prepare()
 
 import mlx.core as mx  # noqa: E402
+import numpy as np  # noqa: E402
 
 from core import catalog, flow, pocket  # noqa: E402
 from core.config import TrainConfig  # noqa: E402
@@ -39,14 +44,16 @@ from core.resolved import resolve  # noqa: E402
 from core.training import held_out  # noqa: E402
 from core.training.progress import Scored, Stepped  # noqa: E402
 from core.training.trainer import train  # noqa: E402
-from core.training.verdict import evened  # noqa: E402
 
 RUNS: dict[str, dict[str, Any]] = {
     "overfit": {"photos": 5, "held_out": "04.jpg, 05.jpg", "learning_rate": 1e-3, "steps": 240},  # it trains on three
     "healthy": {"photos": 8, "learning_rate": 3e-4, "steps": 200},
     "diverged": {"photos": 8, "learning_rate": 0.3, "steps": 60},
 }
-DRAWS = 24  # of a photo, in each dense score
+DRAWS = 64  # of a photo, in each dense score
+AGAIN = 200  # times that draws are drawn again
+FLOOR = 0.005  # a score that is not above the lowest by more is as good as it
+SHRUNK_STEPS = 8
 LARGE_STEPS = 1000
 
 
@@ -55,7 +62,7 @@ class Told:
     """What a run said, and what the dense scores say."""
 
     scores: list[Scored] = field(default_factory=list)
-    dense: dict[int, float] = field(default_factory=dict)
+    dense: dict[int, np.ndarray] = field(default_factory=dict)  # losses by photo and draw
     step_seconds: list[float] = field(default_factory=list)
     score_seconds: list[float] = field(default_factory=list)
 
@@ -72,13 +79,12 @@ class Dense:
             bucket = buckets.of_photo(config, *size, each.box, family.pixel_multiple)[0]
             l_T, grid = latents.latents_of(family, each, bucket, cache), family.grid(bucket.height, bucket.width)
             noise = mx.random.normal((DRAWS, *l_T.shape[1:]), key=mx.random.key(9000 + number))
-            sigmas = flow.draw_sigmas(
-                mx.random.key(9500 + number), (DRAWS,), config.sigma_draw, family.training_shift(grid)
-            )
-            self.photos.append((l_T, noise, sigmas, stacked([texts[each.caption]] * DRAWS), grid))
+            shift = family.training_shift(grid)
+            sigmas = [flow.quantile((draw + 0.5) / DRAWS, config.sigma_draw, shift) for draw in range(DRAWS)]
+            self.photos.append((l_T, noise, mx.array(sigmas), stacked([texts[each.caption]] * DRAWS), grid))
 
-    def score(self) -> list[float]:
-        """The mean loss of each photo, with the adapter as it is."""
+    def score(self) -> np.ndarray:
+        """The loss of each photo at each draw, with the adapter as it is."""
         found = []
         for l_T, noise, sigmas, conditioning, grid in self.photos:
 
@@ -86,24 +92,47 @@ class Dense:
                 return self.family.velocity(l_t, sigma, text, where, self.config.train_guidance)
 
             clean = mx.broadcast_to(l_T, noise.shape)
-            found.append(float(per_example_loss(predict, clean, noise, sigmas).mean().item()))
-        return found
+            found.append(np.array(per_example_loss(predict, clean, noise, sigmas)))
+        return np.stack(found)
 
 
-def follow(name: str, every: int, side_px: int, place: Path) -> tuple[Told, TrainConfig]:
+def relative(losses: np.ndarray, base: np.ndarray) -> float:
+    """The mean over photos of the loss against the base's."""
+    return float((losses.mean(axis=1) / base.mean(axis=1)).mean())
+
+
+def turning_point(curve: Mapping[int, float]) -> float:
+    """Where the trend of a curve is lowest."""
+    raw = min(curve, key=curve.__getitem__)
+    logs = {math.log(step): value for step, value in curve.items() if step and raw / 4 <= step <= 4 * raw}
+    x = np.array(list(logs)) - math.log(max(raw, 1))
+    places = np.linspace(x[0], x[-1], 1000)
+    trend = np.polyval(np.polyfit(x, list(logs.values()), min(4, len(x) - 1)), places)
+    return max(raw, 1) * math.exp(places[trend.argmin()])
+
+
+def found_again(dense: Mapping[int, np.ndarray]) -> tuple[float, float]:
+    """Between which steps the turning point is in nine of ten draws of the draws."""
+    random, (_, draws) = np.random.default_rng(0), dense[0].shape
+    found = []
+    for _ in range(AGAIN):
+        some = random.integers(0, draws, draws)
+        curve = {step: relative(losses[:, some], dense[0][:, some]) for step, losses in dense.items()}
+        found.append(turning_point(curve))
+    low, high = np.percentile(found, [5, 95])
+    return float(low), float(high)
+
+
+def follow(name: str, every: int, changes: dict[str, Any], place: Path) -> tuple[Told, TrainConfig]:
     """One run and its dense scores; those are taken out of the times."""
-    entry, knobs = catalog.find("pocket"), dict(RUNS[name])
+    entry, knobs = catalog.find("pocket"), RUNS[name] | changes
     examples, _ = read_folder(pocket.EXAMPLES, pocket.EXAMPLE_TRIGGER, pocket.EXAMPLE_CLASS_WORD)
     examples = examples[: knobs.pop("photos")]
-    config = resolve({"sample_every": 0, "save_every": 10_000, "side_px": side_px, **knobs}, entry.defaults).config
+    config = resolve({"sample_every": 0, "save_every": 10_000, **knobs}, entry.defaults).config
     family, cache, told = load_family(entry.folder), place / "cache", Told()
     chosen = held_out.choose(config.held_out, [each.name for each in examples], config.seed)
     dense = Dense(family, [examples[index] for index in chosen], config, cache)
-    base = dense.score()
-
-    def dense_score() -> float:
-        return sum(loss / than for loss, than in zip(dense.score(), base, strict=True)) / len(base)
-
+    told.dense[0] = dense.score()
     words = {"trigger": pocket.EXAMPLE_TRIGGER, "class_word": pocket.EXAMPLE_CLASS_WORD}
     since = time.perf_counter()
     try:
@@ -112,7 +141,7 @@ def follow(name: str, every: int, side_px: int, place: Path) -> tuple[Told, Trai
             if isinstance(progress, Stepped):
                 told.step_seconds.append(progress.seconds)
                 if progress.step % every == 0:
-                    told.dense[progress.step] = dense_score()
+                    told.dense[progress.step] = dense.score()
             elif isinstance(progress, Scored):
                 told.scores.append(progress)
                 told.score_seconds.append(took)
@@ -124,19 +153,21 @@ def follow(name: str, every: int, side_px: int, place: Path) -> tuple[Told, Trai
 
 def report(name: str, told: Told, config: TrainConfig) -> None:
     verdict = told.scores[-1].verdict
-    curve = {0: 1.0, **told.dense}
-    steps = sorted(curve)
-    even = dict(zip(steps, evened(steps, [curve[step] for step in steps]), strict=True))
-    lowest, raw, last = min(even, key=even.__getitem__), min(curve, key=curve.__getitem__), max(curve)
+    curve = {step: relative(losses, told.dense[0]) for step, losses in told.dense.items()}
+    raw, last = min(curve, key=curve.__getitem__), max(curve)
+    floor = [step for step, value in curve.items() if value <= curve[raw] + FLOOR]
     print(f"{name}: {config.steps} steps at rate {config.learning_rate:g}, {len(told.scores[-1].held_out)} held out")
     print(f"  words     {verdict.title}. {verdict.words}")
     for words in verdict.bands:
         print(f"            {words}")
     print(f"  scores    {' '.join(f'{each.step}:{each.relative:.3f}' for each in told.scores)}")
-    print(f"  dense     {' '.join(f'{step}:{curve[step]:.3f}' for step in steps)}")
-    print(f"            lowest {curve[raw]:.3f} at step {raw}, evened out at step {lowest}; last {curve[last]:.3f}")
+    print(f"  dense     {' '.join(f'{step}:{value:.3f}' for step, value in curve.items())}")
+    lowest = f"lowest {curve[raw]:.3f} at step {raw}, as good from {floor[0]} to {floor[-1]}"
+    print(f"            {lowest}; last {curve[last]:.3f}")
     if verdict.since and verdict.kind == "memorising":
-        print(f"  step      {verdict.since} named, {lowest} found ({100 * (verdict.since / lowest - 1):+.0f}%)")
+        turn, (low, high) = turning_point(curve), found_again(told.dense)
+        found = f"{turn:.0f} found ({low:.0f} to {high:.0f})"
+        print(f"  step      {verdict.since} named, {found}: {verdict.since / turn - 1:+.0%}")
     scoring, stepping = sum(told.score_seconds), sum(told.step_seconds)
     print(f"  cost      {100 * scoring / (scoring + stepping):.1f}% of the time of steps and scores")
 
@@ -168,13 +199,17 @@ def main() -> None:
     parser.add_argument(
         "--side", type=int, default=128, help="picture size; Pocket's own, 256, takes four times as long"
     )
+    parser.add_argument("--shrink", action="store_true", help="a few small steps: to try the command, not to measure")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         own = resolve({}, catalog.find("pocket").defaults).config
-        cost("cost with Pocket's defaults", own.steps, own.score_every, Path(folder))
-        cost("cost with a large model's knobs", LARGE_STEPS, TrainConfig().score_every, Path(folder), batch_size=1)
+        small = {"side_px": 64} if asked.shrink else {}
+        large = {"batch_size": 1} | small
+        cost("cost with Pocket's defaults", own.steps, own.score_every, Path(folder), **small)
+        cost("cost with a large model's knobs", LARGE_STEPS, TrainConfig().score_every, Path(folder), **large)
+        changes = small | {"steps": SHRUNK_STEPS} if asked.shrink else {"side_px": asked.side}
         for name in asked.runs:
-            report(name, *follow(name, asked.every, asked.side, Path(folder)))
+            report(name, *follow(name, asked.every, changes, Path(folder)))
 
 
 if __name__ == "__main__":

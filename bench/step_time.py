@@ -1,6 +1,6 @@
 """How long a training step and a picture take with Pocket on this machine, and how much memory they need.
 
-    python -m bench.step_time [--steps 20] [--stock]
+    python -m bench.step_time [--steps 20] [--side 256] [--stock]
 
 --stock leaves MLX's own BLAS in place (Linux CPUs), which is what this costs without core/blas.py.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--side", type=int, help="px; the model's own size without it")
     parser.add_argument("--stock", action="store_true")
     asked = parser.parse_args()
     if asked.stock:
@@ -37,6 +38,7 @@ def main() -> None:
     )
     entry = catalog.find("pocket")
     user = {"steps": asked.steps, "sample_every": asked.steps, "warmup_steps": 0}
+    user |= {"side_px": asked.side} if asked.side else {}
     config = resolve(user, entry.defaults).config
     examples, _ = read_folder(pocket.EXAMPLES, pocket.EXAMPLE_TRIGGER, pocket.EXAMPLE_CLASS_WORD)
     steps: list[float] = []

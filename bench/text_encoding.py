@@ -25,6 +25,7 @@ from typing import Any
 from bench.full_size import GIB, MODELS, write_configs
 from tests.interop import real_configs as real
 
+CAPTIONS = 10
 SMALL: dict[str, Any] = {
     "num_layers": 2, "d_model": 64, "d_ff": 96, "num_heads": 1, "num_hidden_layers": 36, "hidden_size": 64,
     "intermediate_size": 96, "num_attention_heads": 1, "num_key_value_heads": 1, "vocab_size": 600,
@@ -99,10 +100,25 @@ def measure(folder: Path, captions: int) -> dict[str, Any]:
     }
 
 
+def in_processes(model: str, captions: int, shrink: bool, folder: Path | None = None) -> dict[str, Any]:
+    """`measure` in a fresh process, of encoders that another wrote; the files are gone afterwards."""
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        write_configs(Path(scratch), model, {})
+        for one in ("write", "read"):
+            command = [sys.executable, "-m", "bench.text_encoding", "--one", one, "--models", model]
+            command += ["--folder", scratch, "--captions", str(captions), *(["--shrink"] if shrink else [])]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(f"{model}, {one}: {done.stderr[-2000:]}")
+            found = json.loads(done.stdout) if done.stdout else {}
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--captions", type=int, default=10)
+    parser.add_argument("--captions", type=int, default=CAPTIONS)
     parser.add_argument("--folder", type=Path, help="where the files go; the system's temporary folder without it")
     parser.add_argument("--shrink", action="store_true", help="few narrow layers: to try the command, not to measure")
     parser.add_argument("--one", choices=["write", "read"], help=argparse.SUPPRESS)
@@ -118,18 +134,7 @@ def main() -> None:
         return
     print(f"{'model':<11}{'captions':>9}{'tokens':>8}{'width':>7}{'read':>9}{'GiB':>7}  device", flush=True)
     for model in asked.models:
-        with tempfile.TemporaryDirectory(dir=asked.folder) as scratch:
-            write_configs(Path(scratch), model, {})
-            found = {}
-            for one in ("write", "read"):
-                command = [sys.executable, "-m", "bench.text_encoding", "--one", one, "--models", model]
-                command += ["--folder", scratch, "--captions", str(asked.captions)]
-                done = subprocess.run(
-                    [*command, *(["--shrink"] if asked.shrink else [])], capture_output=True, text=True
-                )
-                if done.returncode:
-                    raise SystemExit(f"{model}, {one}: {done.stderr[-2000:]}")
-                found = json.loads(done.stdout) if done.stdout else {}
+        found = in_processes(model, asked.captions, asked.shrink, asked.folder)
         _, tokens, width = found["shape"]
         print(
             f"{model:<11}{asked.captions:>9}{tokens:>8}{width:>7}{found['seconds']:>7.1f} s"

@@ -1,0 +1,121 @@
+"""No command that README names, or that `make bench` runs, breaks unseen: each explains itself, and many are tried.
+
+What is found at these sizes means nothing. Others are tried by tests of their own: preflight, loading, cost_curves,
+text_encoding, distributed, and with the references against_mflux.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import first_page, full_size, precision
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCH = "\n".join(line for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines() if "-m bench." in line)
+NAMED = "\n".join(path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+COMMANDS = sorted({*re.findall(r"-m bench\.(\w+)(.*)", BENCH), *re.findall(r"`python -m bench\.(\w+)([^`]*)`", NAMED)})
+
+
+def run(monkeypatch: pytest.MonkeyPatch, name: str, *given: str) -> None:
+    """`python -m bench.<name> ...` in this process."""
+    monkeypatch.setattr(sys, "argv", [f"bench/{name}.py", *given])
+    importlib.import_module(f"bench.{name}").main()
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in COMMANDS}))
+def test_every_command_explains_itself_and_the_options_it_is_given_are_there(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, name, "--help")
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith("usage:")
+    options = {option for each, given in COMMANDS if each == name for option in re.findall(r"--[\w-]+", given)}
+    assert options <= set(re.findall(r"--[\w-]+", said))
+
+
+def test_make_bench_runs_what_needs_nothing_by_hand() -> None:
+    here = {path.stem for path in (ROOT / "bench").glob("*.py") if "def main(" in path.read_text(encoding="utf-8")}
+    assert {name for name, _ in COMMANDS} <= here
+    assert len(re.findall("-m bench", BENCH)) > 8
+
+
+def test_products_and_exponentials_are_timed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, "blas")
+    run(monkeypatch, "exponentials")
+    said = capsys.readouterr().out
+    assert len(re.findall(r"^(?:matmul|linear|conv2d|its gradient|attention).* times$", said, re.MULTILINE)) == 5
+    assert len(re.findall(r"MLX's own +[\d.]+ ms   powers of two +[\d.]+ ms$", said, re.MULTILINE)) == 3
+
+
+def test_a_step_and_a_picture_are_timed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run(monkeypatch, "step_time", "--steps", "1", "--side", "64")
+    said = capsys.readouterr().out
+    assert re.search(r"batch 2, rank 16, 64 px, .*\nstep +[\d.]+ s.*\npicture +[\d.]+ s.*\npeak ", said)
+
+
+def test_a_packed_base_is_a_little_off_and_fewer_bits_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "SIDE_PX", 64)
+    monkeypatch.setattr(precision, "BITS", (8, 4))
+    found = precision.velocity_errors()
+    assert len(found) == 3
+    assert all(0 < eight < four < 0.5 for eight, four in found.values())
+    assert all(len(times) == 2 for times in precision.product_times().values())
+
+
+def test_the_studio_is_timed_to_its_first_page_and_an_event_to_the_browser(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(first_page, "STARTS", 1)
+    monkeypatch.setattr(first_page, "EVENTS", 1)
+    run(monkeypatch, "first_page")
+    assert re.search(r"^first page +[\d.]+ s.*\nevent +[\d.]+ s, slowest [\d.]+ s of 1, ", capsys.readouterr().out)
+
+
+def test_a_job_at_full_size_is_told_by_its_parts_and_its_most(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(full_size, "GIB", 2**20)  # a small job's figures in MB, or they would all be 0.0
+    options = ["--models", "klein-4b", "--precisions", "4-bit", "--activations", "none", "--side", "64"]
+    run(monkeypatch, "full_size", *options, "--shrink", "--text")
+    head, row = capsys.readouterr().out.splitlines()[1:]
+    assert re.search(r"weights +step +picture +text +photo +load +most +device$", head)
+    figures = re.findall(r"\d+\.\d+", row.partition("none")[2])[:9]
+    weights, _, stepping, _, drawing, text, photo, load, most = map(float, figures)
+    assert most == max(stepping, drawing, text, photo, load, most)
+    assert min(stepping, drawing, load) > weights > 0
+    assert text > 0
+    assert photo > 0
+
+
+def test_the_turning_point_of_a_dense_curve_is_that_of_its_trend(monkeypatch: pytest.MonkeyPatch) -> None:
+    readable_loss = importlib.import_module("bench.readable_loss")
+    draw = np.random.default_rng(0)
+    level = draw.uniform(0.2, 1.0, (2, 64))  # of each photo and draw
+    curve = {step: 1 - 0.1 * (1 - math.exp(-((step / 12) ** 1.5))) + 0.0005 * step for step in range(0, 241, 4)}
+    jumpy = {step: value + (draw.normal(0, 0.002) if step else 0) for step, value in curve.items()}
+    turn = min(range(1, 240), key=lambda step: 1 - 0.1 * (1 - math.exp(-((step / 12) ** 1.5))) + 0.0005 * step)
+    assert readable_loss.turning_point(jumpy) == pytest.approx(turn, rel=0.1)
+    dense = {step: level * value * (1 + draw.normal(0, 0.01, level.shape)) for step, value in curve.items()}
+    low, high = readable_loss.found_again(dense)
+    assert turn - 8 < low < high < turn + 8
+
+
+def test_words_and_their_cost_are_held_against_dense_scores(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, "readable_loss", "--runs", "overfit", "--shrink")
+    said = capsys.readouterr().out
+    assert len(re.findall(r"^cost with .* scores in \d+ steps: [\d.]+%$", said, re.MULTILINE)) == 2
+    assert re.search(r"^overfit: 8 steps at rate 0.001, 2 held out\n  words +Too early to say", said, re.MULTILINE)
+    assert re.search(r"dense +0:1.000 4:[\d.]+ 8:[\d.]+\n +lowest [\d.]+ at step \d+, as good from", said)
