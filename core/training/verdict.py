@@ -2,8 +2,7 @@
 
     score(n)     loss at step n, at fixed noise, relative to the untouched base          core/training/held_out.py
     evened(n)    the mean of a score and of the line between its neighbours
-    lowest       where the cubic in log n that fits the five scores around the lowest evened one is lowest: most curves
-                 fall quickly and rise slowly, and the first scores are evenly apart in log n
+    lowest       vertex of the parabola through the lowest evened score and its two neighbours: (step, score)
     chance       how far a score is off by itself: median |second difference| / (0.6745 sqrt 6), as of a normal's
 
     diverged     the last three steps or the last score no number; or the photos' training loss three times the base's;
@@ -22,7 +21,6 @@ Pure functions of the numbers, without MLX: the web process asks them too.
 from __future__ import annotations
 
 import math
-import operator
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +31,6 @@ BANDS = ("low noise", "medium-low noise", "medium-high noise", "high noise")
 SCORES_AT_LEAST = 4  # with the one of step 0, before anything but divergence is said
 STEPS_AT_LEAST = 20
 RISE, GAIN = 0.04, 0.005
-FITTED, PLACES = 5, 100  # scores around the lowest, and where between its neighbours their curve is looked at
 CHANCES, GIVEN_BACK = 3.0, 0.25
 BY_HEART = 0.5
 WORSE, FAR_WORSE = 1.5, 3.0
@@ -128,41 +125,18 @@ def outliers(relative: Mapping[int, float]) -> set[int]:
 
 
 def lowest(steps: Sequence[int], values: Sequence[float]) -> tuple[float, float]:
-    """Where a curve is lowest, between its points too, and its lowest evened value: (step, value)."""
-    even = evened(steps, values)
-    at = min(range(len(even)), key=lambda index: even[index])
-    first = max(min(at - FITTED // 2, len(even) - FITTED), 1)  # step 0 has no logarithm, and is the base
-    near = values[first : first + FITTED]
-    if not 0 < at < len(even) - 1 or len(near) < 3 or not all(map(math.isfinite, near)):
-        return float(steps[at]), even[at]
-    logs = [math.log(step) for step in steps[first : first + FITTED]]
-    begin, end = logs[max(at - 1, first) - first], logs[at + 1 - first]
-    places = [begin + (end - begin) * number / PLACES for number in range(PLACES + 1)]
-    fitted = _fitted(logs, near, 3 if len(near) == FITTED else 2, places)
-    return math.exp(min(zip(fitted, places, strict=True))[1]), even[at]
-
-
-def _fitted(xs: Sequence[float], ys: Sequence[float], degree: int, places: Sequence[float]) -> list[float]:
-    """The polynomial nearest to the points, in the sense of least squares, at other places.
-
-    It is made of polynomials that are orthogonal over the points: each takes its own share of ys.
-    """
-    found = [0.0] * len(places)
-    basis: list[tuple[list[float], list[float]]] = []
-    for power in range(degree + 1):
-        inner, outer = ([(x - xs[0]) ** power for x in each] for each in (xs, places))
-        for its_inner, its_outer in basis:
-            share = _dot(inner, its_inner) / _dot(its_inner, its_inner)
-            inner = [a - share * b for a, b in zip(inner, its_inner, strict=True)]
-            outer = [a - share * b for a, b in zip(outer, its_outer, strict=True)]
-        basis.append((inner, outer))
-        share = _dot(ys, inner) / _dot(inner, inner)
-        found = [a + share * b for a, b in zip(found, outer, strict=True)]
-    return found
-
-
-def _dot(one: Sequence[float], other: Sequence[float]) -> float:
-    return sum(map(operator.mul, one, other))
+    """Where a curve is lowest, between its points too: (step, value) of the vertex of the parabola there."""
+    values = evened(steps, values)
+    at = min(range(len(values)), key=lambda index: values[index])
+    if not 0 < at < len(values) - 1 or not all(map(math.isfinite, values[at - 1 : at + 2])):
+        return float(steps[at]), values[at]
+    (x0, x1, x2), (y0, y1, y2) = steps[at - 1 : at + 2], values[at - 1 : at + 2]
+    left, right = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
+    bend = (right - left) / (x2 - x0)
+    if bend <= 0:
+        return float(x1), y1
+    vertex = (x0 + x1) / 2 - left / (2 * bend)
+    return vertex, y0 + left * (vertex - x0) + bend * (vertex - x0) * (vertex - x1)
 
 
 def evened(steps: Sequence[int], values: Sequence[float]) -> list[float]:

@@ -79,7 +79,7 @@ def test_scores_are_read_from_events_and_what_a_rewind_made_void_is_not(tmp_path
 
         turning = [score(step, 0.8 + (step / 400 - 1) ** 2 / 5) for step in range(0, 801, 100)]
         found = after(*steps(1, 30, 0.4), *turning)
-        assert (found.verdict.kind, found.verdict.since) == ("memorising", 397)
+        assert (found.verdict.kind, found.verdict.since) == ("memorising", 400)
         found = after(("rewind", 400, {"to_step": 400}), score(500, 0.75, **{"photo/3": 1.5, "photo/4": 1.0}))
         assert found.verdict.kind == "learning"
         assert (found.held_out, found.learned) == ({7: 0.75}, {3: 1.5, 4: 1.0})
