@@ -10,10 +10,12 @@ from encoders of full size that are written to the temporary folder, up to 16 GB
 
 Memory is what MLX's arrays held at most:
 
-    step, picture    while stepping; while drawing, with the VAE read for it
+    step, picture    while stepping; while drawing, with the VAE read for it from the disk
     text, photo      while captions and while photos are encoded
     load             while the base is read (drawn here, and packed tensor by tensor) and scored for the first time
     most             in the whole job, whatever it was at
+
+"score" is how long the scoring of one photo takes, at four amounts of noise.
 """
 
 from __future__ import annotations
@@ -90,6 +92,12 @@ def random_family(folder: Path, model: str, bits: int | None, dtype: Any = None)
 
     class RandomParts(Parts):
         def _read(self, name: str) -> nn.Module:
+            kept = folder / f"{name}.drawn.safetensors"
+            if kept.is_file():  # it was freed: drawing its numbers again would take longer than reading them
+                module = self._parts[name].build(self.config(name))
+                module.load_weights(str(kept))
+                module.freeze()
+                return module
             mx.random.seed(zlib.crc32(name.encode()))  # the same in every process, whatever was drawn before
             module = self._parts[name].build(self.config(name))
             if name in self._bits:
@@ -108,6 +116,8 @@ def random_family(folder: Path, model: str, bits: int | None, dtype: Any = None)
             module.load_weights(list(filled.items()))
             module.freeze()
             assert {path for path, _ in tree_flatten(module.parameters())} == set(filled)
+            if name == "vae":
+                mx.save_safetensors(str(kept), filled)
             mx.clear_cache()
             return module
 
@@ -154,6 +164,7 @@ def measure(model: str, knobs: dict[str, Any], changes: dict[str, Any]) -> dict[
     side = config.side_px
     steps: list[float] = []
     pictures: list[float] = []
+    scored_s, stepped_at = 0.0, 0.0
     peaks = {"photo": 0, "load": 0, "step": 0, "picture": 0, "most": 0}
     finished: Any = None
 
@@ -174,6 +185,7 @@ def measure(model: str, knobs: dict[str, Any], changes: dict[str, Any]) -> dict[
         for progress in run:
             if isinstance(progress, Stepped):
                 steps.append(progress.seconds)
+                stepped_at = time.perf_counter()
                 note_peak("step")
             elif isinstance(progress, Phase) and progress.name == "encoding photos":
                 note_peak("photo")
@@ -183,8 +195,9 @@ def measure(model: str, knobs: dict[str, Any], changes: dict[str, Any]) -> dict[
                 if progress.done == progress.of:
                     pictures.append(time.perf_counter() - drawing_since)
                     drawing_since = None
-            elif isinstance(progress, Scored) and not progress.step:
-                note_peak("load")
+            elif isinstance(progress, Scored):
+                scored_s = time.perf_counter() - stepped_at
+                note_peak("most" if progress.step else "load")
             else:
                 note_peak("most")
             finished = progress  # the last thing that a run says
@@ -199,6 +212,7 @@ def measure(model: str, knobs: dict[str, Any], changes: dict[str, Any]) -> dict[
         "parameters": parameters,
         "step_s": statistics.median(steps[WARM:] or steps),
         "picture_s": pictures[-1],
+        "score_s": scored_s,
         "loss_is_finite": finished.final_loss is not None,
         **peaks,
     }
@@ -237,7 +251,7 @@ def main() -> None:
         return
     print(f"{asked.side} px, batch 1, rank 16 on all block linears; a picture takes {PICTURE_STEPS} steps; GiB at most")
     others = [*(["text"] if asked.text else []), "photo", "load", "most"]
-    head = f"{'model':<11}{'base':<7}{'kept':<6}{'weights':>8}{'step':>9}{'':>7}{'picture':>9}{'':>7}"
+    head = f"{'model':<11}{'base':<7}{'kept':<6}{'weights':>8}{'step':>9}{'':>7}{'picture':>9}{'':>7}{'score':>9}"
     print(head + "".join(f"{name:>7}" for name in others) + "  device", flush=True)
     texts = {model: captions_read(model, asked.shrink)["peak"] for model in asked.models} if asked.text else {}
     for model, precision, activations in itertools.product(asked.models, asked.precisions, asked.activations):
@@ -247,7 +261,7 @@ def main() -> None:
         print(
             f"{model:<11}{precision:<7}{activations:<6}"
             f"{sizes['weights']:>8.1f}{row['step_s']:>7.2f} s{sizes['step']:>7.1f}"
-            f"{row['picture_s']:>7.1f} s{sizes['picture']:>7.1f}"
+            f"{row['picture_s']:>7.1f} s{sizes['picture']:>7.1f}{row['score_s']:>7.2f} s"
             + "".join(f"{sizes[name]:>7.1f}" for name in others)
             + f"  {row['device']}",
             flush=True,
