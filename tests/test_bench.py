@@ -89,9 +89,10 @@ def test_a_job_at_full_size_is_told_by_its_parts_and_its_most(
     options = ["--models", "klein-4b", "--precisions", "4-bit", "--activations", "none", "--side", "64"]
     run(monkeypatch, "full_size", *options, "--shrink", "--text")
     head, row = capsys.readouterr().out.splitlines()[1:]
-    assert re.search(r"weights +step +picture +text +photo +load +most +device$", head)
-    figures = re.findall(r"\d+\.\d+", row.partition("none")[2])[:9]
-    weights, _, stepping, _, drawing, text, photo, load, most = map(float, figures)
+    assert re.search(r"weights +step +picture +score +text +photo +load +most +device$", head)
+    figures = re.findall(r"\d+\.\d+", row.partition("none")[2])[:10]
+    weights, _, stepping, _, drawing, score, text, photo, load, most = map(float, figures)
+    assert score > 0
     assert most == max(stepping, drawing, text, photo, load, most)
     assert min(stepping, drawing, load) > weights > 0
     assert text > 0
