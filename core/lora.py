@@ -26,7 +26,7 @@ import mlx.nn as nn
 
 from core.errors import AdapterProblem, ConfigProblem, FieldProblem
 from core.layer_ranks import LayerRank
-from core.milestones import reached
+from core.milestones import passed, reached
 
 Factors = Mapping[str, tuple[mx.array, mx.array]]
 """(A, B) by full module path."""
@@ -47,36 +47,34 @@ class LowRank(nn.Module):
         """y and this part of x."""
         a_RI, b_OR = self.lora_A.astype(x.dtype), self.lora_B.astype(x.dtype)
         flat_y, flat_x = (each.reshape(-1, each.shape[-1]) for each in (y, x))
-        return _added(self.strength * self.scale)(flat_y, flat_x, a_RI, b_OR)[0].reshape(y.shape)
+        low = mx.stop_gradient(flat_x @ a_RI.T)
+        passed(low)
+        return _added(self.strength * self.scale)(flat_y, flat_x, low, a_RI, b_OR).reshape(y.shape)
 
 
 @functools.cache
-def _added(scale: float) -> Callable[..., tuple[mx.array, mx.array]]:
-    """(y, x, A, B) to y + scale (x A^T) B^T, and x A^T, which the gradient needs again.
+def _added(scale: float) -> Callable[..., mx.array]:
+    """(y, x, x A^T, A, B) to y + scale (x A^T) B^T. The gradient takes x A^T as a constant, which it needs again.
 
     dA = scale (g B)^T x;   dB = scale g^T (x A^T);   dx = scale (g B) A. A product of its own for the sum or the scale
     would be a kernel more for each of a large model's 400 layers, and a gradient that lies transposed another.
     """
 
     @mx.custom_function
-    def added(y_SO: mx.array, x_SI: mx.array, a_RI: mx.array, b_OR: mx.array) -> tuple[mx.array, mx.array]:
-        low_SR = x_SI @ a_RI.T
-        sum_SO = mx.addmm(y_SO, low_SR, b_OR.T, alpha=scale)
-        reached(sum_SO)
-        return sum_SO, low_SR
+    def added(y_SO: mx.array, x_SI: mx.array, low_SR: mx.array, a_RI: mx.array, b_OR: mx.array) -> mx.array:
+        return mx.addmm(y_SO, low_SR, b_OR.T, alpha=scale)
 
     @added.vjp
-    def gradient(
-        primals: Sequence[mx.array], cotangents: Sequence[mx.array], outputs: Sequence[mx.array]
-    ) -> tuple[mx.array, ...]:
-        (_, x_SI, a_RI, b_OR), g_SO, low_SR = primals, cotangents[0], outputs[1]
+    def gradient(primals: Sequence[mx.array], g_SO: mx.array, _sum_SO: mx.array) -> tuple[mx.array, ...]:
+        _, x_SI, low_SR, a_RI, b_OR = primals
+        unasked = mx.zeros_like(low_SR)
         reached(g_SO)
         g_SR = g_SO @ b_OR
         if scale != 1.0:
             g_SR, low_SR = g_SR * scale, low_SR * scale  # here, where they are narrow
         da_RI, db_OR = g_SR.T @ x_SI, g_SO.T @ low_SR
         reached(da_RI, db_OR)
-        return g_SO, g_SR @ a_RI, da_RI, db_OR
+        return g_SO, g_SR @ a_RI, unasked, da_RI, db_OR
 
     return added
 

@@ -1,8 +1,9 @@
 """Where a gradient's graph is evaluated part by part, so that little memory is taken for what is still to be computed.
 
-    a layer, forth              reached(y)                back: reached(g), reached(dA, dB)
-    the caller                  with milestones() as found: graph = mx.vjp(...)
-                                evaluate(found)           y_1, y_2 ... y_n, then the gradients from n to 1
+    attention, forth            reached(y)                back: reached(dq, dk, dv)
+    another layer, forth        passed(x)                 back: reached(g), reached(dA, dB)
+    the caller                  with milestones(back=True) as found: graph = mx.vjp(...)
+                                evaluate(found)           attention's y, then the gradients from the last layer on
 
 A graph is built before any of it is computed, and MLX then takes memory for a hundred operations ahead of the CPU: for
 the gradient of one block, half as much again as it needs. Waiting at each operation, as a limit on memory makes MLX do,
@@ -22,24 +23,35 @@ import mlx.core as mx
 Milestones = deque[tuple[mx.array, ...]]
 """Arrays of one graph, those that are computed first at the front."""
 
-_asking: list[Milestones] = []
+_asking: list[tuple[Milestones, bool]] = []
 
 
 @contextmanager
-def milestones() -> Iterator[Milestones]:
-    """What is reached in here, in the order of the computation."""
+def milestones(*, back: bool = False) -> Iterator[Milestones]:
+    """What is reached in here, in the order of the computation; `back` where it is a gradient that is asked for."""
     found: Milestones = deque()
-    _asking.append(found)
+    _asking.append((found, back))
     try:
         yield found
     finally:
         _asking.pop()
 
 
+def asked() -> bool:
+    """Whether somebody evaluates what is computed here part by part."""
+    return bool(_asking)
+
+
 def reached(*arrays: mx.array) -> None:
     """Say that a part of the computation ends with these arrays."""
     if _asking:
-        _asking[-1].append(arrays)
+        _asking[-1][0].append(arrays)
+
+
+def passed(array: mx.array) -> None:
+    """Say the same of a part that a gradient has computed when it needs it: much later, or as a block's end never."""
+    if _asking and not _asking[-1][1]:
+        _asking[-1][0].append((array,))
 
 
 def evaluate(found: Milestones) -> None:

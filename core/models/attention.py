@@ -4,7 +4,8 @@
     gradient     dv = p^T g;   ds = p (g v^T - sum(g out));   dq = scale ds k;   dk = scale ds^T q
 
     CUDA, 16 bits             MLX's own, fused both ways (cuDNN)
-    scores of few bytes       MLX's own; on a Linux CPU by powers of two, whose e^x serve the gradient too
+    scores of few bytes       MLX's own; on a Linux CPU by powers of two, whose e^x serve the gradient too, a few heads
+                              after the other
     scores of many            in chunks of queries; each sees all keys, and takes its scores again for the gradient
 
 MLX's own is fused forward everywhere, but its gradient on Metal and CPUs holds p and ds: B H S S numbers each, which at
@@ -32,6 +33,8 @@ SCORES_AT_MOST = 32 * 2**20
 """Bytes of B H S S, or of B H Q S in a chunk."""
 CHUNK_ON_CPU = 8 * 2**20
 """The same of a chunk on a CPU, which needs no large products to be busy. A handful of such arrays is there at once."""
+SCORES_AT_ONCE = 2**19
+"""The same of a few heads where they are taken by powers of two."""
 
 
 def attention(
@@ -43,7 +46,7 @@ def attention(
     if not has_fused_gradient and _bytes_of_scores(q_BHSd, k_BHSd) > SCORES_AT_MOST:
         return _in_chunks(scale)(q_BHSd, k_BHSd, v_BHSd, *mask)
     if taken_by_powers(q_BHSd):
-        return _by_powers(q_BHSd * scale, k_BHSd, v_BHSd, *mask)[0]
+        return _head_after_head(q_BHSd * scale, k_BHSd, v_BHSd, mask)
     return mx.fast.scaled_dot_product_attention(q_BHSd, k_BHSd, v_BHSd, scale=scale, mask=mask_B11S)
 
 
@@ -114,6 +117,15 @@ def _softmax(q: mx.array, k: mx.array, scale: float, mask: Sequence[mx.array]) -
     return e / e.sum(axis=-1, keepdims=True)
 
 
+def _head_after_head(q: mx.array, k: mx.array, v: mx.array, mask: Sequence[mx.array]) -> mx.array:
+    """out, of a few heads at once, so that little is there beside the e that are kept."""
+    heads = q.shape[1]
+    count = min(heads, -(-_bytes_of_scores(q, k) // SCORES_AT_ONCE))
+    ends = [heads * number // count for number in range(1, count)]
+    groups = zip(*(mx.split(each, ends, axis=1) for each in (q, k, v)), strict=True)
+    return mx.concatenate([_by_powers(*each, *mask)[0] for each in groups], axis=1)
+
+
 @mx.custom_function
 def _by_powers(q: mx.array, k: mx.array, v: mx.array, *mask: mx.array) -> tuple[mx.array, mx.array, mx.array]:
     """(out, e, sum of e), e being the softmax before it is divided; `q` is scaled already."""
@@ -132,9 +144,10 @@ def _by_powers_gradient(
     primals: Sequence[mx.array], cotangents: Sequence[mx.array], outputs: Sequence[mx.array]
 ) -> tuple[mx.array, ...]:
     q, k, v, *mask = primals
-    out, e, total = outputs
+    _, e, total = outputs  # the first is not used, so nobody has to keep it
     g = cotangents[0] / total  # e stays undivided: g carries the division, in fewer numbers
-    d_scores = e * (g @ v.swapaxes(-1, -2) - (g * out).sum(axis=-1, keepdims=True))
+    weighed = e * (g @ v.swapaxes(-1, -2))
+    d_scores = weighed - e * (weighed.sum(axis=-1, keepdims=True) / total)  # the sum is that of g * out
     unasked = (mx.zeros_like(each) for each in mask)
     gradients = (d_scores @ k, d_scores.swapaxes(-1, -2) @ q, e.swapaxes(-1, -2) @ g)
     reached(*gradients)

@@ -14,11 +14,15 @@ Source: Esser et al. 2024, arXiv:2403.03206; Black Forest Labs, FLUX.1; rotary e
 
 from __future__ import annotations
 
+from functools import partial
+
 import mlx.core as mx
 import mlx.nn as nn
 
+from core.milestones import reached
 from core.models.attention import attention
 from core.models.exponentials import gelu_tanh, silu
+from core.models.pieces import in_pieces
 from core.models.rotation import Rotary, rotate
 
 NORM_EPSILON = 1e-6
@@ -66,7 +70,9 @@ def row_after_row(x: mx.array) -> mx.array:
 
 @row_after_row.vjp
 def _row_after_row_gradient(_x: mx.array, g: mx.array, _y: mx.array) -> mx.array:
-    return mx.contiguous(g)
+    g = mx.contiguous(g)
+    reached(g)
+    return g
 
 
 class Modulation(nn.Module):
@@ -201,11 +207,13 @@ class DoubleBlock(nn.Module):
             modulate(img_BLD, shift_img, scale_img), modulate(txt_BND, shift_txt, scale_txt), rotary
         )
 
-        img = img_BLD + gate_img[:, None] * img_update
-        img = img + gate_img_mlp[:, None] * self.ff(modulate(img, shift_img_mlp, scale_img_mlp))
+        def after(ff: nn.Module, x: mx.array, shift: mx.array, scale: mx.array, gate: mx.array) -> mx.array:
+            return x + gate[:, None] * ff(modulate(x, shift, scale))
 
-        txt = txt_BND + gate_txt[:, None] * txt_update
-        txt = txt + gate_txt_mlp[:, None] * self.ff_context(modulate(txt, shift_txt_mlp, scale_txt_mlp))
+        img, txt = img_BLD + gate_img[:, None] * img_update, txt_BND + gate_txt[:, None] * txt_update
+        of_img, of_txt = (shift_img_mlp, scale_img_mlp, gate_img_mlp), (shift_txt_mlp, scale_txt_mlp, gate_txt_mlp)
+        img = in_pieces(partial(after, self.ff), [self.ff], [img], *of_img)
+        txt = in_pieces(partial(after, self.ff_context), [self.ff_context], [txt], *of_txt)
         return img, txt
 
 
@@ -226,7 +234,11 @@ class SingleBlock(nn.Module):
         shift, scale, gate = self.norm(vec_BD)
         x_BSD = mx.concatenate([txt_BND, img_BLD], axis=1)
         h_BSD = modulate(x_BSD, shift, scale)
-        both = mx.concatenate([self.attn(h_BSD, rotary), gelu_tanh(self.proj_mlp(h_BSD))], axis=-1)
-        x_BSD = x_BSD + gate[:, None] * self.proj_out(both)
+
+        def out(attended: mx.array, h: mx.array, gate: mx.array) -> mx.array:
+            both = mx.concatenate([attended, gelu_tanh(self.proj_mlp(h))], axis=-1)
+            return gate[:, None] * self.proj_out(both)
+
+        x_BSD = x_BSD + in_pieces(out, [self.proj_mlp, self.proj_out], [self.attn(h_BSD, rotary), h_BSD], gate)
         txt, img = mx.split(x_BSD, [txt_BND.shape[1]], axis=1)
         return img, txt

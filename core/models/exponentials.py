@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 
 from core.backend import prepare
-from core.milestones import reached
+from core.milestones import passed, reached
 
 LOG2_E = 1.0 / math.log(2.0)
 GELU_1 = 2.0 * math.sqrt(2.0 / math.pi)  # 2u = GELU_1 x + GELU_3 x^3
@@ -69,7 +69,7 @@ def _sigmoid_by_powers(x: mx.array) -> mx.array:
 def _silu_by_powers(x: mx.array) -> tuple[mx.array, mx.array]:
     s = _sigmoid_by_powers(x)
     y = x * s
-    reached(y)
+    passed(y)
     return y, s
 
 
@@ -83,13 +83,17 @@ def _silu_gradient(x: mx.array, cotangents: Sequence[mx.array], outputs: Sequenc
 
 @mx.custom_function
 def _gelu_by_powers(x: mx.array) -> tuple[mx.array, mx.array]:
+    passed(x)
     s = 1.0 / (1.0 + power_of_two(x * (-LOG2_E * GELU_1 - LOG2_E * GELU_3 * (x * x))))
     return x * s, s
 
 
 @_gelu_by_powers.vjp
 def _gelu_gradient(x: mx.array, cotangents: Sequence[mx.array], outputs: Sequence[mx.array]) -> mx.array:
-    y, s = outputs
-    gradient = cotangents[0] * (s + y * (1.0 - s) * (GELU_1 + 3.0 * GELU_3 * (x * x)))
+    g, s = cotangents[0], outputs[1]
+    reached(g)
+    share = x * (1.0 - s)
+    reached(share)  # so that the square may take the place of x
+    gradient = g * (s * (1.0 + share * (GELU_1 + 3.0 * GELU_3 * mx.square(x))))
     reached(gradient)
     return gradient

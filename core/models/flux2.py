@@ -36,6 +36,7 @@ from core.models.autoencoder import AutoencoderKLFlux2
 from core.models.base import Conditioning, Grid, Stream
 from core.models.exponentials import silu
 from core.models.folder import FolderFamily
+from core.models.pieces import in_pieces
 from core.models.rotation import Rotary, rotary_table
 from core.models.text.qwen3 import Qwen3Encoder
 from core.models.text.tokenizers import TextTokenizer, chat_message
@@ -89,11 +90,13 @@ class DoubleBlock(nn.Module):
             blocks.modulate(img_BLD, shift_img, scale_img), blocks.modulate(txt_BND, shift_txt, scale_txt), rotary
         )
 
-        img = img_BLD + gate_img[:, None] * img_update
-        img = img + gate_img_mlp[:, None] * self.ff(blocks.modulate(img, shift_img_mlp, scale_img_mlp))
+        def after(ff: nn.Module, x: mx.array, shift: mx.array, scale: mx.array, gate: mx.array) -> mx.array:
+            return x + gate[:, None] * ff(blocks.modulate(x, shift, scale))
 
-        txt = txt_BND + gate_txt[:, None] * txt_update
-        txt = txt + gate_txt_mlp[:, None] * self.ff_context(blocks.modulate(txt, shift_txt_mlp, scale_txt_mlp))
+        img, txt = img_BLD + gate_img[:, None] * img_update, txt_BND + gate_txt[:, None] * txt_update
+        of_img, of_txt = (shift_img_mlp, scale_img_mlp, gate_img_mlp), (shift_txt_mlp, scale_txt_mlp, gate_txt_mlp)
+        img = in_pieces(partial(after, self.ff), [self.ff], [img], *of_img)
+        txt = in_pieces(partial(after, self.ff_context), [self.ff_context], [txt], *of_txt)
         return {**stream, "img": img, "txt": txt}
 
 
@@ -113,7 +116,11 @@ class FusedAttention(nn.Module):
         *qkv, ab = mx.split(self.to_qkv_mlp_proj(x_BSD), [width, 2 * width, 3 * width], axis=-1)
         q, k, v = (each.reshape(batch, tokens, self._heads, -1) for each in qkv)
         attended = blocks.attend(self.norm_q(q), self.norm_k(k), v, rotary)
-        return self.to_out(mx.concatenate([attended, swiglu(ab)], axis=-1))
+
+        def out(attended: mx.array, ab: mx.array) -> mx.array:
+            return self.to_out(mx.concatenate([attended, swiglu(ab)], axis=-1))
+
+        return in_pieces(out, [self.to_out], [attended, ab])
 
 
 class SingleBlock(nn.Module):

@@ -10,23 +10,20 @@ before. A walk has no gradient: core/training/reverse.py takes that block by blo
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from core import backend
 from core.lora import Adapter, LowRank
 from core.milestones import evaluate as evaluate_parts
 from core.milestones import milestones
 from core.models.base import Block, Conditioning, Family, Grid, Stream
+from core.models.slots import Slot, holding
 
 Arrays = list[mx.array]
-Slot = tuple[nn.Module, str]
-"""Where an array of a module lies: the layer that holds it, and its name there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,31 +101,21 @@ class Evaluation:
     def __call__(self, *trees: Any) -> None:
         backend.evaluate(*trees, wait=False)
         mx.eval(*self._before)
-        self._before = trees
+        self._before = trees if backend.prepare().policy.runs_ahead else ()
 
 
-def in_parts(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` as it is where it is compiled, else one that evaluates what it computes part by part."""
+def in_parts(function: Callable[..., Any], *, back: bool = False) -> Callable[..., Any]:
+    """`function` as it is where it is compiled, else one that evaluates what it computes part by part.
+
+    `back` where it is a gradient.
+    """
     if backend.prepare().policy.compiles:
         return function
 
     def evaluated(*arguments: Any) -> Any:
-        with milestones() as parts:
+        with milestones(back=back) as parts:
             result = function(*arguments)
         evaluate_parts(parts)
         return result
 
     return evaluated
-
-
-@contextmanager
-def holding(slots: Sequence[Slot], arrays: Sequence[mx.array]) -> Iterator[None]:
-    """Have `arrays` lie in `slots`, and afterwards what lay there before."""
-    before = [layer[name] for layer, name in slots]
-    for (layer, name), array in zip(slots, arrays, strict=True):
-        layer[name] = array
-    try:
-        yield
-    finally:
-        for (layer, name), array in zip(slots, before, strict=True):
-            layer[name] = array

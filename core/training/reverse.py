@@ -31,7 +31,8 @@ from core.dataset.batches import Batch
 from core.lora import Adapter
 from core.loss import squared_error, weighted_mean
 from core.models.base import Conditioning, Family, Grid, Stream
-from core.models.walk import Arrays, Bound, Evaluation, holding, in_parts
+from core.models.slots import holding
+from core.models.walk import Arrays, Bound, Evaluation, in_parts
 
 Tensors = dict[str, mx.array]
 
@@ -81,6 +82,7 @@ class Gradient:
             evaluate(own, before)
             g |= before
             gradient |= dict(zip(bound.names, own, strict=True))
+            del own, before  # or these would be held while the next block is at work
         backend.tell(losses_B, gradient)
         return losses_B, gradient
 
@@ -145,7 +147,7 @@ class Gradient:
                 onto.clear()
             return found[:count], dict(zip(names, found[count:], strict=True))
 
-        return in_parts(backend.compile_step(vjp))
+        return in_parts(backend.compile_step(vjp), back=True)
 
     def _losses_of_rest(
         self,
