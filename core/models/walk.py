@@ -71,12 +71,13 @@ class Walk:
         self._family = family
         self._bound = [Bound.of(block) for block in family.blocks]
         self._forward = functools.cache(self._forward_of)
+        self._evaluate = Evaluation()  # one for all walks: the second of a pair does not run into the first
 
     def __call__(
         self, l_t_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning, grid: Grid, guidance: float
     ) -> mx.array:
         """`Family.velocity`; a device that runs ahead may be at it still."""
-        evaluate = Evaluation()
+        evaluate = self._evaluate
         stream = self._family.embed(l_t_BLC, sigma_B, conditioning, grid, guidance)
         evaluate(stream)
         for bound in self._bound:
@@ -84,7 +85,7 @@ class Walk:
             evaluate(moved)
             stream = {**stream, **moved}
         velocity_BLC = self._family.project(stream)
-        backend.tell(velocity_BLC)
+        evaluate(velocity_BLC)
         return velocity_BLC
 
     def _forward_of(self, signature: tuple[Any, ...]) -> Callable[[Arrays, Stream], Stream]:
