@@ -23,23 +23,26 @@ import mlx.core as mx
 Milestones = deque[tuple[mx.array, ...]]
 """Arrays of one graph, those that are computed first at the front."""
 
-_asking: list[tuple[Milestones, bool]] = []
+_asking: list[tuple[Milestones, bool, bool]] = []
 
 
 @contextmanager
-def milestones(*, back: bool = False) -> Iterator[Milestones]:
-    """What is reached in here, in the order of the computation; `back` where it is a gradient that is asked for."""
+def milestones(*, back: bool = False, leanest: bool = False) -> Iterator[Milestones]:
+    """What is reached in here, in the order of the computation; `back` where it is a gradient that is asked for.
+
+    `leanest`: memory is to be spared even where that takes time.
+    """
     found: Milestones = deque()
-    _asking.append((found, back))
+    _asking.append((found, back, leanest))
     try:
         yield found
     finally:
         _asking.pop()
 
 
-def asked() -> bool:
-    """Whether somebody evaluates what is computed here part by part."""
-    return bool(_asking)
+def spares_all() -> bool:
+    """Whether memory is to be spared even where that takes time."""
+    return bool(_asking) and _asking[-1][2]
 
 
 def reached(*arrays: mx.array) -> None:

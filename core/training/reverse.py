@@ -46,6 +46,7 @@ class Gradient:
         self._bound = [Bound.of(block, adapter) for block in family.blocks]
         count = len(self._bound)
         self._split = count - min(count, count if kept is None else kept)
+        self._leanest = self._split == count
         self._first = next(index for index, each in enumerate(self._bound) if each.names)  # no gradient goes further
         self._lean = [(each, [layer[name] for layer, name in each.frozen]) for each in self._bound[: self._split]]
         self._embed = functools.cache(self._embed_on)
@@ -126,7 +127,7 @@ class Gradient:
         return backend.compile_step(embed)
 
     def _forward_of(self, signature: tuple[Any, ...]) -> Callable[..., Stream]:
-        return in_parts(backend.compile_step(self._example(signature).run))
+        return in_parts(backend.compile_step(self._example(signature).run), leanest=self._leanest)
 
     def _vjp_of(self, signature: tuple[Any, ...]) -> Callable[..., tuple[Arrays, Stream]]:
         """(frozen, trained, x, g) to the gradients of the trained arrays and of what the block moved on."""
@@ -147,7 +148,7 @@ class Gradient:
                 onto.clear()
             return found[:count], dict(zip(names, found[count:], strict=True))
 
-        return in_parts(backend.compile_step(vjp), back=True)
+        return in_parts(backend.compile_step(vjp), back=True, leanest=self._leanest)
 
     def _losses_of_rest(
         self,
