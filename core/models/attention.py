@@ -4,8 +4,8 @@
     gradient     dv = p^T g;   ds = p (g v^T - sum(g out));   dq = scale ds k;   dk = scale ds^T q
 
     CUDA, 16 bits             MLX's own, fused both ways (cuDNN)
-    scores of few bytes       MLX's own; on a Linux CPU by powers of two, whose e^x serve the gradient too, a few heads
-                              after the other
+    scores of few bytes       MLX's own; on a Linux CPU by powers of two, whose e^x serve the gradient too; a few heads
+                              after the other where memory is to be spared at the cost of time
     scores of many            in chunks of queries; each sees all keys, and takes its scores again for the gradient
 
 MLX's own is fused forward everywhere, but its gradient on Metal and CPUs holds p and ds: B H S S numbers each, which at
@@ -26,7 +26,7 @@ from typing import Any
 import mlx.core as mx
 
 from core.backend import prepare
-from core.milestones import reached
+from core.milestones import reached, spares_all
 from core.models.exponentials import LOG2_E, power_of_two, taken_by_powers
 
 SCORES_AT_MOST = 32 * 2**20
@@ -46,7 +46,10 @@ def attention(
     if not has_fused_gradient and _bytes_of_scores(q_BHSd, k_BHSd) > SCORES_AT_MOST:
         return _in_chunks(scale)(q_BHSd, k_BHSd, v_BHSd, *mask)
     if taken_by_powers(q_BHSd):
-        return _head_after_head(q_BHSd * scale, k_BHSd, v_BHSd, mask)
+        q_BHSd = q_BHSd * scale
+        if spares_all():
+            return _head_after_head(q_BHSd, k_BHSd, v_BHSd, mask)
+        return _by_powers(q_BHSd, k_BHSd, v_BHSd, *mask)[0]
     return mx.fast.scaled_dot_product_attention(q_BHSd, k_BHSd, v_BHSd, scale=scale, mask=mask_B11S)
 
 
@@ -144,10 +147,13 @@ def _by_powers_gradient(
     primals: Sequence[mx.array], cotangents: Sequence[mx.array], outputs: Sequence[mx.array]
 ) -> tuple[mx.array, ...]:
     q, k, v, *mask = primals
-    _, e, total = outputs  # the first is not used, so nobody has to keep it
+    out, e, total = outputs
     g = cotangents[0] / total  # e stays undivided: g carries the division, in fewer numbers
-    weighed = e * (g @ v.swapaxes(-1, -2))
-    d_scores = weighed - e * (weighed.sum(axis=-1, keepdims=True) / total)  # the sum is that of g * out
+    if spares_all():  # the sum of g out is taken from the scores, so that nobody has to keep out
+        weighed = e * (g @ v.swapaxes(-1, -2))
+        d_scores = weighed - e * (weighed.sum(axis=-1, keepdims=True) / total)
+    else:
+        d_scores = e * (g @ v.swapaxes(-1, -2) - (g * out).sum(axis=-1, keepdims=True))
     unasked = (mx.zeros_like(each) for each in mask)
     gradients = (d_scores @ k, d_scores.swapaxes(-1, -2) @ q, e.swapaxes(-1, -2) @ g)
     reached(*gradients)

@@ -4,9 +4,9 @@
     back    piece after piece: f(x_i) again, dx_i, and what it adds to the sums dA, dB
 
 An MLP's inner values are four times as wide as a token, and its gradient needs a handful of arrays of that width. On a
-CPU that keeps no block's activations, to spare memory at the cost of time, they are there for TOKENS_AT_ONCE and no more.
-Nothing is computed twice for it: on the way back nobody asks for what a block moves on, and so not for y either. Elsewhere
-f takes all tokens at once.
+CPU that keeps no block's activations, to spare memory at the cost of time, they are there for TOKENS_AT_ONCE, no more.
+Nothing is computed twice for it: on the way back nobody asks for what a block moves on, and so not for y either. In all
+other cases f takes all tokens at once.
 
 Shapes   B batch   S tokens   D width
 Dtypes   as f's; sums over pieces in float32
