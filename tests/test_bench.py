@@ -9,13 +9,14 @@ from __future__ import annotations
 import importlib
 import math
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bench import first_page, full_size, precision
+from bench import full_size, precision
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCH = "\n".join(line for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines() if "-m bench." in line)
@@ -73,13 +74,13 @@ def test_a_packed_base_is_a_little_off_and_fewer_bits_more(monkeypatch: pytest.M
     assert all(len(times) == 2 for times in precision.product_times().values())
 
 
-def test_the_studio_is_timed_to_its_first_page_and_an_event_to_the_browser(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(first_page, "STARTS", 1)
-    monkeypatch.setattr(first_page, "EVENTS", 1)
-    run(monkeypatch, "first_page")
-    assert re.search(r"^first page +[\d.]+ s.*\nevent +[\d.]+ s, slowest [\d.]+ s of 1, ", capsys.readouterr().out)
+def test_the_studio_is_timed_to_its_first_page_and_an_event_to_the_browser() -> None:
+    once = "import sys; from bench import first_page as it; it.STARTS = it.EVENTS = 1; sys.argv[1:] = []; it.main()"
+    done = subprocess.run(  # a process has one browser driver, and other tests may have had it
+        [sys.executable, "-c", once], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^first page +[\d.]+ s.*\nevent +[\d.]+ s, slowest [\d.]+ s of 1, ", done.stdout)
 
 
 def test_a_job_at_full_size_is_told_by_its_parts_and_its_most(
