@@ -204,7 +204,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         own = resolve({}, catalog.find("pocket").defaults).config
         small = {"side_px": 64} if asked.shrink else {}
-        large = {"batch_size": 1} | small
+        large = {"batch_size": 1, "score_draws": 1} | small
         cost("cost with Pocket's defaults", own.steps, own.score_every, Path(folder), **small)
         cost("cost with a large model's knobs", LARGE_STEPS, TrainConfig().score_every, Path(folder), **large)
         changes = small | {"steps": SHRUNK_STEPS} if asked.shrink else {"side_px": asked.side}

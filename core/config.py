@@ -252,6 +252,15 @@ class TrainConfig:
         at_most=100_000,
         unit="steps",
     )
+    score_draws: int = knob(
+        1,
+        "Draws per score",
+        "How often each held-out photo is scored in each of the four bands, with other noise: more cost time and are "
+        "nearer to the truth.",
+        "loss",
+        at_least=1,
+        at_most=16,
+    )
 
     sample_every: int = knob(
         100,

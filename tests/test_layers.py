@@ -57,7 +57,7 @@ LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX 
     "core.pocket", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
     "core.dataset.names",
     "core.captioners.openai", "core.computer", "core.anatomy", "core.preflight", "core.dataset.split",
-    "core.training.verdict", "core.model_needs", "core.resolved",
+    "core.training.verdict", "core.training.curve", "core.model_needs", "core.resolved",
 }  # fmt: skip
 HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub"}
 HOSTS = {  # every address that a tracked file may name: sources, standards, and this computer

@@ -36,7 +36,7 @@ ROUGH_SIDE_PX = 256
 APPLE_GPU_TIMES = 8.0
 START_SECONDS = 15.0  # process, model, encoding
 FORWARD_SHARE = 0.3  # of a training step, for one evaluation of the network
-SCORES_EARLY = 7  # of step 0, and before the first full interval (core/training/held_out.py)
+SCORES_EARLY = 8  # of step 0, and around the first full interval (core/training/held_out.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,8 @@ def suggest(
     samples = rounds * len(config.sample_prompts) * config.sample_steps * twice * forward
     best = resolve({}, entry.defaults).config  # class pictures are drawn as the model is drawn with best
     class_pictures = config.class_pictures * best.sample_steps * (2 if best.sample_guidance > 1 else 1) * forward
-    scores = (SCORES_EARLY + steps // config.score_every) * _scored(config.held_out) * len(BANDS) * forward
+    scores = (SCORES_EARLY + steps // config.score_every) * _scored(config.held_out)
+    scores *= len(BANDS) * config.score_draws * forward
     seconds = START_SECONDS + class_pictures + steps * pace + samples + scores
     origin = "at the pace of your last run" if measured is not None else "a rough figure until the first run here"
     words = f"About {spoken(seconds)}, {origin}."

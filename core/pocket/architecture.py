@@ -31,7 +31,8 @@ CARD = {  # what the studio shows of Pocket, and the settings that suit it
     "licence": "MIT",
     "defaults": {
         "steps": 500, "side_px": 256, "batch_size": 2, "rank": 16, "learning_rate": 0.002, "warmup_steps": 20,
-        "sigma_draw": "model_shift", "shapes": "square", "sample_steps": 20, "sample_guidance": 4.0,
+        "sigma_draw": "model_shift", "score_every": 40, "score_draws": 2, "shapes": "square", "sample_steps": 20,
+        "sample_guidance": 4.0,
     },
     "drawing": {"steps": 28, "guidance": 4.0, "side_px": 256},
 }  # fmt: skip

@@ -1,16 +1,17 @@
 """Scoring the adapter on photos that it never learns from: the loss, with everything that makes it noisy held fixed.
 
-    loss(k, b)     = per_example_loss(T_theta, l_T of photo k, eps(k, b), sigma_b)
+    loss(k, b)     = mean over draws i of  per_example_loss(T_theta, l_T of photo k, eps(k, b, i), sigma_b,i)
     relative(k, b) = loss with the adapter / loss of the untouched base             0.86: 14% better than the base
     relative(k)    = the same with the sums over the bands
 
     band b         0        1        2        3         quarters of the sigmas that the run draws, from little noise to
-    sigma_b        12.5%    37.5%    62.5%    87.5%     much, each at its median: so many of the draws are below it
+    sigma_b        12.5%    37.5%    62.5%    87.5%     much, each at its median: so many of the draws are below it;
+                                                        two draws at the medians of its halves, and so on
 
-eps(k, b) depends on (seed, place of the photo, band) and on nothing else, so two scores of one run differ by the
-adapter alone, and a few evaluations say what the training loss says only after hundreds of steps. The base is the same
-model with the adapter's strength at 0, scored once, before the first step. Scores are means over the photos of these
-ratios, so that one photo that is hard for the base does not outweigh the others.
+eps(k, b, i) depends on (seed, place of the photo, band, draw) and on nothing else, so two scores of one run differ by
+the adapter alone, and a few evaluations say what the training loss says only after hundreds of steps. The base is the
+same model with the adapter's strength at 0, scored once, before the first step. Scores are means over the photos of
+these ratios, so that one photo that is hard for the base does not outweigh the others.
 
 Where no photo is held out, one that is trained on is scored: that shows whether the run learns, not whether it learns
 by heart.
@@ -37,9 +38,7 @@ from core.models.walk import Walk
 from core.randomness import key_for, order_for
 from core.training.checkpoint import Losses, State
 from core.training.progress import Scored
-from core.training.verdict import Score, judge
-
-QUANTILES = (0.125, 0.375, 0.625, 0.875)
+from core.training.verdict import BANDS, Score, judge
 
 
 def choose(choice: str, names: Sequence[str], seed: int) -> tuple[int, ...]:
@@ -54,11 +53,16 @@ def choose(choice: str, names: Sequence[str], seed: int) -> tuple[int, ...]:
 
 
 def early_scores(every: int) -> tuple[int, ...]:
-    """Steps before the first full interval with a score of their own, sqrt 2 apart, since most happens early.
+    """Steps around the first full interval with a score of their own, sqrt 2 apart, since most happens early.
 
-    40 -> 5, 7, 10, 14, 20, 28.
+    40 -> 5, 7, 10, 14, 20, 28, 57.
     """
-    return tuple(round(every * 2 ** (-half / 2)) for half in range(6, 0, -1))
+    return tuple(round(every * 2 ** (half / 2)) for half in (-6, -5, -4, -3, -2, -1, 1))
+
+
+def quantile(band: int, draw: int, draws: int) -> float:
+    """Of the sigmas that a run draws, the share below the one of this draw: 12.5% for the one of the first band."""
+    return (band + (draw + 0.5) / draws) / len(BANDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,20 +104,26 @@ class Scoring:
     def _losses(self) -> Losses:
         """One photo and one band at a time: that takes no more memory than a step does."""
         walk = Walk(self.family)
-        return [[self._loss(walk, one, band) for band in range(len(QUANTILES))] for one in self.photos]
+        return [[self._loss(walk, one, band) for band in range(len(BANDS))] for one in self.photos]
 
     def _loss(self, walk: Walk, one: Encoded, band: int) -> float | None:
+        draws = self.config.score_draws
+        value = statistics.fmean(self._loss_of_draw(walk, one, band, draw) for draw in range(draws))
+        return value if math.isfinite(value) else None
+
+    def _loss_of_draw(self, walk: Walk, one: Encoded, band: int, draw: int) -> float:
         config, family = self.config, self.family
-        noise = mx.random.normal(one.l_T.shape, dtype=mx.float32, key=key_for("score", config.seed, one.photo, band))
+        which = (one.photo, band, draw) if draw else (one.photo, band)
+        noise = mx.random.normal(one.l_T.shape, dtype=mx.float32, key=key_for("score", config.seed, *which))
 
         def predict(l_t_BLC: mx.array, sigma_B: mx.array) -> mx.array:
             return walk(l_t_BLC, sigma_B, one.conditioning, one.grid, config.train_guidance)
 
-        sigma = flow.quantile(QUANTILES[band], config.sigma_draw, family.training_shift(one.grid))
+        place = quantile(band, draw, config.score_draws)
+        sigma = flow.quantile(place, config.sigma_draw, family.training_shift(one.grid))
         loss_B = per_example_loss(predict, one.l_T, noise, mx.array([sigma]))
         backend.evaluate(loss_B)
-        value = float(loss_B.item())
-        return value if math.isfinite(value) else None
+        return float(loss_B.item())
 
 
 def loss_of(state: State) -> float | None:
@@ -126,7 +136,7 @@ def _score(step: int, losses: Losses, base: Losses) -> Score:
         statistics.fmean(
             _ratio(_number(row[band]), _number(than[band])) for row, than in zip(losses, base, strict=True)
         )
-        for band in range(len(QUANTILES))
+        for band in range(len(BANDS))
     ]
     loss = statistics.fmean(_mean(row) for row in losses)
     return Score(step, statistics.fmean(_by_photo(losses, base)), tuple(bands), loss)

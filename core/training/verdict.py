@@ -1,9 +1,7 @@
 """What the scores of a run say, in words: still learning, flat, memorising since step N, diverged.
 
     score(n)     loss at step n, at fixed noise, relative to the untouched base          core/training/held_out.py
-    evened(n)    the mean of a score and of the line between its neighbours
-    lowest       vertex of the parabola through the lowest evened score and its two neighbours: (step, score)
-    chance       how far a score is off by itself: median |second difference| / (0.6745 sqrt 6), as of a normal's
+    lowest       where the trend of the scores is: (step, score); chance: how far a score is off by itself    curve.py
 
     diverged     the last three steps or the last score no number; or the photos' training loss three times the base's;
                  or the score above 1.5 while that training loss is no lower than the base's loss
@@ -25,6 +23,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from core.training.curve import chance, lowest
 
 Kind = Literal["early", "learning", "flat", "memorising", "diverged"]
 BANDS = ("low noise", "medium-low noise", "medium-high noise", "high noise")
@@ -122,36 +122,6 @@ def outliers(relative: Mapping[int, float]) -> set[int]:
     middle = statistics.median(logs.values())
     spread = statistics.median(abs(value - middle) for value in logs.values()) / 0.6745
     return {photo for photo, value in logs.items() if value - middle > max(STANDS_OUT, CHANCES * spread)}
-
-
-def lowest(steps: Sequence[int], values: Sequence[float]) -> tuple[float, float]:
-    """Where a curve is lowest, between its points too: (step, value) of the vertex of the parabola there."""
-    values = evened(steps, values)
-    at = min(range(len(values)), key=lambda index: values[index])
-    if not 0 < at < len(values) - 1 or not all(map(math.isfinite, values[at - 1 : at + 2])):
-        return float(steps[at]), values[at]
-    (x0, x1, x2), (y0, y1, y2) = steps[at - 1 : at + 2], values[at - 1 : at + 2]
-    left, right = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
-    bend = (right - left) / (x2 - x0)
-    if bend <= 0:
-        return float(x1), y1
-    vertex = (x0 + x1) / 2 - left / (2 * bend)
-    return vertex, y0 + left * (vertex - x0) + bend * (vertex - x0) * (vertex - x1)
-
-
-def evened(steps: Sequence[int], values: Sequence[float]) -> list[float]:
-    """Half of each inner value replaced by what its neighbours say: a single lucky score is not where a curve turns."""
-    between = [
-        y0 + (y2 - y0) * (x1 - x0) / (x2 - x0)
-        for x0, x1, x2, y0, y2 in zip(steps, steps[1:], steps[2:], values, values[2:], strict=False)
-    ]
-    return [*values[:1], *((a + b) / 2 for a, b in zip(values[1:], between, strict=False)), *values[1:][-1:]]
-
-
-def chance(values: Sequence[float]) -> float:
-    """The standard deviation of a score's own jumps, from the bends of its curve; 0 for fewer than five scores."""
-    bends = [abs(a - 2 * b + c) for a, b, c in zip(values, values[1:], values[2:], strict=False)]
-    return statistics.median(bends) / (0.6745 * math.sqrt(6)) if len(bends) > 2 else 0.0
 
 
 def _risen_since(steps: Sequence[int], values: Sequence[float]) -> int | None:

@@ -38,7 +38,7 @@ def test_a_suggestion_says_whether_memory_suffices_and_offers_what_does(
 
 def test_the_time_that_a_run_takes_has_its_scores_in_it(client: TestClient, project: int) -> None:
     def asked(**knobs: object) -> dict[str, Any]:
-        knobs = {"model": "pocket", "sample_every": 0, "steps": 100, "batch_size": 1, **knobs}
+        knobs = {"model": "pocket", "sample_every": 0, "steps": 100, "batch_size": 1, "score_draws": 1, **knobs}
         return client.get(f"/api/projects/{project}/suggestion", params=knobs).json()
 
     def seconds(**knobs: object) -> float:
@@ -49,3 +49,4 @@ def test_the_time_that_a_run_takes_has_its_scores_in_it(client: TestClient, proj
     assert often - rarely == pytest.approx(evaluations * FORWARD_SHARE * asked()["seconds_per_step"])
     assert seconds(held_out="3", score_every=2) - rarely > 3 * (often - rarely)
     assert seconds(held_out="none", score_every=2) == often
+    assert seconds(score_draws=2, score_every=2) - rarely > 2 * (often - rarely)

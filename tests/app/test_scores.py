@@ -28,7 +28,7 @@ def test_a_run_scores_its_held_out_photos_and_says_what_that_means(start_studio:
     done = studio.until_state(run["id"], "succeeded")
 
     series = studio.get(f"/api/runs/{run['id']}/metrics")["series"]
-    assert [step for step, _ in series["held_out"]] == [0, 2, 4, 5, 7, 10, 14, 20, 40, 60]
+    assert [step for step, _ in series["held_out"]] == [0, 2, 4, 5, 7, 10, 14, 20, 28, 40, 60]
     assert all(series[f"held_out/{band}"][0] == [0, 1.0] for band in range(4))
     assert done["verdict"]["kind"] != "early"
     assert done["verdict"]["bands"][0].startswith("High noise: ")

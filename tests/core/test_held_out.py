@@ -77,7 +77,7 @@ def test_the_score_is_the_loss_at_fixed_noise_relative_to_the_base(
         family, photos, tmp_path / "run", held_out="2", score_every=2, learning_rate=0.1, sigma_draw="uniform"
     )
     scores = of_kind(run, Scored)
-    assert [each.step for each in scores] == [0, 1, 2, 4]  # and once between, at first
+    assert [each.step for each in scores] == [0, 1, 2, 3, 4]  # and twice between, at first
     assert scores[0].bands == (1.0, 1.0, 1.0, 1.0)
     assert all(band != 1.0 for band in scores[-1].bands)
     state = checkpoint.load(tmp_path / "run" / "checkpoints" / "4")
@@ -89,6 +89,32 @@ def test_the_score_is_the_loss_at_fixed_noise_relative_to_the_base(
     assert scores[-1].loss == pytest.approx(sum(means[0]) / 2)
     assert scores[-1].relative == pytest.approx(sum(a / b for a, b in zip(*means, strict=True)) / 2)
     assert sum(scores[-1].held_out.values()) / 2 == pytest.approx(scores[-1].relative)
+
+
+def test_a_score_of_many_draws_is_the_mean_at_as_many_sigmas_of_each_band(
+    family: Family, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = held_out.per_example_loss
+    seen: list[tuple[float, float]] = []  # sigma and loss
+
+    def watched(predict: Any, clean: mx.array, noise: mx.array, sigma: mx.array) -> mx.array:
+        loss = exact(predict, clean, noise, sigma)
+        seen.append((sigma.item(), loss.item()))
+        return loss
+
+    monkeypatch.setattr(held_out, "per_example_loss", watched)
+    knobs = {"held_out": "1", "steps": 1, "sigma_draw": "uniform"}
+    rows = {}
+    for draws in (1, 3):
+        seen.clear()
+        list(training(family, photos, tmp_path / str(draws), score_draws=draws, **knobs))
+        (row,) = checkpoint.load(tmp_path / str(draws) / "checkpoints" / "1").base_losses
+        losses = [loss for _, loss in seen[: 4 * draws]]
+        assert row == pytest.approx([sum(losses[at : at + draws]) / draws for at in range(0, 4 * draws, draws)])
+        rows[draws] = seen[: 4 * draws]
+    sigmas = [sigma for sigma, _ in rows[3]]
+    assert sigmas == sorted(sigmas)  # the bands' parts, from little noise to much
+    assert sigmas[1::3] == pytest.approx([sigma for sigma, _ in rows[1]])  # the middle one of three is the one of one
 
 
 def test_the_base_is_scored_with_the_adapter_silent(family: Family, photos: Path, tmp_path: Path) -> None:

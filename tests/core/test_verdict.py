@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from core.training.held_out import early_scores
-from core.training.verdict import BANDS, Score, Verdict, chance, judge, lowest
+from core.training.verdict import BANDS, Score, Verdict, judge
 
 
 def scores(curve: Callable[[int], float], until: int = 1000, every: int = 100, jitter: float = 0.0, seed: int = 0):
@@ -108,25 +107,3 @@ def test_bands_are_told_from_much_noise_to_little_in_percent_of_the_base() -> No
         said(lambda step: 1 + step / 400).bands[0]
         == "High noise: 3.5 times as bad as the base, getting worse since step 0"
     )
-
-
-@pytest.mark.parametrize("turn", range(9, 34, 4))
-def test_the_lowest_point_is_found_among_early_scores_within_a_sixth(turn: int) -> None:
-    steps = [0, *early_scores(40), 40, 80, 120]
-    step, _ = lowest(steps, [0.3 + (x - turn) ** 2 / 1000 for x in steps])
-    assert step == pytest.approx(turn, rel=1 / 6)
-
-
-def test_a_single_lucky_score_is_not_where_a_curve_turns() -> None:
-    values = [1 - 0.02 * n if n < 8 else 0.84 + 0.02 * (n - 8) for n in range(20)]
-    values[2] = 0.835
-    assert lowest(range(0, 200, 10), values)[0] == pytest.approx(80, abs=5)
-    assert lowest([0, 10], [1.0, 0.9]) == (10, 0.9)
-    assert lowest([0, 10, 20], [1.0, 0.9, math.inf]) == (0, 1.0)
-
-
-def test_chance_is_the_deviation_of_a_score_and_not_the_trend() -> None:
-    draw = random.Random(1)
-    noisy = [1 - 0.001 * step + draw.gauss(0, 0.02) for step in range(400)]
-    assert chance(noisy) == pytest.approx(0.02, rel=0.15)
-    assert chance([1 - 0.001 * step for step in range(20)]) == pytest.approx(0, abs=1e-12)
