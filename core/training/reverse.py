@@ -79,7 +79,8 @@ class Gradient:
         for bound, frozen in reversed(self._lean[self._first :]):
             stream, names = inputs.pop()
             onto = {name: g.pop(name) for name in names}
-            own, before = self._vjp(bound.signature)(frozen, _of(parameters, bound), stream, onto)
+            further = bool(inputs)  # to a block before this one
+            own, before = self._vjp(bound.signature, further)(frozen, _of(parameters, bound), stream, onto)
             evaluate(own, before)
             g |= before
             gradient |= dict(zip(bound.names, own, strict=True))
@@ -129,18 +130,21 @@ class Gradient:
     def _forward_of(self, signature: tuple[Any, ...]) -> Callable[..., Stream]:
         return in_parts(backend.compile_step(self._example(signature).run), leanest=self._leanest)
 
-    def _vjp_of(self, signature: tuple[Any, ...]) -> Callable[..., tuple[Arrays, Stream]]:
-        """(frozen, trained, x, g) to the gradients of the trained arrays and of what the block moved on."""
+    def _vjp_of(self, signature: tuple[Any, ...], further: bool) -> Callable[..., tuple[Arrays, Stream]]:
+        """(frozen, trained, x, g) to the gradients of the trained arrays and, `further`, of x as blocks have moved it on.
+
+        The first block that has an adapter needs no gradient of x: a quarter of its way back less.
+        """
         bound = self._example(signature)
 
         def vjp(frozen: Arrays, trained: Arrays, stream: Stream, onto: Stream) -> tuple[Arrays, Stream]:
-            names, count = list(onto), len(trained)
+            count, names = len(trained), list(onto) if further else []
 
             def moved(*arrays: mx.array) -> Arrays:
                 after = bound.run(
                     frozen, list(arrays[:count]), {**stream, **dict(zip(names, arrays[count:], strict=True))}
                 )
-                return [after[name] for name in names]
+                return [after[name] for name in onto]
 
             _, found = mx.vjp(moved, [*trained, *(stream[name] for name in names)], list(onto.values()))
             if not backend.prepare().policy.compiles:
