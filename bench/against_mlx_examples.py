@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--serve", choices=["theirs", *MODES], help=argparse.SUPPRESS)
     asked = parser.parse_args()
     asked.steps = asked.steps or (24 if asked.small else 5)
-    asked.shapes = asked.shapes or (["256x1", "256x4"] if asked.small else ["512x1", "512x4", "1024x1"])
+    asked.shapes = asked.shapes or (["256x1", "384x1", "256x4"] if asked.small else ["512x1", "512x4", "1024x1"])
     shapes = [tuple(map(int, each.split("x"))) for each in asked.shapes]
     if asked.serve == "theirs":
         theirs(asked.folder, *shapes[0], asked.small)
