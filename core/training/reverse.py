@@ -52,8 +52,8 @@ class Gradient:
         self._embed = functools.cache(self._embed_on)
         self._forward = functools.cache(self._forward_of)
         self._vjp = functools.cache(self._vjp_of)
-        self._rest = backend.compile_step(mx.value_and_grad(self._losses_of_rest, argnums=(0, 1)))
-        self._rest_alone = backend.compile_step(mx.value_and_grad(self._losses_of_rest))
+        self._rest = self._in_parts_if_lean(mx.value_and_grad(self._losses_of_rest, argnums=(0, 1)))
+        self._rest_alone = self._in_parts_if_lean(mx.value_and_grad(self._losses_of_rest))
 
     def __call__(self, parameters: Tensors, batch: Batch) -> tuple[mx.array, Tensors]:
         """The loss of each example, (B,), and the gradient of their weighted mean by parameter; float32.
@@ -127,13 +127,18 @@ class Gradient:
 
         return backend.compile_step(embed)
 
+    def _in_parts_if_lean(self, of_rest: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiled, or part by part where blocks are lean; where none is, that would take a twentieth more time."""
+        compiled = backend.compile_step(of_rest)
+        return in_parts(compiled, leanest=self._leanest) if self._lean else compiled
+
     def _forward_of(self, signature: tuple[Any, ...]) -> Callable[..., Stream]:
         return in_parts(backend.compile_step(self._example(signature).run), leanest=self._leanest)
 
     def _vjp_of(self, signature: tuple[Any, ...], further: bool) -> Callable[..., tuple[Arrays, Stream]]:
-        """(frozen, trained, x, g) to the gradients of the trained arrays and, `further`, of x as blocks have moved it on.
+        """(frozen, trained, x, g) to the gradients of the trained arrays and, `further`, of what blocks moved on.
 
-        The first block that has an adapter needs no gradient of x: a quarter of its way back less.
+        The first block that has an adapter asks for none of x: its way back is a quarter shorter.
         """
         bound = self._example(signature)
 

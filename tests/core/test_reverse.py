@@ -122,8 +122,9 @@ def test_blocks_of_one_kind_share_their_functions(family: Family, monkeypatch: p
     adapter, batch = attached(family), batch_of(family)
     try:
         Gradient(family, adapter, 1.0, 0)(adapter.parameters(), batch)
-        kinds = {block.kind for block in family.blocks}
-        assert len(family.blocks) > len(kinds) == compiled.count("run") == compiled.count("vjp")
+        kinds = [block.kind for block in family.blocks]
+        assert len(kinds) > len(set(kinds)) == compiled.count("run")
+        assert compiled.count("vjp") == len(set(kinds)) + (kinds[0] in kinds[1:])  # the first has one without dx
     finally:
         adapter.detach()
 
@@ -136,9 +137,9 @@ def test_no_gradient_is_sought_before_the_first_block_with_an_adapter(family: Fa
         one = Gradient(family, adapter, 3.5, 0)
         asked: list[tuple[object, ...]] = []
         exact = one._vjp
-        one._vjp = lambda signature: asked.append(signature) or exact(signature)
+        one._vjp = lambda *kind: asked.append(kind) or exact(*kind)
         assert difference(one(adapter.parameters(), batch)[1], gradient) <= 1e-5
-        assert set(asked) == {one._bound[-1].signature}
+        assert set(asked) == {(one._bound[-1].signature, False)}
         assert difference(Gradient(family, adapter, 3.5, 2)(adapter.parameters(), batch)[1], gradient) <= 1e-5
     finally:
         adapter.detach()
