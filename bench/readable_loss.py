@@ -1,6 +1,6 @@
 """Do the words beside the loss chart tell the truth, and what do the scores behind them cost?  With Pocket.
 
-    python -m bench.readable_loss [--runs overfit healthy diverged] [--every 4] [--side 128] [--shrink]
+    python -m bench.readable_loss [--runs overfit healthy diverged] [--every 4] [--side 128] [--seed 0] [--shrink]
 
 Three runs on the example photos: one made to learn three photos by heart, one with a low rate, one with an absurd rate.
 Every few steps the held-out photos are also scored densely, and independently: other noise, many draws for each photo,
@@ -199,6 +199,7 @@ def main() -> None:
     parser.add_argument(
         "--side", type=int, default=128, help="picture size; Pocket's own, 256, takes four times as long"
     )
+    parser.add_argument("--seed", type=int, default=0, help="another run of the same kind")
     parser.add_argument("--shrink", action="store_true", help="a few small steps: to try the command, not to measure")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -208,6 +209,7 @@ def main() -> None:
         cost("cost with Pocket's defaults", own.steps, own.score_every, Path(folder), **small)
         cost("cost with a large model's knobs", LARGE_STEPS, TrainConfig().score_every, Path(folder), **large)
         changes = small | {"steps": SHRUNK_STEPS} if asked.shrink else {"side_px": asked.side}
+        changes |= {"seed": asked.seed}
         for name in asked.runs:
             report(name, *follow(name, asked.every, changes, Path(folder)))
 
