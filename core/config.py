@@ -246,7 +246,8 @@ class TrainConfig:
     score_every: int = knob(
         200,
         "Score every",
-        "Score the held-out photos every this many steps, and six times in the first of these stretches.",
+        "Score the held-out photos every this many steps, six times in the first of these stretches, and once in the "
+        "second.",
         "loss",
         at_least=1,
         at_most=100_000,
