@@ -256,8 +256,8 @@ class TrainConfig:
     score_draws: int = knob(
         1,
         "Draws per score",
-        "How often each held-out photo is scored in each of the four bands, with other noise: more cost time and are "
-        "nearer to the truth.",
+        "Scorings of each held-out photo at each of four amounts of noise, each with noise of its own: with more the "
+        "words come nearer to the truth, and take longer.",
         "loss",
         at_least=1,
         at_most=16,
