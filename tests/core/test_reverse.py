@@ -17,6 +17,7 @@ from core.models.base import Family
 from core.models.load import load_family
 from core.training.reverse import Gradient
 from tests import tiny, tiny_klein, tiny_z_image
+from tests.peak import peak
 
 FOLDERS: dict[str, Callable[[Path], Path]] = {
     "flux1": lambda path: tiny.make_model_folder(path, guidance=True),
@@ -167,12 +168,8 @@ def test_the_leaner_mode_keeps_the_activations_of_one_block(tmp_path: Path) -> N
             grid = family.grid(256, 256)
             clean, noise = (mx.random.normal((1, grid.tokens, grid.channels)) for _ in range(2))
             batch = Batch(clean, noise, mx.array([0.5]), family.encode_text(["a can"]), grid)
-            parameters = adapter.parameters()
-            mx.eval(parameters, clean, noise, family.transformer.parameters())
-            held = mx.get_active_memory()
-            mx.reset_peak_memory()
-            Gradient(family, adapter, 1.0, kept)(parameters, batch)
-            peaks.append(mx.get_peak_memory() - held)
+            mx.eval(family.transformer.parameters())
+            peaks.append(peak_of(Gradient(family, adapter, 1.0, kept), adapter.parameters(), batch))
         grown[kept] = (peaks[1] - peaks[0]) / 8
     one_input = 272 * 64 * 4
     assert grown[0] < 3 * one_input
@@ -182,10 +179,9 @@ def test_the_leaner_mode_keeps_the_activations_of_one_block(tmp_path: Path) -> N
 def peak_of(gradient: Gradient, parameters: dict[str, mx.array], batch: Batch) -> int:
     """Bytes over what was held before."""
     mx.eval(parameters, batch.clean_BLC, batch.noise_BLC, batch.conditioning)
-    held = mx.get_active_memory()
-    mx.reset_peak_memory()
-    gradient(parameters, batch)
-    return mx.get_peak_memory() - held
+    with peak() as taken:
+        gradient(parameters, batch)
+    return taken.over
 
 
 def larger_batch(family: Family, examples: int) -> Batch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from core.models.text.encoder import EncoderOnDisk
 from core.models.text.qwen3 import Qwen3Encoder
 from core.models.text.t5 import T5Encoder
 from tests import tiny, tiny_qwen3
+from tests.peak import peak
 
 LAYERS, WORDS, WIDTH = 8, 20_000, 256  # of encoders of which a layer is much and a text's activations are little
 T5 = tiny.T5 | {
@@ -105,13 +105,11 @@ def test_the_peak_is_a_layer_and_not_the_encoder(folder: Path, name: str) -> Non
     whole = build(config)
     layer = max(bytes_of(block.module) for block in whole.blocks)
     assert bytes_of(whole) > 12 * layer
-    gc.collect()  # what earlier tests left
-    before = mx.get_active_memory()
-    mx.reset_peak_memory()
-    features = on_disk(folder, name).read(texts(name))
-    assert layer < mx.get_peak_memory() - before <= 1.5 * layer
+    with peak() as taken:
+        features = on_disk(folder, name).read(texts(name))
+    assert layer < taken.over <= 1.5 * layer
     kept = sum(each.nbytes for each in features)
-    assert mx.get_active_memory() - before <= kept  # of the encoder nothing stays
+    assert mx.get_active_memory() - taken.held <= kept  # of the encoder nothing stays
 
 
 def test_a_token_that_the_table_lacks_is_named(folder: Path) -> None:
