@@ -19,7 +19,7 @@ import typer
 
 from app.terminal import console
 from core import hosts as hosts_file
-from core.errors import ConfigProblem, FieldProblem, Problem
+from core.errors import ConfigProblem, FieldProblem, OutOfMemory, Problem, lacks_memory
 
 cli = typer.Typer(
     name="likeness",
@@ -219,6 +219,10 @@ def _computing(work: Any, as_json: bool) -> int:
         return work()
     except Problem as problem:
         return console.report(problem, as_json)
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        return console.report(OutOfMemory(f"There was not enough memory for this. {console.LESS_MEMORY}"), as_json)
     except KeyboardInterrupt:
         console.say("Stopped; the last checkpoint is kept.")
         if as_json:

@@ -10,6 +10,7 @@
       + GatedProblem     its owner asks for something first      code "gated"
     + DiskProblem        no room, or no right, to write          code "disk"
     + TrainingProblem    the run cannot go on                    code "training"
+    + OutOfMemory        the computer has too little of it       code "memory"
 
 A bug stays a bare exception: it has a traceback, not a sentence.
 """
@@ -97,6 +98,22 @@ class TrainingProblem(Problem):
     """The run cannot go on, for example after several steps in a row with a loss that is not a number."""
 
     code = "training"
+
+
+class OutOfMemory(Problem):
+    """The computer has too little memory for this."""
+
+    code = "memory"
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether this is Python, MLX on a card or a Mac, or a library saying that there is no memory left.
+
+    On a CPU MLX does not say it: the process ends.
+    """
+    words = str(error).lower()
+    told = any(each in words for each in ("out of memory", "insufficient memory", "malloc", "unable to allocate"))
+    return isinstance(error, MemoryError) or told
 
 
 @contextmanager

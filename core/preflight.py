@@ -156,20 +156,25 @@ def kept_blocks(anatomy: Anatomy, config: TrainConfig, computer: Computer) -> in
 
 
 def adapter_numbers(anatomy: Anatomy, config: TrainConfig) -> int:
-    """Numbers in A and B, on every linear layer of the blocks, each at the highest rank of any: never too few."""
-    return config.highest_rank * _lines(anatomy)
+    """Numbers in A and B, on every linear layer of the blocks, each at the highest rank of any: never too few.
+
+    Modulation is counted where layers are named by their paths; no preset has it.
+    """
+    return config.highest_rank * sum(i + o for i, o in _adapted(anatomy, config))
 
 
-def _lines(anatomy: Anatomy) -> int:
-    """Inputs and outputs of all linear layers of the blocks: the longer sides of A and B."""
-    return sum(stack.count * sum(i + o for i, o in stack.linear) for stack in anatomy.stacks)
+def _adapted(anatomy: Anatomy, config: TrainConfig) -> list[tuple[int, int]]:
+    """(in, out) of the layers that may get an adapter: the longer sides of A and B."""
+    by_path = any(sign in config.targets for sign in ".*?[")
+    of_block = ((*stack.linear, *(stack.others if by_path else ())) for stack in _blocks(anatomy))
+    return [sides for layers in of_block for sides in layers]
 
 
 def adapter_bytes(anatomy: Anatomy, config: TrainConfig) -> int:
     """w, what the optimizer remembers, and the average if there is one, in bytes."""
     traits, numbers = TRAITS[config.optimizer], adapter_numbers(anatomy, config)
-    layers = sum(stack.count * len(stack.linear) for stack in anatomy.stacks)
-    sides = _lines(anatomy) + 2 * config.highest_rank * layers if traits.sides else 0
+    adapted = _adapted(anatomy, config)
+    sides = sum(i + o for i, o in adapted) + 2 * config.highest_rank * len(adapted) if traits.sides else 0
     return 4 * (numbers * (1 + traits.remembered + (config.ema_decay > 0)) + sides)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 
 from app import events
@@ -164,11 +162,10 @@ def _starting_point(
     return chosen, 0
 
 
-@router.get("/events", response_class=EventSourceResponse)
+@router.get("/events", response_class=events.EventStream, responses={200: events.DESCRIPTION})
 async def stream_events(
     request: Request, db: Db, start: Annotated[tuple[events.Chosen, int], Depends(_starting_point)]
-) -> AsyncIterator[ServerSentEvent]:
+) -> Response:
     """Events of a run, a job or a project from the beginning (or after=); of everything, from now on."""
-    chosen, after = start
-    async for event in events.stream(db, request.app.state.bell, chosen, after):
-        yield event
+    stream = events.stream(db, request.app.state.bell, *start)
+    return events.EventStream(stream, headers={"Cache-Control": "no-cache"})

@@ -16,6 +16,10 @@ from typing import Any
 from core.errors import ConfigProblem, Problem
 
 DONE, FAILED, WRONG_USE, STOPPED = 0, 1, 2, 130
+LESS_MEMORY = (
+    'Close other programs, or ask for less: a base of fewer bits, and for training "activations": "none" or a smaller '
+    "side_px in the file that --config names. A run keeps its last checkpoint: --resume goes on from there."
+)
 
 
 def say(text: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.jobs.states import Kind, State
-from core.errors import DiskProblem, Problem, disk_trouble_as_sentence
+from core.errors import DiskProblem, OutOfMemory, Problem, disk_trouble_as_sentence, lacks_memory
 
 LESS_MEMORY = {
     Kind.TRAIN: (
@@ -17,12 +17,6 @@ LESS_MEMORY = {
     Kind.SAMPLE: "Close other programs, or draw a smaller picture or with a base of fewer bits.",
 }
 OTHERS_LESS_MEMORY = "Close other programs, then start it again."
-
-
-class OutOfMemory(Problem):
-    """The computer has too little memory for this."""
-
-    code = "memory"
 
 
 class Bug(Problem):
@@ -44,8 +38,7 @@ def explained(error: Exception, kind: Kind) -> Problem:
     """Any exception that ended a job of this kind as a problem with a sentence."""
     if isinstance(error, Problem):
         return error
-    words = str(error).lower()
-    if isinstance(error, MemoryError) or "out of memory" in words or "malloc" in words or "unable to allocate" in words:
+    if lacks_memory(error):
         return OutOfMemory(f"There was not enough memory for this. {LESS_MEMORY.get(kind, OTHERS_LESS_MEMORY)}")
     if isinstance(error, OSError):
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import httpx
 import pytest
 import uvicorn
 
+import app.events
 from app.database import Database, Home
 from app.jobs import store
 from app.jobs.process import ProcessName
@@ -146,6 +148,13 @@ def test_streams_of_other_jobs_stay_quiet(server: Server, worker: Database) -> N
     assert {one["job_id"] for one in found} == {first.job_id}
 
 
+def test_a_stream_with_nothing_to_say_is_kept_open(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.events, "QUIET_SECONDS", 0.1)
+    with httpx.stream("GET", f"{server.url}/api/events", timeout=20) as answer:
+        lines = (line for line in answer.iter_lines() if line)
+        assert [next(lines) for _ in range(4)] == [": open", "retry: 1000", ": quiet", ": quiet"]
+
+
 def test_the_server_ends_at_once_with_a_stream_open(server: Server, worker: Database) -> None:
     claim = claimed(worker)
     ended = threading.Event()
@@ -162,6 +171,25 @@ def test_the_server_ends_at_once_with_a_stream_open(server: Server, worker: Data
     assert server.close() < 4
     assert ended.wait(5)
     reader.join()
+
+
+def test_a_reader_that_leaves_in_the_middle_of_an_event_is_no_error(
+    server: Server, worker: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told more than fits on the way, takes none of it, and goes."""
+    claim = claimed(worker)
+    with store.holding(worker, claim) as session:
+        for number in range(64):
+            store.tell(session, claim, "log", {"text": 2**16 * "x"}, number)
+    place = httpx.URL(server.url)
+    for _ in range(3):
+        with socket.create_connection((place.host, place.port or 0), timeout=20) as reader:
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.sendall(f"GET /api/events?job={claim.job_id} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            assert reader.recv(15) == b"HTTP/1.1 200 OK"
+            time.sleep(0.3)
+    assert len(events(f"{server.url}/api/events?job={claim.job_id}", 66)) == 66
+    assert not [each.message for each in caplog.records if each.name.startswith("uvicorn")]
 
 
 def test_what_came_after_a_rewind_point_is_dropped_from_the_curves(server: Server, worker: Database) -> None:

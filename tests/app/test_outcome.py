@@ -10,7 +10,15 @@ from core.config import knobs
 from core.training.checkpoint import MAY_CHANGE
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[malloc] Unable to allocate 34359738368 bytes.")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[malloc] Unable to allocate 34359738368 bytes."),
+        RuntimeError("[METAL] Command buffer execution failed: Insufficient Memory (00000008)"),
+        RuntimeError("cudaMallocAsync(&data, size, stream) failed: out of memory"),
+    ],
+)
 def test_a_run_without_enough_memory_is_told_what_a_resume_can_change(error: Exception) -> None:
     problem = explained(error, Kind.TRAIN)
     assert problem.code == "memory"

@@ -18,7 +18,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from app.cli import cli
+from app.terminal import training
 from core.export import adapter_file
+from core.resolved import resolve
 from core.training import checkpoint
 from tests.tiny import make_model_folder
 
@@ -74,6 +76,22 @@ def test_resume_goes_on_with_what_the_run_began_with(model_folder: Path, photos:
     assert more.exit_code == 0, more.stderr
     assert object_of(more)["steps"] == 3
     assert "goes on from step 2" in more.stderr
+
+
+def test_too_little_memory_is_a_sentence_with_what_asks_for_less(
+    model_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise RuntimeError("[METAL] Command buffer execution failed: Insufficient Memory (00000008)")
+
+    monkeypatch.setattr(training, "load_family", load)
+    words = ["--class-word", "can", "--model", model_folder, "--out", tmp_path / "out", "--json"]
+    result = likeness("train", photos, *words)
+    assert result.exit_code == 1
+    assert object_of(result)["error"]["code"] == "memory"
+    assert '"activations": "none"' in result.stderr
+    assert "--resume goes on" in result.stderr
+    assert resolve({"activations": "none"}).config.activations == "none"
 
 
 def test_a_resume_that_is_refused_leaves_the_run_as_it_was(model_folder: Path, photos: Path, tmp_path: Path) -> None:

@@ -115,13 +115,15 @@ def test_more_of_anything_needs_more_memory(dev: Anatomy) -> None:
     assert memory(class_pictures=4, class_prompt="a dog") > plain
 
 
+@pytest.mark.parametrize("targets", ["all_linear", "*"])  # the star is modulation too
 @pytest.mark.parametrize("ema_decay", [0, 0.9])
 @pytest.mark.parametrize("optimizer", RULES)
 def test_every_number_that_an_optimizer_remembers_is_counted(
-    family: Family, model_folder: Path, optimizer: Optimizer, ema_decay: float
+    family: Family, model_folder: Path, optimizer: Optimizer, ema_decay: float, targets: str
 ) -> None:
-    config = resolve({"rank": 3, "optimizer": optimizer, "ema_decay": ema_decay}).config
-    w = lora.attach(family.transformer, family.presets["all_linear"], 3, 3.0, mx.random.key(0)).parameters()
+    config = resolve({"rank": 3, "optimizer": optimizer, "ema_decay": ema_decay, "targets": targets}).config
+    layers = lora.resolve_targets(family.transformer, family.presets, targets)
+    w = lora.attach(family.transformer, layers, 3, 3.0, mx.random.key(0)).parameters()
     groups = [w, *begin(RULES[optimizer], w, averages=ema_decay > 0).tensors.values()]
     held = sum(value.nbytes for group in groups for value in group.values())
     assert preflight.adapter_bytes(Anatomy.of(model_folder), config) == held
