@@ -5,7 +5,7 @@ moves along an arrow of `states.py`, or not at all, and the history never disagr
 
     who                     verbs
     actions (a session)     enqueue, stop, requeue, wish, move
-    a job process (Claim)   claim, beat, holding, tell, end, release
+    a job process (Claim)   claim, beat, take_wishes, holding, tell, end, release
     the supervisor          lost, running
 """
 
@@ -28,7 +28,7 @@ from app.tables import Event, Job, now
 from core.errors import Problem
 
 KILLED = -9  # SIGKILL
-REPORTED = {"phase", "step", "steps", "save", "sample", "deaths"}  # what a job process may set while it runs
+REPORTED = {"phase", "step", "steps", "deaths"}  # what a job process may set while it runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +186,22 @@ def beat(database: Database, claim: Claim) -> Wishes:
             _mine(claim).values(heartbeat_at=now()).returning(col(Job.stop), col(Job.save), col(Job.sample))
         ).one_or_none()
     if row is None:
-        raise LostJob(f"job {claim.job_id} is no longer running as attempt {claim.attempt}")
+        raise _lost(claim)
     return Wishes(*row)
+
+
+def take_wishes(database: Database, claim: Claim) -> Wishes:
+    """The wishes as they are now; those for a checkpoint and for samples are granted herewith, later ones are new.
+
+    Raises LostJob.
+    """
+    with database.write() as session:
+        _hold(session, claim, {})
+        job = get(session, claim.job_id)
+        found = Wishes(job.stop, job.save, job.sample)
+        job.save = job.sample = False
+        session.add(job)
+    return found
 
 
 @contextmanager
@@ -311,7 +325,11 @@ def _leave(database: Database, claim: Claim, to: State, columns: Mapping[str, An
 def _hold(session: Session, claim: Claim, columns: Mapping[str, Any]) -> None:
     held = session.execute(_mine(claim).values(heartbeat_at=now(), **columns))
     if held.rowcount != 1:
-        raise LostJob(f"job {claim.job_id} is no longer running as attempt {claim.attempt}")
+        raise _lost(claim)
+
+
+def _lost(claim: Claim) -> LostJob:
+    return LostJob(f"job {claim.job_id} is no longer running as attempt {claim.attempt}")
 
 
 def _mine(claim: Claim) -> Any:

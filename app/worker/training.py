@@ -218,7 +218,7 @@ class Teller:
 
     def checkpoint(self, step: int, size: int, sha256: str) -> None:
         """A checkpoint's rows; getting this far also clears the count of deaths."""
-        with self.work.telling(deaths=0, save=False) as session:
+        with self.work.telling(deaths=0) as session:
             self._checkpoint_rows(session, step, size, sha256)
             payload = {"step": step, "bytes": size, "sha256": sha256}
             store.tell(session, self.work.claim, "checkpoint", payload, step)
@@ -284,10 +284,8 @@ def _wish(work: Work, wish: Any) -> Any:
     if work.should_stop:
         found |= wish.STOP
     if work.wishes.save or work.wishes.sample:
-        found |= (wish.SAVE if work.wishes.save else wish.NOTHING) | (
-            wish.SAMPLE if work.wishes.sample else wish.NOTHING
-        )
-        work.take_wishes()
+        taken = work.take_wishes()  # which may be more than was heard of when it beat
+        found |= (wish.SAVE if taken.save else wish.NOTHING) | (wish.SAMPLE if taken.sample else wish.NOTHING)
     return found
 
 

@@ -84,10 +84,12 @@ class Work:
         """Whether to finish what is in hand, save and end."""
         return self.leaving.asked or self.wishes.stop is not Stop.NONE
 
-    def take_wishes(self) -> None:
-        """The wishes for a checkpoint and for samples are being granted; new ones count from now."""
-        with self.telling(save=False, sample=False):
-            self.wishes = Wishes(self.wishes.stop, save=False, sample=False)
+    def take_wishes(self) -> Wishes:
+        """The wishes for a checkpoint and for samples, which the caller grants; new ones count from now."""
+        with self._writing:
+            found = store.take_wishes(self.database, self.claim)
+            self.wishes = Wishes(found.stop, save=False, sample=False)
+        return found
 
     @contextmanager
     def telling(self, **columns: Any) -> Iterator[Session]:
@@ -112,7 +114,8 @@ class Work:
     def _beat(self) -> None:
         while not self._over.wait(BEAT_SECONDS):
             try:
-                self.wishes = store.beat(self.database, self.claim)
+                with self._writing:  # or what was read before they were taken would be wished again
+                    self.wishes = store.beat(self.database, self.claim)
             except LostJob:
                 note("another attempt has taken over; this one ends", "warning")
                 os._exit(LEFT_OVER)

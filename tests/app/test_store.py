@@ -15,7 +15,7 @@ from app.errors import Conflict, LostJob
 from app.jobs import store
 from app.jobs.process import ProcessName
 from app.jobs.states import ARROWS, ENDED, Kind, Lane, State, Stop
-from app.jobs.store import Claim
+from app.jobs.store import Claim, Wishes
 from app.tables import Event, Job
 from tests.app.conftest import ROOT
 
@@ -207,6 +207,20 @@ def test_a_process_that_dies_while_stopping_leaves_a_stopped_job(database: Datab
     assert store.lost(database, claim, -15) is State.STOPPED
 
 
+def test_no_wish_is_lost_while_another_is_granted(database: Database) -> None:
+    claim = claimed(database)
+    with database.write() as session:
+        store.wish(session, claim.job_id, save=True)
+    assert store.beat(database, claim) == Wishes(Stop.NONE, save=True, sample=False)
+    with database.write() as session:  # after the job heard of the first, before it takes it
+        store.wish(session, claim.job_id, sample=True)
+    assert store.take_wishes(database, claim) == Wishes(Stop.NONE, save=True, sample=True)
+    assert store.take_wishes(database, claim) == Wishes(Stop.NONE, save=False, sample=False)
+    with database.write() as session:
+        store.wish(session, claim.job_id, save=True)
+    assert store.beat(database, claim).save
+
+
 def test_a_wish_does_not_outlive_its_attempt(database: Database) -> None:
     claim = claimed(database)
     with database.write() as session:
@@ -217,7 +231,7 @@ def test_a_wish_does_not_outlive_its_attempt(database: Database) -> None:
         store.requeue(session, claim.job_id)
     again = store.claim(database, Lane.MEMORY, ME)
     assert again is not None
-    assert store.beat(database, again) == store.Wishes(Stop.NONE, save=False, sample=False)
+    assert store.beat(database, again) == Wishes(Stop.NONE, save=False, sample=False)
 
 
 def test_a_process_is_known_by_more_than_its_number() -> None:
