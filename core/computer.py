@@ -1,6 +1,6 @@
 """What this computer has: which device MLX will compute on, and how much memory arrays may take there.
 
-    metal    Apple silicon           three quarters of the memory, which the GPU shares
+    metal    Apple silicon           what macOS lets the GPU have of the memory, which it shares
     cuda     an NVIDIA card          the card's memory, when MLX's build for it is installed
     cpu      anything else           the memory, or a container's limit, less what the rest of the system wants
 
@@ -23,7 +23,7 @@ import psutil
 
 Device = Literal["metal", "cuda", "cpu"]
 MIB, GIB = 2**20, 2**30
-APPLE_SHARE = 0.75
+MUCH = 36 * GIB  # of a Mac's memory: from there on its GPU may have a larger share
 OTHERS = 1.5 * GIB  # the studio, a browser, the system
 CUDA_BUILDS = ("mlx-cuda-13", "mlx-cuda-12")
 
@@ -62,10 +62,28 @@ def _device(wish: str) -> tuple[Device, int]:
     """The device, and the bytes that arrays may take on it."""
     if wish != "cpu":
         if platform.system() == "Darwin" and platform.machine() == "arm64":
-            return "metal", int(machine_bytes() * APPLE_SHARE)
+            return "metal", apple_bytes(machine_bytes(), _wired_limit())
         if card := _card_bytes():
             return "cuda", card
     return "cpu", int(max(machine_bytes() - OTHERS, machine_bytes() / 2))
+
+
+def apple_bytes(memory: int, limit_mib: str) -> int:
+    """What a Mac's GPU may have: the user's own `iogpu.wired_limit_mb`, or what macOS decides where that is 0.
+
+    Two thirds of less than 36 GiB and three quarters of more is what others have seen Metal recommend, some a little
+    more on newer systems; beyond it a computation fails.
+    """
+    own = int(limit_mib) * MIB if limit_mib.strip().isdecimal() else 0
+    return min(own, memory) or (memory * 3 // 4 if memory >= MUCH else memory * 2 // 3)
+
+
+def _wired_limit() -> str:
+    command = ["/usr/sbin/sysctl", "-n", "iogpu.wired_limit_mb"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def _card_bytes() -> int:

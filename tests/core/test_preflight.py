@@ -13,7 +13,7 @@ from bench import preflight as measured
 from bench.full_size import write_configs
 from core import backend, catalog, lora, preflight
 from core.anatomy import Anatomy
-from core.computer import Computer, this_computer
+from core.computer import Computer, apple_bytes, this_computer
 from core.config import Optimizer
 from core.known_models import KNOWN
 from core.models import attention, autoencoder
@@ -190,6 +190,15 @@ def test_class_pictures_take_their_place_on_the_disk(
     kept = [*(tmp_path / "run" / "class_pictures").iterdir(), *(tmp_path / "cache" / "class").iterdir()]
     small = disk(side_px=64, class_pictures=3) - disk(side_px=64)
     assert sum(each.stat().st_size for each in kept) < 2 * small
+
+
+@pytest.mark.parametrize(
+    ("memory", "limit", "bytes_gib"),
+    [(16, "0\n", 32 / 3), (32, "0\n", 64 / 3), (36, "0\n", 27), (128, "0\n", 96), (16, "12288\n", 12), (16, "", 32 / 3),
+     (16, "65536\n", 16)],
+)  # fmt: skip
+def test_a_macs_gpu_has_what_macos_or_its_user_lets_it_have(memory: int, limit: str, bytes_gib: float) -> None:
+    assert apple_bytes(memory * GIB, limit) == pytest.approx(bytes_gib * GIB, abs=1)
 
 
 def test_this_computer_has_memory_and_a_disk(tmp_path: Path) -> None:
