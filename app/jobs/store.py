@@ -186,7 +186,7 @@ def beat(database: Database, claim: Claim) -> Wishes:
             _mine(claim).values(heartbeat_at=now()).returning(col(Job.stop), col(Job.save), col(Job.sample))
         ).one_or_none()
     if row is None:
-        raise _lost(claim)
+        raise _gone(claim)
     return Wishes(*row)
 
 
@@ -325,10 +325,10 @@ def _leave(database: Database, claim: Claim, to: State, columns: Mapping[str, An
 def _hold(session: Session, claim: Claim, columns: Mapping[str, Any]) -> None:
     held = session.execute(_mine(claim).values(heartbeat_at=now(), **columns))
     if held.rowcount != 1:
-        raise _lost(claim)
+        raise _gone(claim)
 
 
-def _lost(claim: Claim) -> LostJob:
+def _gone(claim: Claim) -> LostJob:
     return LostJob(f"job {claim.job_id} is no longer running as attempt {claim.attempt}")
 
 
