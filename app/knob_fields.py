@@ -1,4 +1,4 @@
-"""The fields of the new-run form, drawn from the knobs of `core/config.py`."""
+"""The fields of the new-run form, drawn from the knobs of `core/config/train.py`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.wording import number
-from core.config import GROUPS, default_of, kind_of, knobs
-from core.knob import Knob
-from core.resolved import Source
+from core.config.knob import Knob
+from core.config.resolve import Source
+from core.config.train import GROUPS, default_of, kind_of, knobs
 
 SOURCES: dict[Source, str] = {"default": "default", "model": "from the model", "user": "yours"}
 

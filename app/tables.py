@@ -174,7 +174,7 @@ class Run(SQLModel, table=True):
     project_id: int = _owner("project")
     version_id: int = _owner("version")
     name: str = ""
-    config: dict[str, Any] = _json(dict)  # core.resolved.Resolved.as_json()
+    config: dict[str, Any] = _json(dict)  # core.config.resolve.Resolved.as_json()
     versions: dict[str, str] = _json(dict)  # likeness, mlx, python, device
     hashes: dict[str, str] = _json(dict)  # of the base model's parts
     created_at: datetime = Field(default_factory=now)

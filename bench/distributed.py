@@ -70,9 +70,9 @@ def _lead(asked: argparse.Namespace, defaults: dict[str, Any], load: Any, crew: 
     """Seconds of a step, and of the sum in it, of a run that this process leads."""
     from PIL import Image
 
+    from core.config.resolve import resolve
     from core.dataset.examples import Example
     from core.files import sha256_of
-    from core.resolved import resolve
     from core.training.progress import Stepped
     from core.training.trainer import train
 

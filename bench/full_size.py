@@ -149,10 +149,10 @@ def measure(model: str, knobs: dict[str, Any], changes: dict[str, Any]) -> dict[
     from mlx.utils import tree_flatten
     from PIL import Image
 
+    from core.config.resolve import resolve
     from core.dataset.examples import Example
     from core.files import sha256_of
     from core.models import quantized
-    from core.resolved import resolve
     from core.training.progress import Phase, Scored, Stepped
     from core.training.trainer import train
 

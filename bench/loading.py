@@ -85,8 +85,8 @@ def measure(folder: Path, precision: str) -> dict[str, float]:
     import psutil
     from mlx.utils import tree_flatten
 
+    from core.config.resolve import resolve
     from core.models.load import load_family
-    from core.resolved import resolve
 
     family = load_family(folder, quantize=resolve({"base_precision": precision}).config.base_bits)
     arrays_before, resident_before = mx.get_active_memory(), psutil.Process().memory_info().rss

@@ -47,9 +47,9 @@ def run(number: int) -> dict[str, int]:
     from core import catalog, pocket, preflight
     from core.anatomy import Anatomy
     from core.computer import this_computer
+    from core.config.resolve import resolve
     from core.dataset.examples import read_folder
     from core.models.load import load_family
-    from core.resolved import resolve
     from core.training.progress import Finished
     from core.training.trainer import train
 

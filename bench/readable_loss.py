@@ -33,14 +33,14 @@ import mlx.core as mx  # noqa: E402
 import numpy as np  # noqa: E402
 
 from core import catalog, flow, pocket  # noqa: E402
-from core.config import TrainConfig  # noqa: E402
+from core.config.resolve import resolve  # noqa: E402
+from core.config.train import TrainConfig  # noqa: E402
 from core.dataset import buckets, latents, photos  # noqa: E402
 from core.dataset.examples import Example, read_folder  # noqa: E402
 from core.errors import TrainingProblem  # noqa: E402
 from core.loss import per_example_loss  # noqa: E402
 from core.models.base import Family, stacked  # noqa: E402
 from core.models.load import load_family  # noqa: E402
-from core.resolved import resolve  # noqa: E402
 from core.training import held_out  # noqa: E402
 from core.training.progress import Scored, Stepped  # noqa: E402
 from core.training.trainer import train  # noqa: E402

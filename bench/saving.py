@@ -28,9 +28,9 @@ def seconds(family: Any, knobs: dict[str, Any], folder: Path, written: list[floa
     """From step WARM to the last, told by the run; to `written` goes what each checkpoint took, and its bytes."""
     from PIL import Image
 
+    from core.config.resolve import resolve
     from core.dataset.examples import Example
     from core.files import sha256_of
-    from core.resolved import resolve
     from core.training import checkpoint
     from core.training.progress import Stepped
     from core.training.trainer import train

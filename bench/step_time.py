@@ -26,9 +26,9 @@ def main() -> None:
 
     backend.prepare()
     from core import catalog, pocket
+    from core.config.resolve import resolve
     from core.dataset.examples import read_folder
     from core.models.load import load_family
-    from core.resolved import resolve
     from core.training.progress import Finished, Phase, Sampled, Stepped
     from core.training.trainer import train
 

@@ -49,7 +49,7 @@ class Entry:
     known: Known | None  # its row, when it can be downloaded
     trains: bool  # whether a run should start from it
     draws_with: str  # the model that its adapters draw best with; its own name when that is the same one
-    defaults: Mapping[str, Any]  # knobs of core.config.TrainConfig
+    defaults: Mapping[str, Any]  # knobs of core.config.train.TrainConfig
     drawing: Mapping[str, Any]  # {"steps", "guidance", "side_px"}: how the model is drawn with best
 
     @property

@@ -67,7 +67,7 @@ class Known:
     trains: bool = True  # whether a run should start from it; a distilled model is only drawn with
     draws_with: str = ""  # the model that its adapters draw best with, where that is another one
     assistant: HubFile | None = None  # the adapter that is on while it is trained; it comes after the model itself
-    defaults: Mapping[str, Any]  # knobs of core.config.TrainConfig
+    defaults: Mapping[str, Any]  # knobs of core.config.train.TrainConfig
     drawing: Mapping[str, Any]  # {"steps", "guidance", "side_px"}: how it is drawn with best
 
     @property

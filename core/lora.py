@@ -24,8 +24,8 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from core.config.layer_ranks import LayerRank
 from core.errors import AdapterProblem, ConfigProblem, FieldProblem
-from core.layer_ranks import LayerRank
 from core.milestones import passed, reached
 
 Factors = Mapping[str, tuple[mx.array, mx.array]]

@@ -23,9 +23,9 @@ from core import hub_cache, preflight
 from core.anatomy import Anatomy
 from core.catalog import Entry
 from core.computer import Computer, Device, this_computer
-from core.config import BITS, BasePrecision, TrainConfig
+from core.config.resolve import resolve
+from core.config.train import BITS, BasePrecision, TrainConfig
 from core.errors import ConfigProblem
-from core.resolved import resolve
 
 PHOTOS = 6  # a model's own number of steps suits up to so many
 LEAN = {"batch_size": 1, "activations": "none"}

@@ -24,8 +24,8 @@ from typing import Any
 
 from core.anatomy import Anatomy, Stack
 from core.computer import Computer
-from core.config import TrainConfig
-from core.optimizers import TRAITS
+from core.config.optimizer_defaults import TRAITS
+from core.config.train import TrainConfig
 
 GIB = 2**30
 PATCH_PX = 16  # pixels of a token's side

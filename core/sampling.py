@@ -23,7 +23,7 @@ from PIL import Image
 
 from core import flow
 from core.backend import describe, evaluate
-from core.config import precision_of
+from core.config.train import precision_of
 from core.errors import ConfigProblem, FieldProblem
 from core.models.base import Conditioning, Family, Grid
 from core.models.quantized import bits_of

@@ -1,4 +1,4 @@
-"""Writes docs/knobs.md from core/config.py: `make knobs`. A test holds the two together."""
+"""Writes docs/knobs.md from core/config/train.py: `make knobs`. A test holds the two together."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 PAGE = Path(__file__).with_name("knobs.md")
 sys.path.insert(0, str(PAGE.parents[1]))
 
-from core.config import GROUPS, default_of, kind_of, knobs  # noqa: E402
-from core.knob import Knob  # noqa: E402
+from core.config.knob import Knob  # noqa: E402
+from core.config.train import GROUPS, default_of, kind_of, knobs  # noqa: E402
 
 TOP = """# Every setting of a run
 
-Made from `core/config.py` by `make knobs`; change it there. The same table draws the form on the new-run page and
+Made from `core/config/train.py` by `make knobs`; change it there. The same table draws the form on the new-run page and
 checks what `likeness train --config FILE` reads: a JSON object of these names, such as `{"rank": 8}`.
 A model has better defaults for some of them (`likeness models` names the models); what you set always wins.
 """

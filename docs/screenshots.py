@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from core import pocket
-from core.config import TrainConfig
+from core.config.train import TrainConfig
 from core.dataset import captions, photos
 from core.export import sheet
 from tests.e2e.conftest import CHROMIUM, running_studio

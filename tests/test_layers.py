@@ -16,11 +16,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lowest first. A name stands for the module and, unless a longer name is listed, for all below it.
 CORE_LEVELS: list[tuple[str, ...]] = [
-    ("core.errors", "core.blas", "core.heap", "core.knob", "core.layer_ranks", "core.optimizers", "core.pocket",
+    ("core.errors", "core.blas", "core.heap", "core.config.knob", "core.config.layer_ranks", "core.config.optimizer_defaults", "core.pocket",
      "core.randomness", "core.known_models", "core.hub_cache", "core.computer", "core.milestones"),
-    ("core.config", "core.files", "core.backend", "core.hosts"),
+    ("core.config.train", "core.files", "core.backend", "core.hosts"),
     ("core.weights", "core.flow", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops",
-     "core.dataset.buckets", "core.dataset.names", "core.dataset.split", "core.resolved"),
+     "core.dataset.buckets", "core.dataset.names", "core.dataset.split", "core.config.resolve"),
     ("core.model_folder", "core.adapter_names", "core.loss", "core.lora", "core.captioners"),
     ("core.catalog", "core.downloads"),
     ("core.anatomy",),
@@ -52,12 +52,12 @@ LEVELS = [("core",), *CORE_LEVELS, ("app",), *APP_LEVELS]
 COMPUTES = ("app.worker", "app.terminal", "app.cli")  # processes of their own; the web process is all the rest,
 SUPERVISES = ("app.worker.supervisor", "app.worker.lanes")  # and these two
 LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX or numpy
-    "core.config", "core.knob", "core.layer_ranks", "core.optimizers", "core.catalog", "core.errors", "core.files",
+    "core.config.train", "core.config.knob", "core.config.layer_ranks", "core.config.optimizer_defaults", "core.catalog", "core.errors", "core.files",
     "core.weights", "core.adapter_names", "core.hosts", "core.hub_cache", "core.known_models", "core.model_folder",
     "core.pocket", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
     "core.dataset.names",
     "core.captioners.openai", "core.computer", "core.anatomy", "core.preflight", "core.dataset.split",
-    "core.training.verdict", "core.training.curve", "core.model_needs", "core.resolved",
+    "core.training.verdict", "core.training.curve", "core.model_needs", "core.config.resolve",
 }  # fmt: skip
 HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub"}
 HOSTS = {  # every address that a tracked file may name: sources, standards, and this computer

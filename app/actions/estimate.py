@@ -18,13 +18,13 @@ from app.wording import number
 from core.anatomy import Anatomy
 from core.catalog import Entry
 from core.computer import this_computer
-from core.config import TrainConfig
+from core.config.optimizer_defaults import FOLLOWING, rate_advice
+from core.config.resolve import resolve
+from core.config.train import TrainConfig
 from core.dataset.captions import dropout_advice
 from core.errors import ModelProblem
 from core.model_needs import PHOTOS
-from core.optimizers import FOLLOWING, rate_advice
 from core.preflight import Forecast, forecast
-from core.resolved import resolve
 from core.training.verdict import BANDS
 
 STEPS_AT_MOST_TIMES = 3.0

@@ -47,7 +47,7 @@ class ModelView:
     gated: str  # what has to be accepted there first; empty for nothing
     download: JobView | None  # the newest job that fetched it, or tried
     needs: ModelNeeds | None  # predicted memory and disk, by precision and picture size; None where nobody can say
-    defaults: Mapping[str, Any]  # knobs it sets; see core/config.py
+    defaults: Mapping[str, Any]  # knobs it sets; see core/config/train.py
     drawing: Mapping[str, Any]  # {"steps", "guidance", "side_px"}: how it is drawn with best
 
 

@@ -18,7 +18,7 @@ from app.jobs import store
 from app.jobs.states import Kind
 from app.tables import Adapter, Checkpoint, Sample
 from core import catalog
-from core.config import BITS
+from core.config.train import BITS
 from core.errors import ConfigProblem, FieldProblem
 
 PROMPT_CHARACTERS = 1000
@@ -39,7 +39,7 @@ class PictureWish:
     guidance: float | None = None
     width: int | None = None
     height: int | None = None
-    base_precision: str = "full"  # of core.config.BasePrecision
+    base_precision: str = "full"  # of core.config.train.BasePrecision
     without: bool = False  # also draw each picture without the adapters, to compare
 
 

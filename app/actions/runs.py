@@ -19,10 +19,10 @@ from app.jobs.states import Kind, State
 from app.settings import hosts_of, value_of
 from app.tables import Adapter, Checkpoint, Photo, Project, Run, Version
 from core import files
-from core.config import TrainConfig
+from core.config.resolve import Resolved, resolve
+from core.config.train import TrainConfig
 from core.dataset import captions, split
 from core.errors import ConfigProblem, DataProblem, FieldProblem, Problem
-from core.resolved import Resolved, resolve
 
 ADAPTER_FILE = "adapter.safetensors"
 LOG_BYTES = 200_000

@@ -12,7 +12,7 @@ from app.jobs.states import State, Stop
 from app.page_parts import Fetching, Line, ModelCard, ModelGroup, NeedCell, NeedRow, NeedTable
 from app.pages import ModelsPage
 from core import preflight
-from core.config import BITS, knobs
+from core.config.train import BITS, knobs
 from core.model_needs import ModelNeeds, Need
 
 GROUPS = {

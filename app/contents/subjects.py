@@ -17,7 +17,7 @@ from app.knob_fields import KnobField, Option, fields, front, groups
 from app.page_parts import Captioning, ProjectCard
 from app.pages import HomePage, NewRunPage, ProjectPage
 from app.tables import now
-from core.config import default_of
+from core.config.train import default_of
 from core.dataset import captions
 
 

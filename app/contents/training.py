@@ -28,7 +28,7 @@ from app.page_parts import (
 )
 from app.pages import RunPage
 from app.tables import Event
-from core.config import knobs
+from core.config.train import knobs
 from core.dataset import split
 from core.training.verdict import Kind
 

@@ -15,7 +15,7 @@ from app.jobs.states import State
 from app.routes.api_projects import JobStarted
 from app.routes.files import answers_with, attachment, received
 from app.routes.given import ID_AT_MOST, After, Db, Id, Limit, StrictRoute
-from core.config import default_of, kind_of, knobs
+from core.config.train import default_of, kind_of, knobs
 
 router = APIRouter(prefix="/api", tags=["runs"], route_class=StrictRoute)
 Step = Annotated[int | None, Query(ge=0, le=ID_AT_MOST)]
@@ -57,7 +57,7 @@ def list_runs(db: Db, project_id: Id, after: After = 0, limit: Limit = 200) -> l
 
 @router.post("/projects/{project_id}/runs", status_code=201)
 def create_run(db: Db, project_id: Id, body: dict[str, Any] = Body()) -> RunDetail:  # noqa: B008
-    """Every knob of core/config.py by its name, "name", and "start_from", an adapter's id to begin with.
+    """Every knob of core/config/train.py by its name, "name", and "start_from", an adapter's id to begin with.
 
     What is left out takes the model's value.
     """

@@ -12,11 +12,11 @@ from typing import Any
 from app.terminal import training
 from app.terminal.console import duration, interruptible, say
 from core import catalog, files, pocket
+from core.config.resolve import resolve
 from core.dataset import photos
 from core.dataset.examples import read_folder
 from core.errors import ConfigProblem, FieldProblem
 from core.models.load import load_family
-from core.resolved import resolve
 from core.training import checkpoint
 
 DEMO_STEPS = 300  # with the samples about three minutes on two CPU cores

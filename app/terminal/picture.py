@@ -10,10 +10,10 @@ from typing import Any
 from PIL.PngImagePlugin import PngInfo
 
 from core import catalog, files, lora
+from core.config.resolve import resolve
 from core.errors import ConfigProblem, FieldProblem, ModelProblem
 from core.export import adapter_file
 from core.models.load import load_family
-from core.resolved import resolve
 from core.sampling import draw
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from app.resources import JOIN, ROOT
 from app.terminal.console import DONE, FAILED, say
 from core import catalog
-from core.config import TrainConfig
+from core.config.train import TrainConfig
 from core.errors import Problem
 from core.hosts import Hosts
 from core.models.base import Family

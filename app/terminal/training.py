@@ -20,7 +20,8 @@ from app.terminal.console import Interrupt, duration, interruptible, say
 from core import catalog, files
 from core.anatomy import Anatomy
 from core.computer import this_computer
-from core.config import TrainConfig
+from core.config.resolve import Resolved, resolve
+from core.config.train import TrainConfig
 from core.dataset.examples import Example, read_folder
 from core.errors import ConfigProblem, DataProblem, FieldProblem, ModelProblem
 from core.export import adapter_file, sheet
@@ -28,7 +29,6 @@ from core.hosts import Hosts
 from core.models.base import Family
 from core.models.load import load_family
 from core.preflight import forecast
-from core.resolved import Resolved, resolve
 from core.training import checkpoint
 from core.training.crew import ALONE, Crew
 from core.training.preview import prompts_of

@@ -12,7 +12,7 @@ from app.tables import Sample
 from app.worker.outcome import Outcome
 from app.worker.work import Work
 from core import backend, catalog, files
-from core.config import BITS
+from core.config.train import BITS
 from core.errors import AdapterProblem
 
 

@@ -29,7 +29,7 @@ from functools import lru_cache, partial
 import mlx.core as mx
 
 from core import flow
-from core.config import TrainConfig
+from core.config.train import TrainConfig
 from core.loss import prior_weights
 from core.models.base import Conditioning, Grid, stacked
 from core.randomness import fraction_for, key_for, order_for

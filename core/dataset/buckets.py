@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from core.config import TrainConfig
+from core.config.train import TrainConfig
 from core.dataset.crops import WHOLE, Box
 
 LONGEST = 2.0  # width to height, or the other way round

@@ -17,10 +17,10 @@ from pathlib import Path
 import mlx.core as mx
 
 from core.adapter_names import DIFFUSERS
-from core.config import TrainConfig
+from core.config.optimizer_defaults import TRAITS
+from core.config.train import TrainConfig
 from core.export import adapter_file
 from core.lora import Factors
-from core.optimizers import TRAITS
 
 TOLD = (
     "learning_rate", "schedule", "warmup_steps", "weight_decay", "clip_norm", "ema_decay", "sigma_draw", "targets",

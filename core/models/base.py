@@ -137,7 +137,7 @@ class Family(Protocol):
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        """The knobs of `core.config.TrainConfig` for which this model has a better default."""
+        """The knobs of `core.config.train.TrainConfig` for which this model has a better default."""
         ...
 
     @property

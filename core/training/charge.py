@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from core.config import TrainConfig
+from core.config.resolve import resolve
+from core.config.train import TrainConfig
 from core.models.base import Family
-from core.resolved import resolve
 from core.training import parcel
 from core.training.checkpoint import State
 from core.training.crew import Crew

@@ -29,11 +29,11 @@ from typing import Any
 import mlx.core as mx
 
 from core import files, weights
-from core.config import TrainConfig
+from core.config.resolve import BEFORE_IT_WAS_THERE
+from core.config.train import TrainConfig
 from core.dataset.examples import Example
 from core.errors import ConfigProblem, FieldProblem, TrainingProblem, disk_trouble_as_sentence
 from core.export import adapter_file
-from core.resolved import BEFORE_IT_WAS_THERE
 from core.training.photo_losses import PhotoLosses
 from core.training.progress import Saved
 from core.training.rules import Remembered, Tensors

@@ -12,7 +12,7 @@ from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.config import TrainConfig
+from core.config.train import TrainConfig
 from core.dataset import buckets, captions, crops, latents, photos
 from core.dataset.batches import Encoded
 from core.dataset.buckets import Bucket

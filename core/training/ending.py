@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from core.config import TrainConfig
+from core.config.train import TrainConfig
 from core.errors import DiskProblem, Problem, TrainingProblem
 from core.training import checkpoint, held_out
 from core.training.checkpoint import State

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from core import preflight
 from core.computer import this_computer
-from core.config import TrainConfig
+from core.config.train import TrainConfig
 from core.errors import ModelProblem
 from core.models.base import Family
 from core.training import charge, checkpoint

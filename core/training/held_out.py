@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from core import backend, flow, lora
-from core.config import TrainConfig
+from core.config.train import TrainConfig
 from core.dataset import split
 from core.dataset.batches import Encoded
 from core.loss import per_example_loss

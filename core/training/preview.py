@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.config import TrainConfig
+from core.config.train import TrainConfig
 from core.dataset import captions
 from core.models.base import Conditioning, Family
 from core.sampling import drawing, ticks

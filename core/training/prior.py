@@ -23,13 +23,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from core.config import TrainConfig, precision_of
+from core.config.resolve import resolve
+from core.config.train import TrainConfig, precision_of
 from core.dataset import captions, latents
 from core.dataset.batches import Encoded
 from core.models.base import Conditioning, Family, Grid
 from core.models.quantized import bits_of
 from core.randomness import number_for
-from core.resolved import resolve
 from core.sampling import drawing, ticks, to_image
 from core.training.progress import ClassPicture
 from core.training.writer import Work, writing

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 
-from core.config import TrainConfig
+from core.config.train import TrainConfig
 
 LOWEST_SHARE = 0.1  # of the learning rate, at the end of a fall
 

@@ -17,7 +17,7 @@ from typing import Any
 import mlx.core as mx
 
 from core import backend, lora
-from core.config import TrainConfig
+from core.config.train import TrainConfig
 from core.dataset.batches import Batches
 from core.loss import weighted_mean
 from core.models.base import Family

@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from core import backend, lora
-from core.config import TrainConfig
+from core.config.optimizer_defaults import rate_advice
+from core.config.train import TrainConfig
 from core.dataset.batches import Batches, Encoded
 from core.dataset.examples import Example
 from core.errors import AdapterProblem, ConfigProblem, DataProblem, FieldProblem, Problem, TrainingProblem
 from core.export import adapter_file, diffusers
 from core.models.base import Conditioning, Family
-from core.optimizers import rate_advice
 from core.training import assistant, average, beginning, charge, checkpoint, ending, held_out
 from core.training.crew import ALONE, Crew, MachineLost
 from core.training.encoding import Material, captions_of, encode_photos, read_texts

@@ -6,7 +6,7 @@ import pytest
 
 from app.jobs.states import Kind
 from app.worker.outcome import explained
-from core.config import knobs
+from core.config.train import knobs
 from core.training.checkpoint import MAY_CHANGE
 
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, meta, nodes
 
 from app import pages, wording
 from app.resources import folder
-from core.config import knobs
+from core.config.train import knobs
 
 TEMPLATES = folder("templates")
 STATIC = folder("static")

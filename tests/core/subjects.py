@@ -10,10 +10,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from core.config import TrainConfig
+from core.config.resolve import resolve
+from core.config.train import TrainConfig
 from core.dataset.examples import Example, read_folder
 from core.models.base import Family
-from core.resolved import resolve
 from core.training.crew import ALONE, Crew
 from core.training.progress import Progress
 from core.training.trainer import train

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from core import backend
 from core.catalog import find
+from core.config.resolve import resolve
 from core.dataset import batches, buckets, crops
 from core.dataset.batches import Batches, Encoded
 from core.dataset.buckets import Bucket
@@ -21,7 +22,6 @@ from core.dataset.crops import Box
 from core.models.base import Family, Grid
 from core.models.load import load_family
 from core.randomness import fraction_for, order_for
-from core.resolved import resolve
 from core.training.progress import Finished, Note, Stepped, Wish
 from tests.core.subjects import picture, settings, training
 from tests.core.test_resume import assert_same

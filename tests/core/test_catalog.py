@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from core import catalog, hub_cache
-from core.config import TrainConfig
+from core.config.resolve import resolve
+from core.config.train import TrainConfig
 from core.errors import ModelProblem
 from core.files import write_json
 from core.known_models import KNOWN
 from core.model_folder import lacks
-from core.resolved import resolve
 from tests.hub import make_repository
 
 SCHNELL = KNOWN["flux1-schnell"]

@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from core.config import GROUPS, TrainConfig, default_of, kind_of, knobs
+from core.config.optimizer_defaults import FOLLOWING, TRAITS, own_settings, rate_advice
+from core.config.resolve import Resolved, resolve
+from core.config.train import GROUPS, TrainConfig, default_of, kind_of, knobs
 from core.errors import ConfigProblem
-from core.optimizers import FOLLOWING, TRAITS, own_settings, rate_advice
-from core.resolved import Resolved, resolve
 
 NUMBERS = [name for name in knobs() if kind_of(name) in ("int", "float")]
 

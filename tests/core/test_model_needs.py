@@ -11,9 +11,9 @@ from bench.full_size import write_configs
 from core import catalog, model_needs, preflight
 from core.anatomy import Anatomy
 from core.computer import Computer
-from core.config import BITS
+from core.config.resolve import resolve
+from core.config.train import BITS
 from core.known_models import KNOWN
-from core.resolved import resolve
 
 GIB = 2**30
 

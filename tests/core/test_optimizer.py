@@ -7,7 +7,7 @@ import math
 import mlx.core as mx
 import pytest
 
-from core.config import Optimizer
+from core.config.train import Optimizer
 from core.training import average
 from core.training.optimizer import Layout, begin, global_norm, update
 from core.training.rules import RULES, Remembered, Tensors

@@ -14,11 +14,11 @@ from bench.full_size import write_configs
 from core import backend, catalog, lora, preflight
 from core.anatomy import Anatomy
 from core.computer import Computer, apple_bytes, this_computer
-from core.config import Optimizer
+from core.config.resolve import resolve
+from core.config.train import Optimizer
 from core.known_models import KNOWN
 from core.models import attention, autoencoder
 from core.models.base import Family
-from core.resolved import resolve
 from core.training.optimizer import begin
 from core.training.rules import RULES
 from tests.core.subjects import training

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from core import catalog, pocket
+from core.config.resolve import resolve
 from core.dataset.examples import read_folder
 from core.models.base import Family
 from core.models.load import load_family
-from core.resolved import resolve
 from core.training import checkpoint
 from core.training.progress import Scored
 from core.training.trainer import train

@@ -17,7 +17,7 @@ from diffusers.training_utils import EMAModel
 from lion_pytorch import Lion
 from prodigyopt import Prodigy
 
-from core.config import Optimizer, Schedule, TrainConfig
+from core.config.train import Optimizer, Schedule, TrainConfig
 from core.training.average import GROUP
 from core.training.optimizer import begin, update
 from core.training.rules import RULES

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from core import layer_ranks
-from core.config import TrainConfig, default_of, kind_of, knobs
+from core.config import layer_ranks
+from core.config.knob import read
+from core.config.optimizer_defaults import own_settings
+from core.config.train import TrainConfig, default_of, kind_of, knobs
 from core.errors import ConfigProblem, FieldProblem
-from core.knob import read
-from core.optimizers import own_settings
 
 Source = Literal["default", "model", "user"]
 BEFORE_IT_WAS_THERE: dict[str, Any] = {"shapes": "square", "held_out": "none"}

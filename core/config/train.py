@@ -2,7 +2,7 @@
 
 The form on the new-run page, the check of what users send, `likeness train --config` and the table in docs/knobs.md
 are all drawn from `TrainConfig`. A knob is added here and nowhere else. What a run has for a knob in the end is said in
-core/resolved.py.
+core/config/resolve.py.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args, get_type_hints
 
-from core import layer_ranks
-from core.knob import Knob, knob
+from core.config import layer_ranks
+from core.config.knob import Knob, knob
 
 SigmaDraw = Literal["logit_normal", "uniform", "model_shift"]
 Optimizer = Literal["adamw", "adafactor", "lion", "prodigy"]

@@ -1,7 +1,7 @@
 """One knob: what a form needs to draw it, and how a value that somebody gives is read and judged.
 
 A wrong value is answered with a sentence that goes on from the knob's name: "steps" "is 0 steps; it can be 1 to 100000
-steps". The knobs themselves are in `core/config.py`.
+steps". The knobs themselves are in `core/config/train.py`.
 """
 
 from __future__ import annotations
