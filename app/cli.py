@@ -213,7 +213,7 @@ def main() -> None:
 def _computing(work: Any, as_json: bool) -> int:
     """Run a verb that computes: the backend first, problems as sentences, Ctrl-C as 130."""
     try:
-        from core import backend
+        from core.device import backend
 
         backend.prepare()
         return work()

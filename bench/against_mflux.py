@@ -7,7 +7,7 @@ Theirs is their real trainer, `TrainingTrainer.train`, whole: their training ada
 iterator and AdamW, once as it is and once with its gradient checkpointing. Ours is core/training/step.py, once with all
 activations kept and once with none. All four run in .venv-mflux, so with one MLX and one BLAS, each in a process of its
 own, and take their steps in turn. What ours does with its process besides it does here too: on a CPU it compiles
-nothing, and its steps keep freed memory (core/heap.py). Widths, depths, tokens, batch, adapted layers and rank are
+nothing, and its steps keep freed memory (core/device/malloc.py). Widths, depths, tokens, batch, adapted layers and rank are
 the same; that both count as many numbers in the base and in the adapter is checked.
 
     float32     time and memory. mflux computes in bfloat16 unless it is told otherwise, here by ModelConfig.precision
@@ -87,7 +87,7 @@ class Contest:
 
 
 def ours(what: Contest, activations: str) -> None:
-    from core import backend
+    from core.device import backend
 
     backend.prepare()
     import mlx.core as mx
@@ -108,9 +108,9 @@ def ours(what: Contest, activations: str) -> None:
 
 def theirs(what: Contest, checkpointing: bool) -> None:
     os.environ |= {"TQDM_DISABLE": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}  # what they print beside
-    from core import backend, blas
+    from core.device import backend, openblas
 
-    taken = blas.take(backend.cache_folder())  # the same BLAS; the rest is as they have it
+    taken = openblas.take(backend.cache_folder())  # the same BLAS; the rest is as they have it
     import mlx.core as mx
     import mlx.nn as nn
     from mflux.models.common.config.model_config import ModelConfig

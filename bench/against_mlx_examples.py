@@ -42,7 +42,7 @@ def inputs(side: int, batch: int, text: int, width: int) -> tuple[Any, Any, Any]
 
 
 def ours(side: int, batch: int, activations: str, small: bool) -> None:
-    from core import backend
+    from core.device import backend
 
     backend.prepare()
     from core.models.autoencoder import pack
@@ -58,7 +58,7 @@ def ours(side: int, batch: int, activations: str, small: bool) -> None:
 
 def theirs(folder: Path, side: int, batch: int, small: bool) -> None:
     sys.path.insert(0, str(folder))
-    from core import backend
+    from core.device import backend
 
     backend.prepare()  # the same BLAS
     import mlx.core as mx

@@ -1,4 +1,4 @@
-"""What core/blas.py gains: matrix products and convolutions with MLX's own BLAS and with OpenBLAS in its place.
+"""What core/device/openblas.py gains: matrix products and convolutions with MLX's own BLAS and with OpenBLAS in its place.
 
     python -m bench.blas
 
@@ -20,7 +20,7 @@ def measure(stock: bool) -> dict[str, float]:
     """Milliseconds by what was computed; "blas" is told by name."""
     if stock:
         import mlx.core as mx  # first, so that prepare() comes too late
-    from core import backend
+    from core.device import backend
 
     backend.prepare()
     import mlx.core as mx

@@ -55,7 +55,7 @@ class Cost:
 
 def measure(setting: Setting, steps: int) -> Cost:
     """In this process, which should be fresh."""
-    from core import backend
+    from core.device import backend
 
     backend.prepare()
     import mlx.core as mx

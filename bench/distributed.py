@@ -38,7 +38,7 @@ SAID_CHARACTERS = 3000  # of a process that failed
 
 def measure(asked: argparse.Namespace, model: str) -> None:
     """One process of a row; the first prints the row as JSON."""
-    from core import backend
+    from core.device import backend
 
     backend.prepare()
     import mlx.core as mx

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core import backend
+from core.device import backend
 
 backend.prepare()
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from core.backend import prepare
+from core.device.backend import prepare
 
 prepare()  # before the first import of mlx
 

@@ -82,8 +82,8 @@ def random_family(folder: Path, model: str, bits: int | None, dtype: Any = None)
     import mlx.nn as nn
     from mlx.utils import tree_flatten
 
-    from core.backend import compute_dtype
     from core.catalog import family_of
+    from core.device.backend import compute_dtype
     from core.models import quantized
     from core.models.flux1 import Flux1
     from core.models.flux2 import Flux2
@@ -142,7 +142,7 @@ def random_family(folder: Path, model: str, bits: int | None, dtype: Any = None)
 
 def measure(model: str, knobs: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """A run in this process, which should be fresh: seconds, and the most bytes held, by what is measured."""
-    from core import backend
+    from core.device import backend
 
     backend.prepare()
     import mlx.core as mx

@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--names", type=int, default=0, help="also show this many kernels by name")
     asked = parser.parse_args()
 
-    from core import backend
+    from core.device import backend
 
     backend.prepare()
     import mlx.core as mx

@@ -78,7 +78,7 @@ def write_flux(folder: Path) -> Path:
 
 def measure(folder: Path, precision: str) -> dict[str, float]:
     """Load the transformer in this process, which should be fresh: bytes by what is measured, and seconds."""
-    from core import backend
+    from core.device import backend
 
     backend.prepare()
     import mlx.core as mx

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from core import backend
+from core.device import backend
 
 BITS = (8, 6, 4)
 SIGMAS = (0.2, 0.5, 0.8)

@@ -41,14 +41,14 @@ KNOBS = {"steps": 2, "sample_steps": 2, "sample_prompts": ["a photo of {trigger}
 
 def run(number: int) -> dict[str, int]:
     """Row `number` in this process: bytes predicted and measured."""
-    from core import backend
+    from core.device import backend
 
     backend.prepare()
     from core import catalog, pocket, preflight
     from core.anatomy import Anatomy
-    from core.computer import this_computer
     from core.config.resolve import resolve
     from core.dataset.examples import read_folder
+    from core.device.hardware import this_computer
     from core.models.load import load_family
     from core.training.progress import Finished
     from core.training.trainer import train

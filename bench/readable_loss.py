@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core import backend
+from core.device import backend
 
 backend.prepare()
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.full_size import MODELS, SHRUNK, WARM, random_family, write_configs
-from core import backend
+from core.device import backend
 
 CHECKPOINTS = 4
 ROUNDS = 3

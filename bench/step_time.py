@@ -2,7 +2,7 @@
 
     python -m bench.step_time [--steps 20] [--side 256] [--stock]
 
---stock leaves MLX's own BLAS in place (Linux CPUs), which is what this costs without core/blas.py.
+--stock leaves MLX's own BLAS in place (Linux CPUs), which is what this costs without core/device/openblas.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.stock:
         import mlx.core  # noqa: F401  (first, so that prepare() comes too late)
-    from core import backend
+    from core.device import backend
 
     backend.prepare()
     from core import catalog, pocket

@@ -81,7 +81,7 @@ def write_encoders(folder: Path, model: str, changes: dict[str, Any]) -> None:
 
 def measure(folder: Path, captions: int) -> dict[str, Any]:
     """Read so many captions in this process, which should be fresh: seconds, tokens of one, and the most bytes held."""
-    from core import backend
+    from core.device import backend
 
     backend.prepare()
     import mlx.core as mx
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--one", choices=["write", "read"], help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one == "write":
-        from core import backend
+        from core.device import backend
 
         backend.prepare()
         write_encoders(asked.folder, asked.models[0], SMALL if asked.shrink else {})

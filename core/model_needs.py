@@ -22,9 +22,9 @@ from typing import Literal
 from core import hub_cache, preflight
 from core.anatomy import Anatomy
 from core.catalog import Entry
-from core.computer import Computer, Device, this_computer
 from core.config.resolve import resolve
 from core.config.train import BITS, BasePrecision, TrainConfig
+from core.device.hardware import Computer, Device, this_computer
 from core.errors import ConfigProblem
 
 PHOTOS = 6  # a model's own number of steps suits up to so many

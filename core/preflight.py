@@ -23,9 +23,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core.anatomy import Anatomy, Stack
-from core.computer import Computer
 from core.config.optimizer_defaults import TRAITS
 from core.config.train import TrainConfig
+from core.device.hardware import Computer
 
 GIB = 2**30
 PATCH_PX = 16  # pixels of a token's side

@@ -22,8 +22,8 @@ import mlx.core as mx
 from PIL import Image
 
 from core import flow
-from core.backend import describe, evaluate
 from core.config.train import precision_of
+from core.device.backend import describe, evaluate
 from core.errors import ConfigProblem, FieldProblem
 from core.models.base import Conditioning, Family, Grid
 from core.models.quantized import bits_of

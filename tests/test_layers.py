@@ -16,9 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lowest first. A name stands for the module and, unless a longer name is listed, for all below it.
 CORE_LEVELS: list[tuple[str, ...]] = [
-    ("core.errors", "core.blas", "core.heap", "core.config.knob", "core.config.layer_ranks", "core.config.optimizer_defaults", "core.pocket",
-     "core.randomness", "core.known_models", "core.hub_cache", "core.computer", "core.milestones"),
-    ("core.config.train", "core.files", "core.backend", "core.hosts"),
+    ("core.errors", "core.device.openblas", "core.device.malloc", "core.config.knob", "core.config.layer_ranks", "core.config.optimizer_defaults", "core.pocket",
+     "core.randomness", "core.known_models", "core.hub_cache", "core.device.hardware", "core.milestones"),
+    ("core.config.train", "core.files", "core.device.backend", "core.hosts"),
     ("core.weights", "core.flow", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops",
      "core.dataset.buckets", "core.dataset.names", "core.dataset.split", "core.config.resolve"),
     ("core.model_folder", "core.adapter_names", "core.loss", "core.lora", "core.captioners"),
@@ -56,7 +56,7 @@ LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX 
     "core.weights", "core.adapter_names", "core.hosts", "core.hub_cache", "core.known_models", "core.model_folder",
     "core.pocket", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
     "core.dataset.names",
-    "core.captioners.openai", "core.computer", "core.anatomy", "core.preflight", "core.dataset.split",
+    "core.captioners.openai", "core.device.hardware", "core.anatomy", "core.preflight", "core.dataset.split",
     "core.training.verdict", "core.training.curve", "core.model_needs", "core.config.resolve",
 }  # fmt: skip
 HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub"}

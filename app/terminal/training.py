@@ -19,10 +19,10 @@ from app.terminal import together
 from app.terminal.console import Interrupt, duration, interruptible, say
 from core import catalog, files
 from core.anatomy import Anatomy
-from core.computer import this_computer
 from core.config.resolve import Resolved, resolve
 from core.config.train import TrainConfig
 from core.dataset.examples import Example, read_folder
+from core.device.hardware import this_computer
 from core.errors import ConfigProblem, DataProblem, FieldProblem, ModelProblem
 from core.export import adapter_file, sheet
 from core.hosts import Hosts

@@ -11,8 +11,9 @@ from app.jobs.states import State, Stop
 from app.tables import Sample
 from app.worker.outcome import Outcome
 from app.worker.work import Work
-from core import backend, catalog, files
+from core import catalog, files
 from core.config.train import BITS
+from core.device import backend
 from core.errors import AdapterProblem
 
 

@@ -18,7 +18,8 @@ from app.jobs import store
 from app.jobs.states import State, Stop
 from app.worker.outcome import Outcome
 from app.worker.work import Work
-from core import backend, catalog, files
+from core import catalog, files
+from core.device import backend
 from core.errors import AdapterProblem
 
 SECONDS_BETWEEN_WORDS = 0.5

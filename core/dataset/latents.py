@@ -22,10 +22,10 @@ import mlx.core as mx
 import numpy as np
 
 from core import files
-from core.backend import evaluate
 from core.dataset import crops, photos
 from core.dataset.buckets import Bucket
 from core.dataset.examples import Example
+from core.device.backend import evaluate
 from core.models.base import Conditioning, Family
 
 TEXTS_AT_ONCE = 16  # text encoders are read from the disk once for so many: a few MB are held for each

@@ -25,7 +25,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from core.backend import prepare
+from core.device.backend import prepare
 from core.milestones import reached, spares_all
 from core.models.exponentials import LOG2_E, power_of_two, taken_by_powers
 

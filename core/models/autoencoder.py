@@ -22,7 +22,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from core.backend import compile_step, evaluate, prepare
+from core.device.backend import compile_step, evaluate, prepare
 from core.models.base import Grid
 from core.models.exponentials import silu
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
-from core.backend import prepare
+from core.device.backend import prepare
 from core.milestones import passed, reached
 
 LOG2_E = 1.0 / math.log(2.0)

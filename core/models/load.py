@@ -20,8 +20,8 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from core.backend import compute_dtype
 from core.catalog import family_of
+from core.device.backend import compute_dtype
 from core.errors import FieldProblem, ModelProblem
 from core.models import quantized
 from core.models.base import Family

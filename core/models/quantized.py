@@ -4,7 +4,7 @@
     y = x W^T                 dx = g W
 
 W has no gradient: the base is frozen, and adapters are what is trained. There are two ways to take these products, and
-`core/backend.py` says which one a device takes. *Packed*: MLX's own kernels read the packed weight. *Unpacked*: W is
+`core/device/backend.py` says which one a device takes. *Packed*: MLX's own kernels read the packed weight. *Unpacked*: W is
 unpacked for one product and dropped, and unpacked once more in the backward pass, so that only the few layers that are
 in work are ever whole; that needs nothing but a plain matrix product.
 
@@ -27,7 +27,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
-from core.backend import prepare
+from core.device.backend import prepare
 from core.lora import WITHIN_A_BLOCK
 
 GROUP = 64  # weights that share a scale and a bias: the size that MLX has kernels for on every device

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 
-from core.backend import compile_step, prepare
+from core.device.backend import compile_step, prepare
 
 Rotary = tuple[mx.array, mx.array]
 """cos of every position's angles, each twice, and -sin, sin: float32 (S, d) each, or (B, 1, S, d)."""

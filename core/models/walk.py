@@ -16,7 +16,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from core import backend
+from core.device import backend
 from core.lora import Adapter, LowRank
 from core.milestones import evaluate as evaluate_parts
 from core.milestones import milestones

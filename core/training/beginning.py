@@ -13,9 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from core import files, lora, preflight
-from core.computer import Computer, this_computer
 from core.config import layer_ranks
 from core.config.train import TrainConfig, default_of
+from core.device.hardware import Computer, this_computer
 from core.errors import TrainingProblem
 from core.export import adapter_file
 from core.models.base import Family

@@ -13,8 +13,8 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 from core import preflight
-from core.computer import this_computer
 from core.config.train import TrainConfig
+from core.device.hardware import this_computer
 from core.errors import ModelProblem
 from core.models.base import Family
 from core.training import charge, checkpoint

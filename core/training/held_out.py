@@ -28,10 +28,11 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from core import backend, flow, lora
+from core import flow, lora
 from core.config.train import TrainConfig
 from core.dataset import split
 from core.dataset.batches import Encoded
+from core.device import backend
 from core.loss import per_example_loss
 from core.models.base import Family
 from core.models.walk import Walk

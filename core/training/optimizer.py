@@ -15,7 +15,7 @@ from itertools import accumulate
 
 import mlx.core as mx
 
-from core import backend
+from core.device import backend
 from core.training import average
 from core.training.rules import Remembered, Rule, Tensors, total
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import mlx.core as mx
 
-from core import backend, lora
+from core import lora
 from core.config.train import TrainConfig
 from core.dataset.batches import Batches
+from core.device import backend
 from core.loss import weighted_mean
 from core.models.base import Family
 from core.training.checkpoint import State

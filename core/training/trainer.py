@@ -24,11 +24,12 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from core import backend, lora
+from core import lora
 from core.config.optimizer_defaults import rate_advice
 from core.config.train import TrainConfig
 from core.dataset.batches import Batches, Encoded
 from core.dataset.examples import Example
+from core.device import backend
 from core.errors import AdapterProblem, ConfigProblem, DataProblem, FieldProblem, Problem, TrainingProblem
 from core.export import adapter_file, diffusers
 from core.models.base import Conditioning, Family

@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.actions.estimate import FORWARD_SHARE
-from core.computer import Computer
+from core.device.hardware import Computer
 
 WORDS = {"name": "My can", "trigger": "sks", "class_word": "can"}
 

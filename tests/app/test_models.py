@@ -16,7 +16,7 @@ from app.cli import cli
 from app.database import Database
 from app.tables import Adapter
 from core import preflight
-from core.computer import Computer
+from core.device.hardware import Computer
 from core.known_models import KNOWN
 from tests import tiny_klein
 from tests.app.conftest import picture

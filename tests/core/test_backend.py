@@ -11,12 +11,12 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from core import backend, blas
+from core.device import backend, openblas
 from core.errors import Problem
 
 ROOT = Path(__file__).resolve().parents[2]
 linux_cpu = pytest.mark.skipif(
-    sys.platform != "linux" or bool(blas.cuda_wheel()), reason="the quick BLAS is for Linux CPUs"
+    sys.platform != "linux" or bool(openblas.cuda_wheel()), reason="the quick BLAS is for Linux CPUs"
 )
 
 
@@ -117,7 +117,7 @@ def test_peak_memory_counts_what_was_held_before_the_reset() -> None:
 
 
 def test_asking_about_the_backend_does_not_import_mlx() -> None:
-    code = "import sys, core.backend, core.blas; sys.exit('mlx' in sys.modules or 'mlx.core' in sys.modules)"
+    code = "import sys, core.device.backend, core.device.openblas; sys.exit('mlx' in sys.modules or 'mlx.core' in sys.modules)"
     assert in_a_fresh_process(code).returncode == 0
 
 
@@ -161,10 +161,10 @@ def test_a_damaged_copy_is_said_and_made_again_next_time(tmp_path: Path) -> None
 
 
 def test_too_late_is_said_in_words(tmp_path: Path) -> None:
-    taken = blas.take(tmp_path, system="Linux", machine="x86_64")
-    if not blas.cuda_wheel():
+    taken = openblas.take(tmp_path, system="Linux", machine="x86_64")
+    if not openblas.cuda_wheel():
         assert not taken.quick
-        assert "MLX was imported before core.backend.prepare()" in taken.reason
+        assert "MLX was imported before core.device.backend.prepare()" in taken.reason
         assert not list(tmp_path.iterdir())
 
 
@@ -198,14 +198,14 @@ def test_a_cache_folder_that_cannot_be_made_is_said_in_words(tmp_path: Path) -> 
 
 
 def test_elsewhere_nothing_is_put_in_place_of_mlxs_own(tmp_path: Path) -> None:
-    assert blas.take(tmp_path, system="Darwin", machine="arm64") == blas.Blas("Accelerate", quick=True)
-    if not blas.cuda_wheel():
-        assert "no OpenBLAS package for riscv64" in blas.take(tmp_path, system="Linux", machine="riscv64").reason
-        assert "this is Windows" in blas.take(tmp_path, system="Windows", machine="AMD64").reason
+    assert openblas.take(tmp_path, system="Darwin", machine="arm64") == openblas.Blas("Accelerate", quick=True)
+    if not openblas.cuda_wheel():
+        assert "no OpenBLAS package for riscv64" in openblas.take(tmp_path, system="Linux", machine="riscv64").reason
+        assert "this is Windows" in openblas.take(tmp_path, system="Windows", machine="AMD64").reason
 
 
 @pytest.mark.parametrize(("quota", "cores"), [("max 100000", 8), ("200000 100000", 2), ("50000 100000", 1), ("", 8)])
 def test_a_containers_quota_limits_the_threads(tmp_path: Path, quota: str, cores: int) -> None:
     (tmp_path / "cpu.max").write_text(quota)
-    assert blas._quota(tmp_path / "cpu.max", 8) == cores
-    assert blas._quota(tmp_path / "missing", 8) == 8
+    assert openblas._quota(tmp_path / "cpu.max", 8) == cores
+    assert openblas._quota(tmp_path / "missing", 8) == 8

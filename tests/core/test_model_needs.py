@@ -10,9 +10,9 @@ import pytest
 from bench.full_size import write_configs
 from core import catalog, model_needs, preflight
 from core.anatomy import Anatomy
-from core.computer import Computer
 from core.config.resolve import resolve
 from core.config.train import BITS
+from core.device.hardware import Computer
 from core.known_models import KNOWN
 
 GIB = 2**30

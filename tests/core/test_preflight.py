@@ -11,11 +11,12 @@ import pytest
 
 from bench import preflight as measured
 from bench.full_size import write_configs
-from core import backend, catalog, lora, preflight
+from core import catalog, lora, preflight
 from core.anatomy import Anatomy
-from core.computer import Computer, apple_bytes, this_computer
 from core.config.resolve import resolve
 from core.config.train import Optimizer
+from core.device import backend
+from core.device.hardware import Computer, apple_bytes, this_computer
 from core.known_models import KNOWN
 from core.models import attention, autoencoder
 from core.models.base import Family

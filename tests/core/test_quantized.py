@@ -11,7 +11,8 @@ import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 
-from core import backend, lora
+from core import lora
+from core.device import backend
 from core.loss import dreambooth_loss
 from core.models.base import Family
 from core.models.load import load_family

@@ -9,8 +9,9 @@ import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
 
-from core import backend, lora
+from core import lora
 from core.dataset.batches import Batch
+from core.device import backend
 from core.loss import dreambooth_loss
 from core.models import blocks, pieces, walk
 from core.models.base import Family

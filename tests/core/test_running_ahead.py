@@ -8,7 +8,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from core import backend
+from core.device import backend
 from core.errors import TrainingProblem
 from core.models.base import Family
 from core.training import checkpoint

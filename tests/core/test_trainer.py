@@ -10,7 +10,8 @@ import mlx.core as mx
 import pytest
 from PIL import Image
 
-from core import backend, lora
+from core import lora
+from core.device import backend
 from core.errors import ConfigProblem, DataProblem, TrainingProblem
 from core.export import adapter_file
 from core.models.base import Family

@@ -12,7 +12,8 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from core import backend, files
+from core import files
+from core.device import backend
 from core.errors import DiskProblem, TrainingProblem
 from core.models.base import Family
 from core.training import checkpoint

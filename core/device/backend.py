@@ -3,7 +3,7 @@
                dtype      compiled   matrix products        quantized   memory
     metal      bfloat16   yes        MLX's own              packed      weights wired up to what Metal recommends
     cuda       bfloat16   yes        cuBLAS                 unpacked    a cache of a quarter of the card
-    cpu        float32    no         OpenBLAS (core.blas)   unpacked    what a step frees is kept (core.heap)
+    cpu        float32    no         OpenBLAS (core.device.openblas)   unpacked    what a step frees is kept (core.device.malloc)
 
 Quantized: whether products with a quantized weight are taken from its packed form, or from a copy that is unpacked for
 the one product (core/models/quantized.py). MLX's quick CUDA kernels are for y = x W^T alone, not for the gradient g W
@@ -12,7 +12,7 @@ of its input. On a CPU packed products are slow: 304 tokens, 256 to 1,024 wide, 
 `prepare()` comes before the first `import mlx` of a process that computes, since a BLAS can only be put in place then;
 that is why nothing here imports MLX above a function.
 
-Measured on Linux CPUs (bench/step_time.py, blas.py and precision.py): float32 is the quickest dtype there, and compiled
+Measured on Linux CPUs (bench/step_time.py, openblas.py and precision.py): float32 is the quickest dtype there, and compiled
 functions are no quicker than plain ones but want a working g++ and 0.6 s for each kernel the first time. On an H200
 whole steps were measured as the row "cuda" says (bench/full_size.py). The row "metal" follows MLX's documentation and
 source.
@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from core import blas, heap
-from core.computer import Device, machine_bytes
+from core.device import malloc, openblas
+from core.device.hardware import Device, machine_bytes
 from core.errors import Problem
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Backend:
 
     device: Device
     policy: Policy
-    blas: blas.Blas
+    openblas: openblas.Blas
 
 
 _prepared: Backend | None = None
@@ -89,7 +89,7 @@ def prepare() -> Backend:
     global _prepared
     if _prepared is None:
         os.environ.setdefault("AGX_RELAX_CDM_CTXSTORE_TIMEOUT", "1")  # macOS: long kernels beside a busy screen
-        taken = blas.take(cache_folder())
+        taken = openblas.take(cache_folder())
         _prepared = _settle(taken, wish=os.environ.get("LIKENESS_DEVICE", ""))
     return _prepared
 
@@ -186,7 +186,7 @@ def expect_the_same_again() -> None:
     Not for loading, which frees what it casts and packs from, once.
     """
     if prepare().device == "cpu":
-        heap.keep_what_is_freed()  # MLX has no cache of its own there
+        malloc.keep_what_is_freed()  # MLX has no cache of its own there
 
 
 def describe() -> dict[str, Any]:
@@ -207,7 +207,7 @@ def describe() -> dict[str, Any]:
     }
 
 
-def _settle(taken: blas.Blas, wish: str) -> Backend:
+def _settle(taken: openblas.Blas, wish: str) -> Backend:
     """Import MLX, see what it runs on, and set its policy."""
     try:
         import mlx.core as mx
