@@ -114,7 +114,7 @@ class _Timed:
 def _model(asked: argparse.Namespace, model: str, scratch: Path) -> tuple[dict[str, Any], Any]:
     """The model's own defaults, and a function of the run's settings that loads it."""
     if model == "pocket":
-        from core import catalog
+        from core.hub import catalog
         from core.models.load import load_family
 
         entry = catalog.find(model)

@@ -82,8 +82,8 @@ def random_family(folder: Path, model: str, bits: int | None, dtype: Any = None)
     import mlx.nn as nn
     from mlx.utils import tree_flatten
 
-    from core.catalog import family_of
     from core.device.backend import compute_dtype
+    from core.hub.catalog import family_of
     from core.models import quantized
     from core.models.flux1 import Flux1
     from core.models.flux2 import Flux2

@@ -39,10 +39,11 @@ def velocity_errors() -> dict[str, list[float]]:
     import mlx.core as mx
     import mlx.nn as nn
 
-    from core import catalog, pocket
+    from core import pocket
     from core.dataset import latents
     from core.dataset.buckets import Bucket
     from core.dataset.examples import read_folder
+    from core.hub import catalog
     from core.lora import WITHIN_A_BLOCK
     from core.models.load import load_family
     from core.models.quantized import GROUP

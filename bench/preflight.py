@@ -44,11 +44,12 @@ def run(number: int) -> dict[str, int]:
     from core.device import backend
 
     backend.prepare()
-    from core import catalog, pocket, preflight
+    from core import pocket, preflight
     from core.anatomy import Anatomy
     from core.config.resolve import resolve
     from core.dataset.examples import read_folder
     from core.device.hardware import this_computer
+    from core.hub import catalog
     from core.models.load import load_family
     from core.training.progress import Finished
     from core.training.trainer import train

@@ -32,12 +32,13 @@ backend.prepare()
 import mlx.core as mx  # noqa: E402
 import numpy as np  # noqa: E402
 
-from core import catalog, flow, pocket  # noqa: E402
+from core import flow, pocket
 from core.config.resolve import resolve  # noqa: E402
 from core.config.train import TrainConfig  # noqa: E402
 from core.dataset import buckets, latents, photos  # noqa: E402
 from core.dataset.examples import Example, read_folder  # noqa: E402
 from core.errors import TrainingProblem  # noqa: E402
+from core.hub import catalog  # noqa: E402
 from core.loss import per_example_loss  # noqa: E402
 from core.models.base import Family, stacked  # noqa: E402
 from core.models.load import load_family  # noqa: E402

@@ -25,9 +25,10 @@ def main() -> None:
     from core.device import backend
 
     backend.prepare()
-    from core import catalog, pocket
+    from core import pocket
     from core.config.resolve import resolve
     from core.dataset.examples import read_folder
+    from core.hub import catalog
     from core.models.load import load_family
     from core.training.progress import Finished, Phase, Sampled, Stepped
     from core.training.trainer import train

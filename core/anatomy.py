@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.catalog import PIPELINES, Entry, family_of
 from core.errors import ModelProblem
-from core.known_models import VAE_CHANNELS, Known
+from core.hub.catalog import PIPELINES, Entry, family_of
+from core.hub.registry import VAE_CHANNELS, Known
 from core.weights import read_header, read_json, weight_files
 
 NO_LIMIT = 10**9

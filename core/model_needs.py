@@ -19,13 +19,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from core import hub_cache, preflight
+from core import preflight
 from core.anatomy import Anatomy
-from core.catalog import Entry
 from core.config.resolve import resolve
 from core.config.train import BITS, BasePrecision, TrainConfig
 from core.device.hardware import Computer, Device, this_computer
 from core.errors import ConfigProblem
+from core.hub import cache as hub_cache
+from core.hub.catalog import Entry
 
 PHOTOS = 6  # a model's own number of steps suits up to so many
 LEAN = {"batch_size": 1, "activations": "none"}

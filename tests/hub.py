@@ -23,7 +23,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from core.known_models import Known
+from core.hub.registry import Known
 from tests import tiny_z_image
 from tests.tiny import make_model_folder
 

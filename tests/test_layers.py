@@ -17,12 +17,12 @@ ROOT = Path(__file__).resolve().parents[1]
 # Lowest first. A name stands for the module and, unless a longer name is listed, for all below it.
 CORE_LEVELS: list[tuple[str, ...]] = [
     ("core.errors", "core.device.openblas", "core.device.malloc", "core.config.knob", "core.config.layer_ranks", "core.config.optimizer_defaults", "core.pocket",
-     "core.randomness", "core.known_models", "core.hub_cache", "core.device.hardware", "core.milestones"),
+     "core.randomness", "core.hub.registry", "core.hub.cache", "core.device.hardware", "core.milestones"),
     ("core.config.train", "core.files", "core.device.backend", "core.hosts"),
     ("core.weights", "core.flow", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops",
      "core.dataset.buckets", "core.dataset.names", "core.dataset.split", "core.config.resolve"),
-    ("core.model_folder", "core.adapter_names", "core.loss", "core.lora", "core.captioners"),
-    ("core.catalog", "core.downloads"),
+    ("core.hub.layout", "core.adapter_names", "core.loss", "core.lora", "core.captioners"),
+    ("core.hub.catalog", "core.hub.download"),
     ("core.anatomy",),
     ("core.preflight",),
     ("core.model_needs",),
@@ -52,8 +52,8 @@ LEVELS = [("core",), *CORE_LEVELS, ("app",), *APP_LEVELS]
 COMPUTES = ("app.worker", "app.terminal", "app.cli")  # processes of their own; the web process is all the rest,
 SUPERVISES = ("app.worker.supervisor", "app.worker.lanes")  # and these two
 LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX or numpy
-    "core.config.train", "core.config.knob", "core.config.layer_ranks", "core.config.optimizer_defaults", "core.catalog", "core.errors", "core.files",
-    "core.weights", "core.adapter_names", "core.hosts", "core.hub_cache", "core.known_models", "core.model_folder",
+    "core.config.train", "core.config.knob", "core.config.layer_ranks", "core.config.optimizer_defaults", "core.hub.catalog", "core.errors", "core.files",
+    "core.weights", "core.adapter_names", "core.hosts", "core.hub.cache", "core.hub.registry", "core.hub.layout",
     "core.pocket", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
     "core.dataset.names",
     "core.captioners.openai", "core.device.hardware", "core.anatomy", "core.preflight", "core.dataset.split",

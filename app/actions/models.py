@@ -17,8 +17,10 @@ from app.errors import Conflict, NotFound
 from app.jobs import store
 from app.jobs.states import ENDED, Kind
 from app.tables import Job
-from core import catalog, hub_cache, model_needs
+from core import model_needs
 from core.errors import ModelProblem
+from core.hub import cache as hub_cache
+from core.hub import catalog
 from core.model_needs import ModelNeeds
 
 

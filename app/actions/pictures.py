@@ -17,9 +17,9 @@ from app.errors import NotFound
 from app.jobs import store
 from app.jobs.states import Kind
 from app.tables import Adapter, Checkpoint, Sample
-from core import catalog
 from core.config.train import BITS
 from core.errors import ConfigProblem, FieldProblem
+from core.hub import catalog
 
 PROMPT_CHARACTERS = 1000
 COUNT_AT_MOST = 16

@@ -11,11 +11,12 @@ from typing import Any
 
 from app.terminal import training
 from app.terminal.console import duration, interruptible, say
-from core import catalog, files, pocket
+from core import files, pocket
 from core.config.resolve import resolve
 from core.dataset import photos
 from core.dataset.examples import read_folder
 from core.errors import ConfigProblem, FieldProblem
+from core.hub import catalog
 from core.models.load import load_family
 from core.training import checkpoint
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from PIL.PngImagePlugin import PngInfo
 
-from core import catalog, files, lora
+from core import files, lora
 from core.config.resolve import resolve
 from core.errors import ConfigProblem, FieldProblem, ModelProblem
 from core.export import adapter_file
+from core.hub import catalog
 from core.models.load import load_family
 from core.sampling import draw
 
@@ -30,7 +31,7 @@ def draw_to_file(
 ) -> dict[str, Any]:
     """Draw one picture to `out` and return its recipe, which also lies in the PNG's text.
 
-    The model may lie in one of `folders`, or where core/catalog.py looks by itself.
+    The model may lie in one of `folders`, or where core/hub/catalog.py looks by itself.
 
     Raises ConfigProblem, ModelProblem, AdapterProblem, DiskProblem.
     """

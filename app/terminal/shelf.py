@@ -13,7 +13,9 @@ from typing import Any
 
 from app import settings, wording
 from app.database import Home
-from core import catalog, hub_cache, model_needs
+from core import model_needs
+from core.hub import cache as hub_cache
+from core.hub import catalog
 
 WIDTH = 100
 INDENT = " " * 21

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from app.resources import JOIN, ROOT
 from app.terminal.console import DONE, FAILED, say
-from core import catalog
 from core.config.train import TrainConfig
 from core.errors import Problem
 from core.hosts import Hosts
+from core.hub import catalog
 from core.models.base import Family
 from core.models.load import load_family
 from core.training.crew import Crew, Invitation, meet, own_name

@@ -17,7 +17,7 @@ from PIL import Image
 
 from app.terminal import together
 from app.terminal.console import Interrupt, duration, interruptible, say
-from core import catalog, files
+from core import files
 from core.anatomy import Anatomy
 from core.config.resolve import Resolved, resolve
 from core.config.train import TrainConfig
@@ -26,6 +26,7 @@ from core.device.hardware import this_computer
 from core.errors import ConfigProblem, DataProblem, FieldProblem, ModelProblem
 from core.export import adapter_file, sheet
 from core.hosts import Hosts
+from core.hub import catalog
 from core.models.base import Family
 from core.models.load import load_family
 from core.preflight import forecast
@@ -72,7 +73,7 @@ def train_folder(
 ) -> tuple[Finished, list[FieldProblem]]:
     """Train on a folder of photos; returns how it ended and which files were left out.
 
-    The model may lie in one of `folders`, or where core/catalog.py looks by itself. With `start_from` the run has the
+    The model may lie in one of `folders`, or where core/hub/catalog.py looks by itself. With `start_from` the run has the
     layers and the ranks of that adapter file. With `hosts`, or under mlx.launch, several machines share it.
 
     Raises every Problem that training raises; ConfigProblem when `out` holds a run already and `resume` is not set, or

@@ -15,12 +15,12 @@ from app.jobs import store
 from app.jobs.states import State
 from app.worker.outcome import Outcome
 from app.worker.work import Work
-from core import catalog
 from core.errors import DownloadProblem
-from core.known_models import KNOWN
+from core.hub import catalog
+from core.hub.registry import KNOWN
 
 if TYPE_CHECKING:
-    from core.downloads import Progress
+    from core.hub.download import Progress
 
 TELL_SECONDS = 1.0  # at most so often, and only what can be seen:
 TELL_SHARE = 1e-3  # of the whole; a thousand events are enough for a bar of any length,
@@ -30,7 +30,7 @@ SIGN_SECONDS = 5.0  # but somebody with a slow line wants a sign of life
 def download_model(work: Work) -> Outcome:
     """Fetch the model that the job names. Raises DownloadProblem, GatedProblem, DiskProblem."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the client is imported
-    from core import downloads
+    from core.hub import download
 
     known = KNOWN.get(work.job.params["model"])
     if known is None:
@@ -38,8 +38,8 @@ def download_model(work: Work) -> Outcome:
     here = catalog.models(models.folders(work.database))[known.name].on_disk  # then its training assistant is wanted
     work.ends_anywhere = True
     work.log(f"Downloads {'the training assistant of ' if here else ''}{known.title} from {known.page}.")
-    told, told_at = downloads.Progress(0, 0, ""), 0.0
-    for progress in downloads.download(known, assistant_alone=here):
+    told, told_at = download.Progress(0, 0, ""), 0.0
+    for progress in download.download(known, assistant_alone=here):
         since = time.monotonic() - told_at
         visible = abs(progress.done - told.done) >= TELL_SHARE * progress.of
         due = progress.done != told.done and since >= (TELL_SECONDS if visible else SIGN_SECONDS)

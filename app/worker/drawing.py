@@ -11,10 +11,11 @@ from app.jobs.states import State, Stop
 from app.tables import Sample
 from app.worker.outcome import Outcome
 from app.worker.work import Work
-from core import catalog, files
+from core import files
 from core.config.train import BITS
 from core.device import backend
 from core.errors import AdapterProblem
+from core.hub import catalog
 
 
 class _Stopped(Exception):

@@ -18,9 +18,10 @@ from app.jobs import store
 from app.jobs.states import State, Stop
 from app.worker.outcome import Outcome
 from app.worker.work import Work
-from core import catalog, files
+from core import files
 from core.device import backend
 from core.errors import AdapterProblem
+from core.hub import catalog
 
 SECONDS_BETWEEN_WORDS = 0.5
 

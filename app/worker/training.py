@@ -28,11 +28,12 @@ from app.settings import hosts_of, value_of
 from app.tables import Adapter, Checkpoint, Project, Run, Sample, Version
 from app.worker.outcome import Outcome
 from app.worker.work import Work
-from core import catalog, files, weights
+from core import files, weights
 from core.config.resolve import Resolved
 from core.dataset.crops import Box
 from core.dataset.examples import Example
 from core.device import backend
+from core.hub import catalog
 
 
 def train_run(work: Work) -> Outcome:

@@ -29,8 +29,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from core import flow
-from core.catalog import drawing_of
 from core.errors import ModelProblem
+from core.hub.catalog import drawing_of
 from core.models import blocks
 from core.models.autoencoder import AutoencoderKLFlux2
 from core.models.base import Conditioning, Grid, Stream

@@ -20,9 +20,9 @@ import mlx.nn as nn
 
 from core import flow
 from core.anatomy import Anatomy
-from core.catalog import assistant_of, defaults_of, is_distilled
 from core.errors import ModelProblem
 from core.files import sha256_of
+from core.hub.catalog import assistant_of, defaults_of, is_distilled
 from core.models.autoencoder import PATCH
 from core.models.base import Block, Conditioning, Grid, Stream, stacked
 from core.models.text.tokenizers import TextTokenizer

@@ -20,9 +20,9 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from core.catalog import family_of
 from core.device.backend import compute_dtype
 from core.errors import FieldProblem, ModelProblem
+from core.hub.catalog import family_of
 from core.models import quantized
 from core.models.base import Family
 from core.models.flux1 import Flux1

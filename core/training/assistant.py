@@ -6,7 +6,7 @@
 A distilled model that is trained loses its few steps first: that is the shortest way to a smaller loss. The assistant,
 an adapter trained on the model's own pictures, has gone that way already, and the subject is what is left to learn.
 Taken off again, it leaves a model that draws in few steps and knows the subject; after long runs the few steps suffer
-all the same. It belongs to the model (core/catalog.py finds it), and is never exported.
+all the same. It belongs to the model (core/hub/catalog.py finds it), and is never exported.
 
 Source: the training adapter of AI Toolkit for Z-Image-Turbo (Ostris, 2025).
 """

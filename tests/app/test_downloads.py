@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 from app.database import Database
 from app.jobs import store
 from app.jobs.states import Kind
-from core.known_models import KNOWN
+from core.hub.registry import KNOWN
 from tests.app.conftest import Studio, until
 from tests.hub import NEEDLESS, TOKEN, Hub, add_turbo, make_repository, running_hub
 
@@ -231,7 +231,7 @@ def test_what_cannot_be_downloaded_says_why(
     client: TestClient, models_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LIKENESS_MODELS", str(models_folder))
-    monkeypatch.setattr("core.catalog.PIPELINES", {"FluxPipeline": "flux1"})
+    monkeypatch.setattr("core.hub.catalog.PIPELINES", {"FluxPipeline": "flux1"})
     answers = {name: client.post(f"/api/models/{name}/download") for name in ("pocket", "tiny", "z-image", "nonesuch")}
     said = {name: (each.status_code, each.json()["error"]["message"]) for name, each in answers.items()}
     assert said["pocket"] == (409, "Pocket is on this computer already.")

@@ -17,7 +17,7 @@ from app.database import Database
 from app.tables import Adapter
 from core import preflight
 from core.device.hardware import Computer
-from core.known_models import KNOWN
+from core.hub.registry import KNOWN
 from tests import tiny_klein
 from tests.app.conftest import picture
 from tests.hub import make_repository

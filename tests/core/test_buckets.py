@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from core.catalog import find
 from core.config.resolve import resolve
 from core.dataset import batches, buckets, crops
 from core.dataset.batches import Batches, Encoded
 from core.dataset.buckets import Bucket
 from core.dataset.crops import Box
 from core.device import backend
+from core.hub.catalog import find
 from core.models.base import Family, Grid
 from core.models.load import load_family
 from core.randomness import fraction_for, order_for

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from core import catalog, hub_cache
 from core.config.resolve import resolve
 from core.config.train import TrainConfig
 from core.errors import ModelProblem
 from core.files import write_json
-from core.known_models import KNOWN
-from core.model_folder import lacks
+from core.hub import cache as hub_cache
+from core.hub import catalog
+from core.hub.layout import lacks
+from core.hub.registry import KNOWN
 from tests.hub import make_repository
 
 SCHNELL = KNOWN["flux1-schnell"]

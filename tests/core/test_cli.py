@@ -294,7 +294,8 @@ def test_the_command_line_itself_imports_neither_mlx_nor_a_web_server() -> None:
 def test_the_demo_leaves_adapter_sheet_and_chart_and_says_where(
     model_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from core import catalog, pocket
+    from core import pocket
+    from core.hub import catalog
 
     entry = catalog.entry_for(model_folder, "pocket")
     monkeypatch.setattr(catalog, "find", lambda name: entry)

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants, snapshot_download
 
-from core import catalog, downloads, hub_cache
 from core.errors import DiskProblem, DownloadProblem, GatedProblem, ModelProblem
-from core.known_models import KNOWN
-from core.model_folder import is_needed, lacks, parts_of
+from core.hub import cache as hub_cache
+from core.hub import catalog, download
+from core.hub.layout import is_needed, lacks, parts_of
+from core.hub.registry import KNOWN
 from core.models.load import load_family
 from core.weights import read_json
 from tests.hub import NEEDLESS, TOKEN, Hub, add_turbo, make_repository, running_hub
@@ -38,12 +39,12 @@ def hub(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
         monkeypatch.delenv("HF_TOKEN", raising=False)
-        monkeypatch.setattr(downloads, "WAITS_SECONDS", (0.0, 0.0, 0.0, 0.0))
+        monkeypatch.setattr(download, "WAITS_SECONDS", (0.0, 0.0, 0.0, 0.0))
         yield one
 
 
-def run(known: object = SCHNELL) -> list[downloads.Progress]:
-    return list(downloads.download(known))  # type: ignore[arg-type]
+def run(known: object = SCHNELL) -> list[download.Progress]:
+    return list(download.download(known))  # type: ignore[arg-type]
 
 
 def blob_bytes() -> int:
@@ -69,7 +70,7 @@ def test_other_programs_find_it_in_the_shared_cache(hub: Hub) -> None:
     run()
     found = snapshot_download(SCHNELL.repo, cache_dir=hub_cache.root(), local_files_only=True)
     assert Path(found) == catalog.find("flux1-schnell").folder
-    assert Path(constants.HF_HOME) / "hub" == Path(constants.default_cache_path), "as core/hub_cache.py reckons"
+    assert Path(constants.HF_HOME) / "hub" == Path(constants.default_cache_path), "as core/hub/cache.py reckons"
 
 
 def test_what_is_here_already_is_not_fetched_again(hub: Hub) -> None:
@@ -256,7 +257,7 @@ def test_an_assistant_is_fetched_alone_for_a_model_that_is_here(hub: Hub, tmp_pa
     assert entry.lacks_assistant
     hub.vanished.clear()
     hub.asked.clear()
-    list(downloads.download(TURBO, assistant_alone=True))
+    list(download.download(TURBO, assistant_alone=True))
     assert not catalog.find("z-image-turbo").lacks_assistant
     assert all(TURBO.assistant.repo in each.path for each in hub.asked)
 

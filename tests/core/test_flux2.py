@@ -10,8 +10,8 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
-from core import catalog
 from core.errors import ModelProblem
+from core.hub import catalog
 from core.models.base import Grid
 from core.models.flux2 import TAPS, Flux2, Flux2Transformer, empirical_mu
 from core.models.load import load_family

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from bench.full_size import write_configs
-from core import catalog, model_needs, preflight
+from core import model_needs, preflight
 from core.anatomy import Anatomy
 from core.config.resolve import resolve
 from core.config.train import BITS
 from core.device.hardware import Computer
-from core.known_models import KNOWN
+from core.hub import catalog
+from core.hub.registry import KNOWN
 
 GIB = 2**30
 

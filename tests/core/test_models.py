@@ -11,8 +11,9 @@ import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten
 
-from core import catalog, lora
+from core import lora
 from core.errors import ModelProblem
+from core.hub import catalog
 from core.models.autoencoder import pack, unpack
 from core.models.base import Grid
 from core.models.flux1 import Flux1, FluxTransformer

@@ -11,13 +11,14 @@ import pytest
 
 from bench import preflight as measured
 from bench.full_size import write_configs
-from core import catalog, lora, preflight
+from core import lora, preflight
 from core.anatomy import Anatomy
 from core.config.resolve import resolve
 from core.config.train import Optimizer
 from core.device import backend
 from core.device.hardware import Computer, apple_bytes, this_computer
-from core.known_models import KNOWN
+from core.hub import catalog
+from core.hub.registry import KNOWN
 from core.models import attention, autoencoder
 from core.models.base import Family
 from core.training.optimizer import begin

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from core import catalog, pocket
+from core import pocket
 from core.config.resolve import resolve
 from core.dataset.examples import read_folder
+from core.hub import catalog
 from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint

@@ -11,10 +11,11 @@ import mlx.nn as nn
 import pytest
 from PIL import Image
 
-from core import catalog, lora
+from core import lora
 from core.dataset.batches import stacked
 from core.errors import ModelProblem, TrainingProblem
 from core.export import adapter_file
+from core.hub import catalog
 from core.models.base import Grid, Stream
 from core.models.load import load_family
 from core.models.z_image import ZImage, ZImageTransformer, pack, position_ids, unpack

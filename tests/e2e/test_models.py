@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from core.known_models import KNOWN
+from core.hub.registry import KNOWN
 from tests.e2e.conftest import Studio, running_studio
 from tests.hub import Hub, make_repository, running_hub
 

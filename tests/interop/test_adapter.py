@@ -13,8 +13,8 @@ from diffusers import FluxPipeline
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from core import lora
-from core.catalog import POCKET_FOLDER
 from core.export import adapter_file
+from core.hub.catalog import POCKET_FOLDER
 from core.models.base import Family
 from core.models.load import load_family
 from core.sampling import draw, starting_noise

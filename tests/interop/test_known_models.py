@@ -18,7 +18,7 @@ import torch
 import transformers
 
 from core.anatomy import Anatomy
-from core.known_models import KNOWN, VAE_CHANNELS
+from core.hub.registry import KNOWN, VAE_CHANNELS
 from tests.interop import real_configs as real
 
 QWEN3 = {

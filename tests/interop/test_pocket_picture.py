@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import FluxPipeline
 
-from core.catalog import POCKET_FOLDER
+from core.hub.catalog import POCKET_FOLDER
 from core.models.base import Family
 from core.models.load import load_family
 from core.sampling import Picture, draw, starting_noise

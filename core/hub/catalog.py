@@ -1,7 +1,7 @@
 """Every model by name: what a user reads about it, where it lies on this computer, and the knobs it sets.
 
     Pocket                    comes with Likeness
-    core/known_models.py      nine that can be downloaded; found in the hub's cache, or in a folder under its own name
+    core/hub/registry.py      nine that can be downloaded; found in the hub's cache, or in a folder under its own name
     folders of the user's     in diffusers' layout, each known by its folder's name
 
 Folders are looked for in LIKENESS_MODELS and in those that the caller names. What a folder lacks is said, and one that
@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core import hub_cache
 from core.errors import FieldProblem, ModelProblem
-from core.known_models import KNOWN, Known
-from core.model_folder import INDEX, lacks
+from core.hub import cache as hub_cache
+from core.hub.layout import INDEX, lacks
+from core.hub.registry import KNOWN, Known
 from core.weights import read_header, read_json, weight_files
 
 POCKET_FOLDER = Path(__file__).parent / "pocket" / "weights"

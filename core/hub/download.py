@@ -38,11 +38,11 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_status
 
-from core import hub_cache
 from core.errors import DiskProblem, DownloadProblem, GatedProblem, disk_trouble_as_sentence
 from core.files import write_text
-from core.known_models import HubFile, Known
-from core.model_folder import INDEX, is_needed, lacks, parts_of
+from core.hub import cache as hub_cache
+from core.hub.layout import INDEX, is_needed, lacks, parts_of
+from core.hub.registry import HubFile, Known
 from core.weights import read_json
 
 WAITS_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # before asking again, when nothing has come in between
