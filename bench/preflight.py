@@ -44,11 +44,12 @@ def run(number: int) -> dict[str, int]:
     from core.device import backend
 
     backend.prepare()
-    from core import pocket, preflight
-    from core.anatomy import Anatomy
+    from core import pocket
     from core.config.resolve import resolve
     from core.dataset.examples import read_folder
     from core.device.hardware import this_computer
+    from core.estimate import memory
+    from core.estimate.architecture import Anatomy
     from core.hub import catalog
     from core.models.load import load_family
     from core.training.progress import Finished
@@ -62,7 +63,7 @@ def run(number: int) -> dict[str, int]:
         with tempfile.TemporaryDirectory() as scratch:
             anatomy = replace(Anatomy.of(write_configs(Path(scratch), model, changes)), **found["parameters"])
         config = resolve(KNOBS | {"rank": 16} | knobs).config
-        forecast = preflight.needs(anatomy, config, this_computer(Path.cwd()), 1)
+        forecast = memory.needs(anatomy, config, this_computer(Path.cwd()), 1)
         return {"predicted": forecast.memory, "measured": found["most"]}
     entry = catalog.find("pocket")
     config = resolve(KNOBS | {"sample_every": 2} | knobs, entry.defaults).config
@@ -72,7 +73,7 @@ def run(number: int) -> dict[str, int]:
         out, cache = Path(scratch, "run"), Path(scratch, "cache")
         *_, last = train(load_family(entry.folder), examples, config, out, **words, cache=cache)
     assert isinstance(last, Finished)
-    forecast = preflight.needs(Anatomy.of(entry.folder), config, this_computer(Path.cwd()), len(examples))
+    forecast = memory.needs(Anatomy.of(entry.folder), config, this_computer(Path.cwd()), len(examples))
     return {"predicted": forecast.memory, "measured": last.peak_memory_bytes}
 
 

@@ -23,9 +23,9 @@ CORE_LEVELS: list[tuple[str, ...]] = [
      "core.dataset.buckets", "core.dataset.names", "core.dataset.split", "core.config.resolve"),
     ("core.hub.layout", "core.adapter_names", "core.loss", "core.lora", "core.captioners"),
     ("core.hub.catalog", "core.hub.download"),
-    ("core.anatomy",),
-    ("core.preflight",),
-    ("core.model_needs",),
+    ("core.estimate.architecture",),
+    ("core.estimate.memory",),
+    ("core.estimate.requirements",),
     ("core.models",),
     ("core.dataset", "core.sampling", "core.export"),
     ("core.training",),
@@ -56,8 +56,8 @@ LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX 
     "core.weights", "core.adapter_names", "core.hosts", "core.hub.cache", "core.hub.registry", "core.hub.layout",
     "core.pocket", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
     "core.dataset.names",
-    "core.captioners.openai", "core.device.hardware", "core.anatomy", "core.preflight", "core.dataset.split",
-    "core.training.verdict", "core.training.curve", "core.model_needs", "core.config.resolve",
+    "core.captioners.openai", "core.device.hardware", "core.estimate.architecture", "core.estimate.memory", "core.dataset.split",
+    "core.training.verdict", "core.training.curve", "core.estimate.requirements", "core.config.resolve",
 }  # fmt: skip
 HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub"}
 HOSTS = {  # every address that a tracked file may name: sources, standards, and this computer

@@ -15,16 +15,16 @@ from app.actions import models, progress
 from app.database import Database
 from app.tables import Event, Job, Run
 from app.wording import number
-from core.anatomy import Anatomy
 from core.config.optimizer_defaults import FOLLOWING, rate_advice
 from core.config.resolve import resolve
 from core.config.train import TrainConfig
 from core.dataset.captions import dropout_advice
 from core.device.hardware import this_computer
 from core.errors import ModelProblem
+from core.estimate.architecture import Anatomy
+from core.estimate.memory import Forecast, forecast
+from core.estimate.requirements import PHOTOS
 from core.hub.catalog import Entry
-from core.model_needs import PHOTOS
-from core.preflight import Forecast, forecast
 from core.training.verdict import BANDS
 
 STEPS_AT_MOST_TIMES = 3.0

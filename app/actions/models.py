@@ -17,11 +17,11 @@ from app.errors import Conflict, NotFound
 from app.jobs import store
 from app.jobs.states import ENDED, Kind
 from app.tables import Job
-from core import model_needs
 from core.errors import ModelProblem
+from core.estimate import requirements
+from core.estimate.requirements import ModelNeeds
 from core.hub import cache as hub_cache
 from core.hub import catalog
-from core.model_needs import ModelNeeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ def _view(entry: catalog.Entry, job: JobView | None, home: Path) -> ModelView:
         page=known.page if known else None,
         gated=known.gated if known else "",
         download=job,
-        needs=model_needs.here(entry, home),
+        needs=requirements.here(entry, home),
         defaults=dict(entry.defaults),
         drawing=dict(entry.drawing),
     )

@@ -11,9 +11,9 @@ from app.database import Database
 from app.jobs.states import State, Stop
 from app.page_parts import Fetching, Line, ModelCard, ModelGroup, NeedCell, NeedRow, NeedTable
 from app.pages import ModelsPage
-from core import preflight
 from core.config.train import BITS, knobs
-from core.model_needs import ModelNeeds, Need
+from core.estimate import memory
+from core.estimate.requirements import ModelNeeds, Need
 
 GROUPS = {
     "ready": ("Ready", "On this computer, whole, and ready to learn or to draw."),
@@ -139,15 +139,15 @@ def _needs(needs: ModelNeeds) -> NeedTable:
     what = "a run" if needs.purpose == "training" else "drawing a picture"
     least = "with the model's own settings, one photo at a time, no activations kept: the least that it takes"
     how = least if needs.purpose == "training" else "with an adapter"
-    there = f"There are {preflight.gib(needs.memory_there)} GiB {preflight.WHOSE[needs.device]}"
+    there = f"There are {memory.gib(needs.memory_there)} GiB {memory.WHOSE[needs.device]}"
     return NeedTable(
         caption=f"Memory that {what} needs, predicted",
         sides=tuple(f"{side} px" for side in sides),
         rows=tuple(NeedRow(name, tuple(_need(need) for need in row)) for name, row in by_precision.items()),
-        disk=tuple(f"{preflight.gib(need.disk)} GiB" for need in by_precision["full"] if need.disk),
+        disk=tuple(f"{memory.gib(need.disk)} GiB" for need in by_precision["full"] if need.disk),
         notes=(
             f"Predicted for {what} {how}.",
-            f"{there}, and {preflight.gib(needs.disk_there)} GiB free on the disk.",
+            f"{there}, and {memory.gib(needs.disk_there)} GiB free on the disk.",
         ),
     )
 
@@ -156,7 +156,7 @@ def _need(need: Need) -> NeedCell:
     state, words = ("fits", "fits") if need.fits else ("too-much", "too much")
     if need.recommended:
         state, words = "recommended", "fits, recommended"
-    return NeedCell(f"{preflight.gib(need.memory)} GiB", words, state)
+    return NeedCell(f"{memory.gib(need.memory)} GiB", words, state)
 
 
 def _code(job: JobView | None) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from app import settings, wording
 from app.database import Home
-from core import model_needs
+from core.estimate import requirements
 from core.hub import cache as hub_cache
 from core.hub import catalog
 
@@ -63,7 +63,7 @@ def lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _facts(entry: catalog.Entry, home: Path) -> dict[str, Any]:
-    known, needs = entry.known, model_needs.here(entry, home)
+    known, needs = entry.known, requirements.here(entry, home)
     size = 0
     if entry.on_disk and entry.folder is not None:
         size = sum(path.stat().st_size for path in entry.folder.rglob("*.safetensors"))

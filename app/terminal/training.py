@@ -18,18 +18,18 @@ from PIL import Image
 from app.terminal import together
 from app.terminal.console import Interrupt, duration, interruptible, say
 from core import files
-from core.anatomy import Anatomy
 from core.config.resolve import Resolved, resolve
 from core.config.train import TrainConfig
 from core.dataset.examples import Example, read_folder
 from core.device.hardware import this_computer
 from core.errors import ConfigProblem, DataProblem, FieldProblem, ModelProblem
+from core.estimate.architecture import Anatomy
+from core.estimate.memory import forecast
 from core.export import adapter_file, sheet
 from core.hosts import Hosts
 from core.hub import catalog
 from core.models.base import Family
 from core.models.load import load_family
-from core.preflight import forecast
 from core.training import checkpoint
 from core.training.crew import ALONE, Crew
 from core.training.preview import prompts_of

@@ -19,8 +19,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from core import flow
-from core.anatomy import Anatomy
 from core.errors import ModelProblem
+from core.estimate.architecture import Anatomy
 from core.files import sha256_of
 from core.hub.catalog import assistant_of, defaults_of, is_distilled
 from core.models.autoencoder import PATCH

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from core import files, lora, preflight
+from core import files, lora
 from core.config import layer_ranks
 from core.config.train import TrainConfig, default_of
 from core.device.hardware import Computer, this_computer
 from core.errors import TrainingProblem
+from core.estimate import memory
 from core.export import adapter_file
 from core.models.base import Family
 from core.randomness import key_for
@@ -63,7 +64,7 @@ def first_state(
     remembered = optimizer.begin(RULES[config.optimizer], first, averages=config.ema_decay > 0)
     state = State(0, first, remembered, as_json(config), data_hash, dict(family.hashes), 0)
     state.start = files.sha256_of(start_from) if start_from is not None else ""
-    state.kept = preflight.kept_blocks(family.anatomy, config, this_computer(folder))
+    state.kept = memory.kept_blocks(family.anatomy, config, this_computer(folder))
     return state
 
 
@@ -93,7 +94,7 @@ def _keep_anew(state: State, family: Family, config: TrainConfig, computer: Comp
     Else it stays what the checkpoint says, also where there is room for more by now: the gradient is the same however
     many do, but not its last digits, and a run goes on exactly.
     """
-    count, now = len(family.blocks), preflight.kept_blocks(family.anatomy, config, computer)
+    count, now = len(family.blocks), memory.kept_blocks(family.anatomy, config, computer)
     before = count if state.kept is None else state.kept
     same_wish = state.config.get("activations", default_of("activations")) == config.activations
     if now == before or (same_wish and (state.kept is None or now > before)):

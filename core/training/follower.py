@@ -12,10 +12,10 @@ import tempfile
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from core import preflight
 from core.config.train import TrainConfig
 from core.device.hardware import this_computer
 from core.errors import ModelProblem
+from core.estimate import memory
 from core.models.base import Family
 from core.training import charge, checkpoint
 from core.training.charge import Charge
@@ -54,7 +54,7 @@ class Follower(Run):
         yield from ()
         state = checkpoint.newest(self.folder)[0] if resume else None
         if state is not None:  # the checkpoint says what the first machine has memory for
-            state.kept = preflight.kept_blocks(self.family.anatomy, self.config, this_computer(self.folder))
+            state.kept = memory.kept_blocks(self.family.anatomy, self.config, this_computer(self.folder))
         return state
 
     def encoded(self) -> Generator[Progress, Wish | None, Material | None]:

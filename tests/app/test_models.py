@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from app.cli import cli
 from app.database import Database
 from app.tables import Adapter
-from core import preflight
 from core.device.hardware import Computer
+from core.estimate import memory
 from core.hub.registry import KNOWN
 from tests import tiny_klein
 from tests.app.conftest import picture
@@ -129,7 +129,7 @@ def test_every_card_shows_predicted_memory_and_disk_though_nothing_is_downloaded
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     small = Computer("metal", memory=24 * 2**30, disk=100 * 2**30)
-    monkeypatch.setattr("core.model_needs.this_computer", lambda folder: small)
+    monkeypatch.setattr("core.estimate.requirements.this_computer", lambda folder: small)
     told = {each["name"]: each for each in client.get("/api/models").json()}
     page = client.get("/models", headers={"Accept": "text/html"}).text
     cards = {card.partition('"')[0]: card for card in page.split('data-model="')[1:]}
@@ -139,7 +139,7 @@ def test_every_card_shows_predicted_memory_and_disk_though_nothing_is_downloaded
         assert card.count('data-need="recommended"') == sum(each["recommended"] for each in needs["table"]) == 1
         assert card.count('data-need="too-much"') == sum(not each["fits"] for each in needs["table"])
         shown = re.findall(r"<td data-need=\"[a-z-]+\">([0-9.]+) GiB<span>", card)
-        assert shown == [preflight.gib(each["memory"]) for each in needs["table"]]
+        assert shown == [memory.gib(each["memory"]) for each in needs["table"]]
         assert needs["sentence"] in card
         assert "There are 24 GiB of this Mac&#39;s memory, and 100 GiB free on the disk." in card
     dev = {(each["base_precision"], each["side_px"]): each for each in told["flux1-dev"]["needs"]["table"]}

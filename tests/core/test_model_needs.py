@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from bench.full_size import write_configs
-from core import model_needs, preflight
-from core.anatomy import Anatomy
 from core.config.resolve import resolve
 from core.config.train import BITS
 from core.device.hardware import Computer
+from core.estimate import memory, requirements
+from core.estimate.architecture import Anatomy
 from core.hub import catalog
 from core.hub.registry import KNOWN
 
@@ -25,8 +25,8 @@ def nothing_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
 
 
-def needs(name: str, gib: float, disk_gib: float = 200, **more: int) -> model_needs.ModelNeeds:
-    found = model_needs.model_needs(
+def needs(name: str, gib: float, disk_gib: float = 200, **more: int) -> requirements.ModelNeeds:
+    found = requirements.model_needs(
         catalog.models()[name], Computer("cuda", int(gib * GIB), int(disk_gib * GIB)), **more
     )
     assert found is not None
@@ -52,7 +52,7 @@ def test_the_numbers_are_those_of_the_forecast_for_a_run_from_the_models_own_fol
     for each in found.table:
         knobs = {"base_precision": each.base_precision, "side_px": each.side_px, "activations": "none", "batch_size": 1}
         config = resolve(knobs, catalog.models()["flux1-dev"].defaults).config
-        forecast = preflight.forecast(anatomy, config, Computer("cuda", 80 * GIB, 200 * GIB), model_needs.PHOTOS)
+        forecast = memory.forecast(anatomy, config, Computer("cuda", 80 * GIB, 200 * GIB), requirements.PHOTOS)
         assert (each.memory, each.disk, each.fits) == (forecast.memory, forecast.disk, forecast.fits)
 
 
@@ -84,7 +84,7 @@ def test_the_sentence_says_with_what_it_fits_or_what_it_lacks() -> None:
     own = needs("flux1-dev", 80).table[0]
     words = f"about {own.memory / GIB:.0f} GiB of memory, {own.disk / GIB:.1f} GiB on the disk."
     assert needs("flux1-dev", 80).sentence == f"It fits with the whole base, 512 px: {words}"
-    assert "an 8-bit base" in preflight.spoken({"base_precision": "8-bit"})
+    assert "an 8-bit base" in memory.spoken({"base_precision": "8-bit"})
     assert needs("flux1-dev", 4).sentence == "No settings of this model fit; it takes a smaller model."
     assert needs("flux1-dev", 80, disk_gib=3).sentence == "No settings of this model fit; it takes more free space."
 
@@ -97,4 +97,4 @@ def test_a_download_needs_its_room_on_the_disk_too() -> None:
 def test_pocket_is_shown_at_its_own_sizes_and_a_broken_card_at_none() -> None:
     assert {each.side_px for each in needs("pocket", 16).table} == {256, 384, 512}
     entry = replace(catalog.models()["pocket"], defaults={"rank": 100_000})
-    assert model_needs.model_needs(entry, Computer("cpu", GIB, GIB)) is None
+    assert requirements.model_needs(entry, Computer("cpu", GIB, GIB)) is None

@@ -11,12 +11,13 @@ import pytest
 
 from bench import preflight as measured
 from bench.full_size import write_configs
-from core import lora, preflight
-from core.anatomy import Anatomy
+from core import lora
 from core.config.resolve import resolve
 from core.config.train import Optimizer
 from core.device import backend
 from core.device.hardware import Computer, apple_bytes, this_computer
+from core.estimate import memory
+from core.estimate.architecture import Anatomy
 from core.hub import catalog
 from core.hub.registry import KNOWN
 from core.models import attention, autoencoder
@@ -57,7 +58,7 @@ def test_an_anatomy_is_the_models(dev: Anatomy) -> None:
 
 
 def test_the_strips_of_the_forecast_are_those_of_the_vae() -> None:
-    assert preflight.STRIP_AT_MOST == autoencoder.STRIP_AT_MOST
+    assert memory.STRIP_AT_MOST == autoencoder.STRIP_AT_MOST
 
 
 MEASURED = re.findall(
@@ -78,7 +79,7 @@ def test_the_forecast_for_a_card_is_within_15_percent_of_what_readme_says_was_me
 ) -> None:
     knobs = {"side_px": 512, "batch_size": 1, "rank": 16, "base_precision": precision, "activations": activations}
     anatomy = Anatomy.of_known(KNOWN[CALLED[model]])
-    needs = preflight.needs(anatomy, resolve(knobs | {"sample_prompts": ["one"]}).config, machine(140), 1)
+    needs = memory.needs(anatomy, resolve(knobs | {"sample_prompts": ["one"]}).config, machine(140), 1)
     assert needs.training / GIB == pytest.approx(float(stepping), rel=0.15)
     assert needs.drawing / GIB == pytest.approx(float(drawing), rel=0.15)
 
@@ -89,14 +90,14 @@ def test_readme_has_a_measured_row_for_every_model_base_and_way_of_keeping() -> 
 
 def test_the_forecast_knows_when_batches_and_chunks_are_taken() -> None:
     for device, policy in backend.POLICIES.items():
-        assert preflight.multiples(machine(8, device)).batches == policy.batches
-    assert (preflight.SCORES_AT_MOST, preflight.CHUNK) == (attention.SCORES_AT_MOST, attention.CHUNK_ON_CPU)
+        assert memory.multiples(machine(8, device)).batches == policy.batches
+    assert (memory.SCORES_AT_MOST, memory.CHUNK) == (attention.SCORES_AT_MOST, attention.CHUNK_ON_CPU)
 
 
 def test_a_batch_on_a_cpu_needs_little_more_than_an_example_unless_all_is_kept(dev: Anatomy) -> None:
     def training(device: str, activations: str, batch_size: int) -> int:
         config = resolve({"side_px": 512, "activations": activations, "batch_size": batch_size}).config
-        return preflight.needs(dev, config, machine(1000, device), 10).training
+        return memory.needs(dev, config, machine(1000, device), 10).training
 
     assert training("cpu", "none", 4) < 1.05 * training("cpu", "none", 1)
     for device, activations in (("cpu", "all"), ("cuda", "none")):
@@ -106,7 +107,7 @@ def test_a_batch_on_a_cpu_needs_little_more_than_an_example_unless_all_is_kept(d
 def test_more_of_anything_needs_more_memory(dev: Anatomy) -> None:
     def memory(**knobs: object) -> int:
         config = resolve({"side_px": 512, "activations": "all", **knobs}).config
-        return preflight.needs(dev, config, machine(1000), 10).memory
+        return memory.needs(dev, config, machine(1000), 10).memory
 
     plain = memory()
     assert memory(side_px=768) > plain
@@ -128,15 +129,15 @@ def test_every_number_that_an_optimizer_remembers_is_counted(
     w = lora.attach(family.transformer, layers, 3, 3.0, mx.random.key(0)).parameters()
     groups = [w, *begin(RULES[optimizer], w, averages=ema_decay > 0).tensors.values()]
     held = sum(value.nbytes for group in groups for value in group.values())
-    assert preflight.adapter_bytes(Anatomy.of(model_folder), config) == held
+    assert memory.adapter_bytes(Anatomy.of(model_folder), config) == held
 
 
 def test_where_the_adapter_is_large_its_update_takes_more_than_its_gradient(dev: Anatomy) -> None:
     def memory(**knobs: object) -> int:
         config = resolve({"side_px": 64, "activations": "none", "rank": 256, **knobs}).config
-        return preflight.needs(dev, config, machine(1000), 1).training
+        return memory.needs(dev, config, machine(1000), 1).training
 
-    copy = 4 * preflight.adapter_numbers(dev, resolve({"rank": 256}).config)
+    copy = 4 * memory.adapter_numbers(dev, resolve({"rank": 256}).config)
     assert memory(optimizer="prodigy") - memory() == 2 * 2 * copy  # two more are remembered, old and new
     assert memory(ema_decay=0.9) - memory() == 2 * copy
     assert memory(optimizer="adafactor") < memory(optimizer="lion") < memory()
@@ -144,25 +145,25 @@ def test_where_the_adapter_is_large_its_update_takes_more_than_its_gradient(dev:
 
 def test_as_many_blocks_keep_their_activations_as_fit(dev: Anatomy) -> None:
     config = resolve({"side_px": 512}).config
-    kept = [preflight.kept_blocks(dev, config, machine(gib)) for gib in (20, 32, 40, 140)]
+    kept = [memory.kept_blocks(dev, config, machine(gib)) for gib in (20, 32, 40, 140)]
     assert kept[0] == 0
     assert 0 < kept[1] < kept[2] < 57
     assert kept[3] == 57
-    assert preflight.kept_blocks(dev, resolve({"side_px": 512, "activations": "none"}).config, machine(140)) == 0
-    within = preflight.needs(dev, config, machine(40), 10)
+    assert memory.kept_blocks(dev, resolve({"side_px": 512, "activations": "none"}).config, machine(140)) == 0
+    within = memory.needs(dev, config, machine(40), 10)
     assert within.training <= 40 * GIB
 
 
 def test_settings_that_fit_are_offered_and_the_mildest_first(dev: Anatomy) -> None:
     config = resolve({"side_px": 1024, "batch_size": 2}).config
-    offers = [preflight.forecast(dev, config, machine(gib), 10) for gib in (60, 26, 12, 6)]
+    offers = [memory.forecast(dev, config, machine(gib), 10) for gib in (60, 26, 12, 6)]
     assert [each.fits for each in offers] == [True, False, False, False]
     assert offers[0].offer is None
     assert offers[1].offer == {"batch_size": 1, "accumulate": 2} or offers[1].offer["base_precision"] == "8-bit"
     assert offers[2].offer["base_precision"] == "4-bit"
     for gib, each in ((26, offers[1]), (12, offers[2])):
         again = resolve({"side_px": 1024, "batch_size": 2, **each.offer}).config
-        assert preflight.forecast(dev, again, machine(gib), 10).fits
+        assert memory.forecast(dev, again, machine(gib), 10).fits
     assert offers[3].offer is None
     assert "a smaller model" in offers[3].offer_words
     assert "of the card's memory, most of it while" in offers[1].sentence
@@ -171,7 +172,7 @@ def test_settings_that_fit_are_offered_and_the_mildest_first(dev: Anatomy) -> No
 
 def test_a_full_disk_is_seen_too() -> None:
     config = resolve({"steps": 2000, "save_every": 10, "rank": 64}, catalog.find("pocket").defaults).config
-    found = preflight.forecast(POCKET, config, machine(16, "cpu", disk_gib=2), 10)
+    found = memory.forecast(POCKET, config, machine(16, "cpu", disk_gib=2), 10)
     assert not found.fits
     assert found.offer == {"save_every": 100}
     assert "a checkpoint every 100 steps" in found.offer_words
@@ -181,7 +182,7 @@ def test_class_pictures_take_their_place_on_the_disk(
     family: Family, photos: Path, tmp_path: Path, dev: Anatomy
 ) -> None:
     def disk(**knobs: object) -> int:
-        return preflight.needs(dev, resolve({"side_px": 512, **knobs}).config, machine(100), 10).disk
+        return memory.needs(dev, resolve({"side_px": 512, **knobs}).config, machine(100), 10).disk
 
     one = disk(class_pictures=1) - disk()
     assert disk(class_pictures=2000) - disk() == pytest.approx(2000 * one, abs=2000)

@@ -109,7 +109,7 @@ def test_what_was_kept_stays_so_unless_there_is_less_memory(
     model_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def has_room_for(blocks: int) -> None:
-        monkeypatch.setattr("core.preflight.kept_blocks", lambda *_: blocks)
+        monkeypatch.setattr("core.estimate.memory.kept_blocks", lambda *_: blocks)
 
     has_room_for(2)
     list(training(load_family(model_folder), photos, tmp_path / "whole", **KNOBS))

@@ -17,7 +17,7 @@ import pytest
 import torch
 import transformers
 
-from core.anatomy import Anatomy
+from core.estimate.architecture import Anatomy
 from core.hub.registry import KNOWN, VAE_CHANNELS
 from tests.interop import real_configs as real
 

@@ -6,7 +6,7 @@
     rows       how exactly the base is held: full, 8, 6, 4 bits
     columns    the model's own picture size, one and a half times that, and twice: 512, 768 and 1024 px for most
 
-Every number is predicted, by core/preflight.py from the model's anatomy. Recommended is what costs a picture the least
+Every number is predicted, by core/estimate/memory.py from the model's anatomy. Recommended is what costs a picture the least
 and fits: first the picture size that is the model's own, then the most exact base.
 
 Units   bytes
@@ -19,12 +19,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from core import preflight
-from core.anatomy import Anatomy
 from core.config.resolve import resolve
 from core.config.train import BITS, BasePrecision, TrainConfig
 from core.device.hardware import Computer, Device, this_computer
 from core.errors import ConfigProblem
+from core.estimate import memory
+from core.estimate.architecture import Anatomy
 from core.hub import cache as hub_cache
 from core.hub.catalog import Entry
 
@@ -94,29 +94,29 @@ def model_needs(entry: Entry, computer: Computer, to_fetch: int = 0) -> ModelNee
         memory_there=computer.memory,
         disk_there=computer.disk,
         table=tuple(replace(need, recommended=need is best) for need in table),
-        sentence=_sentence(best) if best else preflight.nothing_fits(min(n.memory for n in table) <= computer.memory),
+        sentence=_sentence(best) if best else memory.nothing_fits(min(n.memory for n in table) <= computer.memory),
     )
 
 
 def _sentence(best: Need) -> str:
-    words = preflight.spoken({"base_precision": best.base_precision, "side_px": best.side_px})
-    disk = f", {preflight.gib(best.disk)} GiB on the disk" if best.disk else ""
-    return f"{words}: about {preflight.gib(best.memory)} GiB of memory{disk}."
+    words = memory.spoken({"base_precision": best.base_precision, "side_px": best.side_px})
+    disk = f", {memory.gib(best.disk)} GiB on the disk" if best.disk else ""
+    return f"{words}: about {memory.gib(best.memory)} GiB of memory{disk}."
 
 
 def _need(
     anatomy: Anatomy, own: TrainConfig, precision: BasePrecision, side: int, computer: Computer, trains: bool
 ) -> Need:
     needed = _predicted(anatomy, own, precision, side, computer.device, computer.memory, trains)
-    fits = preflight.fits_memory(needed, computer) and preflight.fits_disk(needed, computer)
+    fits = memory.fits_memory(needed, computer) and memory.fits_disk(needed, computer)
     return Need(precision, side, needed.memory, needed.disk, fits, recommended=False)
 
 
 @lru_cache(maxsize=1024)
 def _predicted(
     anatomy: Anatomy, own: TrainConfig, precision: BasePrecision, side: int, device: Device, memory: int, trains: bool
-) -> preflight.Needs:
+) -> memory.Needs:
     """Once for each process: the free disk, which changes, has no part in it."""
     config = replace(own, base_precision=precision, side_px=side, more_sides_px=())
-    needed = preflight.needs(anatomy, config, Computer(device, memory, disk=0), PHOTOS if trains else 0)
+    needed = memory.needs(anatomy, config, Computer(device, memory, disk=0), PHOTOS if trains else 0)
     return needed if trains else replace(needed, encoding=0, training=0, disk=0)

@@ -22,10 +22,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core.anatomy import Anatomy, Stack
 from core.config.optimizer_defaults import TRAITS
 from core.config.train import TrainConfig
 from core.device.hardware import Computer
+from core.estimate.architecture import Anatomy, Stack
 
 GIB = 2**30
 PATCH_PX = 16  # pixels of a token's side
