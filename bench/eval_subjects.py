@@ -30,15 +30,17 @@ backend.prepare()
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from app import sheet  # noqa: E402
 from app.terminal.console import say  # noqa: E402
 from app.terminal.training import Subject, run, write_pictures  # noqa: E402
-from core import files, lora
+from core import files
+from core.adapters import file as adapter_file
+from core.adapters import lora
 from core.config.resolve import resolve  # noqa: E402
 from core.config.train import TrainConfig  # noqa: E402
 from core.dataset import crops, photos  # noqa: E402
 from core.dataset.examples import read_folder  # noqa: E402
 from core.errors import Problem  # noqa: E402
-from core.export import adapter_file, sheet  # noqa: E402
 from core.hub import catalog  # noqa: E402
 from core.models.base import Family  # noqa: E402
 from core.models.load import load_family  # noqa: E402

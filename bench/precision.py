@@ -40,11 +40,11 @@ def velocity_errors() -> dict[str, list[float]]:
     import mlx.nn as nn
 
     from core import pocket
+    from core.adapters.lora import WITHIN_A_BLOCK
     from core.dataset import latents
     from core.dataset.buckets import Bucket
     from core.dataset.examples import read_folder
     from core.hub import catalog
-    from core.lora import WITHIN_A_BLOCK
     from core.models.load import load_family
     from core.models.quantized import GROUP
 

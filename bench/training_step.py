@@ -40,7 +40,7 @@ def step_of(family: Any, batch: Any, knobs: Mapping[str, Any], targets: str = "a
     """
     import mlx.core as mx
 
-    from core import lora
+    from core.adapters import lora
     from core.config.resolve import resolve
     from core.training.checkpoint import State
     from core.training.optimizer import begin

@@ -14,10 +14,10 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from app import sheet
 from core import pocket
 from core.config.train import TrainConfig
 from core.dataset import captions, photos
-from core.export import sheet
 from tests.e2e.conftest import CHROMIUM, running_studio
 
 PICTURES = Path(__file__).resolve().parent / "pictures"

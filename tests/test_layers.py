@@ -19,9 +19,9 @@ CORE_LEVELS: list[tuple[str, ...]] = [
     ("core.errors", "core.device.openblas", "core.device.malloc", "core.config.knob", "core.config.layer_ranks", "core.config.optimizer_defaults", "core.pocket",
      "core.randomness", "core.hub.registry", "core.hub.cache", "core.device.hardware", "core.milestones"),
     ("core.config.train", "core.files", "core.device.backend", "core.hosts"),
-    ("core.weights", "core.flow", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops",
+    ("core.safetensors_file", "core.flow", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops",
      "core.dataset.buckets", "core.dataset.names", "core.dataset.split", "core.config.resolve"),
-    ("core.hub.layout", "core.adapter_names", "core.loss", "core.lora", "core.captioners"),
+    ("core.hub.layout", "core.adapters.key_maps", "core.loss", "core.adapters.lora", "core.captioners"),
     ("core.hub.catalog", "core.hub.download"),
     ("core.estimate.architecture",),
     ("core.estimate.memory",),
@@ -53,7 +53,7 @@ COMPUTES = ("app.worker", "app.terminal", "app.cli")  # processes of their own; 
 SUPERVISES = ("app.worker.supervisor", "app.worker.lanes")  # and these two
 LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX or numpy
     "core.config.train", "core.config.knob", "core.config.layer_ranks", "core.config.optimizer_defaults", "core.hub.catalog", "core.errors", "core.files",
-    "core.weights", "core.adapter_names", "core.hosts", "core.hub.cache", "core.hub.registry", "core.hub.layout",
+    "core.safetensors_file", "core.adapters.key_maps", "core.hosts", "core.hub.cache", "core.hub.registry", "core.hub.layout",
     "core.pocket", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
     "core.dataset.names",
     "core.captioners.openai", "core.device.hardware", "core.estimate.architecture", "core.estimate.memory", "core.dataset.split",

@@ -13,7 +13,8 @@ from app.actions import disk, models, runs
 from app.database import Database
 from app.errors import Conflict, NotFound
 from app.tables import Adapter, Checkpoint, Project
-from core import adapter_names, weights
+from core import safetensors_file
+from core.adapters import key_maps
 from core.errors import AdapterProblem, disk_trouble_as_sentence
 
 BYTES_AT_MOST = 2 * 2**30
@@ -53,7 +54,7 @@ def get_adapter(database: Database, adapter_id: int) -> AdapterView:
 def import_file(database: Database, name: str, upload: Path, sha256: str, model: str) -> tuple[AdapterView, bool]:
     """Take in the adapter file at `upload` (moved from there); False when the same bytes were here already.
 
-    Only its header is judged here, by the table that the reader has (core/adapter_names.py); whether its layers fit
+    Only its header is judged here, by the table that the reader has (core/adapters/key_maps.py); whether its layers fit
     the model is known when it is drawn with.
 
     Raises AdapterProblem, NotFound for an unknown model, ModelProblem for a broken one, DiskProblem.
@@ -77,10 +78,10 @@ def import_file(database: Database, name: str, upload: Path, sha256: str, model:
 def rank_of(path: Path, name: str, family: str) -> int:
     """The rank of a LoRA file for a model of this family, from its header. Raises AdapterProblem when it is none."""
     try:
-        header = weights.read_header(path, AdapterProblem)
+        header = safetensors_file.read_header(path, AdapterProblem)
     except AdapterProblem as problem:
         raise AdapterProblem(problem.message.replace(path.name, name), problem.problems) from problem
-    return adapter_names.largest_rank(header, adapter_names.held_in(header, family, name))
+    return key_maps.largest_rank(header, key_maps.held_in(header, family, name))
 
 
 def delete(database: Database, adapter_id: int) -> None:

@@ -14,9 +14,9 @@ from app.errors import Conflict, NotFound
 from app.jobs import store
 from app.jobs.states import Kind, State
 from app.tables import Job
-from core import adapter_names
+from core.adapters import key_maps
 from core.errors import ConfigProblem, DiskProblem, FieldProblem
-from core.weights import weight_files
+from core.safetensors_file import weight_files
 
 FORMATS = ("diffusers", "kohya", "merged")
 STRENGTH_AT_MOST = 4
@@ -76,7 +76,7 @@ def _check(database: Database, model: str, format_name: str, strength: float) ->
         problems.append(FieldProblem("strength", words))
     if format_name in ("kohya", "merged"):
         family = models.family_of(database, model)
-        if format_name == "kohya" and family not in adapter_names.FAMILIES:
+        if format_name == "kohya" and family not in key_maps.FAMILIES:
             problems.append(FieldProblem("format", f"is kohya, which has no names for {family}; take diffusers"))
     if problems:
         raise ConfigProblem("The file cannot be written like this.", problems)

@@ -9,10 +9,11 @@ from typing import Any
 
 from PIL.PngImagePlugin import PngInfo
 
-from core import files, lora
+from core import files
+from core.adapters import file as adapter_file
+from core.adapters import lora
 from core.config.resolve import resolve
 from core.errors import ConfigProblem, FieldProblem, ModelProblem
-from core.export import adapter_file
 from core.hub import catalog
 from core.models.load import load_family
 from core.sampling import draw

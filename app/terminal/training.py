@@ -15,9 +15,11 @@ from typing import Any
 
 from PIL import Image
 
+from app import sheet
 from app.terminal import together
 from app.terminal.console import Interrupt, duration, interruptible, say
 from core import files
+from core.adapters import file as adapter_file
 from core.config.resolve import Resolved, resolve
 from core.config.train import TrainConfig
 from core.dataset.examples import Example, read_folder
@@ -25,7 +27,6 @@ from core.device.hardware import this_computer
 from core.errors import ConfigProblem, DataProblem, FieldProblem, ModelProblem
 from core.estimate.architecture import Anatomy
 from core.estimate.memory import forecast
-from core.export import adapter_file, sheet
 from core.hosts import Hosts
 from core.hub import catalog
 from core.models.base import Family

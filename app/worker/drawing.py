@@ -25,8 +25,8 @@ class _Stopped(Exception):
 def draw_pictures(work: Work) -> Outcome:
     """Draw what was wished for; the pictures that are done stay when it ends early."""
     backend.prepare()  # before MLX is imported for the first time
-    from core import lora
-    from core.export import adapter_file
+    from core.adapters import file as adapter_file
+    from core.adapters import lora
     from core.models.load import load_family
 
     params = work.job.params

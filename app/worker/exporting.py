@@ -1,8 +1,8 @@
 """An adapter in another program's form as a job: written whole, read back and compared, and only then offered.
 
-diffusers   the checkpoint's own file          core/export/diffusers.py
-kohya       for ComfyUI and Forge              core/export/kohya.py
-merged      the transformer with the adapter   core/export/merged.py
+diffusers   the checkpoint's own file          core/adapters/diffusers.py
+kohya       for ComfyUI and Forge              core/adapters/kohya.py
+merged      the transformer with the adapter   core/adapters/merge.py
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def export_adapter(work: Work) -> Outcome:
 
 
 def _write(work: Work, params: dict[str, Any], source: Path, target: Path) -> None:
-    from core.export import adapter_file, kohya, merged
+    from core.adapters import file as adapter_file
+    from core.adapters import kohya, merge
 
     entry = catalog.find(params["model"], models.folders(work.database))
     family = catalog.family_of(entry.folder)
@@ -60,7 +61,7 @@ def _write(work: Work, params: dict[str, Any], source: Path, target: Path) -> No
             work.phase("writing the file", 0, 1)
             kohya.write(target, held.factors, held.metadata, family)
         case "merged":
-            found = merged.write(
+            found = merge.write(
                 target,
                 entry.folder / "transformer",
                 held.factors,

@@ -28,7 +28,7 @@ from app.settings import hosts_of, value_of
 from app.tables import Adapter, Checkpoint, Project, Run, Sample, Version
 from app.worker.outcome import Outcome
 from app.worker.work import Work
-from core import files, weights
+from core import files, safetensors_file
 from core.config.resolve import Resolved
 from core.dataset.crops import Box
 from core.dataset.examples import Example
@@ -307,7 +307,7 @@ def _outcome(work: Work, finished: Any) -> Outcome:
 
 def _highest_rank(adapter: Path) -> int:
     """Of the layers of a file that training wrote; the knob `ranks` gives some of them their own."""
-    tensors = weights.read_header(adapter).tensors
+    tensors = safetensors_file.read_header(adapter).tensors
     return max(each.shape[0] for name, each in tensors.items() if name.endswith(".lora_A.weight"))
 
 

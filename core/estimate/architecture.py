@@ -19,7 +19,7 @@ from typing import Any
 from core.errors import ModelProblem
 from core.hub.catalog import PIPELINES, Entry, family_of
 from core.hub.registry import VAE_CHANNELS, Known
-from core.weights import read_header, read_json, weight_files
+from core.safetensors_file import read_header, read_json, weight_files
 
 NO_LIMIT = 10**9
 

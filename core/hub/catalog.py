@@ -20,7 +20,7 @@ from core.errors import FieldProblem, ModelProblem
 from core.hub import cache as hub_cache
 from core.hub.layout import INDEX, lacks
 from core.hub.registry import KNOWN, Known
-from core.weights import read_header, read_json, weight_files
+from core.safetensors_file import read_header, read_json, weight_files
 
 POCKET_FOLDER = Path(__file__).parent / "pocket" / "weights"
 POCKET = "pocket"

@@ -43,7 +43,7 @@ from core.files import write_text
 from core.hub import cache as hub_cache
 from core.hub.layout import INDEX, is_needed, lacks, parts_of
 from core.hub.registry import HubFile, Known
-from core.weights import read_json
+from core.safetensors_file import read_json
 
 WAITS_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # before asking again, when nothing has come in between
 TIMEOUT = httpx2.Timeout(20.0, connect=10.0)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import FieldProblem, ModelProblem
-from core.weights import read_header, read_json, weight_files
+from core.safetensors_file import read_header, read_json, weight_files
 
 INDEX = "model_index.json"
 PART = re.compile(r"transformer|vae|scheduler|(text_encoder|tokenizer)(_\d)?")  # a safety checker is not ours to load

@@ -26,7 +26,7 @@ from core.hub.catalog import assistant_of, defaults_of, is_distilled
 from core.models.autoencoder import PATCH
 from core.models.base import Block, Conditioning, Grid, Stream, stacked
 from core.models.text.tokenizers import TextTokenizer
-from core.weights import read_json, weights_sha256_of_all
+from core.safetensors_file import read_json, weights_sha256_of_all
 
 if TYPE_CHECKING:
     from core.models.load import Parts

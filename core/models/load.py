@@ -29,7 +29,7 @@ from core.models.flux1 import Flux1
 from core.models.flux2 import Flux2
 from core.models.text.encoder import EncoderOnDisk
 from core.models.z_image import ZImage
-from core.weights import Place, read_header, read_json, weight_files, weights_sha256_of_all
+from core.safetensors_file import Place, read_header, read_json, weight_files, weights_sha256_of_all
 
 FLOATS = ("BF16", "F16", "F32")  # what a checkpoint's tensors may be; 8-bit floats would want scales that lie elsewhere
 

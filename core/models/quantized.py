@@ -27,8 +27,8 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
+from core.adapters.lora import WITHIN_A_BLOCK
 from core.device.backend import prepare
-from core.lora import WITHIN_A_BLOCK
 
 GROUP = 64  # weights that share a scale and a bias: the size that MLX has kernels for on every device
 

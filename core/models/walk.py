@@ -16,8 +16,8 @@ from typing import Any
 
 import mlx.core as mx
 
+from core.adapters.lora import Adapter, LowRank
 from core.device import backend
-from core.lora import Adapter, LowRank
 from core.milestones import evaluate as evaluate_parts
 from core.milestones import milestones
 from core.models.base import Block, Conditioning, Family, Grid, Stream

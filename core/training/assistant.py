@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from core import lora
+from core.adapters import file as adapter_file
+from core.adapters import lora
 from core.errors import AdapterProblem, ModelProblem
-from core.export import adapter_file
 from core.models.base import Family
 
 UNASSISTED = (

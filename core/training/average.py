@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 import mlx.core as mx
 
-from core.lora import Adapter
+from core.adapters.lora import Adapter
 from core.training.checkpoint import State
 from core.training.rules import Tensors
 

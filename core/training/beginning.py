@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from core import files, lora
+from core import files
+from core.adapters import file as adapter_file
+from core.adapters import lora
 from core.config import layer_ranks
 from core.config.train import TrainConfig, default_of
 from core.device.hardware import Computer, this_computer
 from core.errors import TrainingProblem
 from core.estimate import memory
-from core.export import adapter_file
 from core.models.base import Family
 from core.randomness import key_for
 from core.training import optimizer

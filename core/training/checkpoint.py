@@ -28,12 +28,12 @@ from typing import Any
 
 import mlx.core as mx
 
-from core import files, weights
+from core import files, safetensors_file
+from core.adapters import file as adapter_file
 from core.config.resolve import BEFORE_IT_WAS_THERE
 from core.config.train import TrainConfig
 from core.dataset.examples import Example
 from core.errors import ConfigProblem, FieldProblem, TrainingProblem, disk_trouble_as_sentence
-from core.export import adapter_file
 from core.training.photo_losses import PhotoLosses
 from core.training.progress import Saved
 from core.training.rules import Remembered, Tensors
@@ -139,7 +139,7 @@ class Snapshot:
         """The tensors into files, after which they are let go."""
         contents, self._contents = self._contents, {}
         adapter_file.fill(folder / ADAPTER, contents[ADAPTER], self._metadata, ADAPTER)
-        weights.write(folder / OPTIMIZER, contents[OPTIMIZER], {})
+        safetensors_file.write(folder / OPTIMIZER, contents[OPTIMIZER], {})
 
 
 def steps_saved(run: Path) -> list[int]:

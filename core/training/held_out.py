@@ -28,7 +28,8 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from core import flow, lora
+from core import flow
+from core.adapters import lora
 from core.config.train import TrainConfig
 from core.dataset import split
 from core.dataset.batches import Encoded

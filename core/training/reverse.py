@@ -27,9 +27,9 @@ from typing import Any
 import mlx.core as mx
 
 from core import flow
+from core.adapters.lora import Adapter
 from core.dataset.batches import Batch
 from core.device import backend
-from core.lora import Adapter
 from core.loss import squared_error, weighted_mean
 from core.models.base import Conditioning, Family, Grid, Stream
 from core.models.slots import holding

@@ -16,7 +16,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from core import lora
+from core.adapters import lora
 from core.config.train import TrainConfig
 from core.dataset.batches import Batches
 from core.device import backend

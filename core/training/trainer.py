@@ -24,14 +24,14 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from core import lora
+from core.adapters import diffusers, lora
+from core.adapters import file as adapter_file
 from core.config.optimizer_defaults import rate_advice
 from core.config.train import TrainConfig
 from core.dataset.batches import Batches, Encoded
 from core.dataset.examples import Example
 from core.device import backend
 from core.errors import AdapterProblem, ConfigProblem, DataProblem, FieldProblem, Problem, TrainingProblem
-from core.export import adapter_file, diffusers
 from core.models.base import Conditioning, Family
 from core.training import assistant, average, beginning, charge, checkpoint, ending, held_out
 from core.training.crew import ALONE, Crew, MachineLost

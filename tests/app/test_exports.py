@@ -15,10 +15,10 @@ from app.database import Database, Home
 from app.jobs import store
 from app.jobs.states import Kind
 from app.tables import Checkpoint, Project, Run, Version
+from core.adapters import file as adapter_file
+from core.adapters.lora import Factors
 from core.config.resolve import resolve
-from core.export import adapter_file
-from core.lora import Factors
-from core.weights import read_header
+from core.safetensors_file import read_header
 from tests.app.conftest import Studio, until
 from tests.app.test_api import problem_of
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from core.errors import AdapterProblem
-from core.weights import read_header
+from core.safetensors_file import read_header
 from tests.app.conftest import Studio, until
 
 Start = Callable[..., Studio]

@@ -10,13 +10,13 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from core import lora
-from core.adapter_names import FAMILIES
+from core.adapters import diffusers, kohya, lora
+from core.adapters import file as adapter_file
+from core.adapters.key_maps import FAMILIES
+from core.adapters.lora import Factors
 from core.errors import AdapterProblem
-from core.export import adapter_file, diffusers, kohya
-from core.lora import Factors
 from core.models.base import Family
-from core.weights import read_header
+from core.safetensors_file import read_header
 
 D = 8
 """Width of the layers that are made up here."""

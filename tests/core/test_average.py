@@ -7,8 +7,8 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from core import lora
-from core.export import adapter_file
+from core.adapters import file as adapter_file
+from core.adapters import lora
 from core.models.base import Family
 from core.training import average, checkpoint, held_out, preview
 from core.training.optimizer import begin

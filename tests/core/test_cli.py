@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 from app.cli import cli
 from app.terminal import training
+from core.adapters import file as adapter_file
 from core.config.resolve import resolve
-from core.export import adapter_file
 from core.training import checkpoint
 from tests.tiny import make_model_folder
 

@@ -15,7 +15,7 @@ from core.hub import catalog, download
 from core.hub.layout import is_needed, lacks, parts_of
 from core.hub.registry import KNOWN
 from core.models.load import load_family
-from core.weights import read_json
+from core.safetensors_file import read_json
 from tests.hub import NEEDLESS, TOKEN, Hub, add_turbo, make_repository, running_hub
 
 SCHNELL, DEV, TURBO = KNOWN["flux1-schnell"], KNOWN["flux1-dev"], KNOWN["z-image-turbo"]

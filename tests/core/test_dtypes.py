@@ -15,7 +15,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
-from core import lora
+from core.adapters import lora
 from core.models import blocks
 from core.models.load import load_family
 from core.training.reverse import Gradient

@@ -7,14 +7,14 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from core import lora
+from core.adapters import diffusers, lora
+from core.adapters import file as adapter_file
 from core.errors import AdapterProblem
-from core.export import adapter_file, diffusers
 from core.models.base import Family
 from core.models.flux1 import Flux1
+from core.safetensors_file import read_header
 from core.training import checkpoint
 from core.training.progress import Finished
-from core.weights import read_header
 from tests.core.subjects import settings, training
 
 FACTORS = {"blocks.0.attn.to_q": (mx.ones((2, 6)), mx.full((5, 2), 0.5))}

@@ -16,9 +16,9 @@ from core.models.base import Grid
 from core.models.flux2 import TAPS, Flux2, Flux2Transformer, empirical_mu
 from core.models.load import load_family
 from core.models.text.tokenizers import TextTokenizer, chat_message
+from core.safetensors_file import read_header
 from core.sampling import draw
 from core.training.progress import Finished, Sampled
-from core.weights import read_header
 from tests import tiny, tiny_klein, tiny_qwen3
 from tests.core.subjects import training
 

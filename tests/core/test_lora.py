@@ -7,7 +7,7 @@ import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten
 
-from core import lora
+from core.adapters import lora
 from core.config import layer_ranks
 from core.errors import AdapterProblem, ConfigProblem
 from core.models.base import Family

@@ -9,14 +9,13 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from core import lora
+from core.adapters import lora, merge
+from core.adapters.lora import Factors
+from core.adapters.merge import STEM
 from core.errors import AdapterProblem, ModelProblem
-from core.export import merged
-from core.export.merged import STEM
-from core.lora import Factors
 from core.models.base import Family
 from core.models.load import load_family
-from core.weights import read_header
+from core.safetensors_file import read_header
 from tests.core.test_adapter_forms import of_model, random_factors
 from tests.peak import peak
 
@@ -53,7 +52,7 @@ def test_the_merged_file_is_the_weights_with_the_product_added(
     source = stored(transformer, tmp_path, dtype, shards)
     factors = {path: pair for path, pair in of_model(family).items() if "to_k" not in path}
     done = []
-    found = merged.write(
+    found = merge.write(
         tmp_path / "m.safetensors", source, factors, {"a": "b"}, strength=0.5, on_tensor=lambda *each: done.append(each)
     )
     base = {name: value for path in source.glob("*.safetensors") for name, value in mx.load(str(path)).items()}
@@ -76,7 +75,7 @@ def test_the_model_with_the_merged_file_draws_as_with_the_adapter(
 ) -> None:
     factors = of_model(family)
     copy = shutil.copytree(model_folder, tmp_path / "model")
-    merged.write(copy / "transformer" / f"{STEM}.safetensors", model_folder / "transformer", factors, {})
+    merge.write(copy / "transformer" / f"{STEM}.safetensors", model_folder / "transformer", factors, {})
     conditioning, grid = family.encode_text(["a red can"]), family.grid(64, 64)
     noise = mx.random.normal((1, grid.tokens, grid.channels), key=mx.random.key(0))
 
@@ -93,7 +92,7 @@ def test_the_model_with_the_merged_file_draws_as_with_the_adapter(
 def test_what_rounding_takes_from_a_small_change_is_told(transformer: Path, tmp_path: Path) -> None:
     source = stored(transformer, tmp_path, mx.bfloat16)
     a_RI, b_OR = random_factors({TARGET: (32, 128)})[TARGET]
-    found = merged.write(tmp_path / "m.safetensors", source, {TARGET: (a_RI, 1e-6 * b_OR)}, {})
+    found = merge.write(tmp_path / "m.safetensors", source, {TARGET: (a_RI, 1e-6 * b_OR)}, {})
     assert found.kept < 0.9
 
 
@@ -109,7 +108,7 @@ def test_memory_holds_one_layer_and_not_the_model(tmp_path: Path) -> None:
     mx.eval(list(factors.values()))
     mx.clear_cache()
     with peak() as taken:
-        merged.write(tmp_path / "m.safetensors", folder, factors, {})
+        merge.write(tmp_path / "m.safetensors", folder, factors, {})
     assert taken.over < 8 * one < layers * one
 
 
@@ -137,7 +136,7 @@ def test_an_adapter_that_does_not_fit_is_not_merged(
 ) -> None:
     source = stored(transformer, tmp_path, mx.float16)
     with pytest.raises(AdapterProblem, match=sentence):
-        merged.write(tmp_path / "out" / "m.safetensors", source, bad(case), {})
+        merge.write(tmp_path / "out" / "m.safetensors", source, bad(case), {})
     assert not list(tmp_path.glob("out/*"))
 
 
@@ -147,7 +146,7 @@ def test_a_stop_between_two_tensors_leaves_nothing(family: Family, transformer: 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        merged.write(tmp_path / "m.safetensors", transformer, of_model(family), {}, on_tensor=stop)
+        merge.write(tmp_path / "m.safetensors", transformer, of_model(family), {}, on_tensor=stop)
     assert not list(tmp_path.glob("*.safetensors"))
 
 
@@ -155,16 +154,16 @@ def test_a_damaged_model_is_a_sentence(family: Family, transformer: Path, tmp_pa
     source = stored(transformer, tmp_path, mx.float16)
     (source / "config.json").unlink()
     with pytest.raises(ModelProblem, match=r"config\.json cannot be read"):
-        merged.write(tmp_path / "m.safetensors", source, of_model(family), {})
+        merge.write(tmp_path / "m.safetensors", source, of_model(family), {})
     (source / f"{STEM}.safetensors").write_bytes(b"short")
     with pytest.raises(ModelProblem, match="cut off"):
-        merged.write(tmp_path / "m.safetensors", source, of_model(family), {})
+        merge.write(tmp_path / "m.safetensors", source, of_model(family), {})
 
 
 def test_a_file_that_changed_on_its_way_to_the_disk_is_not_offered(
     family: Family, transformer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.export.merged.files.sha256_of", lambda _: "of something else")
+    monkeypatch.setattr("core.adapters.merge.files.sha256_of", lambda _: "of something else")
     with pytest.raises(AdapterProblem, match="what is on the disk differs"):
-        merged.write(tmp_path / "m.safetensors", transformer, of_model(family), {})
+        merge.write(tmp_path / "m.safetensors", transformer, of_model(family), {})
     assert not list(tmp_path.glob("*.safetensors"))

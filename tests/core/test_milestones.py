@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from core import lora, milestones
+from core import milestones
+from core.adapters import lora
 from core.models.attention import attention
 
 

@@ -11,7 +11,7 @@ import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten
 
-from core import lora
+from core.adapters import lora
 from core.errors import ModelProblem
 from core.hub import catalog
 from core.models.autoencoder import pack, unpack

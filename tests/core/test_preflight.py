@@ -11,7 +11,7 @@ import pytest
 
 from bench import preflight as measured
 from bench.full_size import write_configs
-from core import lora
+from core.adapters import lora
 from core.config.resolve import resolve
 from core.config.train import Optimizer
 from core.device import backend

@@ -11,7 +11,7 @@ import mlx.core as mx
 import pytest
 from PIL import Image
 
-from core import lora
+from core.adapters import lora
 from core.dataset.batches import Batches, Encoded
 from core.errors import DataProblem, TrainingProblem
 from core.models.base import Family, Grid

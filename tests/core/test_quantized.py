@@ -11,7 +11,7 @@ import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 
-from core import lora
+from core.adapters import lora
 from core.device import backend
 from core.loss import dreambooth_loss
 from core.models.base import Family

@@ -9,7 +9,7 @@ import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
 
-from core import lora
+from core.adapters import lora
 from core.dataset.batches import Batch
 from core.device import backend
 from core.loss import dreambooth_loss

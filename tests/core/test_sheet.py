@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from core.export import sheet
+from app import sheet
 
 
 def test_a_sheet_has_a_place_for_every_picture() -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from core import files, lora
+from core import files
+from core.adapters import diffusers, kohya, lora
+from core.adapters import file as adapter_file
 from core.errors import AdapterProblem, ConfigProblem
-from core.export import adapter_file, diffusers, kohya
 from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint

@@ -10,9 +10,9 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
-from core import lora
+from core.adapters import diffusers, lora
+from core.adapters import file as adapter_file
 from core.errors import AdapterProblem, ConfigProblem
-from core.export import adapter_file, diffusers
 from core.models.base import Family
 from core.models.load import load_family
 from core.models.walk import Walk

@@ -10,10 +10,10 @@ import mlx.core as mx
 import pytest
 from PIL import Image
 
-from core import lora
+from core.adapters import file as adapter_file
+from core.adapters import lora
 from core.device import backend
 from core.errors import ConfigProblem, DataProblem, TrainingProblem
-from core.export import adapter_file
 from core.models.base import Family
 from core.training import checkpoint
 from core.training.optimizer import global_norm

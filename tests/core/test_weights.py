@@ -12,12 +12,12 @@ import pytest
 from mlx.utils import tree_flatten
 from safetensors import safe_open
 
-from core import weights
+from core import safetensors_file
+from core.adapters.file import contents_of
 from core.errors import AdapterProblem, ModelProblem
-from core.export.adapter_file import contents_of
 from core.models.flux1 import FluxTransformer
 from core.models.load import load_family, read_weights
-from core.weights import read_header, weight_files, weights_sha256
+from core.safetensors_file import read_header, weight_files, weights_sha256
 from tests import tiny
 
 
@@ -182,9 +182,7 @@ def test_a_download_caches_link_is_taken_at_its_word(tmp_path: Path) -> None:
 
 
 def test_the_web_process_can_read_headers_and_the_catalog_without_machine_learning() -> None:
-    code = (
-        "import sys, core.hub.catalog, core.weights; print(sorted({'mlx', 'numpy', 'tokenizers'} & sys.modules.keys()))"
-    )
+    code = "import sys, core.hub.catalog, core.safetensors_file; print(sorted({'mlx', 'numpy', 'tokenizers'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -197,7 +195,7 @@ def test_what_is_written_is_what_others_read(tmp_path: Path) -> None:
     }
     path = tmp_path / "x.safetensors"
     contents = contents_of(tensors)
-    weights.write(path, contents, {"format": "pt"})
+    safetensors_file.write(path, contents, {"format": "pt"})
     found, metadata = mx.load(str(path), return_metadata=True)
     assert metadata == {"format": "pt"}
     assert found.keys() == tensors.keys()
@@ -205,15 +203,15 @@ def test_what_is_written_is_what_others_read(tmp_path: Path) -> None:
     assert all(mx.array_equal(found[name], tensors[name]) for name in tensors)
     with safe_open(path, framework="np") as other:
         assert set(other.keys()) == tensors.keys()
-    assert weights.holds(path, contents)
+    assert safetensors_file.holds(path, contents)
 
 
 def test_a_file_that_is_not_what_was_written_is_told(tmp_path: Path) -> None:
     path, contents = tmp_path / "x.safetensors", contents_of({"a": mx.arange(4, dtype=mx.float32)})
-    weights.write(path, contents, {})
+    safetensors_file.write(path, contents, {})
     whole = path.read_bytes()
-    assert not weights.holds(path, contents_of({"a": mx.arange(1, 5, dtype=mx.float32)}))
-    assert not weights.holds(path, contents_of({"b": mx.arange(4, dtype=mx.float32)}))
+    assert not safetensors_file.holds(path, contents_of({"a": mx.arange(1, 5, dtype=mx.float32)}))
+    assert not safetensors_file.holds(path, contents_of({"b": mx.arange(4, dtype=mx.float32)}))
     for broken in (whole[:-1], whole[:-1] + b"\1", whole + b"\0", b""):
         path.write_bytes(broken)
-        assert not weights.holds(path, contents)
+        assert not safetensors_file.holds(path, contents)

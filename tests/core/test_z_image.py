@@ -11,18 +11,18 @@ import mlx.nn as nn
 import pytest
 from PIL import Image
 
-from core import lora
+from core.adapters import file as adapter_file
+from core.adapters import lora
 from core.dataset.batches import stacked
 from core.errors import ModelProblem, TrainingProblem
-from core.export import adapter_file
 from core.hub import catalog
 from core.models.base import Grid, Stream
 from core.models.load import load_family
 from core.models.z_image import ZImage, ZImageTransformer, pack, position_ids, unpack
+from core.safetensors_file import read_header
 from core.sampling import draw
 from core.training import checkpoint
 from core.training.progress import Finished, Note, Sampled, Stepped, Wish
-from core.weights import read_header
 from tests import tiny, tiny_z_image
 from tests.core.subjects import of_kind, training
 

@@ -13,7 +13,7 @@ import torch
 from mlx.utils import tree_flatten
 
 from core.models.load import convolution_names, read_weights
-from core.weights import read_json, weight_files
+from core.safetensors_file import read_json, weight_files
 
 TOLERANCE = 1e-4  # relative, float32
 

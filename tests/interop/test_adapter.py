@@ -12,8 +12,8 @@ import torch
 from diffusers import FluxPipeline
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from core import lora
-from core.export import adapter_file
+from core.adapters import file as adapter_file
+from core.adapters import lora
 from core.hub.catalog import POCKET_FOLDER
 from core.models.base import Family
 from core.models.load import load_family

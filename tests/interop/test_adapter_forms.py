@@ -29,8 +29,9 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.utils import get_peft_model_state_dict
 
-from core.export import adapter_file, diffusers, kohya, merged
-from core.lora import Factors
+from core.adapters import diffusers, kohya, merge
+from core.adapters import file as adapter_file
+from core.adapters.lora import Factors
 from tests import tiny_klein, tiny_z_image
 from tests.core.test_adapter_forms import check_same, random_factors
 from tests.interop import real_configs as real
@@ -242,7 +243,7 @@ def test_the_merged_file_is_what_diffusers_fuses(tmp_path: Path) -> None:
     pipeline.unload_lora_weights()
 
     target = tmp_path / "merged"
-    merged.write(target / f"{merged.STEM}.safetensors", folder / "transformer", factors, {}, strength=0.7)
+    merge.write(target / f"{merge.STEM}.safetensors", folder / "transformer", factors, {}, strength=0.7)
     shutil.copy(folder / "transformer" / "config.json", target)
     weights: Mapping[str, torch.Tensor] = FluxTransformer2DModel.from_pretrained(target).state_dict()
     for name, expected in pipeline.transformer.state_dict().items():

@@ -17,8 +17,8 @@ from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu,
 from mlx.utils import tree_flatten
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from core import lora
-from core.export import adapter_file
+from core.adapters import file as adapter_file
+from core.adapters import lora
 from core.models.autoencoder import AutoencoderKLFlux2
 from core.models.base import Grid
 from core.models.flux2 import Flux2Transformer, position_ids, run_block

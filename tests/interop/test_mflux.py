@@ -18,8 +18,8 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from core import lora
-from core.export import adapter_file, diffusers, kohya
+from core.adapters import diffusers, kohya, lora
+from core.adapters import file as adapter_file
 from core.models import flux2, z_image
 from core.models.base import Conditioning, Family, Grid
 from core.models.flux1 import FluxTransformer

@@ -14,7 +14,7 @@ import pytest
 import torch
 from diffusers import FluxTransformer2DModel
 
-from core import lora
+from core.adapters import lora
 from core.dataset.batches import Batch, Batches, Encoded
 from core.loss import weighted_mean
 from core.models.flux1 import position_ids

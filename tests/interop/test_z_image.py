@@ -17,8 +17,8 @@ from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sig
 from mlx.utils import tree_flatten
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from core import lora
-from core.export import adapter_file
+from core.adapters import file as adapter_file
+from core.adapters import lora
 from core.models.base import Grid
 from core.models.load import load_family
 from core.models.z_image import ZImage, ZImageTransformer, unpack

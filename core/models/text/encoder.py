@@ -24,7 +24,7 @@ from mlx.utils import tree_unflatten
 
 from core.errors import ModelProblem
 from core.models.base import Block, Stream
-from core.weights import Place, read_rows
+from core.safetensors_file import Place, read_rows
 
 UNSIGNED = {"BF16": "H", "F16": "H", "F32": "I"}  # bytes of a table's numbers as Python's memoryview names them
 DTYPES = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}

@@ -16,7 +16,7 @@ import mlx.core as mx
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from core.errors import ModelProblem
-from core.weights import read_json
+from core.safetensors_file import read_json
 
 CLIP_BEGIN, CLIP_END = "<|startoftext|>", "<|endoftext|>"
 CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"

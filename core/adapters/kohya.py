@@ -10,7 +10,7 @@ Where that code has one layer for several of ours (q, k, v, and FLUX.1's linear1
 
 and a part that has no adapter keeps rows of zeros. diffusers and our own reader take the blocks apart again exactly.
 Not every program reads this form: mflux has no name for Z-Image's fused layers; there, as everywhere, the form of
-core/export/diffusers.py loads.
+core/adapters/diffusers.py loads.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from core.adapter_names import FAMILIES, KOHYA, Row, rows_with_numbers
+from core.adapters import file as adapter_file
+from core.adapters.key_maps import FAMILIES, KOHYA, Row, rows_with_numbers
+from core.adapters.lora import Factors
 from core.errors import AdapterProblem, FieldProblem
-from core.export import adapter_file
-from core.lora import Factors
 
 LARGEST_ERROR = 1e-5  # of what is read back, relative: splitting moves no number, but shorter sums round otherwise
 _PROBES = 4

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from core.adapter_names import DIFFUSERS
+from core.adapters import file as adapter_file
+from core.adapters.key_maps import DIFFUSERS
+from core.adapters.lora import Factors
 from core.config.optimizer_defaults import TRAITS
 from core.config.train import TrainConfig
-from core.export import adapter_file
-from core.lora import Factors
 
 TOLD = (
     "learning_rate", "schedule", "warmup_steps", "weight_decay", "clip_norm", "ema_decay", "sigma_draw", "targets",

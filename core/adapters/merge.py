@@ -22,10 +22,10 @@ import mlx.core as mx
 from safetensors import safe_open
 
 from core import files
+from core.adapters import file as adapter_file
+from core.adapters.lora import Factors
 from core.errors import AdapterProblem, FieldProblem, ModelProblem
-from core.export import adapter_file
-from core.lora import Factors
-from core.weights import Header, TensorInfo, header_of, read_bytes, read_header, weight_files
+from core.safetensors_file import Header, TensorInfo, header_of, read_bytes, read_header, weight_files
 
 STEM = "diffusion_pytorch_model"
 DTYPES = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}

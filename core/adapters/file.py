@@ -12,7 +12,7 @@ B A stays what it was.
 
 Dtypes   factors float32, whatever the file holds
 
-Source: the forms are listed in core/adapter_names.py.
+Source: the forms are listed in core/adapters/key_maps.py.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from typing import Any
 import mlx.core as mx
 from safetensors import safe_open
 
-from core import files, weights
-from core.adapter_names import DIFFUSERS, Held, bare_name, held_in
+from core import files, safetensors_file
+from core.adapters.key_maps import DIFFUSERS, Held, bare_name, held_in
+from core.adapters.lora import Factors
 from core.errors import AdapterProblem
-from core.lora import Factors
-from core.weights import Content, Header, read_header, read_number
+from core.safetensors_file import Content, Header, read_header, read_number
 
 PLAIN = {mx.float32: ("F32", mx.float32), mx.bfloat16: ("BF16", mx.uint16)}
 """A dtype in the format's words, and one of its width that Python's memoryview knows."""
@@ -103,10 +103,10 @@ def fill(part: Path, contents: Mapping[str, Content], metadata: Mapping[str, str
 
     Any thread can do it. Raises AdapterProblem when what can be read there differs.
     """
-    weights.write(part, contents, {"format": "pt", **metadata})
+    safetensors_file.write(part, contents, {"format": "pt", **metadata})
     with safe_open(part, framework="np") as other:
         whole = set(other.keys()) == contents.keys()
-    if not whole or not weights.holds(part, contents):
+    if not whole or not safetensors_file.holds(part, contents):
         raise AdapterProblem(f"{name} was written, but what is on the disk differs. Check the disk.")
 
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from core.errors import AdapterProblem, FieldProblem
-from core.weights import Header
+from core.safetensors_file import Header
 
 DIFFUSERS, KOHYA = "transformer.", "lora_unet_"
 _BEFORE = ("base_model.model.", "model.", "diffusion_model.", "transformer.")
