@@ -16,7 +16,10 @@ prepare()  # before the first import of mlx
 
 import mlx.core as mx  # noqa: E402
 
-from core.models import attention, exponentials  # noqa: E402
+from core.numerics import (
+    attention,
+    exponentials,
+)
 
 RUNS = 15
 

@@ -86,7 +86,7 @@ def check_rotation() -> None:
     """Hold the rotation's kernel against MLX's own arithmetic, in its time too. Raises SystemExit where they differ."""
     import mlx.core as mx
 
-    from core.models.rotation import plainly_turned, rotary_table, rotate
+    from core.numerics.rope import plainly_turned, rotary_table, rotate
 
     x_BHSd = mx.random.normal((4, 1536, 24, 128)).astype(mx.bfloat16).transpose(0, 2, 1, 3)
     cos, sin = rotary_table(mx.arange(3 * 1536).reshape(1536, 3) % 64, (16, 56, 56))

@@ -26,8 +26,8 @@ from core.config.train import precision_of
 from core.device.backend import describe, evaluate
 from core.errors import ConfigProblem, FieldProblem
 from core.models.base import Conditioning, Family, Grid
+from core.models.blockwise import Walk
 from core.models.quantized import bits_of
-from core.models.walk import Walk
 from core.randomness import key_for
 
 OnStep = Callable[[int, int], None]

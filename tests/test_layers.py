@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Lowest first. A name stands for the module and, unless a longer name is listed, for all below it.
 CORE_LEVELS: list[tuple[str, ...]] = [
     ("core.errors", "core.device.openblas", "core.device.malloc", "core.config.knob", "core.config.layer_ranks", "core.config.optimizer_defaults", "core.pocket",
-     "core.randomness", "core.hub.registry", "core.hub.cache", "core.device.hardware", "core.milestones"),
+     "core.randomness", "core.hub.registry", "core.hub.cache", "core.device.hardware", "core.numerics.staged_eval"),
     ("core.config.train", "core.files", "core.device.backend", "core.hosts"),
     ("core.safetensors_file", "core.flow", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops",
      "core.dataset.buckets", "core.dataset.names", "core.dataset.split", "core.config.resolve"),

@@ -26,7 +26,7 @@ import mlx.nn as nn
 
 from core.config.layer_ranks import LayerRank
 from core.errors import AdapterProblem, ConfigProblem, FieldProblem
-from core.milestones import passed, reached
+from core.numerics.staged_eval import passed, reached
 
 Factors = Mapping[str, tuple[mx.array, mx.array]]
 """(A, B) by full module path."""

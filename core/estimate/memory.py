@@ -93,7 +93,7 @@ GPU = Multiples(
     ahead_kept=7 * GIB // 2, ahead_unpacked=5 * GIB // 2, scores=0.0, batches=True,
 )  # fmt: skip
 STRIP_AT_MOST = 16 * 2**20  # bytes of the picture's rows that a layer of the VAE takes at a time
-SCORES_AT_MOST = 32 * 2**20  # bytes; where a block has more, attention goes in chunks (core/models/attention.py)
+SCORES_AT_MOST = 32 * 2**20  # bytes; where a block has more, attention goes in chunks (core/numerics/attention.py)
 CHUNK = 8 * 2**20  # bytes of one
 CHUNKS, CHUNKS_LEAN = 10, 3  # how many are there at once, and where not all blocks keep their activations
 

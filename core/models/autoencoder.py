@@ -24,7 +24,7 @@ import mlx.nn as nn
 
 from core.device.backend import compile_step, evaluate, prepare
 from core.models.base import Grid
-from core.models.exponentials import silu
+from core.numerics.exponentials import silu
 
 NORM_EPSILON = 1e-6
 STRIP_AT_MOST = 16 * 2**20

@@ -19,11 +19,11 @@ from functools import partial
 import mlx.core as mx
 import mlx.nn as nn
 
-from core.milestones import reached
-from core.models.attention import attention
-from core.models.exponentials import gelu_tanh, silu
 from core.models.pieces import in_pieces
-from core.models.rotation import Rotary, rotate
+from core.numerics.attention import attention
+from core.numerics.exponentials import gelu_tanh, silu
+from core.numerics.rope import Rotary, rotate
+from core.numerics.staged_eval import reached
 
 NORM_EPSILON = 1e-6
 

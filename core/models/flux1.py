@@ -25,12 +25,12 @@ from core.errors import ModelProblem
 from core.models import blocks
 from core.models.autoencoder import AutoencoderKL, pack, unpack
 from core.models.base import Conditioning, Grid, Stream
-from core.models.exponentials import silu
 from core.models.folder import FolderFamily
-from core.models.rotation import rotary_table
 from core.models.text.clip import CLIPText
 from core.models.text.t5 import T5Encoder
 from core.models.text.tokenizers import TextTokenizer
+from core.numerics.exponentials import silu
+from core.numerics.rope import rotary_table
 
 CLIP_TOKENS = 77
 T5_TOKENS = {True: 512, False: 256}  # dev (with guidance) and schnell; a tokenizer's own limit can lower it

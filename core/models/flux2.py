@@ -34,12 +34,12 @@ from core.hub.catalog import drawing_of
 from core.models import blocks
 from core.models.autoencoder import AutoencoderKLFlux2
 from core.models.base import Conditioning, Grid, Stream
-from core.models.exponentials import silu
 from core.models.folder import FolderFamily
 from core.models.pieces import in_pieces
-from core.models.rotation import Rotary, rotary_table
 from core.models.text.qwen3 import Qwen3Encoder
 from core.models.text.tokenizers import TextTokenizer, chat_message
+from core.numerics.exponentials import silu
+from core.numerics.rope import Rotary, rotary_table
 
 TEXT_TOKENS = 512
 TAPS = (9, 18, 27)  # which hidden states of Qwen3 the transformer is told

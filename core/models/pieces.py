@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from core.milestones import milestones, reached, spares_all
-from core.models.slots import holding, slots_of
+from core.numerics.functional import holding, slots_of
+from core.numerics.staged_eval import milestones, reached, spares_all
 
 TOKENS_AT_ONCE = 64
 """A step of 288 tokens, 384 wide, takes 105.7 MB; with 144 it takes 107.2 and a tenth less time, with all 112.9 and a

@@ -35,12 +35,12 @@ from core.errors import ModelProblem
 from core.models import blocks
 from core.models.autoencoder import PATCH, AutoencoderKL
 from core.models.base import Conditioning, Grid, Stream
-from core.models.exponentials import silu
 from core.models.folder import FolderFamily
 from core.models.pieces import in_pieces
-from core.models.rotation import Rotary, rotary_table
 from core.models.text.qwen3 import Qwen3Encoder
 from core.models.text.tokenizers import TextTokenizer, chat_message
+from core.numerics.exponentials import silu
+from core.numerics.rope import Rotary, rotary_table
 
 TEXT_TOKENS = 512
 TAPS = (-2,)  # which hidden state of Qwen3 the transformer is told

@@ -36,7 +36,7 @@ from core.dataset.batches import Encoded
 from core.device import backend
 from core.loss import per_example_loss
 from core.models.base import Family
-from core.models.walk import Walk
+from core.models.blockwise import Walk
 from core.randomness import key_for, order_for
 from core.training.checkpoint import Losses, State
 from core.training.progress import Scored

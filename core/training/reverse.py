@@ -32,8 +32,8 @@ from core.dataset.batches import Batch
 from core.device import backend
 from core.loss import squared_error, weighted_mean
 from core.models.base import Conditioning, Family, Grid, Stream
-from core.models.slots import holding
-from core.models.walk import Arrays, Bound, Evaluation, in_parts
+from core.models.blockwise import Arrays, Bound, Evaluation, in_parts
+from core.numerics.functional import holding
 
 Tensors = dict[str, mx.array]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 import pytest
 
-from core.models import attention, exponentials
+from core.numerics import attention, exponentials
 from tests.peak import peak
 
 SCALE = 8**-0.5

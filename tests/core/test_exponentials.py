@@ -7,7 +7,7 @@ from collections.abc import Callable
 import mlx.core as mx
 import pytest
 
-from core.models import exponentials
+from core.numerics import exponentials
 
 X = mx.concatenate([mx.linspace(-12.0, 12.0, 200), mx.array([-1e4, -100.0, 0.0, 100.0, 1e4])])
 

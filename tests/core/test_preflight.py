@@ -20,8 +20,9 @@ from core.estimate import memory
 from core.estimate.architecture import Anatomy
 from core.hub import catalog
 from core.hub.registry import KNOWN
-from core.models import attention, autoencoder
+from core.models import autoencoder
 from core.models.base import Family
+from core.numerics import attention
 from core.training.optimizer import begin
 from core.training.rules import RULES
 from tests.core.subjects import training

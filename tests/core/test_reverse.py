@@ -13,7 +13,7 @@ from core.adapters import lora
 from core.dataset.batches import Batch
 from core.device import backend
 from core.loss import dreambooth_loss
-from core.models import blocks, pieces, walk
+from core.models import blocks, blockwise, pieces
 from core.models.base import Family
 from core.models.load import load_family
 from core.training.reverse import Gradient
@@ -205,7 +205,7 @@ def test_a_gradient_in_parts_takes_less_memory_at_once(tmp_path: Path, monkeypat
     family = load_family(tiny.make_model_folder(tmp_path / "model", heads=4, single_blocks=4))
     adapter, batch = attached(family), larger_batch(family, 1)
     in_parts = peak_of(Gradient(family, adapter, 1.0, 0), adapter.parameters(), batch)
-    monkeypatch.setattr(walk, "evaluate_parts", lambda parts: None)
+    monkeypatch.setattr(blockwise, "evaluate_parts", lambda parts: None)
     assert in_parts < 0.8 * peak_of(Gradient(family, adapter, 1.0, 0), adapter.parameters(), batch)
 
 

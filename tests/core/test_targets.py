@@ -14,8 +14,8 @@ from core.adapters import diffusers, lora
 from core.adapters import file as adapter_file
 from core.errors import AdapterProblem, ConfigProblem
 from core.models.base import Family
+from core.models.blockwise import Walk
 from core.models.load import load_family
-from core.models.walk import Walk
 from core.training import beginning, checkpoint
 from core.training.progress import Finished, Stepped
 from tests import tiny, tiny_klein, tiny_z_image

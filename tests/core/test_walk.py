@@ -6,8 +6,8 @@ import mlx.core as mx
 import pytest
 
 from core.models.base import Family
+from core.models.blockwise import Walk
 from core.models.load import load_family
-from core.models.walk import Walk
 from tests.core.test_reverse import FOLDERS, attached
 
 

@@ -19,8 +19,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from core.models.base import Block, Stream
-from core.models.exponentials import sigmoid, silu
 from core.models.text.encoder import encode
+from core.numerics.exponentials import sigmoid, silu
 
 ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
     "quick_gelu": lambda x: x * sigmoid(1.702 * x),

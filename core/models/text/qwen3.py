@@ -24,9 +24,9 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from core.models.base import Block, Stream
-from core.models.exponentials import silu
-from core.models.rotation import angles
 from core.models.text.encoder import encode
+from core.numerics.exponentials import silu
+from core.numerics.rope import angles
 
 Halves = tuple[mx.array, mx.array]
 """cos and sin of every position's angles: float32 (N, d / 2) each."""

@@ -21,8 +21,8 @@ import mlx.nn as nn
 
 from core.models import base
 from core.models.base import Stream
-from core.models.exponentials import gelu_tanh
 from core.models.text.encoder import encode
+from core.numerics.exponentials import gelu_tanh
 
 
 def distance_buckets(tokens: int, buckets: int, max_distance: int) -> mx.array:

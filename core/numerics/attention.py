@@ -26,8 +26,8 @@ from typing import Any
 import mlx.core as mx
 
 from core.device.backend import prepare
-from core.milestones import reached, spares_all
-from core.models.exponentials import LOG2_E, power_of_two, taken_by_powers
+from core.numerics.exponentials import LOG2_E, power_of_two, taken_by_powers
+from core.numerics.staged_eval import reached, spares_all
 
 SCORES_AT_MOST = 32 * 2**20
 """Bytes of B H S S, or of B H Q S in a chunk."""

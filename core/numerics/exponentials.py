@@ -1,4 +1,4 @@
-"""The functions of a network that take exponentials: sigmoid, silu, gelu; softmax is in core/models/attention.py.
+"""The functions of a network that take exponentials: sigmoid, silu, gelu; softmax is in core/numerics/attention.py.
 
     sigmoid(x)    = 1 / (1 + e^-x)
     silu(x)       = x sigmoid(x)                        silu' = s + x s (1 - s)
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 
 from core.device.backend import prepare
-from core.milestones import passed, reached
+from core.numerics.staged_eval import passed, reached
 
 LOG2_E = 1.0 / math.log(2.0)
 GELU_1 = 2.0 * math.sqrt(2.0 / math.pi)  # 2u = GELU_1 x + GELU_3 x^3

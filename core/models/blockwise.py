@@ -18,10 +18,10 @@ import mlx.core as mx
 
 from core.adapters.lora import Adapter, LowRank
 from core.device import backend
-from core.milestones import evaluate as evaluate_parts
-from core.milestones import milestones
 from core.models.base import Block, Conditioning, Family, Grid, Stream
-from core.models.slots import Slot, holding
+from core.numerics.functional import Slot, holding
+from core.numerics.staged_eval import evaluate as evaluate_parts
+from core.numerics.staged_eval import milestones
 
 Arrays = list[mx.array]
 
