@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from app.terminal import console
-from core import hosts as hosts_file
+from core.distributed import hosts as hosts_file
 from core.errors import ConfigProblem, FieldProblem, OutOfMemory, Problem, lacks_memory
 
 cli = typer.Typer(

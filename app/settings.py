@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 from sqlmodel import Session, select
 
 from app.tables import Setting
-from core import hosts
 from core.dataset import captions
+from core.distributed import hosts
+from core.distributed.hosts import Hosts
 from core.errors import ConfigProblem, FieldProblem, Problem
-from core.hosts import Hosts
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CAPTION_PROMPT = (

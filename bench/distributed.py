@@ -43,8 +43,8 @@ def measure(asked: argparse.Namespace, model: str) -> None:
     backend.prepare()
     import mlx.core as mx
 
-    from core.training.crew import ALONE, Invitation, meet
-    from core.training.follower import follow
+    from core.distributed.peer import follow
+    from core.distributed.process_group import ALONE, Invitation, meet
 
     invitation = Invitation.from_environment()
     if invitation and not mx.distributed.is_available(invitation.backend):
@@ -73,7 +73,7 @@ def _lead(asked: argparse.Namespace, defaults: dict[str, Any], load: Any, crew: 
     from core.config.resolve import resolve
     from core.dataset.examples import Example
     from core.files import sha256_of
-    from core.training.progress import Stepped
+    from core.training.events import Stepped
     from core.training.trainer import train
 
     user = {

@@ -153,7 +153,7 @@ def measure(model: str, knobs: dict[str, Any], changes: dict[str, Any]) -> dict[
     from core.dataset.examples import Example
     from core.files import sha256_of
     from core.models import quantized
-    from core.training.progress import Phase, Scored, Stepped
+    from core.training.events import Phase, Scored, Stepped
     from core.training.trainer import train
 
     user = {

@@ -52,7 +52,7 @@ def run(number: int) -> dict[str, int]:
     from core.estimate.architecture import Anatomy
     from core.hub import catalog
     from core.models.load import load_family
-    from core.training.progress import Finished
+    from core.training.events import Finished
     from core.training.trainer import train
 
     model, changes, knobs = ROWS[number]

@@ -42,8 +42,8 @@ from core.hub import catalog  # noqa: E402
 from core.loss import per_example_loss  # noqa: E402
 from core.models.base import Family, stacked  # noqa: E402
 from core.models.load import load_family  # noqa: E402
-from core.training import held_out  # noqa: E402
-from core.training.progress import Scored, Stepped  # noqa: E402
+from core.training import validation  # noqa: E402
+from core.training.events import Scored, Stepped  # noqa: E402
 from core.training.trainer import train  # noqa: E402
 
 RUNS: dict[str, dict[str, Any]] = {
@@ -131,7 +131,7 @@ def follow(name: str, every: int, changes: dict[str, Any], place: Path) -> tuple
     examples = examples[: knobs.pop("photos")]
     config = resolve({"sample_every": 0, "save_every": 10_000, **knobs}, entry.defaults).config
     family, cache, told = load_family(entry.folder), place / "cache", Told()
-    chosen = held_out.choose(config.held_out, [each.name for each in examples], config.seed)
+    chosen = validation.choose(config.held_out, [each.name for each in examples], config.seed)
     dense = Dense(family, [examples[index] for index in chosen], config, cache)
     told.dense[0] = dense.score()
     words = {"trigger": pocket.EXAMPLE_TRIGGER, "class_word": pocket.EXAMPLE_CLASS_WORD}
@@ -188,7 +188,7 @@ def cost(title: str, steps: int, every: int, place: Path, **knobs: Any) -> None:
             told.score_seconds.append(time.perf_counter() - since)
         since = time.perf_counter()
     step, score = (statistics.median(each) for each in (told.step_seconds, told.score_seconds))
-    scores = len({*range(0, steps + 1, every), *held_out.early_scores(every), steps})
+    scores = len({*range(0, steps + 1, every), *validation.early_scores(every), steps})
     share = scores * score / (scores * score + steps * step)
     print(f"{title}: a step {step:.2f} s, a score {score:.2f} s; {scores} scores in {steps} steps: {100 * share:.1f}%")
 

@@ -32,7 +32,7 @@ def seconds(family: Any, knobs: dict[str, Any], folder: Path, written: list[floa
     from core.dataset.examples import Example
     from core.files import sha256_of
     from core.training import checkpoint
-    from core.training.progress import Stepped
+    from core.training.events import Stepped
     from core.training.trainer import train
 
     exact = checkpoint.Snapshot.write

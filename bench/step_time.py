@@ -30,7 +30,7 @@ def main() -> None:
     from core.dataset.examples import read_folder
     from core.hub import catalog
     from core.models.load import load_family
-    from core.training.progress import Finished, Phase, Sampled, Stepped
+    from core.training.events import Finished, Phase, Sampled, Stepped
     from core.training.trainer import train
 
     described = backend.describe()

@@ -43,9 +43,9 @@ def step_of(family: Any, batch: Any, knobs: Mapping[str, Any], targets: str = "a
     from core.adapters import lora
     from core.config.resolve import resolve
     from core.training.checkpoint import State
-    from core.training.optimizer import begin
-    from core.training.rules import RULES
+    from core.training.optimizers import RULES
     from core.training.step import Step
+    from core.training.update import begin
 
     knobs = {"rank": RANK, "batch_size": batch.clean_BLC.shape[0], "warmup_steps": 0} | dict(knobs)
     kept = knobs.pop("activations", "all")

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CORE_LEVELS: list[tuple[str, ...]] = [
     ("core.errors", "core.device.openblas", "core.device.malloc", "core.config.knob", "core.config.layer_ranks", "core.config.optimizer_defaults", "core.pocket",
      "core.randomness", "core.hub.registry", "core.hub.cache", "core.device.hardware", "core.numerics.staged_eval"),
-    ("core.config.train", "core.files", "core.device.backend", "core.hosts"),
+    ("core.config.train", "core.files", "core.device.backend", "core.distributed.hosts"),
     ("core.safetensors_file", "core.flow", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops",
      "core.dataset.buckets", "core.dataset.names", "core.dataset.split", "core.config.resolve"),
     ("core.hub.layout", "core.adapters.key_maps", "core.loss", "core.adapters.lora", "core.captioners"),
@@ -53,11 +53,11 @@ COMPUTES = ("app.worker", "app.terminal", "app.cli")  # processes of their own; 
 SUPERVISES = ("app.worker.supervisor", "app.worker.lanes")  # and these two
 LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX or numpy
     "core.config.train", "core.config.knob", "core.config.layer_ranks", "core.config.optimizer_defaults", "core.hub.catalog", "core.errors", "core.files",
-    "core.safetensors_file", "core.adapters.key_maps", "core.hosts", "core.hub.cache", "core.hub.registry", "core.hub.layout",
+    "core.safetensors_file", "core.adapters.key_maps", "core.distributed.hosts", "core.hub.cache", "core.hub.registry", "core.hub.layout",
     "core.pocket", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
     "core.dataset.names",
     "core.captioners.openai", "core.device.hardware", "core.estimate.architecture", "core.estimate.memory", "core.dataset.split",
-    "core.training.verdict", "core.training.curve", "core.estimate.requirements", "core.config.resolve",
+    "core.training.diagnosis", "core.training.trend", "core.estimate.requirements", "core.config.resolve",
 }  # fmt: skip
 HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub"}
 HOSTS = {  # every address that a tracked file may name: sources, standards, and this computer

@@ -25,7 +25,7 @@ from core.estimate.architecture import Anatomy
 from core.estimate.memory import Forecast, forecast
 from core.estimate.requirements import PHOTOS
 from core.hub.catalog import Entry
-from core.training.verdict import BANDS
+from core.training.diagnosis import BANDS
 
 STEPS_AT_MOST_TIMES = 3.0
 
@@ -36,7 +36,7 @@ ROUGH_SIDE_PX = 256
 APPLE_GPU_TIMES = 8.0
 START_SECONDS = 15.0  # process, model, encoding
 FORWARD_SHARE = 0.3  # of a training step, for one evaluation of the network
-SCORES_EARLY = 8  # of step 0, and around the first full interval (core/training/held_out.py)
+SCORES_EARLY = 8  # of step 0, and around the first full interval (core/training/validation.py)
 
 
 @dataclass(frozen=True, slots=True)

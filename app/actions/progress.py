@@ -16,7 +16,7 @@ from sqlalchemy import and_, func, or_
 from sqlmodel import Session, col, select
 
 from app.tables import Event, now
-from core.training.verdict import BANDS, LOSSES_AVERAGED, Score, Verdict, judge
+from core.training.diagnosis import BANDS, LOSSES_AVERAGED, Score, Verdict, judge
 
 ETA_STEPS = 200  # the speed is taken from the newest steps; a laptop on battery slows down
 POINTS_DEFAULT = 1000
@@ -72,7 +72,7 @@ def thinned(series: Sequence[tuple[int, float]], points: int) -> list[tuple[int,
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What was scored every so many steps (core/training/progress.py, Scored), by step."""
+    """What was scored every so many steps (core/training/events.py, Scored), by step."""
 
     verdict: Verdict
     held_out: dict[int, float]  # by photo id, the newest score relative to the base; empty where no photo is held out

@@ -16,7 +16,7 @@ from app.database import Home
 from app.jobs import store
 from app.jobs.states import State, Stop
 from app.tables import Checkpoint, Event, Project, Run, Sample, Version
-from core.training.verdict import Verdict, outliers, than_base
+from core.training.diagnosis import Verdict, outliers, than_base
 
 LOG_LINES = 200
 

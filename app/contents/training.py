@@ -30,7 +30,7 @@ from app.pages import RunPage
 from app.tables import Event
 from core.config.train import knobs
 from core.dataset import split
-from core.training.verdict import Kind
+from core.training.diagnosis import Kind
 
 ROWS_TO_COME = 12  # empty rows of the sample grid that are laid out beforehand
 LOG_LINES = 500

@@ -10,14 +10,14 @@ from pathlib import Path
 from app.resources import JOIN, ROOT
 from app.terminal.console import DONE, FAILED, say
 from core.config.train import TrainConfig
+from core.distributed.hosts import Hosts
+from core.distributed.launch import mustered
+from core.distributed.peer import follow
+from core.distributed.process_group import Crew, Invitation, meet, own_name
 from core.errors import Problem
-from core.hosts import Hosts
 from core.hub import catalog
 from core.models.base import Family
 from core.models.load import load_family
-from core.training.crew import Crew, Invitation, meet, own_name
-from core.training.follower import follow
-from core.training.muster import mustered
 
 
 def machines_here(hosts: Hosts | None) -> int:

@@ -24,17 +24,17 @@ from core.config.resolve import Resolved, resolve
 from core.config.train import TrainConfig
 from core.dataset.examples import Example, read_folder
 from core.device.hardware import this_computer
+from core.distributed.hosts import Hosts
+from core.distributed.process_group import ALONE, Crew
 from core.errors import ConfigProblem, DataProblem, FieldProblem, ModelProblem
 from core.estimate.architecture import Anatomy
 from core.estimate.memory import forecast
-from core.hosts import Hosts
 from core.hub import catalog
 from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint
-from core.training.crew import ALONE, Crew
-from core.training.preview import prompts_of
-from core.training.progress import (
+from core.training.diagnosis import outliers
+from core.training.events import (
     ClassPicture,
     Finished,
     Note,
@@ -46,8 +46,8 @@ from core.training.progress import (
     Stepped,
     Wish,
 )
+from core.training.preview import prompts_of
 from core.training.trainer import train
-from core.training.verdict import outliers
 
 SAID_STEPS = 20  # about as many lines of steps as a run prints
 

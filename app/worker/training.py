@@ -39,9 +39,9 @@ from core.hub import catalog
 def train_run(work: Work) -> Outcome:
     """Train from the last checkpoint, or the start, until the last step or until the user or the studio stops it."""
     backend.prepare()  # before MLX is imported for the first time
+    from core.distributed.launch import mustered
     from core.models.load import load_family
-    from core.training.muster import mustered
-    from core.training.progress import Finished, Wish
+    from core.training.events import Finished, Wish
     from core.training.trainer import train
 
     with work.database.read() as session:
@@ -104,7 +104,7 @@ class Teller:
 
     def tell(self, progress: Any) -> None:
         """One piece of progress into the database. Raises LostJob, DiskProblem."""
-        from core.training import progress as said
+        from core.training import events as said
 
         match progress:
             case said.Phase():

@@ -192,7 +192,7 @@ def attach_factors(
 def resolve_targets(transformer: nn.Module, presets: Mapping[str, Sequence[str]], wanted: str) -> list[str]:
     """Full module paths for the knob `targets`: names of presets, paths and globs, with commas between them.
 
-    What lies outside the blocks is not meant: no gradient goes there (core/training/reverse.py).
+    What lies outside the blocks is not meant: no gradient goes there (core/training/gradient.py).
 
     Raises ConfigProblem naming each one that matches no linear layer of a block.
     """

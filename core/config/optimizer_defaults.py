@@ -4,7 +4,7 @@
     Lion               by the rate exactly, however small the gradient: AdamW's over 3 to 10, says the paper; here 3
     Prodigy            the rate is a factor on one that it finds itself: 1, and the same all along, or it finds little
 
-The rules themselves are in core/training/rules.py.
+The rules themselves are in core/training/optimizers.py.
 
 Source: Chen et al. 2023, arXiv:2302.06675; Mishchenko and Defazio 2023, arXiv:2306.06101.
 """

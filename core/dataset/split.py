@@ -2,7 +2,7 @@
 
     auto            one photo, from eight on: of fewer, each is worth more learned than scored
     none            every photo is trained on
-    3               so many, chosen by the run's seed (core/training/held_out.py)
+    3               so many, chosen by the run's seed (core/training/validation.py)
     a.jpg, b.jpg    these
 
 Plain Python: the web process answers a wrong choice before a job is made.

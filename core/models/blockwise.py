@@ -4,7 +4,7 @@
 
 Blocks of one kind are one computation with other weights. `Bound` makes a block a function of its arrays, which is
 compiled once for all of its kind, the weights being arguments like x. A GPU is told of a block while it is at the one
-before. A walk has no gradient: core/training/reverse.py takes that block by block.
+before. A walk has no gradient: core/training/gradient.py takes that block by block.
 """
 
 from __future__ import annotations

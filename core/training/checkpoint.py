@@ -9,7 +9,7 @@ A folder is filled under a temporary name, flushed and renamed. state.json holds
 else that it says itself, so a damaged checkpoint is known, named, and the one before it is taken; when a run goes on
 from that, the damaged one is set aside as damaged-<step>.
 
-A thread of its own writes it (writer.py), while the next gradient is worked out; the update after that waits until the
+A thread of its own writes it (background_writer.py), while the next gradient is worked out; the update after that waits until the
 tensors are in the files. Hashing and flushing, as slow as the disk, nobody waits for.
 """
 
@@ -34,10 +34,10 @@ from core.config.resolve import BEFORE_IT_WAS_THERE
 from core.config.train import TrainConfig
 from core.dataset.examples import Example
 from core.errors import ConfigProblem, FieldProblem, TrainingProblem, disk_trouble_as_sentence
+from core.training.diagnosis import LOSSES_AVERAGED
+from core.training.events import Saved
+from core.training.optimizers import Remembered, Tensors
 from core.training.photo_losses import PhotoLosses
-from core.training.progress import Saved
-from core.training.rules import Remembered, Tensors
-from core.training.verdict import LOSSES_AVERAGED
 
 FORMAT = 1
 ADAPTER, OPTIMIZER, STATE = "adapter.safetensors", "optimizer.safetensors", "state.json"

@@ -13,8 +13,8 @@ from core.config.train import TrainConfig
 from core.dataset import captions
 from core.models.base import Conditioning, Family
 from core.sampling import drawing, ticks
-from core.training.progress import Sampled
-from core.training.writer import Work, writing
+from core.training.background_writer import Work, writing
+from core.training.events import Sampled
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """One optimizer step: gradients of the loss, averaged over micro-steps, and the optimizer's update of the adapter.
 
-g    = mean over micro-steps of  d/d(A, B) dreambooth_loss(batch(step, micro))          core/loss.py, crew.py
-A, B = rule(A, B, g)             unless the loss is not finite                          optimizer.py, rules.py
+g    = mean over micro-steps of  d/d(A, B) dreambooth_loss(batch(step, micro))          core/loss.py, process_group.py
+A, B = rule(A, B, g)             unless the loss is not finite                          update.py, optimizers.py
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from core.adapters import lora
 from core.config.train import TrainConfig
 from core.dataset.batches import Batches
 from core.device import backend
+from core.distributed.process_group import ALONE, Crew
 from core.loss import weighted_mean
 from core.models.base import Family
 from core.training.checkpoint import State
-from core.training.crew import ALONE, Crew
-from core.training.optimizer import Layout, update
-from core.training.progress import Stepped
-from core.training.reverse import Gradient
-from core.training.rules import RULES, Remembered, Tensors
+from core.training.diagnosis import LOSSES_AVERAGED
+from core.training.events import Stepped
+from core.training.gradient import Gradient
+from core.training.optimizers import RULES, Remembered, Tensors
 from core.training.schedule import learning_rate
-from core.training.verdict import LOSSES_AVERAGED
+from core.training.update import Layout, update
 
 NOTHING = mx.array(0.0)  # lies in the adapter while nothing else may
 

@@ -7,7 +7,7 @@
         yield Stepped; then what is due or wished: a checkpoint, sample pictures
 
 A device that runs ahead is told the next step first, where nothing is due: it never waits for a loss to be heard. What
-is written is finished in a thread beside the steps (writer.py), and said when it is whole.
+is written is finished in a thread beside the steps (background_writer.py), and said when it is whole.
 
     run = train(family, examples, config, folder, trigger="sks", class_word="can")
     for progress in run: ...         or   progress = run.send(Wish.STOP)   or   run.close()
@@ -31,18 +31,19 @@ from core.config.train import TrainConfig
 from core.dataset.batches import Batches, Encoded
 from core.dataset.examples import Example
 from core.device import backend
+from core.distributed import handoff
+from core.distributed.process_group import ALONE, Crew, MachineLost
 from core.errors import AdapterProblem, ConfigProblem, DataProblem, FieldProblem, Problem, TrainingProblem
 from core.models.base import Conditioning, Family
-from core.training import assistant, average, beginning, charge, checkpoint, ending, held_out
-from core.training.crew import ALONE, Crew, MachineLost
-from core.training.encoding import Material, captions_of, encode_photos, read_texts
-from core.training.ending import BadSteps
-from core.training.held_out import Scoring
+from core.training import assistant, checkpoint, ema, outcome, setup, validation
+from core.training.background_writer import Work, Writer
+from core.training.class_images import Prior, prompt_of, shared_out
+from core.training.encode import Material, captions_of, encode_photos, read_texts
+from core.training.events import Finished, Note, Phase, Progress, Resumed, Wish
+from core.training.outcome import BadSteps
 from core.training.preview import Previews, prompts_of
-from core.training.prior import Prior, prompt_of, shared_out
-from core.training.progress import Finished, Note, Phase, Progress, Resumed, Wish
 from core.training.step import Step
-from core.training.writer import Work, Writer
+from core.training.validation import Scoring
 
 Made = TypeVar("Made")
 SECONDS_BETWEEN_QUESTIONS = 1.0  # a picture takes long; its caller may want to stop in the middle of it
@@ -71,7 +72,7 @@ def train(
     ranks, with alpha / rank in B already; the knobs targets, rank, alpha and ranks have no say then. Once there is a
     checkpoint the file is only held against it, and not needed.
 
-    With a `crew` this is its first machine, and the others take their shares of each step (core/training/follower.py).
+    With a `crew` this is its first machine, and the others take their shares of each step (core/distributed/peer.py).
 
     A wish to stop is heard before the first step too: what was read and encoded by then is kept in the cache.
 
@@ -118,7 +119,7 @@ class Run:
         self.family, self.examples, self.config, self.folder, self.cache = family, examples, config, folder, cache
         self.trigger, self.title = trigger, title or trigger
         self.prompts = prompts_of(config, trigger, class_word)
-        self.held = held_out.choose(config.held_out, [each.name or each.photo.name for each in examples], config.seed)
+        self.held = validation.choose(config.held_out, [each.name or each.photo.name for each in examples], config.seed)
         self.scoring: Scoring | None = None
         self.class_prompt = prompt_of(config, trigger, class_word)
         self.data_hash = checkpoint.data_hash_of(
@@ -171,18 +172,18 @@ class Run:
         for sentence in sentences:
             yield from self.say(Note(f"{sentence[0].upper()}{sentence[1:]} The one before it is used.", "warning"))
         if state is not None:
-            start = beginning.start_hash(state, self.start_from)
+            start = setup.start_hash(state, self.start_from)
             checkpoint.check_same_run(state, config, self.data_hash, self.family.hashes, start)
             checkpoint.set_aside_after(self.folder, state.step)
         if not resume:
             checkpoint.clear(self.folder)
-        charge.give(self.crew, config, self.family, self.folder, state, self.start_from)
+        handoff.give(self.crew, config, self.family, self.folder, state, self.start_from)
         return state
 
     def encoded(self) -> Generator[Progress, Wish | None, Material | None]:
         """What is trained on, drawn and scored, as the network reads it; None when the run is to stop before."""
         material = yield from self.read()
-        charge.give_examples(self.crew, material)
+        handoff.give_examples(self.crew, material)
         return material
 
     def read(self) -> Generator[Progress, Wish | None, Material | None]:
@@ -236,7 +237,7 @@ class Run:
             self.state.seconds += stepped.seconds
             yield from self.say(stepped)
             if not ends:
-                ending.check_losses(self.state, stepped)
+                outcome.check_losses(self.state, stepped)
 
     def say(self, progress: Progress) -> Generator[Progress, Wish | None, None]:
         """Yield, and what became whole on the disk by now; remember what the caller answers."""
@@ -280,12 +281,12 @@ class Run:
 
     def attach(self, state: checkpoint.State | None) -> Generator[Progress, Wish | None, None]:
         config = self.config
-        self.adapter, sentence = beginning.attach(self.family, config, state, self.start_from)
+        self.adapter, sentence = setup.attach(self.family, config, state, self.start_from)
         if state is None:
             begun = (self.adapter, self.family, config, self.folder, self.data_hash, self.start_from)
-            state = beginning.first_state(*begun)
+            state = setup.first_state(*begun)
         else:
-            sentence = beginning.go_on(self.adapter, state, self.family, config, self.folder)
+            sentence = setup.go_on(self.adapter, state, self.family, config, self.folder)
         if sentence:
             yield from self.say(Note(sentence))
         self.state = state
@@ -299,7 +300,7 @@ class Run:
     # After a step
 
     def score(self) -> Generator[Progress, Wish | None, None]:
-        with assistant.heard(self.assistant), average.heard(self.adapter, self.state):
+        with assistant.heard(self.assistant), ema.heard(self.adapter, self.state):
             scored = self.scoring.take(self.state)
         self.note_memory()
         yield from self.say(scored)
@@ -307,7 +308,7 @@ class Run:
     def save(self) -> Generator[Progress, Wish | None, None]:
         self.wish &= ~Wish.SAVE
         state = self.state
-        with average.heard(self.adapter, state):
+        with ema.heard(self.adapter, state):
             factors = self.adapter.baked()
         try:
             adapter_file.check_worth(factors)
@@ -342,19 +343,19 @@ class Run:
     def keep(self, problem: TrainingProblem, advice: str) -> Generator[Progress, Wish | None, None]:
         """Save the last whole step, and raise `problem` with what became of that."""
         state = self.state
-        with ending.said_with(problem, self.folder, state, advice):
+        with outcome.said_with(problem, self.folder, state, advice):
             if self.one is not None:
                 yield from self.hear(ends=True)  # what is under way needs no other machine
             yield from self.settle()
             if self.one is not None and state.step and not checkpoint.is_newest(self.folder, state.step):
-                ending.count_anew(state)
+                outcome.count_anew(state)
                 self.adapter.update(state.parameters)
                 yield from self.save()
                 yield from self.settle()
 
     def sample(self, previews: Previews) -> Generator[Progress, Wish | None, None]:
         self.wish &= ~Wish.SAMPLE
-        with average.heard(self.adapter, self.state):
+        with ema.heard(self.adapter, self.state):
             yield from self.draw("drawing samples", len(previews.prompts), previews.pictures(self.state.step))
 
     def draw(self, phase: str, of: int, pictures: Iterable[Work | None]) -> Generator[Progress, Wish | None, None]:
@@ -379,7 +380,7 @@ class Run:
     def finished(self) -> Finished:
         self.note_memory()
         more = {"seconds": time.monotonic() - self.started, "peak_memory_bytes": self.peak, "held": bool(self.held)}
-        return ending.finished(self.state, self.config, self.folder, **more)
+        return outcome.finished(self.state, self.config, self.folder, **more)
 
     def end(self) -> None:
         """Leave whole what was to be written, and the family as it was found."""

@@ -13,7 +13,7 @@ from app.database import Database, Home
 from app.jobs import store
 from app.jobs.states import Kind
 from app.tables import Event
-from core.training.verdict import judge
+from core.training.diagnosis import judge
 from tests.app.conftest import Studio
 
 Start = Callable[..., Studio]

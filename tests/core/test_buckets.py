@@ -22,7 +22,7 @@ from core.hub.catalog import find
 from core.models.base import Family, Grid
 from core.models.load import load_family
 from core.randomness import fraction_for, order_for
-from core.training.progress import Finished, Note, Stepped, Wish
+from core.training.events import Finished, Note, Stepped, Wish
 from tests.core.subjects import picture, settings, training
 from tests.core.test_resume import assert_same
 

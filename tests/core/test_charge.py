@@ -15,15 +15,16 @@ import pytest
 
 from core import files
 from core.dataset.batches import Batches
+from core.distributed import channel, handoff
+from core.distributed.channel import Channel
+from core.distributed.peer import follow
+from core.distributed.process_group import Alone, MachineLost
 from core.errors import DiskProblem, ModelProblem, TrainingProblem
 from core.models.base import Family
-from core.training import channel, charge, checkpoint
-from core.training.channel import Channel
-from core.training.crew import Alone, MachineLost
-from core.training.encoding import Material
-from core.training.follower import follow
-from core.training.progress import Finished, Phase, Progress, Stepped, Wish
-from core.training.rules import Tensors
+from core.training import checkpoint
+from core.training.encode import Material
+from core.training.events import Finished, Phase, Progress, Stepped, Wish
+from core.training.optimizers import Tensors
 from tests.core.subjects import settings, training
 from tests.core.test_prior import DRAWING
 
@@ -80,15 +81,15 @@ def while_samples_are_drawn_after(step: int) -> Callable[[Progress], bool]:
 def test_the_others_draw_the_batches_that_the_first_machine_draws(family: Family, photos: Path, tmp_path: Path) -> None:
     knobs = {"class_pictures": 2, "flip": True, "trigger_dropout": 0.5, "held_out": "1", "caption_dropout": 0.3}
     crew = given(family, photos, tmp_path / "run", **knobs)
-    told = charge.take(crew, tmp_path / "theirs")
-    material = charge.take_examples(crew)
+    told = handoff.take(crew, tmp_path / "theirs")
+    material = handoff.take_examples(crew)
     assert material.held == []
     assert list(material.texts) == [""]
 
     own: list[Material] = []
     alone = training(family, photos, tmp_path / "run", resume=True, cache=tmp_path / "cache", machines=2, **knobs)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(charge, "give_examples", lambda _, whole: own.append(whole))
+        patch.setattr(handoff, "give_examples", lambda _, whole: own.append(whole))
         for _ in alone:
             if own:
                 break

@@ -15,7 +15,7 @@ from core.errors import ConfigProblem, DiskProblem, TrainingProblem
 from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint
-from core.training.progress import Finished, Note, Resumed, Saved, Stepped, Wish
+from core.training.events import Finished, Note, Resumed, Saved, Stepped, Wish
 from tests.core.subjects import of_kind, picture, rewrite_state, training
 from tests.tiny import make_model_folder
 

@@ -19,10 +19,10 @@ import numpy as np
 import psutil
 import pytest
 
-from core.hosts import NAMES
+from core.distributed.hosts import NAMES
 from core.models.base import Family
 from core.training import checkpoint
-from core.training.optimizer import global_norm
+from core.training.update import global_norm
 from tests.core.subjects import TINY_RUN, training
 from tests.tiny import make_model_folder
 

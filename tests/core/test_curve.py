@@ -8,8 +8,8 @@ import random
 import numpy as np
 import pytest
 
-from core.training.curve import TERMS, chance, lowest, trend
-from core.training.held_out import early_scores
+from core.training.trend import TERMS, chance, lowest, trend
+from core.training.validation import early_scores
 
 
 @pytest.mark.parametrize("turn", range(9, 34, 4))

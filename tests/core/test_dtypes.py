@@ -18,7 +18,7 @@ import pytest
 from core.adapters import lora
 from core.models import blocks
 from core.models.load import load_family
-from core.training.reverse import Gradient
+from core.training.gradient import Gradient
 from tests.core.test_reverse import FOLDERS, attached, batch_of
 
 BF16 = mx.bfloat16

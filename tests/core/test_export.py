@@ -14,7 +14,7 @@ from core.models.base import Family
 from core.models.flux1 import Flux1
 from core.safetensors_file import read_header
 from core.training import checkpoint
-from core.training.progress import Finished
+from core.training.events import Finished
 from tests.core.subjects import settings, training
 
 FACTORS = {"blocks.0.attn.to_q": (mx.ones((2, 6)), mx.full((5, 2), 0.5))}

@@ -18,7 +18,7 @@ from core.models.load import load_family
 from core.models.text.tokenizers import TextTokenizer, chat_message
 from core.safetensors_file import read_header
 from core.sampling import draw
-from core.training.progress import Finished, Sampled
+from core.training.events import Finished, Sampled
 from tests import tiny, tiny_klein, tiny_qwen3
 from tests.core.subjects import training
 

@@ -14,9 +14,9 @@ from core.dataset.batches import Batches
 from core.errors import ConfigProblem
 from core.models.base import Family
 from core.models.load import load_family
-from core.training import checkpoint, held_out
+from core.training import checkpoint, validation
+from core.training.events import Finished, Note, Scored, Stepped, Wish
 from core.training.photo_losses import PhotoLosses
-from core.training.progress import Finished, Note, Scored, Stepped, Wish
 from tests.core.subjects import of_kind, photo_folder, rewrite_state, training
 
 NAMES = ["a.jpg", "b.jpg", "c, d.jpg", "7"]
@@ -46,10 +46,10 @@ def test_held_out_photos_are_chosen_by_number_or_by_name() -> None:
 
 def test_the_choice_is_a_function_of_the_seed() -> None:
     names = [str(number) + ".jpg" for number in range(20)]
-    chosen = {held_out.choose("2", names, seed) for seed in range(20)}
+    chosen = {validation.choose("2", names, seed) for seed in range(20)}
     assert len(chosen) > 10
     assert all(len(each) == 2 and each[0] < each[1] for each in chosen)
-    assert held_out.choose("2", names, 3) == held_out.choose("2", names, 3)
+    assert validation.choose("2", names, 3) == validation.choose("2", names, 3)
 
 
 def test_a_held_out_photo_is_never_trained_on(
@@ -94,7 +94,7 @@ def test_the_score_is_the_loss_at_fixed_noise_relative_to_the_base(
 def test_a_score_of_many_draws_is_the_mean_at_as_many_sigmas_of_each_band(
     family: Family, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact = held_out.per_example_loss
+    exact = validation.per_example_loss
     seen: list[tuple[float, float]] = []  # sigma and loss
 
     def watched(predict: Any, clean: mx.array, noise: mx.array, sigma: mx.array) -> mx.array:
@@ -102,7 +102,7 @@ def test_a_score_of_many_draws_is_the_mean_at_as_many_sigmas_of_each_band(
         seen.append((sigma.item(), loss.item()))
         return loss
 
-    monkeypatch.setattr(held_out, "per_example_loss", watched)
+    monkeypatch.setattr(validation, "per_example_loss", watched)
     knobs = {"held_out": "1", "steps": 1, "sigma_draw": "uniform"}
     rows = {}
     for draws in (1, 3):

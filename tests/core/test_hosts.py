@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core import hosts
+from core.distributed import hosts
 from core.errors import ConfigProblem
 
 TWO = [{"ssh": "studio.local", "ips": ["192.168.7.1"]}, {"ssh": "mini.local", "ips": ["192.168.7.2"]}]

@@ -8,10 +8,10 @@ import mlx.core as mx
 import pytest
 
 from core.config.train import Optimizer
-from core.training import average
-from core.training.optimizer import Layout, begin, global_norm, update
-from core.training.rules import RULES, Remembered, Tensors
+from core.training import ema
+from core.training.optimizers import RULES, Remembered, Tensors
 from core.training.schedule import learning_rate
+from core.training.update import Layout, begin, global_norm, update
 from tests.core.subjects import settings
 
 ONE, LR = mx.array(1.0), mx.array(0.1)
@@ -124,7 +124,7 @@ def test_the_average_begins_close_to_the_weights_and_ends_slow() -> None:
         after, remembered, _, _ = update(rule, after, g, remembered, ONE, LR, **LIMITS, average_decay=0.75)
         kept = 0.0 if n == 1 else min(0.75, n / (n + 9))
         expected = kept * expected + (1 - kept) * 0.1 * n
-        assert remembered.tensors[average.GROUP]["a"].item() == pytest.approx(expected, rel=1e-5)
+        assert remembered.tensors[ema.GROUP]["a"].item() == pytest.approx(expected, rel=1e-5)
     assert after["a"].item() == pytest.approx(4.0)
     assert after["a"].item() - expected == pytest.approx(0.1 * 0.75 / 0.25, rel=1e-2)  # decay / (1 - decay) steps late
 

@@ -23,8 +23,8 @@ from core.hub.registry import KNOWN
 from core.models import autoencoder
 from core.models.base import Family
 from core.numerics import attention
-from core.training.optimizer import begin
-from core.training.rules import RULES
+from core.training.optimizers import RULES
+from core.training.update import begin
 from tests.core.subjects import training
 
 GIB = 2**30

@@ -17,9 +17,9 @@ from core.errors import DataProblem, TrainingProblem
 from core.models.base import Family, Grid
 from core.models.load import load_family
 from core.sampling import draw
-from core.training import checkpoint, prior
-from core.training.prior import shared_out
-from core.training.progress import ClassPicture, Finished, Note, Phase, Stepped, Wish
+from core.training import checkpoint, class_images
+from core.training.class_images import shared_out
+from core.training.events import ClassPicture, Finished, Note, Phase, Stepped, Wish
 from core.training.trainer import train
 from tests import tiny_z_image
 from tests.core.subjects import examples, of_kind, picture, settings, training
@@ -44,8 +44,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seeds.append(options["seed"])
         return exact(*arguments, **options)
 
-    exact = prior.drawing
-    monkeypatch.setattr(prior, "drawing", counted)
+    exact = class_images.drawing
+    monkeypatch.setattr(class_images, "drawing", counted)
     return seeds
 
 

@@ -17,8 +17,8 @@ import pytest
 from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint
-from core.training.optimizer import global_norm
-from core.training.progress import Finished, Note, Stepped, Wish
+from core.training.events import Finished, Note, Stepped, Wish
+from core.training.update import global_norm
 from tests.core.subjects import of_kind, rewrite_state, training
 
 KNOBS = {
@@ -138,7 +138,7 @@ from core import backend
 backend.prepare()
 from core.models.load import load_family
 from core.training import checkpoint
-from core.training.progress import Stepped
+from core.training.events import Stepped
 from tests.core.subjects import training
 from tests.core.test_resume import KNOBS
 model, photos, out = map(Path, sys.argv[1:])

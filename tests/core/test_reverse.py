@@ -16,7 +16,7 @@ from core.loss import dreambooth_loss
 from core.models import blocks, blockwise, pieces
 from core.models.base import Family
 from core.models.load import load_family
-from core.training.reverse import Gradient
+from core.training.gradient import Gradient
 from tests import tiny, tiny_klein, tiny_z_image
 from tests.peak import peak
 

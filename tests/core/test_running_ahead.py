@@ -9,12 +9,12 @@ import mlx.core as mx
 import pytest
 
 from core.device import backend
+from core.distributed.process_group import MachineLost
 from core.errors import TrainingProblem
 from core.models.base import Family
 from core.training import checkpoint
-from core.training.crew import MachineLost
-from core.training.progress import Finished, Saved, Stepped, Wish
-from core.training.rules import Tensors
+from core.training.events import Finished, Saved, Stepped, Wish
+from core.training.optimizers import Tensors
 from core.training.step import Step
 from tests.core.subjects import training
 from tests.core.test_charge import Told

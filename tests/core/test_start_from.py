@@ -14,7 +14,7 @@ from core.errors import AdapterProblem, ConfigProblem
 from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint
-from core.training.progress import Finished, Note, Sampled, Stepped, Wish
+from core.training.events import Finished, Note, Sampled, Stepped, Wish
 from tests.core.subjects import of_kind, training
 from tests.core.test_adapter_forms import check_same, random_factors
 

@@ -16,8 +16,8 @@ from core.errors import AdapterProblem, ConfigProblem
 from core.models.base import Family
 from core.models.blockwise import Walk
 from core.models.load import load_family
-from core.training import beginning, checkpoint
-from core.training.progress import Finished, Stepped
+from core.training import checkpoint, setup
+from core.training.events import Finished, Stepped
 from tests import tiny, tiny_klein, tiny_z_image
 from tests.core.subjects import of_kind, settings, training
 from tests.core.test_adapter_forms import random_factors
@@ -126,7 +126,7 @@ def test_nor_can_one_go_on_that_an_earlier_version_began_so(family: Family, phot
     (a_RI, b_OR) = factors_at(family, {path})[path]
     state.start, state.parameters = "of a file", {f"{path}.lora_A": a_RI, f"{path}.lora_B": b_OR}
     with pytest.raises(AdapterProblem, match="cannot go on from its checkpoint"):
-        beginning.attach(family, settings(), state, None)
+        setup.attach(family, settings(), state, None)
 
 
 def test_an_assistant_may_have_such_layers(photos: Path, tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from core.device import backend
 from core.errors import ConfigProblem, DataProblem, TrainingProblem
 from core.models.base import Family
 from core.training import checkpoint
-from core.training.optimizer import global_norm
-from core.training.progress import Finished, Note, Phase, Resumed, Sampled, Saved, Stepped, Wish
+from core.training.events import Finished, Note, Phase, Resumed, Sampled, Saved, Stepped, Wish
 from core.training.step import Step
 from core.training.trainer import train
+from core.training.update import global_norm
 from tests.core.subjects import examples, of_kind, settings, training
 
 

@@ -17,9 +17,9 @@ from core.device import backend
 from core.errors import DiskProblem, TrainingProblem
 from core.models.base import Family
 from core.training import checkpoint
-from core.training.progress import Finished, Note, Sampled, Saved, Stepped
+from core.training.background_writer import Writer
+from core.training.events import Finished, Note, Sampled, Saved, Stepped
 from core.training.step import Step
-from core.training.writer import Writer
 from tests.core.subjects import training
 from tests.core.test_resume import assert_same
 

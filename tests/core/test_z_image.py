@@ -22,7 +22,7 @@ from core.models.z_image import ZImage, ZImageTransformer, pack, position_ids, u
 from core.safetensors_file import read_header
 from core.sampling import draw
 from core.training import checkpoint
-from core.training.progress import Finished, Note, Sampled, Stepped, Wish
+from core.training.events import Finished, Note, Sampled, Stepped, Wish
 from tests import tiny, tiny_z_image
 from tests.core.subjects import of_kind, training
 

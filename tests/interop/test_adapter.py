@@ -18,7 +18,7 @@ from core.hub.catalog import POCKET_FOLDER
 from core.models.base import Family
 from core.models.load import load_family
 from core.sampling import draw, starting_noise
-from core.training.progress import Finished
+from core.training.events import Finished
 from tests.core.subjects import photo_folder, training
 from tests.interop.reference import psnr
 from tests.tiny import make_model_folder

@@ -24,7 +24,7 @@ from core.models.base import Grid
 from core.models.flux2 import Flux2Transformer, position_ids, run_block
 from core.models.load import load_family
 from core.sampling import draw, guidance_for, sampler_steps, starting_noise
-from core.training.progress import Finished
+from core.training.events import Finished
 from tests import tiny_klein, tiny_qwen3
 from tests.core.subjects import photo_folder, training
 from tests.interop.real_configs import FLUX2_VAE, KLEIN_4B

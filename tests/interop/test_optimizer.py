@@ -18,10 +18,10 @@ from lion_pytorch import Lion
 from prodigyopt import Prodigy
 
 from core.config.train import Optimizer, Schedule, TrainConfig
-from core.training.average import GROUP
-from core.training.optimizer import begin, update
-from core.training.rules import RULES
+from core.training.ema import GROUP
+from core.training.optimizers import RULES
 from core.training.schedule import LOWEST_SHARE, learning_rate
+from core.training.update import begin, update
 from tests.interop.reference import noise, relative_error
 
 STEPS = 100

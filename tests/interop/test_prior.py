@@ -19,7 +19,7 @@ from core.dataset.batches import Batch, Batches, Encoded
 from core.loss import weighted_mean
 from core.models.flux1 import position_ids
 from core.models.load import load_family
-from core.training.reverse import Gradient
+from core.training.gradient import Gradient
 from tests.core.subjects import settings
 from tests.tiny import make_model_folder
 

@@ -23,7 +23,7 @@ from core.models.base import Grid
 from core.models.load import load_family
 from core.models.z_image import ZImage, ZImageTransformer, unpack
 from core.sampling import draw, guidance_for, sampler_steps, starting_noise
-from core.training.progress import Finished
+from core.training.events import Finished
 from tests import tiny, tiny_qwen3, tiny_z_image
 from tests.core.subjects import photo_folder, training
 from tests.interop.real_configs import Z_IMAGE

@@ -1,8 +1,8 @@
 """One update of the adapter: a global gradient limit, the rule, the average, and a guard that a bad step cannot pass.
 
     g               <- g * min(1, limit / |g|)                                      |g| over the whole adapter
-    w, remembered   <- rule(w, g, remembered, lr)                                   rules.py
-    average         <- average.moved(average, w)         where the run keeps one    average.py
+    w, remembered   <- rule(w, g, remembered, lr)                                   optimizers.py
+    average         <- average.moved(average, w)         where the run keeps one    ema.py
 
 Where the loss or |g| is not finite, all of them stay as they are: the choice lies inside the graph, so reading the
 loss late is safe. All float32. Pure functions: arrays in, arrays out.
@@ -16,8 +16,8 @@ from itertools import accumulate
 import mlx.core as mx
 
 from core.device import backend
-from core.training import average
-from core.training.rules import Remembered, Rule, Tensors, total
+from core.training import ema
+from core.training.optimizers import Remembered, Rule, Tensors, total
 
 VECTOR_AT_LEAST = {False: 2**18, True: 2**22}
 """Numbers, by whether the update is compiled. On a CPU it is not, and a vector takes fifteen times its memory."""
@@ -27,7 +27,7 @@ def begin(rule: Rule, w: Tensors, *, averages: bool) -> Remembered:
     """What is remembered before the first step."""
     remembered = rule.begin(w)
     if averages:
-        remembered.tensors[average.GROUP] = dict(w)
+        remembered.tensors[ema.GROUP] = dict(w)
     return remembered
 
 
@@ -50,8 +50,8 @@ def update(
     n = old.numbers["n"] + 1.0
     limited = {name: value * share for name, value in g.items()}
     new_w, new = rule.move(w, limited, Remembered(old.tensors, {**old.numbers, "n": n}), lr, decay)
-    if average.GROUP in old.tensors:
-        new.tensors[average.GROUP] = average.moved(old.tensors[average.GROUP], new_w, n, average_decay)
+    if ema.GROUP in old.tensors:
+        new.tensors[ema.GROUP] = ema.moved(old.tensors[ema.GROUP], new_w, n, average_decay)
 
     def chosen(after: Tensors, before: Tensors) -> Tensors:
         return {name: mx.where(finite, after[name], value) for name, value in before.items()}

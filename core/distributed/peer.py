@@ -1,6 +1,6 @@
 """A machine that follows: it takes its share of every step of a run that another machine leads.
 
-    charge, examples  <- the first machine            charge.py
+    charge, examples  <- the first machine            handoff.py
     for each step:  its own micro-steps; the sum over all machines; the same update everywhere
 
 It walks the same loop as the first machine, but writes nothing that stays, draws nothing and is asked nothing.
@@ -14,15 +14,16 @@ from pathlib import Path
 
 from core.config.train import TrainConfig
 from core.device.hardware import this_computer
+from core.distributed import handoff
+from core.distributed.handoff import Charge
+from core.distributed.process_group import Crew
 from core.errors import ModelProblem
 from core.estimate import memory
 from core.models.base import Family
-from core.training import charge, checkpoint
-from core.training.charge import Charge
-from core.training.crew import Crew
-from core.training.encoding import Material
+from core.training import checkpoint
+from core.training.encode import Material
+from core.training.events import Progress, Wish
 from core.training.preview import Previews
-from core.training.progress import Progress, Wish
 from core.training.trainer import Run
 
 
@@ -32,9 +33,9 @@ def follow(crew: Crew, load: Callable[[TrainConfig], Family]) -> None:
     Raises MachineLost when the first machine is gone, and what `load` raises.
     """
     with tempfile.TemporaryDirectory(prefix="likeness-") as scratch:
-        told = charge.take(crew, Path(scratch))
+        told = handoff.take(crew, Path(scratch))
         family = load(told.config)
-        if charge.base_of(family) != told.base:
+        if handoff.base_of(family) != told.base:
             raise ModelProblem(_other_base(family, told))
         run = Follower(family, told, crew)
         try:
@@ -60,7 +61,7 @@ class Follower(Run):
     def encoded(self) -> Generator[Progress, Wish | None, Material | None]:
         yield from ()
         _ = self.family.transformer  # read while the first machine encodes
-        return charge.take_examples(self.crew)
+        return handoff.take_examples(self.crew)
 
     def score(self) -> Generator[Progress, Wish | None, None]:
         yield from ()

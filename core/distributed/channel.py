@@ -5,7 +5,7 @@
 
 A peer that was killed closes its connection; one whose machine sleeps, hangs or lost its cable sends nothing, and is
 taken to be gone after SILENCE_SECONDS. However long a peer computes or draws, its thread goes on beating. Gradients go
-another way (crew.py): this one is for what is said once, or in few bytes.
+another way (process_group.py): this one is for what is said once, or in few bytes.
 """
 
 from __future__ import annotations

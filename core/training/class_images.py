@@ -31,8 +31,8 @@ from core.models.base import Conditioning, Family, Grid
 from core.models.quantized import bits_of
 from core.randomness import number_for
 from core.sampling import drawing, ticks, to_image
-from core.training.progress import ClassPicture
-from core.training.writer import Work, writing
+from core.training.background_writer import Work, writing
+from core.training.events import ClassPicture
 
 PARTS = ("transformer", "vae", "text")  # of the model: a training assistant has no say in a picture
 

@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from PIL import Image
 
 from core import files
-from core.training.progress import ClassPicture, Progress, Sampled
+from core.training.events import ClassPicture, Progress, Sampled
 
 Work = Callable[[], Progress]
 """Makes something whole on the disk, and is what to say of it then."""

@@ -4,7 +4,7 @@
 
 Each holds the whole adapter and takes its share of a step's micro-steps; the sum has the same bits everywhere, and so
 do the weights after it. The first, rank 0, leads: it alone has photos, run folder and user, writes checkpoints, draws
-samples, and tells the others what the user wishes, so that all take the same steps. The others follow (follower.py).
+samples, and tells the others what the user wishes, so that all take the same steps. The others follow (peer.py).
 
 They meet over plain sockets (channel.py) before MLX connects them, at the port below the one that MLX's first rank
 listens on, and go on beating there. MLX's ring raises when a peer's process ends, and waits for ever for one that
@@ -34,11 +34,11 @@ from typing import Any, NoReturn, Protocol
 
 import mlx.core as mx
 
+from core.distributed.channel import DONE, SILENCE_SECONDS, Channel, Gone, connect
+from core.distributed.hosts import NAMES, TOKEN
 from core.errors import TrainingProblem
-from core.hosts import NAMES, TOKEN
-from core.training.channel import DONE, SILENCE_SECONDS, Channel, Gone, connect
-from core.training.progress import Wish
-from core.training.rules import Tensors
+from core.training.events import Wish
+from core.training.optimizers import Tensors
 
 MEET_SECONDS = 120.0  # for ssh, Python and MLX to start on every machine
 CONNECT_SECONDS = 10.0  # for MLX's ring, between machines that are all here

@@ -22,9 +22,9 @@ from core.errors import TrainingProblem
 from core.estimate import memory
 from core.models.base import Family
 from core.randomness import key_for
-from core.training import optimizer
+from core.training import update
 from core.training.checkpoint import State
-from core.training.rules import RULES
+from core.training.optimizers import RULES
 
 IN_BLOCKS = (
     "Only layers within the model's blocks can be trained, and it has others. Begin afresh or with another adapter; "
@@ -62,7 +62,7 @@ def first_state(
 ) -> State:
     """Before the first step; `folder` is the run's, by whose disk and computer it is settled what memory there is."""
     first = adapter.parameters()
-    remembered = optimizer.begin(RULES[config.optimizer], first, averages=config.ema_decay > 0)
+    remembered = update.begin(RULES[config.optimizer], first, averages=config.ema_decay > 0)
     state = State(0, first, remembered, as_json(config), data_hash, dict(family.hashes), 0)
     state.start = files.sha256_of(start_from) if start_from is not None else ""
     state.kept = memory.kept_blocks(family.anatomy, config, this_computer(folder))

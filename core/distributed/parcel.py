@@ -17,7 +17,7 @@ import mlx.core as mx
 
 from core.dataset.batches import Encoded
 from core.models.base import Grid
-from core.training.encoding import Material
+from core.training.encode import Material
 
 KINDS: Mapping[str, type] = {kind.__name__: kind for kind in (Material, Encoded, Grid)}
 

@@ -18,7 +18,7 @@ import mlx.core as mx
 
 from core.adapters.lora import Adapter
 from core.training.checkpoint import State
-from core.training.rules import Tensors
+from core.training.optimizers import Tensors
 
 GROUP = "average"
 """Where it lies in what is remembered from step to step."""

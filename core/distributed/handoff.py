@@ -13,11 +13,11 @@ from pathlib import Path
 
 from core.config.resolve import resolve
 from core.config.train import TrainConfig
+from core.distributed import parcel
+from core.distributed.process_group import Crew
 from core.models.base import Family
-from core.training import parcel
 from core.training.checkpoint import State
-from core.training.crew import Crew
-from core.training.encoding import Material
+from core.training.encode import Material
 
 
 @dataclass(frozen=True, slots=True)

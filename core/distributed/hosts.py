@@ -88,7 +88,7 @@ def read(path: Path) -> Hosts:
 
 
 def stands_in() -> bool:
-    """Whether this process is the first of a crew that another process has mustered (core/training/muster.py)."""
+    """Whether this process is the first of a crew that another process has mustered (core/distributed/launch.py)."""
     return os.environ.get("MLX_RANK") == "0" and TOKEN in os.environ
 
 

@@ -3,7 +3,7 @@
     ends            Finished: how far it came, its newest adapter, the loss of its last steps
     cannot go on    a sentence that says what happened, what became of the last whole step, and what to do
 
-A step whose loss is not a number changes nothing (optimizer.py). One is bad luck; several in a row will not end by
+A step whose loss is not a number changes nothing (update.py). One is bad luck; several in a row will not end by
 themselves. Those that ended a run are counted no more: whoever resumes it has read of them.
 """
 
@@ -15,9 +15,9 @@ from pathlib import Path
 
 from core.config.train import TrainConfig
 from core.errors import DiskProblem, Problem, TrainingProblem
-from core.training import checkpoint, held_out
+from core.training import checkpoint, validation
 from core.training.checkpoint import State
-from core.training.progress import Finished, Stepped
+from core.training.events import Finished, Stepped
 
 BAD_STEPS_AT_MOST = 3  # in a row; the last of them ends the run, which has had one more chance than bad luck needs
 LOSSES_AVERAGED = 20  # a single step's loss says more about its sigma than about the adapter
@@ -72,7 +72,7 @@ def finished(
         stopped=step < config.steps,
         adapter=folder / "checkpoints" / str(saved[-1]) / checkpoint.ADAPTER if saved else None,
         final_loss=sum(recent) / len(recent) if recent else None,
-        held_out_loss=held_out.loss_of(state) if held and state is not None else None,
+        held_out_loss=validation.loss_of(state) if held and state is not None else None,
         seconds=seconds,
         peak_memory_bytes=peak_memory_bytes,
     )

@@ -27,9 +27,9 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from core.distributed.hosts import HELD, HERE, NAMES, TOKEN, Hosts
+from core.distributed.process_group import ALONE, Crew, Invitation, meet
 from core.errors import TrainingProblem
-from core.hosts import HELD, HERE, NAMES, TOKEN, Hosts
-from core.training.crew import ALONE, Crew, Invitation, meet
 
 STAND_IN_SECONDS = 60.0
 ENDING_SECONDS = 10.0

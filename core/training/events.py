@@ -11,7 +11,7 @@ from enum import Flag, auto
 from pathlib import Path
 from typing import Any
 
-from core.training.verdict import Verdict
+from core.training.diagnosis import Verdict
 
 
 class Wish(Flag):

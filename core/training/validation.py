@@ -39,8 +39,8 @@ from core.models.base import Family
 from core.models.blockwise import Walk
 from core.randomness import key_for, order_for
 from core.training.checkpoint import Losses, State
-from core.training.progress import Scored
-from core.training.verdict import BANDS, Score, judge
+from core.training.diagnosis import BANDS, Score, judge
+from core.training.events import Scored
 
 
 def choose(choice: str, names: Sequence[str], seed: int) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from core.dataset.buckets import Bucket
 from core.dataset.examples import Example
 from core.errors import DataProblem, FieldProblem, Problem
 from core.models.base import Conditioning, Family
-from core.training.progress import Note, Phase, Progress, Wish
+from core.training.events import Note, Phase, Progress, Wish
 
 
 @dataclass(frozen=True, slots=True)

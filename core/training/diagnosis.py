@@ -1,7 +1,7 @@
 """What the scores of a run say, in words: still learning, flat, memorising since step N, diverged.
 
-    score(n)     loss at step n, at fixed noise, relative to the untouched base          core/training/held_out.py
-    lowest       where the trend of the scores is: (step, score); chance: how far a score is off by itself    curve.py
+    score(n)     loss at step n, at fixed noise, relative to the untouched base          core/training/validation.py
+    lowest       where the trend of the scores is: (step, score); chance: how far a score is off by itself    trend.py
 
     diverged     the last three steps or the last score no number; or the photos' training loss three times the base's;
                  or the score above 1.5 while that training loss is no lower than the base's loss
@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from core.training.curve import chance, lowest
+from core.training.trend import chance, lowest
 
 Kind = Literal["early", "learning", "flat", "memorising", "diverged"]
 BANDS = ("low noise", "medium-low noise", "medium-high noise", "high noise")
