@@ -73,7 +73,7 @@ class Backend:
 
     device: Device
     policy: Policy
-    openblas: openblas.Blas
+    blas: openblas.Blas
 
 
 _prepared: Backend | None = None
