@@ -47,12 +47,12 @@ lint: $(VENV)/.lint
 # Not among them are what takes a card (full_size, text_encoding, kernels, saving, distributed) and against_mlx_examples,
 # which is given a clone of that repository: python -m bench.against_mlx_examples mlx-examples/flux --small
 bench: $(VENV)/.test $(MFLUX)/.ready
-	$(BIN)/python -m bench.blas
+	$(BIN)/python -m bench.openblas
 	$(BIN)/python -m bench.exponentials
 	$(BIN)/python -m bench.step_time
 	$(BIN)/python -m bench.loading
 	$(BIN)/python -m bench.precision
-	$(BIN)/python -m bench.preflight
+	$(BIN)/python -m bench.memory_estimate
 	$(BIN)/python -m bench.first_page
 	$(BIN)/python -m bench.readable_loss
 	$(BIN)/python -m bench.against_mflux

@@ -110,7 +110,7 @@ def train(
     def work() -> int:
         from app.terminal import shelf, together, training
 
-        if together.is_follower():
+        if together.is_peer():
             return together.join(shelf.folders(home_folder()))
         if not photos.is_dir():
             raise _wrong("PHOTOS", f"{photos} is not a folder")

@@ -95,14 +95,14 @@ def values(session: Session) -> dict[str, Any]:
     return {key: changed.get(key, choice.default) for key, choice in SETTINGS.items()}
 
 
-def checked(wishes: Mapping[str, Any]) -> dict[str, Any]:
+def checked(requests: Mapping[str, Any]) -> dict[str, Any]:
     """The values as they will be stored; None goes back to the default.
 
     Raises ConfigProblem, naming every wrong one.
     """
     problems: list[FieldProblem] = []
     good: dict[str, Any] = {}
-    for key, value in wishes.items():
+    for key, value in requests.items():
         if key not in SETTINGS:
             problems.append(FieldProblem(key, f"there is no setting called {key}"))
             continue

@@ -136,7 +136,7 @@ class Job(SQLModel, table=True):
     boot_id: str | None = None
     heartbeat_at: datetime | None = None
 
-    stop: Stop = _word(Stop, default=Stop.NONE)  # wishes: read by the job after each step
+    stop: Stop = _word(Stop, default=Stop.NONE)  # requests: read by the job after each step
     save: bool = False
     sample: bool = False
 

@@ -51,22 +51,22 @@ def measure(asked: argparse.Namespace, model: str) -> None:
         raise SystemExit(f"This MLX was built without {invitation.backend}.")
     with tempfile.TemporaryDirectory() as scratch:
         defaults, load = _model(asked, model, Path(scratch))
-        crew = meet(invitation) if invitation else ALONE
+        group = meet(invitation) if invitation else ALONE
         try:
-            row = follow(crew, load) if crew.rank else _lead(asked, defaults, load, crew, Path(scratch))
+            row = follow(group, load) if group.rank else _lead(asked, defaults, load, group, Path(scratch))
         except BaseException as error:
-            if crew is not ALONE:
-                crew.close(problem=str(error) or type(error).__name__)
+            if group is not ALONE:
+                group.close(problem=str(error) or type(error).__name__)
             raise
-        if crew is not ALONE:
-            crew.close()
+        if group is not ALONE:
+            group.close()
     if row is not None:
         device = str(mx.device_info().get("device_name", "cpu"))
-        row |= {"peak": backend.peak_memory(), "device": device, "processes": crew.size}
+        row |= {"peak": backend.peak_memory(), "device": device, "processes": group.size}
         sys.stdout.write(json.dumps(row) + "\n")
 
 
-def _lead(asked: argparse.Namespace, defaults: dict[str, Any], load: Any, crew: Any, scratch: Path) -> dict[str, Any]:
+def _lead(asked: argparse.Namespace, defaults: dict[str, Any], load: Any, group: Any, scratch: Path) -> dict[str, Any]:
     """Seconds of a step, and of the sum in it, of a run that this process leads."""
     from PIL import Image
 
@@ -78,35 +78,35 @@ def _lead(asked: argparse.Namespace, defaults: dict[str, Any], load: Any, crew: 
 
     user = {
         "steps": asked.steps, "sample_every": 0, "save_every": asked.steps, "warmup_steps": 0, "side_px": asked.side,
-        "rank": 16, "batch_size": asked.batch, "machines": crew.size, "learning_rate": 1e-5,
+        "rank": 16, "batch_size": asked.batch, "machines": group.size, "learning_rate": 1e-5,
         "activations": asked.activations, "base_precision": asked.precision,
     }  # fmt: skip
     config = resolve(user, defaults).config
     photo = scratch / "photo.png"
     Image.effect_noise((asked.side, asked.side), 60).convert("RGB").save(photo)
     examples = [Example(photo, sha256_of(photo), "a photo of sks can", name="photo")]
-    places = {"folder": scratch / "run", "cache": scratch / "cache", "crew": _Timed(crew)}
+    places = {"folder": scratch / "run", "cache": scratch / "cache", "group": _Timed(group)}
     run = train(load(config), examples, config, trigger="sks", class_word="can", **places)
     steps = [progress.seconds for progress in run if isinstance(progress, Stepped)]
-    return {"step_s": statistics.median(steps[WARM:]), "sum_s": statistics.median(places["crew"].seconds[WARM:])}
+    return {"step_s": statistics.median(steps[WARM:]), "sum_s": statistics.median(places["group"].seconds[WARM:])}
 
 
 class _Timed:
-    """A crew whose sums are timed."""
+    """A group whose sums are timed."""
 
-    def __init__(self, crew: Any) -> None:
-        self._crew, self.seconds = crew, []
+    def __init__(self, group: Any) -> None:
+        self._group, self.seconds = group, []
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._crew, name)
+        return getattr(self._group, name)
 
     def sum(self, *parts: Any) -> Any:
         import mlx.core as mx
 
-        if self._crew.size > 1:  # alone nothing is waited for
+        if self._group.size > 1:  # alone nothing is waited for
             mx.eval(*parts)
         began = time.perf_counter()
-        found = self._crew.sum(*parts)
+        found = self._group.sum(*parts)
         self.seconds.append(time.perf_counter() - began)
         return found
 

@@ -27,24 +27,24 @@ from core.device import backend
 
 backend.prepare()
 
-import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
+import numpy as np
+from PIL import Image
 
-from app import sheet  # noqa: E402
-from app.terminal.console import say  # noqa: E402
-from app.terminal.training import Subject, run, write_pictures  # noqa: E402
+from app import sheet
+from app.terminal.console import say
+from app.terminal.training import Subject, run, write_pictures
 from core import files
 from core.adapters import file as adapter_file
 from core.adapters import lora
-from core.config.resolve import resolve  # noqa: E402
-from core.config.train import TrainConfig  # noqa: E402
-from core.dataset import crops, photos  # noqa: E402
-from core.dataset.examples import read_folder  # noqa: E402
-from core.errors import Problem  # noqa: E402
-from core.hub import catalog  # noqa: E402
-from core.models.base import Family  # noqa: E402
-from core.models.load import load_family  # noqa: E402
-from core.sampling import draw  # noqa: E402
+from core.config.resolve import resolve
+from core.config.train import TrainConfig
+from core.dataset import crops, photos
+from core.dataset.examples import read_folder
+from core.errors import Problem
+from core.hub import catalog
+from core.models.base import Family
+from core.models.load import load_family
+from core.sampling import draw
 
 CLASS_WORDS = {"can": "can", "dog6": "dog", "red_cartoon": "cartoon", "backpack_dog": "backpack"}
 PROMPTS = {"plain": "a photo of {} {}", "beach": "{} {} on the beach"}

@@ -14,12 +14,9 @@ from core.device.backend import prepare
 
 prepare()  # before the first import of mlx
 
-import mlx.core as mx  # noqa: E402
+import mlx.core as mx
 
-from core.numerics import (
-    attention,
-    exponentials,
-)
+from core.numerics import attention, exponentials
 
 RUNS = 15
 

@@ -25,8 +25,8 @@ from PIL import Image, ImageOps
 from torch import nn
 from torch.nn import functional
 
-from core.pocket import WEIGHTS
 from core.pocket.architecture import Parts, load
+from core.pocket.assets import WEIGHTS
 from core.pocket.drawing import draw, sheet
 from core.pocket.scenes import Backgrounds, Scenes, Sprites
 from core.pocket.vocabulary import NAMES, article

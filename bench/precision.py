@@ -39,7 +39,6 @@ def velocity_errors() -> dict[str, list[float]]:
     import mlx.core as mx
     import mlx.nn as nn
 
-    from core import pocket
     from core.adapters.lora import WITHIN_A_BLOCK
     from core.dataset import latents
     from core.dataset.buckets import Bucket
@@ -47,12 +46,13 @@ def velocity_errors() -> dict[str, list[float]]:
     from core.hub import catalog
     from core.models.load import load_family
     from core.models.quantized import GROUP
+    from core.pocket import assets
 
     family = load_family(catalog.find("pocket").folder)
     grid = family.grid(SIDE_PX, SIDE_PX)
     inputs = []
     with tempfile.TemporaryDirectory() as cache:
-        examples, _ = read_folder(pocket.EXAMPLES, pocket.EXAMPLE_TRIGGER, pocket.EXAMPLE_CLASS_WORD)
+        examples, _ = read_folder(assets.EXAMPLES, assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
         for number, example in enumerate(examples):
             clean = latents.latents_of(family, example, Bucket(SIDE_PX, SIDE_PX), Path(cache))
             noise = mx.random.normal(clean.shape, key=mx.random.key(number))

@@ -29,22 +29,23 @@ from core.device import backend
 
 backend.prepare()
 
-import mlx.core as mx  # noqa: E402
-import numpy as np  # noqa: E402
+import mlx.core as mx
+import numpy as np
 
-from core import flow, pocket
-from core.config.resolve import resolve  # noqa: E402
-from core.config.train import TrainConfig  # noqa: E402
-from core.dataset import buckets, latents, photos  # noqa: E402
-from core.dataset.examples import Example, read_folder  # noqa: E402
-from core.errors import TrainingProblem  # noqa: E402
-from core.hub import catalog  # noqa: E402
-from core.loss import per_example_loss  # noqa: E402
-from core.models.base import Family, stacked  # noqa: E402
-from core.models.load import load_family  # noqa: E402
-from core.training import validation  # noqa: E402
-from core.training.events import Scored, Stepped  # noqa: E402
-from core.training.trainer import train  # noqa: E402
+from core import flow
+from core.config.resolve import resolve
+from core.config.train import TrainConfig
+from core.dataset import buckets, latents, photos
+from core.dataset.examples import Example, read_folder
+from core.errors import TrainingProblem
+from core.hub import catalog
+from core.loss import per_example_loss
+from core.models.base import Family, stacked
+from core.models.load import load_family
+from core.pocket import assets
+from core.training import validation
+from core.training.events import Scored, Stepped
+from core.training.trainer import train
 
 RUNS: dict[str, dict[str, Any]] = {
     "overfit": {"photos": 5, "held_out": "04.jpg, 05.jpg", "learning_rate": 1e-3, "steps": 240},  # it trains on three
@@ -59,7 +60,7 @@ LARGE_STEPS = 1000
 
 
 @dataclass(slots=True)
-class Told:
+class Pending:
     """What a run said, and what the dense scores say."""
 
     scores: list[Scored] = field(default_factory=list)
@@ -124,17 +125,17 @@ def found_again(dense: Mapping[int, np.ndarray]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def follow(name: str, every: int, changes: dict[str, Any], place: Path) -> tuple[Told, TrainConfig]:
+def follow(name: str, every: int, changes: dict[str, Any], place: Path) -> tuple[Pending, TrainConfig]:
     """One run and its dense scores; those are taken out of the times."""
     entry, knobs = catalog.find("pocket"), RUNS[name] | changes
-    examples, _ = read_folder(pocket.EXAMPLES, pocket.EXAMPLE_TRIGGER, pocket.EXAMPLE_CLASS_WORD)
+    examples, _ = read_folder(assets.EXAMPLES, assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
     examples = examples[: knobs.pop("photos")]
     config = resolve({"sample_every": 0, "save_every": 10_000, **knobs}, entry.defaults).config
-    family, cache, told = load_family(entry.folder), place / "cache", Told()
+    family, cache, told = load_family(entry.folder), place / "cache", Pending()
     chosen = validation.choose(config.held_out, [each.name for each in examples], config.seed)
     dense = Dense(family, [examples[index] for index in chosen], config, cache)
     told.dense[0] = dense.score()
-    words = {"trigger": pocket.EXAMPLE_TRIGGER, "class_word": pocket.EXAMPLE_CLASS_WORD}
+    words = {"trigger": assets.EXAMPLE_TRIGGER, "class_word": assets.EXAMPLE_CLASS_WORD}
     since = time.perf_counter()
     try:
         for progress in train(family, examples, config, place / name, **words, cache=cache):
@@ -152,7 +153,7 @@ def follow(name: str, every: int, changes: dict[str, Any], place: Path) -> tuple
     return told, config
 
 
-def report(name: str, told: Told, config: TrainConfig) -> None:
+def report(name: str, told: Pending, config: TrainConfig) -> None:
     verdict = told.scores[-1].verdict
     curve = {step: relative(losses, told.dense[0]) for step, losses in told.dense.items()}
     raw, last = min(curve, key=curve.__getitem__), max(curve)
@@ -176,11 +177,11 @@ def report(name: str, told: Told, config: TrainConfig) -> None:
 def cost(title: str, steps: int, every: int, place: Path, **knobs: Any) -> None:
     """What scoring one photo at this interval takes of a run of so many steps, from the middle times of a short one."""
     entry = catalog.find("pocket")
-    examples, _ = read_folder(pocket.EXAMPLES, pocket.EXAMPLE_TRIGGER, pocket.EXAMPLE_CLASS_WORD)
+    examples, _ = read_folder(assets.EXAMPLES, assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
     short = {"steps": 30, "sample_every": 0, "save_every": 10_000, "score_every": 2, "held_out": "1"}
     config = resolve({**short, **knobs}, entry.defaults).config
-    told, since = Told(), time.perf_counter()
-    words = {"trigger": pocket.EXAMPLE_TRIGGER, "class_word": pocket.EXAMPLE_CLASS_WORD}
+    told, since = Pending(), time.perf_counter()
+    words = {"trigger": assets.EXAMPLE_TRIGGER, "class_word": assets.EXAMPLE_CLASS_WORD}
     for progress in train(load_family(entry.folder), examples, config, place / "cost", **words, cache=place / "cache"):
         if isinstance(progress, Stepped):
             told.step_seconds.append(progress.seconds)

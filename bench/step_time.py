@@ -25,11 +25,11 @@ def main() -> None:
     from core.device import backend
 
     backend.prepare()
-    from core import pocket
     from core.config.resolve import resolve
     from core.dataset.examples import read_folder
     from core.hub import catalog
     from core.models.load import load_family
+    from core.pocket import assets
     from core.training.events import Finished, Phase, Sampled, Stepped
     from core.training.trainer import train
 
@@ -41,7 +41,7 @@ def main() -> None:
     user = {"steps": asked.steps, "sample_every": asked.steps, "warmup_steps": 0}
     user |= {"side_px": asked.side} if asked.side else {}
     config = resolve(user, entry.defaults).config
-    examples, _ = read_folder(pocket.EXAMPLES, pocket.EXAMPLE_TRIGGER, pocket.EXAMPLE_CLASS_WORD)
+    examples, _ = read_folder(assets.EXAMPLES, assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
     steps: list[float] = []
     pictures: list[float] = []
     peak = 0
@@ -51,8 +51,8 @@ def main() -> None:
             examples,
             config,
             Path(folder, "run"),
-            trigger=pocket.EXAMPLE_TRIGGER,
-            class_word=pocket.EXAMPLE_CLASS_WORD,
+            trigger=assets.EXAMPLE_TRIGGER,
+            class_word=assets.EXAMPLE_CLASS_WORD,
             cache=Path(folder, "cache"),
         )
         since = began = time.perf_counter()

@@ -9,8 +9,8 @@ from typing import Any
 PAGE = Path(__file__).with_name("knobs.md")
 sys.path.insert(0, str(PAGE.parents[1]))
 
-from core.config.knob import Knob  # noqa: E402
-from core.config.train import GROUPS, default_of, kind_of, knobs  # noqa: E402
+from core.config.knob import Knob
+from core.config.train import GROUPS, default_of, kind_of, knobs
 
 TOP = """# Every setting of a run
 

@@ -15,9 +15,9 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from app import sheet
-from core import pocket
 from core.config.train import TrainConfig
 from core.dataset import captions, photos
+from core.pocket import assets
 from tests.e2e.conftest import CHROMIUM, running_studio
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
@@ -87,13 +87,13 @@ def example_sheet(samples: Path) -> Image.Image:
     """The samples of a run side by side: a row for each prompt, a column for each step, two of the photos in front."""
     drawn = {tuple(map(int, path.stem.split("-"))): Image.open(path) for path in samples.glob("*-*.png")}
     steps = sorted({step for step, _ in drawn})
-    subject = [photos.open_rgb(path) for path in photos.find(pocket.EXAMPLES)]
+    subject = [photos.open_rgb(path) for path in photos.find(assets.EXAMPLES)]
     rows = []
     for number, prompt in enumerate(TrainConfig().sample_prompts):
-        label = captions.fill(prompt, pocket.EXAMPLE_TRIGGER, pocket.EXAMPLE_CLASS_WORD)
+        label = captions.fill(prompt, assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
         rows.append(sheet.Row(label, [subject[number], *(drawn[step, number] for step in steps)]))
     columns = ["photo", *(f"step {step}" if step else "untrained" for step in steps)]
-    title = f"{pocket.EXAMPLE_TRIGGER} {pocket.EXAMPLE_CLASS_WORD}, learned from {len(subject)} photos"
+    title = f"{assets.EXAMPLE_TRIGGER} {assets.EXAMPLE_CLASS_WORD}, learned from {len(subject)} photos"
     return sheet.sheet(title, columns, rows, side_px=160)
 
 

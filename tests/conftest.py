@@ -14,6 +14,6 @@ for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ENDPOINT", "HF_TOKEN",
 NOBODYS_CACHE = tempfile.TemporaryDirectory(prefix="likeness-hub-")
 os.environ["HF_HOME"] = NOBODYS_CACHE.name
 
-from core.device import backend  # noqa: E402
+from core.device import backend
 
 backend.prepare()

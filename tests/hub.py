@@ -169,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def send_file(self, name: str, content: bytes, headers: dict[str, str]) -> None:
-        """The content from the wished byte on, with whatever should go wrong."""
+        """The content from the requested byte on, with whatever should go wrong."""
         hub, begin = self.hub, self.begin
         if name in hub.damaged:
             content = bytes([content[0] ^ 1]) + content[1:]

@@ -16,11 +16,12 @@ SHOW_THE_FIRST_PAGE = """
 import sys
 from pathlib import Path
 import app.main, core
-from core import catalog, pocket
+from core.hub import catalog
+from core.pocket import assets
 from starlette.testclient import TestClient
 
 assert Path(core.__file__).is_relative_to(sys.argv[1]), core.__file__
-assert catalog.find("pocket").on_disk and pocket.EXAMPLES.is_dir()
+assert catalog.find("pocket").on_disk and assets.EXAMPLES.is_dir()
 browser = TestClient(app.main.create_app(Path(sys.argv[2]), with_jobs=False), base_url="http://127.0.0.1")
 for address in ("/", "/static/css/base.css"):
     assert browser.get(address).status_code == 200, address

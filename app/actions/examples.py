@@ -10,30 +10,31 @@ from app.actions import photos, projects
 from app.actions.projects import ProjectView
 from app.database import Database
 from app.errors import NotFound
-from core import files, pocket
+from core import files
 from core.dataset import captions
 from core.dataset import photos as reading
+from core.pocket import assets
 
 NAME = "Example"
 
 
 def names() -> list[str]:
     """The files of the example photos; none while Pocket is not whole."""
-    whole = pocket.EXAMPLES.is_dir() and pocket.WEIGHTS.is_dir()
-    return [path.name for path in reading.find(pocket.EXAMPLES)] if whole else []
+    whole = assets.EXAMPLES.is_dir() and assets.WEIGHTS.is_dir()
+    return [path.name for path in reading.find(assets.EXAMPLES)] if whole else []
 
 
 def file_of(name: str) -> Path:
     """One of the example photos. Raises NotFound."""
     if name not in names():
         raise NotFound(f"There is no example photo called {name}.")
-    return pocket.EXAMPLES / name
+    return assets.EXAMPLES / name
 
 
 def create(database: Database) -> ProjectView:
     """Make the project; when something goes wrong, nothing of it stays. Raises DataProblem, DiskProblem."""
-    found = reading.find(pocket.EXAMPLES)
-    project = projects.create(database, NAME, pocket.EXAMPLE_TRIGGER, pocket.EXAMPLE_CLASS_WORD)
+    found = reading.find(assets.EXAMPLES)
+    project = projects.create(database, NAME, assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
     try:
         for path in found:
             with tempfile.TemporaryDirectory(dir=database.home.uploads) as folder:

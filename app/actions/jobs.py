@@ -26,7 +26,7 @@ class JobView:
     kind: Kind
     lane: Lane
     state: State
-    stop: Stop  # what the user wishes of it: none, stop or now
+    stop: Stop  # what the user requests of it: none, stop or now
     place: int | None  # among the waiting ones of its lane; 0 runs next
     project_id: int | None
     project_name: str | None

@@ -27,7 +27,7 @@ SEEDS = 2**31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PictureWish:
+class PictureRequest:
     """What to draw. None means the model's own value; a seed of None is drawn by lot."""
 
     model: str = "pocket"
@@ -57,21 +57,21 @@ def newest_pictures(database: Database, limit: int = 60) -> list[SampleView]:
         return [sample_view(row) for row in session.exec(chosen).all()]
 
 
-def draw(database: Database, wish: PictureWish) -> int:
+def draw(database: Database, request: PictureRequest) -> int:
     """Queue the pictures; returns the job's id. Raises ConfigProblem, naming every wrong field."""
     here = models.names(database)
-    problems = _problems(wish, here)
-    entry = models.find(database, wish.model) if wish.model in here else None
+    problems = _problems(request, here)
+    entry = models.find(database, request.model) if request.model in here else None
     with database.write() as session:
         stack: list[dict[str, Any]] = []
         project_id = None
-        for place, wanted in enumerate(wish.adapters):
+        for place, wanted in enumerate(request.adapters):
             row, strength, trouble = _adapter(session, wanted)
             if trouble or row is None:
                 problems.append(FieldProblem(f"adapters.{place}", trouble))
                 continue
-            if not catalog.adapters_fit(row.model, wish.model):
-                problems.append(FieldProblem(f"adapters.{place}", f"was made for {row.model}, not for {wish.model}"))
+            if not catalog.adapters_fit(row.model, request.model):
+                problems.append(FieldProblem(f"adapters.{place}", f"was made for {row.model}, not for {request.model}"))
             if row.run_id is not None:
                 project_id = runs.find(session, row.run_id).project_id
             stack.append({"id": row.id, "file": row.file, "sha256": row.sha256, "strength": strength})
@@ -79,19 +79,19 @@ def draw(database: Database, wish: PictureWish) -> int:
             raise ConfigProblem("The picture cannot be drawn like this.", problems)
         side = int(entry.drawing["side_px"])
         params = {
-            "model": wish.model,
-            "prompt": " ".join(wish.prompt.split()),
+            "model": request.model,
+            "prompt": " ".join(request.prompt.split()),
             "adapters": stack,
-            "seed": secrets.randbelow(SEEDS) if wish.seed is None else wish.seed,
-            "count": wish.count,
-            "steps": wish.steps or int(entry.drawing["steps"]),
-            "guidance": float(entry.drawing["guidance"]) if wish.guidance is None else wish.guidance,
-            "base_precision": wish.base_precision,
-            "width": wish.width or side,
-            "height": wish.height or side,
-            "without": wish.without and bool(stack),
+            "seed": secrets.randbelow(SEEDS) if request.seed is None else request.seed,
+            "count": request.count,
+            "steps": request.steps or int(entry.drawing["steps"]),
+            "guidance": float(entry.drawing["guidance"]) if request.guidance is None else request.guidance,
+            "base_precision": request.base_precision,
+            "width": request.width or side,
+            "height": request.height or side,
+            "without": request.without and bool(stack),
         }
-        steps = wish.count * (2 if params["without"] else 1)
+        steps = request.count * (2 if params["without"] else 1)
         return int(store.enqueue(session, Kind.SAMPLE, params, project_id=project_id, steps=steps).id or 0)
 
 
@@ -121,23 +121,23 @@ def find(session: Session, sample_id: int) -> Sample:
     return row
 
 
-def _problems(wish: PictureWish, here: Sequence[str]) -> list[FieldProblem]:
+def _problems(request: PictureRequest, here: Sequence[str]) -> list[FieldProblem]:
     problems: list[FieldProblem] = []
-    if wish.model not in here:
-        problems.append(FieldProblem("model", f"is {wish.model!r}; it can be {' or '.join(here)}"))
-    if len(wish.prompt) > PROMPT_CHARACTERS:
-        problems.append(FieldProblem("prompt", f"has {len(wish.prompt)} characters; at most {PROMPT_CHARACTERS}"))
-    elif not wish.prompt.strip():
+    if request.model not in here:
+        problems.append(FieldProblem("model", f"is {request.model!r}; it can be {' or '.join(here)}"))
+    if len(request.prompt) > PROMPT_CHARACTERS:
+        problems.append(FieldProblem("prompt", f"has {len(request.prompt)} characters; at most {PROMPT_CHARACTERS}"))
+    elif not request.prompt.strip():
         problems.append(FieldProblem("prompt", "is empty; say what to draw"))
-    if wish.base_precision not in BITS:
-        problems.append(FieldProblem("base_precision", f"is {wish.base_precision!r}; it can be {', '.join(BITS)}"))
+    if request.base_precision not in BITS:
+        problems.append(FieldProblem("base_precision", f"is {request.base_precision!r}; it can be {', '.join(BITS)}"))
     spans: list[tuple[str, float | None, float, float]] = [
-        ("seed", wish.seed, 0, SEEDS - 1),
-        ("count", wish.count, 1, COUNT_AT_MOST),
-        ("steps", wish.steps, 1, 200),
-        ("guidance", wish.guidance, 0, 20),
-        ("width", wish.width, 64, 2048),
-        ("height", wish.height, 64, 2048),
+        ("seed", request.seed, 0, SEEDS - 1),
+        ("count", request.count, 1, COUNT_AT_MOST),
+        ("steps", request.steps, 1, 200),
+        ("guidance", request.guidance, 0, 20),
+        ("width", request.width, 64, 2048),
+        ("height", request.height, 64, 2048),
     ]
     for field, value, low, high in spans:
         if value is not None and not low <= value <= high:

@@ -67,8 +67,8 @@ def change(
     class_word: str | None = None,
 ) -> ProjectView:
     """Rename, or choose other words; None leaves a field as it is. Raises NotFound, ConfigProblem."""
-    wishes = {"name": name, "trigger": trigger, "class_word": class_word}
-    words = _checked({field: value for field, value in wishes.items() if value is not None})
+    requests = {"name": name, "trigger": trigger, "class_word": class_word}
+    words = _checked({field: value for field, value in requests.items() if value is not None})
     with database.write() as session:
         row = find(session, project_id)
         for field, value in words.items():

@@ -75,7 +75,7 @@ class RunView:
     name: str
     model: str
     state: State
-    stop: Stop  # what the user wishes of it: none, stop or now
+    stop: Stop  # what the user requests of it: none, stop or now
     phase: str
     step: int
     steps: int

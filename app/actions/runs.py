@@ -159,13 +159,13 @@ def resume(database: Database, run_id: int, steps: int | None = None, activation
 def save(database: Database, run_id: int) -> State:
     """Ask for a checkpoint after this step. Raises NotFound, Conflict when it does not run."""
     with database.write() as session:
-        return store.wish(session, find(session, run_id).job_id, save=True).state
+        return store.request(session, find(session, run_id).job_id, save=True).state
 
 
 def sample(database: Database, run_id: int) -> State:
     """Ask for sample pictures after this step. Raises NotFound, Conflict when it does not run."""
     with database.write() as session:
-        return store.wish(session, find(session, run_id).job_id, sample=True).state
+        return store.request(session, find(session, run_id).job_id, sample=True).state
 
 
 def delete(database: Database, run_id: int) -> None:

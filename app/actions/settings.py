@@ -16,9 +16,9 @@ def get_settings(database: Database) -> dict[str, Any]:
         return settings.values(session)
 
 
-def change(database: Database, wishes: Mapping[str, Any]) -> dict[str, Any]:
+def change(database: Database, requests: Mapping[str, Any]) -> dict[str, Any]:
     """Set some of them; None goes back to the default. Raises ConfigProblem, and nothing is changed then."""
-    good = settings.checked(wishes)
+    good = settings.checked(requests)
     with database.write() as session:
         for key, value in good.items():
             session.merge(Setting(key=key, value=value))

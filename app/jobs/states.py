@@ -27,7 +27,7 @@ class State(StrEnum):
 
 
 class Stop(StrEnum):
-    """What the user wishes of a running job. A wish is not a state: the job reads it after each step."""
+    """What the user requests of a running job. A request is not a state: the job reads it after each step."""
 
     NONE = "none"
     STOP = "stop"  #: finish the step, save, end

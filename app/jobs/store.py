@@ -4,8 +4,8 @@ Every write names the state and the attempt it expects to find, and appends its 
 moves along an arrow of `states.py`, or not at all, and the history never disagrees with the row.
 
     who                     verbs
-    actions (a session)     enqueue, stop, requeue, wish, move
-    a job process (Claim)   claim, beat, take_wishes, holding, tell, end, release
+    actions (a session)     enqueue, stop, requeue, request, move
+    a job process (Claim)   claim, beat, take_requests, holding, tell, end, release
     the supervisor          lost, running
 """
 
@@ -41,7 +41,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class Requests:
     """What the user wants of a running job."""
 
     stop: Stop
@@ -72,7 +72,7 @@ def enqueue(
 
 
 def stop(session: Session, job_id: int, *, at_once: bool = False) -> Job:
-    """Take a queued job out, or wish that a running one ends. Raises NotFound, Conflict when it has ended."""
+    """Take a queued job out, or request that a running one ends. Raises NotFound, Conflict when it has ended."""
     job = get(session, job_id)
     if job.state is State.QUEUED:
         _move(session, job, State.CANCELLED if job.attempt == 0 else State.STOPPED, ended_at=now())
@@ -85,7 +85,7 @@ def stop(session: Session, job_id: int, *, at_once: bool = False) -> Job:
     return job
 
 
-def wish(session: Session, job_id: int, *, save: bool = False, sample: bool = False) -> Job:
+def request(session: Session, job_id: int, *, save: bool = False, sample: bool = False) -> Job:
     """Ask a running job for a checkpoint or for sample pictures. Raises NotFound, Conflict."""
     job = get(session, job_id)
     if job.state is not State.RUNNING:
@@ -179,26 +179,26 @@ def claim(database: Database, lane: Lane, process: ProcessName) -> Claim | None:
         return Claim(job_id, attempt, kind)
 
 
-def beat(database: Database, claim: Claim) -> Wishes:
-    """Say that the process lives, and read the wishes. Raises LostJob."""
+def beat(database: Database, claim: Claim) -> Requests:
+    """Say that the process lives, and read the requests. Raises LostJob."""
     with database.write() as session:
         row = session.execute(
             _mine(claim).values(heartbeat_at=now()).returning(col(Job.stop), col(Job.save), col(Job.sample))
         ).one_or_none()
     if row is None:
         raise _gone(claim)
-    return Wishes(*row)
+    return Requests(*row)
 
 
-def take_wishes(database: Database, claim: Claim) -> Wishes:
-    """The wishes as they are now; those for a checkpoint and for samples are granted herewith, later ones are new.
+def take_requests(database: Database, claim: Claim) -> Requests:
+    """The requests as they are now; those for a checkpoint and for samples are granted herewith, later ones are new.
 
     Raises LostJob.
     """
     with database.write() as session:
         _hold(session, claim, {})
         job = get(session, claim.job_id)
-        found = Wishes(job.stop, job.save, job.sample)
+        found = Requests(job.stop, job.save, job.sample)
         job.save = job.sample = False
         session.add(job)
     return found
@@ -343,9 +343,9 @@ def _tell_state(session: Session, job: Job) -> None:
 
 
 def _state_event(
-    job_id: int, attempt: int, state: State, error: Mapping[str, Any] | None, wished: Stop = Stop.NONE
+    job_id: int, attempt: int, state: State, error: Mapping[str, Any] | None, requested: Stop = Stop.NONE
 ) -> Event:
-    payload = {"state": state.value, "error": dict(error) if error else None, "stop": wished.value}
+    payload = {"state": state.value, "error": dict(error) if error else None, "stop": requested.value}
     return Event(job_id=job_id, attempt=attempt, kind="state", payload=payload)
 
 

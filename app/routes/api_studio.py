@@ -53,7 +53,7 @@ def list_pictures(db: Db, after: After = 0, limit: Limit = 200) -> list[SampleVi
 
 @router.post("/pictures", status_code=202)
 def draw_pictures(db: Db, body: PictureBody) -> JobStarted:
-    return JobStarted(job_id=pictures.draw(db, pictures.PictureWish(**body.model_dump())))
+    return JobStarted(job_id=pictures.draw(db, pictures.PictureRequest(**body.model_dump())))
 
 
 @router.get("/pictures/{sample_id}/file", **answers_with("image/png"))

@@ -58,7 +58,7 @@ class Interrupt:
 
 @contextmanager
 def interruptible() -> Iterator[Interrupt]:
-    """Within the block, Ctrl-C and SIGTERM are a wish that the block reads, not an exception."""
+    """Within the block, Ctrl-C and SIGTERM are a request that the block reads, not an exception."""
     interrupt = Interrupt()
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -11,13 +11,14 @@ from typing import Any
 
 from app.terminal import training
 from app.terminal.console import duration, interruptible, say
-from core import files, pocket
+from core import files
 from core.config.resolve import resolve
 from core.dataset import photos
 from core.dataset.examples import read_folder
 from core.errors import ConfigProblem, FieldProblem
 from core.hub import catalog
 from core.models.load import load_family
+from core.pocket import assets
 from core.training import checkpoint
 
 DEMO_STEPS = 300  # with the samples about three minutes on two CPU cores
@@ -27,7 +28,7 @@ SHEETS = 4  # rows of samples after the untrained one
 def run_demo(out: Path, wanted_steps: str | None) -> dict[str, Any]:
     """Train on the example photos in `out` and say where everything is. Raises every Problem that training raises."""
     began = time.monotonic()
-    subject = training.Subject(pocket.EXAMPLE_TRIGGER, pocket.EXAMPLE_CLASS_WORD)
+    subject = training.Subject(assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
     entry = catalog.find("pocket")
     steps = resolve({"steps": DEMO_STEPS if wanted_steps is None else wanted_steps}).config.steps
     every = max(1, steps // SHEETS)
@@ -35,13 +36,13 @@ def run_demo(out: Path, wanted_steps: str | None) -> dict[str, Any]:
     resolved = resolve(user, entry.defaults)
     config = resolved.config
     _keep_other_runs(out)
-    examples, _ = read_folder(pocket.EXAMPLES, subject.trigger, subject.class_word)
+    examples, _ = read_folder(assets.EXAMPLES, subject.trigger, subject.class_word)
     say(f"Pocket learns {subject.trigger!r}, a {subject.class_word}, from {len(examples)} example photos.")
     family = load_family(entry.folder)
     files.write_json(out / "config.json", {**resolved.as_json(), "_subject": asdict(subject), "_demo": True})
     with interruptible() as interrupt:
         ended = training.run(family, examples, config, out, subject, out / "cache", interrupt=interrupt)
-    training.write_pictures(out, config, subject, photos.find(pocket.EXAMPLES))
+    training.write_pictures(out, config, subject, photos.find(assets.EXAMPLES))
     found: dict[str, Any] = {"adapter": None, "steps": ended.step, "stopped": ended.stopped, "loss": ended.final_loss}
     if ended.adapter is not None:
         with files.written_whole(out / "adapter.safetensors") as part:

@@ -11,9 +11,9 @@ from app.resources import JOIN, ROOT
 from app.terminal.console import DONE, FAILED, say
 from core.config.train import TrainConfig
 from core.distributed.hosts import Hosts
-from core.distributed.launch import mustered
+from core.distributed.launch import launched
 from core.distributed.peer import follow
-from core.distributed.process_group import Crew, Invitation, meet, own_name
+from core.distributed.process_group import Group, Invitation, meet, own_name
 from core.errors import Problem
 from core.hub import catalog
 from core.models.base import Family
@@ -27,21 +27,21 @@ def machines_here(hosts: Hosts | None) -> int:
 
 
 @contextmanager
-def crew_of(hosts: Hosts | None, machines: int) -> Iterator[Crew]:
-    """The crew of a run: those that mlx.launch started with us, or those of the hosts file. Raises TrainingProblem."""
+def group_of(hosts: Hosts | None, machines: int) -> Iterator[Group]:
+    """The group of a run: those that mlx.launch started with us, or those of the hosts file. Raises TrainingProblem."""
     invitation = Invitation.from_environment()
     if invitation is None:
-        with mustered(hosts, machines, JOIN, ROOT) as crew:
-            yield crew
+        with launched(hosts, machines, JOIN, ROOT) as group:
+            yield group
         return
-    crew = meet(invitation)
+    group = meet(invitation)
     try:
-        yield crew
+        yield group
     finally:
-        crew.close()
+        group.close()
 
 
-def is_follower() -> bool:
+def is_peer() -> bool:
     """Whether mlx.launch started this process to follow another."""
     invitation = Invitation.from_environment()
     return invitation is not None and invitation.rank > 0
@@ -57,12 +57,12 @@ def join(folders: Sequence[Path]) -> int:
     invitation = Invitation.from_environment()
     if invitation is None:
         raise Problem("mlx.launch starts this, for `likeness train --hosts FILE`.")
-    crew = meet(invitation)
+    group = meet(invitation)
     try:
-        follow(crew, load)
+        follow(group, load)
     except Problem as problem:
-        crew.close(problem=str(problem))
+        group.close(problem=str(problem))
         say(f"{own_name()}: {problem}")
         return FAILED
-    crew.close()
+    group.close()
     return DONE

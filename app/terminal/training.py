@@ -25,7 +25,7 @@ from core.config.train import TrainConfig
 from core.dataset.examples import Example, read_folder
 from core.device.hardware import this_computer
 from core.distributed.hosts import Hosts
-from core.distributed.process_group import ALONE, Crew
+from core.distributed.process_group import ALONE, Group
 from core.errors import ConfigProblem, DataProblem, FieldProblem, ModelProblem
 from core.estimate.architecture import Anatomy
 from core.estimate.memory import forecast
@@ -39,12 +39,12 @@ from core.training.events import (
     Finished,
     Note,
     Phase,
+    Request,
     Resumed,
     Sampled,
     Saved,
     Scored,
     Stepped,
-    Wish,
 )
 from core.training.preview import prompts_of
 from core.training.trainer import train
@@ -106,10 +106,10 @@ def train_folder(
     if not resume:
         store()
     say(f"Training {subject.trigger!r} on {len(examples)} photos with {config.model}, {config.steps} steps.")
-    with interruptible() as interrupt, together.crew_of(hosts, config.machines) as crew:
-        if crew.size > 1:
-            say(f"Each step is shared by {crew.size} machines.")
-        more = {"resume": resume, "start_from": start_from, "interrupt": interrupt, "crew": crew, "on_resumed": store}
+    with interruptible() as interrupt, together.group_of(hosts, config.machines) as group:
+        if group.size > 1:
+            say(f"Each step is shared by {group.size} machines.")
+        more = {"resume": resume, "start_from": start_from, "interrupt": interrupt, "group": group, "on_resumed": store}
         finished = run(family, examples, config, out, subject, cache, **more)
     write_pictures(out, config, subject)
     if finished.adapter is not None:
@@ -129,15 +129,15 @@ def run(
     resume: bool = False,
     start_from: Path | None = None,
     interrupt: Interrupt | None = None,
-    crew: Crew = ALONE,
+    group: Group = ALONE,
     on_resumed: Callable[[], object] = lambda: None,
 ) -> Finished:
-    """Walk through a training, saying how it goes; Ctrl-C becomes the wish to stop.
+    """Walk through a training, saying how it goes; Ctrl-C becomes the request to stop.
 
     `on_resumed` is called when a run goes on: all that it must not change is as it was.
     """
     words = {"trigger": subject.trigger, "class_word": subject.class_word}
-    more = {"resume": resume, "start_from": start_from, "title": subject.trigger, "crew": crew}
+    more = {"resume": resume, "start_from": start_from, "title": subject.trigger, "group": group}
     going = train(family, examples, config, out, **words, cache=cache, **more)
     every = max(1, config.steps // SAID_STEPS)
     seconds: list[float] = []
@@ -168,7 +168,7 @@ def run(
                 say(f"  saved step {step}: {folder}")
             case Sampled() | ClassPicture():
                 pass
-        progress = going.send(Wish.STOP if interrupt is not None and interrupt.asked else None)
+        progress = going.send(Request.STOP if interrupt is not None and interrupt.asked else None)
     if newest is not None:
         say_photos(newest, examples)
     return progress

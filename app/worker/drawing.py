@@ -23,7 +23,7 @@ class _Stopped(Exception):
 
 
 def draw_pictures(work: Work) -> Outcome:
-    """Draw what was wished for; the pictures that are done stay when it ends early."""
+    """Draw what was requested for; the pictures that are done stay when it ends early."""
     backend.prepare()  # before MLX is imported for the first time
     from core.adapters import file as adapter_file
     from core.adapters import lora
@@ -55,7 +55,7 @@ def draw_pictures(work: Work) -> Outcome:
                 one.strength = strength if with_adapter else 0.0
             _draw_one(work, family, params, texts, place, number, with_adapter)
     except _Stopped:
-        return Outcome(State.QUEUED if work.wishes.stop is Stop.NONE else State.STOPPED)
+        return Outcome(State.QUEUED if work.requests.stop is Stop.NONE else State.STOPPED)
     work.phase("drawing", len(wanted_pictures), len(wanted_pictures))
     return Outcome(State.SUCCEEDED)
 

@@ -42,7 +42,7 @@ def export_adapter(work: Work) -> Outcome:
     try:
         _write(work, params, source, target)
     except _Stopped:
-        return Outcome(State.QUEUED if work.wishes.stop is Stop.NONE else State.STOPPED)
+        return Outcome(State.QUEUED if work.requests.stop is Stop.NONE else State.STOPPED)
     size = target.stat().st_size
     work.log(f"Wrote {params['name']} ({wording.size(size)}), and read it back: it is whole.")
     return Outcome(State.SUCCEEDED, result={"file": home.relative(target), "name": params["name"], "bytes": size})

@@ -14,7 +14,7 @@ from app.jobs.store import Claim
 from app.tables import Photo, Project, Run
 from app.worker.outcome import Outcome
 from app.worker.work import Work
-from core.captioners import Captioner
+from core.captioners.base import Captioner
 from core.captioners.template import TemplateCaptioner
 from core.dataset import captions
 from core.errors import DataProblem, Problem

@@ -1,4 +1,4 @@
-"""A training run as a job: the engine's progress becomes rows and events, the user's wishes are sent back to it.
+"""A training run as a job: the engine's progress becomes rows and events, the user's requests are sent back to it.
 
     Phase -> phase      Stepped, Scored -> metric      Sampled      -> Sample row + sample event
     Note  -> log        Resumed         -> rewind      ClassPicture -> Sample row + class_picture event
@@ -39,9 +39,9 @@ from core.hub import catalog
 def train_run(work: Work) -> Outcome:
     """Train from the last checkpoint, or the start, until the last step or until the user or the studio stops it."""
     backend.prepare()  # before MLX is imported for the first time
-    from core.distributed.launch import mustered
+    from core.distributed.launch import launched
     from core.models.load import load_family
-    from core.training.events import Finished, Wish
+    from core.training.events import Finished, Request
     from core.training.trainer import train
 
     with work.database.read() as session:
@@ -64,9 +64,9 @@ def train_run(work: Work) -> Outcome:
     if config.machines > 1:
         work.phase("starting the other machines", 0, 1)
     hosts = hosts_of(hosts_file) if config.machines > 1 else None
-    with mustered(hosts, config.machines, JOIN, ROOT) as crew:
+    with launched(hosts, config.machines, JOIN, ROOT) as group:
         if config.machines > 1:
-            work.log(f"Each step is shared by {crew.size} of {config.machines} machines.")
+            work.log(f"Each step is shared by {group.size} of {config.machines} machines.")
         going = train(
             family,
             examples,
@@ -78,17 +78,17 @@ def train_run(work: Work) -> Outcome:
             resume=True,
             start_from=work.home.file(start["file"]) if start else None,
             title=project.name,
-            crew=crew,
+            group=group,
         )
-        wish: Wish | None = None
+        request: Request | None = None
         try:
             while True:
-                progress = going.send(wish)
+                progress = going.send(request)
                 if isinstance(progress, Finished):
                     work.log(_last_line(progress))
                     return _outcome(work, progress)
                 teller.tell(progress)
-                wish = _wish(work, Wish)
+                request = _request(work, Request)
         finally:
             going.close()
 
@@ -281,13 +281,15 @@ def record_origin(work: Work, run: Run, hashes: dict[str, str]) -> None:
         session.add(row)
 
 
-def _wish(work: Work, wish: Any) -> Any:
-    found = wish.NOTHING
+def _request(work: Work, request: Any) -> Any:
+    found = request.NOTHING
     if work.should_stop:
-        found |= wish.STOP
-    if work.wishes.save or work.wishes.sample:
-        taken = work.take_wishes()  # which may be more than was heard of when it beat
-        found |= (wish.SAVE if taken.save else wish.NOTHING) | (wish.SAMPLE if taken.sample else wish.NOTHING)
+        found |= request.STOP
+    if work.requests.save or work.requests.sample:
+        taken = work.take_requests()  # which may be more than was heard of when it beat
+        found |= (request.SAVE if taken.save else request.NOTHING) | (
+            request.SAMPLE if taken.sample else request.NOTHING
+        )
     return found
 
 
@@ -301,7 +303,7 @@ def _outcome(work: Work, finished: Any) -> Outcome:
     }
     if not finished.stopped:
         return Outcome(State.SUCCEEDED, result=result)
-    by_user = work.wishes.stop is not Stop.NONE
+    by_user = work.requests.stop is not Stop.NONE
     return Outcome(State.STOPPED if by_user else State.QUEUED, result=result)
 
 

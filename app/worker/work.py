@@ -1,6 +1,6 @@
-"""What a job's process holds while it works: its claim, the wishes of the user, and a way to say how it goes.
+"""What a job's process holds while it works: its claim, the requests of the user, and a way to say how it goes.
 
-A thread beats, so that a long load or drawing still shows life, and reads the wishes. Three it acts on itself:
+A thread beats, so that a long load or drawing still shows life, and reads the requests. Three it acts on itself:
 
     stop = now      the outcome is written and the process ends in the middle of its step; files are written whole, so
                     at most a temporary one is left, which the next attempt clears away
@@ -28,7 +28,7 @@ from app.database import Database
 from app.errors import LostJob
 from app.jobs import store
 from app.jobs.states import State, Stop
-from app.jobs.store import Claim, Wishes
+from app.jobs.store import Claim, Requests
 from app.tables import Job
 from core.errors import DiskProblem
 
@@ -59,7 +59,7 @@ class Work:
     def __init__(self, database: Database, claim: Claim, leaving: Leaving) -> None:
         self.database, self.claim, self.leaving = database, claim, leaving
         self.home = database.home
-        self.wishes = Wishes(Stop.NONE, save=False, sample=False)
+        self.requests = Requests(Stop.NONE, save=False, sample=False)
         self.ends_anywhere = False  # whether there is no step to finish: a stop, or the studio closing, ends it at once
         self._over = threading.Event()
         self._writing = threading.Lock()
@@ -82,13 +82,13 @@ class Work:
     @property
     def should_stop(self) -> bool:
         """Whether to finish what is in hand, save and end."""
-        return self.leaving.asked or self.wishes.stop is not Stop.NONE
+        return self.leaving.asked or self.requests.stop is not Stop.NONE
 
-    def take_wishes(self) -> Wishes:
-        """The wishes for a checkpoint and for samples, which the caller grants; new ones count from now."""
+    def take_requests(self) -> Requests:
+        """The requests for a checkpoint and for samples, which the caller grants; new ones count from now."""
         with self._writing:
-            found = store.take_wishes(self.database, self.claim)
-            self.wishes = Wishes(found.stop, save=False, sample=False)
+            found = store.take_requests(self.database, self.claim)
+            self.requests = Requests(found.stop, save=False, sample=False)
         return found
 
     @contextmanager
@@ -114,15 +114,15 @@ class Work:
     def _beat(self) -> None:
         while not self._over.wait(BEAT_SECONDS):
             try:
-                with self._writing:  # or what was read before they were taken would be wished again
-                    self.wishes = store.beat(self.database, self.claim)
+                with self._writing:  # or what was read before they were taken would be requested again
+                    self.requests = store.beat(self.database, self.claim)
             except LostJob:
                 note("another attempt has taken over; this one ends", "warning")
                 os._exit(LEFT_OVER)
             except (OperationalError, DiskProblem) as error:  # a full disk is told by what the job itself writes
                 note(f"no beat: {error}", "warning")
                 continue
-            if self.wishes.stop is Stop.NOW or (self.ends_anywhere and self.should_stop):
+            if self.requests.stop is Stop.NOW or (self.ends_anywhere and self.should_stop):
                 self._end_now()
 
     def _end_now(self) -> None:
@@ -130,7 +130,7 @@ class Work:
             if self._over.is_set():
                 return
             try:
-                if self.wishes.stop is Stop.NONE:
+                if self.requests.stop is Stop.NONE:
                     note("given back, because the studio closes")
                     store.release(self.database, self.claim)
                 else:

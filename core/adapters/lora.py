@@ -126,7 +126,7 @@ class Adapter:
         for path, part in self.parts.items():
             part.lora_A, part.lora_B = parameters[f"{path}.lora_A"], parameters[f"{path}.lora_B"]
 
-    def baked(self) -> dict[str, tuple[mx.array, mx.array]]:
+    def folded(self) -> dict[str, tuple[mx.array, mx.array]]:
         """(A, alpha / rank * B) by path: the form files hold, in which no alpha is needed."""
         return {path: (part.lora_A, part.lora_B * part.scale) for path, part in self.parts.items()}
 

@@ -1,1 +1,0 @@
-"""Photos in, training examples out. `photos` and `captions` need Pillow alone; `latents` and `batches` need MLX."""

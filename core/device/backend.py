@@ -90,7 +90,7 @@ def prepare() -> Backend:
     if _prepared is None:
         os.environ.setdefault("AGX_RELAX_CDM_CTXSTORE_TIMEOUT", "1")  # macOS: long kernels beside a busy screen
         taken = openblas.take(cache_folder())
-        _prepared = _settle(taken, wish=os.environ.get("LIKENESS_DEVICE", ""))
+        _prepared = _settle(taken, request=os.environ.get("LIKENESS_DEVICE", ""))
     return _prepared
 
 
@@ -123,14 +123,14 @@ def compile_step(function: Callable[..., Any], **options: Any) -> Callable[..., 
     return mx.compile(function, **options)
 
 
-def device_of(*, metal: bool, cuda: bool, wish: str = "") -> Device:
-    """The device to use where these are there; `wish` is "cpu" or empty.
+def device_of(*, metal: bool, cuda: bool, request: str = "") -> Device:
+    """The device to use where these are there; `request` is "cpu" or empty.
 
-    Raises Problem for another wish.
+    Raises Problem for another request.
     """
-    if wish not in ("", "cpu"):
-        raise Problem(f"LIKENESS_DEVICE is {wish!r}; it can be cpu, or left away for the quickest device.")
-    if wish == "cpu":
+    if request not in ("", "cpu"):
+        raise Problem(f"LIKENESS_DEVICE is {request!r}; it can be cpu, or left away for the quickest device.")
+    if request == "cpu":
         return "cpu"
     return "metal" if metal else "cuda" if cuda else "cpu"
 
@@ -153,7 +153,7 @@ def reset_peak_memory() -> None:
     mx.reset_peak_memory()
 
 
-def tell(*trees: Any) -> None:
+def submit(*trees: Any) -> None:
     """Have the device work these out, and go on meanwhile where it runs ahead; elsewhere this is `mx.eval`."""
     import mlx.core as mx
 
@@ -207,7 +207,7 @@ def describe() -> dict[str, Any]:
     }
 
 
-def _settle(taken: openblas.Blas, wish: str) -> Backend:
+def _settle(taken: openblas.Blas, request: str) -> Backend:
     """Import MLX, see what it runs on, and set its policy."""
     try:
         import mlx.core as mx
@@ -216,7 +216,7 @@ def _settle(taken: openblas.Blas, wish: str) -> Backend:
             f"MLX is not installed whole ({error}). On Linux install one of its two builds: "
             'pip install "likeness[cpu]" or, with an NVIDIA card, pip install "likeness[cuda13]".'
         ) from error
-    device = device_of(metal=mx.metal.is_available(), cuda=mx.cuda.is_available(), wish=wish)
+    device = device_of(metal=mx.metal.is_available(), cuda=mx.cuda.is_available(), request=request)
     policy = POLICIES[device]
     if device == "cpu":
         mx.set_default_device(mx.cpu)

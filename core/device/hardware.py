@@ -4,7 +4,7 @@
     cuda     an NVIDIA card          the card's memory, when MLX's build for it is installed
     cpu      anything else           the memory, or a container's limit, less what the rest of the system wants
 
-Told without loading MLX, so that the web process can say before a run whether it fits.
+Pending without loading MLX, so that the web process can say before a run whether it fits.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def machine_bytes() -> int:
 
 
 @cache
-def _device(wish: str) -> tuple[Device, int]:
+def _device(request: str) -> tuple[Device, int]:
     """The device, and the bytes that arrays may take on it."""
-    if wish != "cpu":
+    if request != "cpu":
         if platform.system() == "Darwin" and platform.machine() == "arm64":
             return "metal", apple_bytes(machine_bytes(), _wired_limit())
         if card := _card_bytes():

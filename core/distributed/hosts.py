@@ -27,7 +27,7 @@ BACKENDS = ("ring", "jaccl", "jaccl-ring", "nccl")
 HERE = "127.0.0.1"  # the one address that mlx.launch starts a process at without ssh
 AT_MOST = 64  # machines; also the range of the knob
 NAMES, TOKEN = "LIKENESS_CREW", "LIKENESS_CREW_TOKEN"  # environment: the hosts' names with commas, and a shared secret
-HELD = "LIKENESS_CREW_HELD"  # and the file that whoever mustered them holds locked, for as long as it lives
+HELD = "LIKENESS_CREW_HELD"  # and the file that whoever launched them holds locked, for as long as it lives
 TOLD = ("MLX_", "NCCL_")  # how the names of what mlx.launch tells a process begin
 
 
@@ -88,7 +88,7 @@ def read(path: Path) -> Hosts:
 
 
 def stands_in() -> bool:
-    """Whether this process is the first of a crew that another process has mustered (core/distributed/launch.py)."""
+    """Whether this process is the first of a group that another process has launched (core/distributed/launch.py)."""
     return os.environ.get("MLX_RANK") == "0" and TOKEN in os.environ
 
 

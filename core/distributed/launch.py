@@ -1,7 +1,7 @@
 """Starting the others: `mlx.launch` brings up one process on each machine, and this process is the first of them.
 
-    this process --starts--> mlx.launch --ssh--> a stand-in here (rank 0), followers on the other machines
-    stand-in  says in one line what mlx.launch told it, and waits; this process takes its place in the crew
+    this process --starts--> mlx.launch --ssh--> a stand-in here (rank 0), peers on the other machines
+    stand-in  says in one line what mlx.launch told it, and waits; this process takes its place in the group
 
 So whoever starts a run, at a terminal or for the studio, stays the one that trains, and mlx.launch still decides how
 the processes find each other, whatever the backend.
@@ -28,7 +28,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from core.distributed.hosts import HELD, HERE, NAMES, TOKEN, Hosts
-from core.distributed.process_group import ALONE, Crew, Invitation, meet
+from core.distributed.process_group import ALONE, Group, Invitation, meet
 from core.errors import TrainingProblem
 
 STAND_IN_SECONDS = 60.0
@@ -38,7 +38,7 @@ NODE = re.compile(r"Node with rank (\d+) exited with code (-?\d+)")  # what mlx.
 SSH_FAILED = "255"  # ssh's own exit code, about which mlx.launch keeps it quiet
 PORTS = range(20_000, 32_000)  # below those that systems give out by themselves
 INPUT = 2**22  # characters: more than a pipe, ssh and a terminal keep for a process that does not read
-LAST_WORDS = 12  # lines of what mlx.launch and the followers said, for a sentence
+LAST_WORDS = 12  # lines of what mlx.launch and the peers said, for a sentence
 
 
 class Launcher:
@@ -52,7 +52,7 @@ class Launcher:
         fcntl.flock(self._held, fcntl.LOCK_EX)
         file = folder / "hosts.json"
         file.write_text(json.dumps(hosts.as_launched(count)), encoding="utf-8")
-        port = _free_ports(2 * count + 1) + 1  # the one below is the crew's own
+        port = _free_ports(2 * count + 1) + 1  # the one below is the group's own
         options = ["--hostfile", file, "--starting-port", port, "--nccl-port", port, "--cwd", cwd]
         options += ["-n", self._names.count(self._names[0])]  # with nccl: how many cards a host has
         chosen = {each.partition("=")[0] for each in hosts.envs}  # what the hosts file says goes before what holds here
@@ -104,7 +104,7 @@ class Launcher:
             self._process.stdin.flush()
 
     def end(self) -> None:
-        """Let the stand-in go, and mlx.launch with it; the followers end by what the crew tells them."""
+        """Let the stand-in go, and mlx.launch with it; the peers end by what the group tells them."""
         os.close(self._held)
         try:
             self._process.wait(ENDING_SECONDS)
@@ -121,8 +121,8 @@ class Launcher:
 
 
 @contextmanager
-def mustered(hosts: Hosts | None, machines: int, command: Sequence[str], cwd: Path) -> Iterator[Crew]:
-    """A crew of the hosts that share a run for so many machines, for as long as the block lasts; once in a process.
+def launched(hosts: Hosts | None, machines: int, command: Sequence[str], cwd: Path) -> Iterator[Group]:
+    """A group of the hosts that share a run for so many machines, for as long as the block lasts; once in a process.
 
     `command` is what every machine runs in `cwd`, where it has one: with `hosts.stands_in` it must be a stand-in, else
     follow. Raises TrainingProblem, naming the machine that could not be started or did not arrive.
@@ -140,12 +140,12 @@ def mustered(hosts: Hosts | None, machines: int, command: Sequence[str], cwd: Pa
             invitation = Invitation.from_environment()
             if invitation is None:
                 raise TrainingProblem("mlx.launch did not say where the other machines are.")
-            crew = meet(invitation, launcher.trouble)
+            group = meet(invitation, launcher.trouble)
             launcher.calm()
             try:
-                yield crew
+                yield group
             finally:
-                crew.close()
+                group.close()
         finally:
             launcher.end()
             for name in os.environ.keys() - before.keys():

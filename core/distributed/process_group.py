@@ -4,7 +4,7 @@
 
 Each holds the whole adapter and takes its share of a step's micro-steps; the sum has the same bits everywhere, and so
 do the weights after it. The first, rank 0, leads: it alone has photos, run folder and user, writes checkpoints, draws
-samples, and tells the others what the user wishes, so that all take the same steps. The others follow (peer.py).
+samples, and tells the others what the user requests, so that all take the same steps. The others follow (peer.py).
 
 They meet over plain sockets (channel.py) before MLX connects them, at the port below the one that MLX's first rank
 listens on, and go on beating there. MLX's ring raises when a peer's process ends, and waits for ever for one that
@@ -37,7 +37,7 @@ import mlx.core as mx
 from core.distributed.channel import DONE, SILENCE_SECONDS, Channel, Gone, connect
 from core.distributed.hosts import NAMES, TOKEN
 from core.errors import TrainingProblem
-from core.training.events import Wish
+from core.training.events import Request
 from core.training.optimizers import Tensors
 
 MEET_SECONDS = 120.0  # for ssh, Python and MLX to start on every machine
@@ -51,7 +51,7 @@ class MachineLost(TrainingProblem):
     """A machine of the run is gone, or cannot go on; the message names it."""
 
 
-class Crew(Protocol):
+class Group(Protocol):
     """Who takes the steps of a run."""
 
     rank: int
@@ -60,29 +60,29 @@ class Crew(Protocol):
     def sum(self, loss: mx.array, draws: mx.array, g: Tensors) -> tuple[mx.array, mx.array, Tensors]:
         """The sum of each over all ranks, evaluated. Raises MachineLost."""
 
-    def agree(self, wish: Wish) -> Wish:
-        """What the first machine's user wishes, after a step; all answer the same. Raises MachineLost."""
+    def agree(self, request: Request) -> Request:
+        """What the first machine's user requests, after a step; all answer the same. Raises MachineLost."""
 
     def check(self) -> None:
         """For who works alone for long, while the others wait. Raises MachineLost."""
 
     def hand_out(self, kind: str, body: bytes = b"", **header: Any) -> None:
-        """Send a message to every follower."""
+        """Send a message to every peer."""
 
     def receive(self, kind: str) -> tuple[dict[str, Any], bytes]:
         """The next message of the first machine. Raises MachineLost."""
 
 
 class Alone:
-    """A crew of one, which costs nothing."""
+    """A group of one, which costs nothing."""
 
     rank, size = 0, 1
 
     def sum(self, loss: mx.array, draws: mx.array, g: Tensors) -> tuple[mx.array, mx.array, Tensors]:
         return loss, draws, g
 
-    def agree(self, wish: Wish) -> Wish:
-        return wish
+    def agree(self, request: Request) -> Request:
+        return request
 
     def check(self) -> None:
         """There is nobody to lose."""
@@ -127,12 +127,12 @@ class Invitation:
         return Invitation(int(rank), int(size or 0), backend, host, int(port or 0) - 1) if int(size or 0) > 1 else None
 
 
-class Together:
-    """A crew of several processes."""
+class ProcessGroup:
+    """A group of several processes."""
 
     def __init__(self, invitation: Invitation, channels: dict[int, Channel], names: dict[int, str]) -> None:
         self.rank, self.size, self.backend = invitation.rank, invitation.size, invitation.backend
-        self._channels, self._names = channels, names  # by rank: the leader's to all, a follower's to the leader
+        self._channels, self._names = channels, names  # by rank: the leader's to all, a peer's to the leader
         self._asked: queue.SimpleQueue[mx.array] = queue.SimpleQueue()
         self._answered: queue.SimpleQueue[mx.array | Exception] = queue.SimpleQueue()
         self._summing = False
@@ -152,12 +152,12 @@ class Together:
         mx.eval(loss, draws, summed)
         return loss, draws, dict(zip(g, summed, strict=True))
 
-    def agree(self, wish: Wish) -> Wish:
+    def agree(self, request: Request) -> Request:
         if self.rank:
-            return Wish(self.receive("wish")[0]["wish"])
+            return Request(self.receive("request")[0]["request"])
         self.check()
-        self.hand_out("wish", wish=(wish & Wish.STOP).value)
-        return wish
+        self.hand_out("request", request=(request & Request.STOP).value)
+        return request
 
     def hand_out(self, kind: str, body: bytes = b"", **header: Any) -> None:
         for channel in self._channels.values():
@@ -175,7 +175,7 @@ class Together:
                 raise MachineLost(self._sentence(rank, channel.lost))
 
     def close(self, problem: str = "") -> None:
-        """Leave. A follower that cannot go on says why; a leader that goes early ends the followers with it."""
+        """Leave. A peer that cannot go on says why; a leader that goes early ends the peers with it."""
         if self._closed:
             return
         self._closed = True
@@ -238,7 +238,7 @@ class Together:
         return lost_words(self._names[rank], rank, self.size, how)
 
 
-def meet(invitation: Invitation, trouble: Callable[[], str] = str) -> Together:
+def meet(invitation: Invitation, trouble: Callable[[], str] = str) -> ProcessGroup:
     """Wait until everybody is here, then let MLX connect them.
 
     The leader asks `trouble` meanwhile, which answers with a sentence when there is no use in waiting any longer.
@@ -246,14 +246,14 @@ def meet(invitation: Invitation, trouble: Callable[[], str] = str) -> Together:
     Raises MachineLost, naming who is missing.
     """
     channels, names = _receive(invitation, trouble) if invitation.rank == 0 else _arrive(invitation)
-    return Together(invitation, channels, names)
+    return ProcessGroup(invitation, channels, names)
 
 
 @contextmanager
 def _interrupted_after(seconds: float | None) -> Iterator[None]:
     """For a call that waits where no Python runs: after so long an alarm has its system calls fail, and then it too.
 
-    Where that is of no avail, or not wished for, the process ends after MEET_SECONDS. Only a main thread has alarms.
+    Where that is of no avail, or not requested for, the process ends after MEET_SECONDS. Only a main thread has alarms.
     """
     faulthandler.dump_traceback_later(MEET_SECONDS, exit=True, file=sys.__stderr__)
     alarms = seconds is not None and threading.current_thread() is threading.main_thread()
@@ -280,7 +280,7 @@ def own_name() -> str:
 
 
 def _receive(invitation: Invitation, trouble: Callable[[], str]) -> tuple[dict[int, Channel], dict[int, str]]:
-    """Let every follower in. A caller who is none of them is sent away."""
+    """Let every peer in. A caller who is none of them is sent away."""
     told = dict(enumerate(filter(None, os.environ.get(NAMES, "").split(","))))
     channels: dict[int, Channel] = {}
     names = dict(told)

@@ -10,7 +10,7 @@
 
 A run needs its largest phase. What a block keeps of a token is counted as a multiple of the token's width; the
 multiples follow from what a block computes (q, k, v, the MLP's inner values ...) and were fitted to measured runs.
-`python -m bench.preflight` measures other ones, and says how far off the forecast is.
+`python -m bench.memory_estimate` measures other ones, and says how far off the forecast is.
 
 Units   bytes everywhere, but widths in numbers and lengths in tokens
 """

@@ -1,1 +1,0 @@
-"""The models: one file a family that reads like its figure, the parts they share beside them."""

@@ -21,7 +21,7 @@ from core.device import backend
 from core.models.base import Block, Conditioning, Family, Grid, Stream
 from core.numerics.functional import Slot, holding
 from core.numerics.staged_eval import evaluate as evaluate_parts
-from core.numerics.staged_eval import milestones
+from core.numerics.staged_eval import stages
 
 Arrays = list[mx.array]
 
@@ -114,7 +114,7 @@ def in_parts(function: Callable[..., Any], *, back: bool = False, leanest: bool 
         return function
 
     def evaluated(*arguments: Any) -> Any:
-        with milestones(back=back, leanest=leanest) as parts:
+        with stages(back=back, leanest=leanest) as parts:
             result = function(*arguments)
         evaluate_parts(parts)
         return result

@@ -20,7 +20,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from core.numerics.functional import holding, slots_of
-from core.numerics.staged_eval import milestones, reached, spares_all
+from core.numerics.staged_eval import reached, spares_all, stages
 
 TOKENS_AT_ONCE = 64
 """A step of 288 tokens, 384 wide, takes 105.7 MB; with 144 it takes 107.2 and a tenth less time, with all 112.9 and a
@@ -61,7 +61,7 @@ def in_pieces(
         dx: list[tuple[mx.array, ...]] = []
         sums: list[mx.array] = []
         for *piece, g in pieces(*primals[:inputs], g_BSD):
-            with milestones() as parts:
+            with stages() as parts:
                 _, found = mx.vjp(of_piece, [*piece, *others], [g])
             for each in parts:
                 reached(*each)

@@ -2,7 +2,7 @@
 
     attention, forth            reached(y)                back: reached(dq, dk, dv)
     another layer, forth        passed(x)                 back: reached(g), reached(dA, dB)
-    the caller                  with milestones(back=True) as found: graph = mx.vjp(...)
+    the caller                  with stages(back=True) as found: graph = mx.vjp(...)
                                 evaluate(found)           attention's y, then the gradients from the last layer on
 
 A graph is built before any of it is computed, and MLX then takes memory for a hundred operations ahead of the CPU: for
@@ -20,19 +20,19 @@ from contextlib import contextmanager
 
 import mlx.core as mx
 
-Milestones = deque[tuple[mx.array, ...]]
+Stages = deque[tuple[mx.array, ...]]
 """Arrays of one graph, those that are computed first at the front."""
 
-_asking: list[tuple[Milestones, bool, bool]] = []
+_asking: list[tuple[Stages, bool, bool]] = []
 
 
 @contextmanager
-def milestones(*, back: bool = False, leanest: bool = False) -> Iterator[Milestones]:
+def stages(*, back: bool = False, leanest: bool = False) -> Iterator[Stages]:
     """What is reached in here, in the order of the computation; `back` where it is a gradient that is asked for.
 
     `leanest`: memory is to be spared even where that takes time.
     """
-    found: Milestones = deque()
+    found: Stages = deque()
     _asking.append((found, back, leanest))
     try:
         yield found
@@ -57,7 +57,7 @@ def passed(array: mx.array) -> None:
         _asking[-1][0].append((array,))
 
 
-def evaluate(found: Milestones) -> None:
+def evaluate(found: Stages) -> None:
     """Evaluate one part after the other, and hold on to none."""
     while found:
         mx.eval(found.popleft())

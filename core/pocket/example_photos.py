@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from core.pocket import EXAMPLE_CLASS_WORD, EXAMPLE_TRIGGER, EXAMPLES
 from core.pocket import backgrounds as paint
+from core.pocket.assets import EXAMPLE_CLASS_WORD, EXAMPLE_TRIGGER, EXAMPLES
 
 SIDE = 512
 Colour = tuple[float, float, float]

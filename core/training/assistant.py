@@ -44,7 +44,7 @@ def attach(family: Family) -> lora.Adapter | None:
 
 
 @contextmanager
-def heard(assistant: lora.Adapter | None) -> Iterator[None]:
+def enabled(assistant: lora.Adapter | None) -> Iterator[None]:
     """Have it on, if there is one, for as long as a step takes."""
     if assistant is not None:
         assistant.strength = 1.0

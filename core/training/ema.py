@@ -31,7 +31,7 @@ def moved(average: Tensors, w: Tensors, n: mx.array, decay: float) -> Tensors:
 
 
 @contextmanager
-def heard(adapter: Adapter, state: State) -> Iterator[None]:
+def applied(adapter: Adapter, state: State) -> Iterator[None]:
     """Have the average in the adapter, where the run keeps one, for as long as it is scored, drawn or saved."""
     average = state.remembered.tensors.get(GROUP)
     if average is None:

@@ -19,7 +19,7 @@ from core.dataset.buckets import Bucket
 from core.dataset.examples import Example
 from core.errors import DataProblem, FieldProblem, Problem
 from core.models.base import Conditioning, Family
-from core.training.events import Note, Phase, Progress, Wish
+from core.training.events import Note, Phase, Progress, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Material:
 
 def read_texts(
     family: Family, texts: Sequence[str], cache: Path
-) -> Generator[Progress, Wish | None, dict[str, Conditioning]]:
+) -> Generator[Progress, Request | None, dict[str, Conditioning]]:
     """The conditioning of every text, by text."""
     wanted = list(dict.fromkeys(texts))
     read: dict[str, Conditioning] = {}
@@ -60,7 +60,7 @@ def encode_photos(
     cache: Path,
     trigger: str,
     held_out: Collection[int] = (),
-) -> Generator[Progress, Wish | None, list[Encoded]]:
+) -> Generator[Progress, Request | None, list[Encoded]]:
     """Every photo in each of its buckets, with the conditioning of its caption, whole and without the trigger.
 
     A held-out one is encoded in its first bucket alone.

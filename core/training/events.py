@@ -1,6 +1,6 @@
-"""What a training run says while it goes, and what its caller may wish.
+"""What a training run says while it goes, and what its caller may request.
 
-`train` yields one of these at a time. The caller answers with `send(wish)`, or `next` when it wishes nothing; it drops
+`train` yields one of these at a time. The caller answers with `send(request)`, or `next` when it requests nothing; it drops
 the run by closing the generator.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 from core.training.diagnosis import Verdict
 
 
-class Wish(Flag):
+class Request(Flag):
     """What the caller would like next; they can be combined."""
 
     NOTHING = 0

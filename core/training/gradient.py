@@ -86,7 +86,7 @@ class Gradient:
             g |= before
             gradient |= dict(zip(bound.names, own, strict=True))
             del own, before  # or these would be held while the next block is at work
-        backend.tell(losses_B, gradient)
+        backend.submit(losses_B, gradient)
         return losses_B, gradient
 
     def _forth(
@@ -116,7 +116,7 @@ class Gradient:
             (_, losses_B), (gradient, g) = self._rest(*arrays)
         else:
             ((_, losses_B), gradient), g = self._rest_alone(*arrays), {}
-        backend.tell(losses_B, gradient, g)
+        backend.submit(losses_B, gradient, g)
         return losses_B, gradient, g
 
     def _embed_on(self, grid: Grid) -> Callable[..., Stream]:

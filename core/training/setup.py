@@ -97,8 +97,8 @@ def _keep_anew(state: State, family: Family, config: TrainConfig, computer: Comp
     """
     count, now = len(family.blocks), memory.kept_blocks(family.anatomy, config, computer)
     before = count if state.kept is None else state.kept
-    same_wish = state.config.get("activations", default_of("activations")) == config.activations
-    if now == before or (same_wish and (state.kept is None or now > before)):
+    same_request = state.config.get("activations", default_of("activations")) == config.activations
+    if now == before or (same_request and (state.kept is None or now > before)):
         return ""
     state.kept = now
     return (

@@ -20,7 +20,7 @@ from core.adapters import lora
 from core.config.train import TrainConfig
 from core.dataset.batches import Batches
 from core.device import backend
-from core.distributed.process_group import ALONE, Crew
+from core.distributed.process_group import ALONE, Group
 from core.loss import weighted_mean
 from core.models.base import Family
 from core.training.checkpoint import State
@@ -35,7 +35,7 @@ NOTHING = mx.array(0.0)  # lies in the adapter while nothing else may
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Pending:
     """A step that the device was told to take, and what there will be to read of it."""
 
     step: int
@@ -64,10 +64,10 @@ class Step:
     """
 
     def __init__(
-        self, family: Family, adapter: lora.Adapter, config: TrainConfig, state: State, crew: Crew = ALONE
+        self, family: Family, adapter: lora.Adapter, config: TrainConfig, state: State, group: Group = ALONE
     ) -> None:
         backend.expect_the_same_again()
-        self._adapter, self._config, self._state, self._crew = adapter, config, state, crew
+        self._adapter, self._config, self._state, self._group = adapter, config, state, group
         self._gradient = Gradient(family, adapter, config.train_guidance, state.kept)
         self._dtype = family.dtype
         self._rule = RULES[config.optimizer]
@@ -77,10 +77,10 @@ class Step:
         self._w = self._joined(state.parameters)
         self._kept = {group: self._joined(each) for group, each in state.remembered.tensors.items()}
         self._heard = backend.compile_step(self._as_computed)(self._w)
-        self._told: deque[Told] = deque()
+        self._told: deque[Pending] = deque()
         self._read_at = -math.inf
 
-    def tell(self, step: int, batches: Batches, before_update: Callable[[], None] = lambda: None) -> None:
+    def submit(self, step: int, batches: Batches, before_update: Callable[[], None] = lambda: None) -> None:
         """Have the step taken; afterwards the state and the adapter hold the new weights, which may be under way.
 
         `before_update` is called when the gradient is there, or told, and the state is still that of the step before.
@@ -89,7 +89,7 @@ class Step:
         began, state, config = time.monotonic(), self._state, self._config
         loss, g = mx.array(0.0), None
         draws = mx.zeros((config.micro_steps, 2, config.batch_size))
-        for micro in range(self._crew.rank, config.micro_steps, self._crew.size):
+        for micro in range(self._group.rank, config.micro_steps, self._group.size):
             batch = batches.batch(step, micro)
             losses_B, one_g = self._gradient(self._heard, batch)
             loss = loss + weighted_mean(losses_B, batch.weight_B) / config.micro_steps
@@ -99,7 +99,7 @@ class Step:
             g = one_g if g is None else {name: value + one_g[name] for name, value in g.items()}
             del one_g
             backend.evaluate(loss, draws, g, wait=False)
-        loss, draws, g = self._crew.sum(loss, draws, g)
+        loss, draws, g = self._group.sum(loss, draws, g)
         before_update()
         lr, numbers = learning_rate(step, config), state.remembered.numbers
         # Nobody but the update may hold the vectors, or a part of them, for only then does it write over them.
@@ -115,7 +115,7 @@ class Step:
         state.next_example = batches.first_index(step + 1)
         found = numbers.get("d", mx.array(1.0))  # by Prodigy
         photos = [batches.photos(step, micro) for micro in range(config.micro_steps)]
-        self._told.append(Told(step, lr, began, photos, draws, loss, norm, counted, found))
+        self._told.append(Pending(step, lr, began, photos, draws, loss, norm, counted, found))
 
     def read(self, leave: int = 0) -> Iterator[Stepped]:
         """What became of the steps told, but for the last `leave`, as soon as each is taken; the state learns it."""

@@ -4,13 +4,13 @@
     draw class pictures, if any      once, cached; before there is an adapter                training/prior.py
     for step in 1 ... steps:
         A, B <- rule(A, B, gradient of the loss)                                             training/step.py
-        yield Stepped; then what is due or wished: a checkpoint, sample pictures
+        yield Stepped; then what is due or requested: a checkpoint, sample pictures
 
 A device that runs ahead is told the next step first, where nothing is due: it never waits for a loss to be heard. What
 is written is finished in a thread beside the steps (background_writer.py), and said when it is whole.
 
     run = train(family, examples, config, folder, trigger="sks", class_word="can")
-    for progress in run: ...         or   progress = run.send(Wish.STOP)   or   run.close()
+    for progress in run: ...         or   progress = run.send(Request.STOP)   or   run.close()
 
 Every draw is a function of (seed, step, example), and a checkpoint holds exact float32 weights and all that the
 optimizer remembers, so a run that was stopped or killed and resumed ends bit for bit like one that was not.
@@ -32,14 +32,14 @@ from core.dataset.batches import Batches, Encoded
 from core.dataset.examples import Example
 from core.device import backend
 from core.distributed import handoff
-from core.distributed.process_group import ALONE, Crew, MachineLost
+from core.distributed.process_group import ALONE, Group, MachineLost
 from core.errors import AdapterProblem, ConfigProblem, DataProblem, FieldProblem, Problem, TrainingProblem
 from core.models.base import Conditioning, Family
 from core.training import assistant, checkpoint, ema, outcome, setup, validation
 from core.training.background_writer import Work, Writer
 from core.training.class_images import Prior, prompt_of, shared_out
 from core.training.encode import Material, captions_of, encode_photos, read_texts
-from core.training.events import Finished, Note, Phase, Progress, Resumed, Wish
+from core.training.events import Finished, Note, Phase, Progress, Request, Resumed
 from core.training.outcome import BadSteps
 from core.training.preview import Previews, prompts_of
 from core.training.step import Step
@@ -61,8 +61,8 @@ def train(
     resume: bool = False,
     start_from: Path | None = None,
     title: str = "",
-    crew: Crew = ALONE,
-) -> Generator[Progress, Wish | None, None]:
+    group: Group = ALONE,
+) -> Generator[Progress, Request | None, None]:
     """Train an adapter in `folder`, yielding progress; the last thing yielded is `Finished`.
 
     With `resume` the run goes on from its newest whole checkpoint (from the start when it has none); without it, what
@@ -72,17 +72,17 @@ def train(
     ranks, with alpha / rank in B already; the knobs targets, rank, alpha and ranks have no say then. Once there is a
     checkpoint the file is only held against it, and not needed.
 
-    With a `crew` this is its first machine, and the others take their shares of each step (core/distributed/peer.py).
+    With a `group` this is its first machine, and the others take their shares of each step (core/distributed/peer.py).
 
-    A wish to stop is heard before the first step too: what was read and encoded by then is kept in the cache.
+    A request to stop is heard before the first step too: what was read and encoded by then is kept in the cache.
 
     Raises DataProblem, AdapterProblem, ConfigProblem, ModelProblem, DiskProblem, and TrainingProblem after three steps
-    in a row whose loss was not finite, or when a machine of the crew is lost; the last whole step is saved then, and
+    in a row whose loss was not finite, or when a machine of the group is lost; the last whole step is saved then, and
     where the disk has no room for it, DiskProblem says both.
     """
     if not examples:
         raise DataProblem("There are no photos to train on; add at least one.")
-    run = Run(family, examples, config, folder, trigger, class_word, cache, start_from, title, crew)
+    run = Run(family, examples, config, folder, trigger, class_word, cache, start_from, title, group)
     try:
         yield from run.go(resume)
     except MachineLost as lost:
@@ -110,12 +110,12 @@ class Run:
         cache: Path,
         start_from: Path | None,
         title: str,
-        crew: Crew,
+        group: Group,
     ) -> None:
-        if config.machines % crew.size:
-            words = f"is {config.machines}, and {crew.size} are here; they must share it evenly"
+        if config.machines % group.size:
+            words = f"is {config.machines}, and {group.size} are here; they must share it evenly"
             raise ConfigProblem("Some settings need another look.", [FieldProblem("machines", words)])
-        self.crew = crew
+        self.group = group
         self.family, self.examples, self.config, self.folder, self.cache = family, examples, config, folder, cache
         self.trigger, self.title = trigger, title or trigger
         self.prompts = prompts_of(config, trigger, class_word)
@@ -126,7 +126,7 @@ class Run:
             examples, [*([trigger] if config.trigger_dropout else []), *self.class_prompt]
         )
         self.start_from = start_from
-        self.wish = Wish.NOTHING
+        self.request = Request.NONE
         self.state: checkpoint.State | None = None
         self.one: Step | None = None
         self.adapter: lora.Adapter | None = None
@@ -140,7 +140,7 @@ class Run:
 
     # The order of things
 
-    def go(self, resume: bool) -> Generator[Progress, Wish | None, None]:
+    def go(self, resume: bool) -> Generator[Progress, Request | None, None]:
         self.state = yield from self.found(resume)
         if resume:
             yield from self.say(Resumed(self.state.step if self.state else 0))
@@ -154,17 +154,17 @@ class Run:
         yield from self.attach(self.state)
         self.scoring = Scoring(self.family, self.adapter, held or learned[:1], bool(held), self.config)
         previews = Previews(self.family, self.config, self.folder, self.prompts, texts, self.state.start)
-        if not self.state.scores and Wish.STOP not in self.wish:
+        if not self.state.scores and Request.STOP not in self.request:
             yield from self.score()
         if previews.due(self.state.step) and previews.missing(self.state.step):
             yield from self.sample(previews)
-        self.wish = self.crew.agree(self.wish)
-        if Wish.STOP not in self.wish:
+        self.request = self.group.agree(self.request)
+        if Request.STOP not in self.request:
             yield from self.steps(batches, previews)
         yield from self.settle()
         yield self.finished()
 
-    def found(self, resume: bool) -> Generator[Progress, Wish | None, checkpoint.State | None]:
+    def found(self, resume: bool) -> Generator[Progress, Request | None, checkpoint.State | None]:
         """The checkpoint to go on from, if any; what else lies in the folder is removed when the run is a new one."""
         config = self.config
         checkpoint.clear_parts(self.folder)
@@ -177,16 +177,16 @@ class Run:
             checkpoint.set_aside_after(self.folder, state.step)
         if not resume:
             checkpoint.clear(self.folder)
-        handoff.give(self.crew, config, self.family, self.folder, state, self.start_from)
+        handoff.give(self.group, config, self.family, self.folder, state, self.start_from)
         return state
 
-    def encoded(self) -> Generator[Progress, Wish | None, Material | None]:
+    def encoded(self) -> Generator[Progress, Request | None, Material | None]:
         """What is trained on, drawn and scored, as the network reads it; None when the run is to stop before."""
         material = yield from self.read()
-        handoff.give_examples(self.crew, material)
+        handoff.give_examples(self.group, material)
         return material
 
-    def read(self) -> Generator[Progress, Wish | None, Material | None]:
+    def read(self) -> Generator[Progress, Request | None, Material | None]:
         captions = captions_of(self.examples, self.config, self.trigger)
         wanted = ["", *self.prompts, *captions, *self.class_prompt]
         texts = yield from self.heed(read_texts(self.family, wanted, self.cache))
@@ -198,36 +198,36 @@ class Run:
             return None
         learned = [each for each in encoded if each.photo not in self.held]
         prior = yield from self.prior(learned, texts)
-        if Wish.STOP in self.wish:
+        if Request.STOP in self.request:
             return None
         return Material(learned, [each for each in encoded if each.photo in self.held], prior, texts)
 
-    def steps(self, batches: Batches, previews: Previews) -> Generator[Progress, Wish | None, None]:
+    def steps(self, batches: Batches, previews: Previews) -> Generator[Progress, Request | None, None]:
         state, config = self.state, self.config
-        self.one = Step(self.family, self.adapter, config, state, self.crew)
+        self.one = Step(self.family, self.adapter, config, state, self.group)
         for step in range(state.step + 1, config.steps + 1):
-            with assistant.heard(self.assistant):
-                self.one.tell(step, batches, before_update=self.copied)
+            with assistant.enabled(self.assistant):
+                self.one.submit(step, batches, before_update=self.copied)
             to_save = step == config.steps or step % config.save_every == 0
             at_once = to_save or self.scoring.due(step) or previews.due(step)
             yield from self.hear(leave=0 if at_once or not self.policy.runs_ahead else 1)
-            if self.wish:
-                yield from self.hear()  # of the step under way too, for the wish is fulfilled after that
+            if self.request:
+                yield from self.hear()  # of the step under way too, for the request is fulfilled after that
             if self.scoring.due(step):
                 yield from self.score()
-            if to_save or self.wish & (Wish.STOP | Wish.SAVE):
+            if to_save or self.request & (Request.STOP | Request.SAVE):
                 yield from self.save()
-            if previews.due(step) or Wish.SAMPLE in self.wish:
+            if previews.due(step) or Request.SAMPLE in self.request:
                 yield from self.sample(previews)
             if step < config.steps:
-                self.wish = self.crew.agree(self.wish)
-            if Wish.STOP in self.wish:
+                self.request = self.group.agree(self.request)
+            if Request.STOP in self.request:
                 yield from self.settle()
                 if not checkpoint.is_newest(self.folder, step):
-                    yield from self.save()  # the wish came while the pictures were drawn
+                    yield from self.save()  # the request came while the pictures were drawn
                 return
 
-    def hear(self, leave: int = 0, *, ends: bool = False) -> Generator[Progress, Wish | None, None]:
+    def hear(self, leave: int = 0, *, ends: bool = False) -> Generator[Progress, Request | None, None]:
         """Say what became of the steps, but for the last `leave`: a device that runs ahead is at those.
 
         Raises BadSteps, unless the run `ends` anyway.
@@ -239,28 +239,28 @@ class Run:
             if not ends:
                 outcome.check_losses(self.state, stepped)
 
-    def say(self, progress: Progress) -> Generator[Progress, Wish | None, None]:
+    def say(self, progress: Progress) -> Generator[Progress, Request | None, None]:
         """Yield, and what became whole on the disk by now; remember what the caller answers."""
         for each in chain([progress], self.writer.written()):
-            self.wish |= (yield each) or Wish.NOTHING
+            self.request |= (yield each) or Request.NONE
 
-    def settle(self) -> Generator[Progress, Wish | None, None]:
+    def settle(self) -> Generator[Progress, Request | None, None]:
         """Wait until all that is being written is whole, and say it."""
         for progress in self.writer.rest():
             yield from self.say(progress)
 
-    def heed(self, work: Generator[Progress, Wish | None, Made]) -> Generator[Progress, Wish | None, Made | None]:
+    def heed(self, work: Generator[Progress, Request | None, Made]) -> Generator[Progress, Request | None, Made | None]:
         """Yield what `work` yields, remember what the caller answers, and return what it returns.
 
         When the run is to stop, the work is left where it is; None then.
         """
-        while Wish.STOP not in self.wish:
+        while Request.STOP not in self.request:
             try:
                 progress = next(work)
             except StopIteration as done:
                 return done.value
             yield from self.say(progress)
-            self.crew.check()
+            self.group.check()
         self.family.free("text", "vae")  # whichever was at it
         return None
 
@@ -268,7 +268,7 @@ class Run:
 
     def prior(
         self, photos: Sequence[Encoded], texts: dict[str, Conditioning]
-    ) -> Generator[Progress, Wish | None, Sequence[Encoded]]:
+    ) -> Generator[Progress, Request | None, Sequence[Encoded]]:
         """The class pictures, in the buckets of the photos; fewer when the run is to stop."""
         if not self.class_prompt:
             return ()
@@ -279,7 +279,7 @@ class Run:
         yield from self.say(Note(prior.counted()))
         return prior.encoded
 
-    def attach(self, state: checkpoint.State | None) -> Generator[Progress, Wish | None, None]:
+    def attach(self, state: checkpoint.State | None) -> Generator[Progress, Request | None, None]:
         config = self.config
         self.adapter, sentence = setup.attach(self.family, config, state, self.start_from)
         if state is None:
@@ -299,17 +299,17 @@ class Run:
 
     # After a step
 
-    def score(self) -> Generator[Progress, Wish | None, None]:
-        with assistant.heard(self.assistant), ema.heard(self.adapter, self.state):
+    def score(self) -> Generator[Progress, Request | None, None]:
+        with assistant.enabled(self.assistant), ema.applied(self.adapter, self.state):
             scored = self.scoring.take(self.state)
         self.note_memory()
         yield from self.say(scored)
 
-    def save(self) -> Generator[Progress, Wish | None, None]:
-        self.wish &= ~Wish.SAVE
+    def save(self) -> Generator[Progress, Request | None, None]:
+        self.request &= ~Request.SAVE
         state = self.state
-        with ema.heard(self.adapter, state):
-            factors = self.adapter.baked()
+        with ema.applied(self.adapter, state):
+            factors = self.adapter.folded()
         try:
             adapter_file.check_worth(factors)
         except AdapterProblem as problem:
@@ -340,7 +340,7 @@ class Run:
         if self.snapshot is not None and not self.policy.own_memory:
             self.snapshot.copied.wait()
 
-    def keep(self, problem: TrainingProblem, advice: str) -> Generator[Progress, Wish | None, None]:
+    def keep(self, problem: TrainingProblem, advice: str) -> Generator[Progress, Request | None, None]:
         """Save the last whole step, and raise `problem` with what became of that."""
         state = self.state
         with outcome.said_with(problem, self.folder, state, advice):
@@ -353,12 +353,12 @@ class Run:
                 yield from self.save()
                 yield from self.settle()
 
-    def sample(self, previews: Previews) -> Generator[Progress, Wish | None, None]:
-        self.wish &= ~Wish.SAMPLE
-        with ema.heard(self.adapter, self.state):
+    def sample(self, previews: Previews) -> Generator[Progress, Request | None, None]:
+        self.request &= ~Request.SAMPLE
+        with ema.applied(self.adapter, self.state):
             yield from self.draw("drawing samples", len(previews.prompts), previews.pictures(self.state.step))
 
-    def draw(self, phase: str, of: int, pictures: Iterable[Work | None]) -> Generator[Progress, Wish | None, None]:
+    def draw(self, phase: str, of: int, pictures: Iterable[Work | None]) -> Generator[Progress, Request | None, None]:
         """Have each picture written, and ask in between whether to stop."""
         done, asked = 0, time.monotonic()
         yield from self.say(Phase(phase, 0, of))
@@ -369,8 +369,8 @@ class Run:
             if picture is not None or time.monotonic() - asked > SECONDS_BETWEEN_QUESTIONS:
                 asked = time.monotonic()
                 yield from self.say(Phase(phase, done, of))
-            self.crew.check()
-            if Wish.STOP in self.wish:
+            self.group.check()
+            if Request.STOP in self.request:
                 break
         self.family.free("vae")
         self.note_memory()

@@ -353,7 +353,7 @@ def test_pictures_and_captions_wait_in_their_lanes(client: TestClient, project: 
 
 
 def test_everything_that_is_wrong_with_a_picture_is_named(client: TestClient) -> None:
-    wish = {
+    request = {
         "prompt": " ",
         "model": "nope",
         "seed": -1,
@@ -361,7 +361,7 @@ def test_everything_that_is_wrong_with_a_picture_is_named(client: TestClient) ->
         "base_precision": "5-bit",
         "adapters": [{"id": 9}, {"run": 1, "strength": "x"}],
     }
-    error = problem_of(client.post("/api/pictures", json=wish), 422)
+    error = problem_of(client.post("/api/pictures", json=request), 422)
     assert sorted(fields(error)) == ["adapters.0", "adapters.1", "base_precision", "model", "prompt", "seed", "width"]
 
 

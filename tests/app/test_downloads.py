@@ -87,8 +87,8 @@ def test_a_model_is_downloaded_with_progress_by_bytes_and_can_be_used(start_stud
     assert Path(now["folder"]).is_relative_to(os.environ["HF_HOME"])
     again = studio.http.post("/api/models/flux1-schnell/download")
     assert (again.status_code, again.json()["error"]["code"]) == (409, "conflict")
-    wish = {"model": "flux1-schnell", "prompt": "a can", "seed": 1, "steps": 1, "width": 64, "height": 64}
-    picture = studio.post("/api/pictures", wish)["job_id"]
+    request = {"model": "flux1-schnell", "prompt": "a can", "seed": 1, "steps": 1, "width": 64, "height": 64}
+    picture = studio.post("/api/pictures", request)["job_id"]
     assert ended(studio, picture)["state"] == "succeeded"
 
 

@@ -106,8 +106,8 @@ def test_a_runs_adapter_is_offered_in_every_form(start_studio: Start, models_fol
 
     brought = studio.http.put("/api/adapters/k.safetensors?model=tiny", content=file.read_bytes())
     assert (brought.status_code, brought.json()["rank"]) == (201, 4)
-    wish = {"model": "tiny", "prompt": "sks can", "seed": 7, "adapters": [{"id": brought.json()["id"]}]}
-    job = studio.post("/api/pictures", wish)["job_id"]
+    request = {"model": "tiny", "prompt": "sks can", "seed": 7, "adapters": [{"id": brought.json()["id"]}]}
+    job = studio.post("/api/pictures", request)["job_id"]
     until(lambda: studio.get(f"/api/jobs/{job}")["state"] == "succeeded")
 
     project = studio.get(f"/api/runs/{run}")["project_id"]
@@ -154,8 +154,8 @@ def run(client: TestClient, models_folder: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_every_wrong_field_of_an_export_is_named(client: TestClient, run: int) -> None:
-    wish = {"run": run, "format": "paper", "strength": 9}
-    error = problem_of(client.post("/api/exports", json=wish), 422)
+    request = {"run": run, "format": "paper", "strength": 9}
+    error = problem_of(client.post("/api/exports", json=request), 422)
     assert [each["field"] for each in error["problems"]] == ["format", "strength"]
     for strength in (0, -9):
         problem_of(client.post("/api/exports", json={"run": run, "format": "merged", "strength": strength}), 422)
@@ -193,8 +193,8 @@ def test_a_run_cannot_begin_with_an_adapter_that_is_not_there_or_for_another_mod
     mx.save_safetensors(str(file), pair)
     assert client.put("/api/adapters/a.safetensors?model=pocket", content=file.read_bytes()).json()["id"] == 1
     project = client.get(f"/api/runs/{run}").json()["project_id"]
-    wish = {"model": "tiny", "steps": 0, "start_from": start_from}
-    error = problem_of(client.post(f"/api/projects/{project}/runs", json=wish), 422)
+    request = {"model": "tiny", "steps": 0, "start_from": start_from}
+    error = problem_of(client.post(f"/api/projects/{project}/runs", json=request), 422)
     said = {each["field"]: each["message"] for each in error["problems"]}
     assert said.keys() == {"steps", "start_from", "photos"}
     assert words in said["start_from"]

@@ -96,9 +96,9 @@ def test_klein_is_trained_on_its_base_and_drawn_with_distilled(
     tiny_klein.make_model_folder(shelf / distilled, distilled=True)
     pictures = client.get("/pictures", headers={"Accept": "text/html"}).text
     assert f'data-model="{distilled}"' in pictures
-    wish = {"model": distilled, "prompt": "a can", "adapters": [{"id": adapter}]}
-    assert client.post("/api/pictures", json=wish).status_code == 202
-    refused = client.post("/api/pictures", json=wish | {"model": "pocket"}).json()["error"]["problems"]
+    request = {"model": distilled, "prompt": "a can", "adapters": [{"id": adapter}]}
+    assert client.post("/api/pictures", json=request).status_code == 202
+    refused = client.post("/api/pictures", json=request | {"model": "pocket"}).json()["error"]["problems"]
     assert refused == [{"field": "adapters.0", "message": f"was made for {base}, not for pocket"}]
 
     train = client.get(f"/projects/{one}/train", headers={"Accept": "text/html"}).text
@@ -114,8 +114,8 @@ def test_an_adapter_is_taken_in_for_a_model_that_is_still_to_be_downloaded(clien
     content = (tmp_path / "a.safetensors").read_bytes()
     taken = client.put("/api/adapters/a.safetensors?model=flux1-dev", content=content)
     assert (taken.status_code, taken.json().get("rank")) == (201, 4), taken.text
-    wish = {"model": "flux1-dev", "prompt": "a can", "adapters": [{"id": taken.json()["id"]}]}
-    assert client.post("/api/pictures", json=wish).json()["error"]["problems"][0]["field"] == "model"
+    request = {"model": "flux1-dev", "prompt": "a can", "adapters": [{"id": taken.json()["id"]}]}
+    assert client.post("/api/pictures", json=request).json()["error"]["problems"][0]["field"] == "model"
 
 
 def test_the_home_has_a_place_for_models_too(client: TestClient, repository: Path, tmp_path: Path) -> None:

@@ -236,8 +236,8 @@ def test_pictures_are_drawn_with_and_without_the_adapter(start_studio: Start) ->
     studio = start_studio()
     run = studio.run(studio.project_with_photos(), steps=3, learning_rate=0.05)["id"]
     studio.until_state(run, "succeeded")
-    wish = {"model": "tiny", "prompt": "sks can in the snow", "seed": 7, "without": True, "adapters": [{"run": run}]}
-    job = studio.post("/api/pictures", wish)["job_id"]
+    request = {"model": "tiny", "prompt": "sks can in the snow", "seed": 7, "without": True, "adapters": [{"run": run}]}
+    job = studio.post("/api/pictures", request)["job_id"]
     until(lambda: studio.get(f"/api/jobs/{job}")["state"] == "succeeded")
     drawn = studio.get("/api/pictures")
     assert [(each["seed"], each["adapter_strength"]) for each in drawn] == [(7, 1.0), (7, 0.0)]
@@ -250,9 +250,9 @@ def test_a_run_and_a_picture_hold_the_base_as_they_were_told(start_studio: Start
     run = studio.run(studio.project_with_photos(), steps=2, sample_every=2, base_precision="4-bit")["id"]
     samples = studio.until_state(run, "succeeded")["samples"]
     assert {each["recipe"]["precision"] for each in samples} == {"4-bit"}
-    wish = {"model": "tiny", "prompt": "sks can", "seed": 7, "adapters": [{"run": run}]}
+    request = {"model": "tiny", "prompt": "sks can", "seed": 7, "adapters": [{"run": run}]}
     for more in ({}, {"base_precision": "8-bit"}):
-        job = studio.post("/api/pictures", wish | more)["job_id"]
+        job = studio.post("/api/pictures", request | more)["job_id"]
         until(lambda job=job: studio.get(f"/api/jobs/{job}")["state"] == "succeeded")
     assert [each["recipe"]["precision"] for each in studio.get("/api/pictures")] == ["full", "8-bit"]
 
@@ -293,8 +293,8 @@ def test_an_adapter_is_taken_away_brought_back_and_drawn_with(start_studio: Star
     assert (brought.status_code, brought.json()["name"], brought.json()["rank"]) == (201, "mine", 7)
     assert studio.http.put("/api/adapters/again.safetensors?model=tiny", content=content).status_code == 200
     own = brought.json()["id"]
-    wish = {"model": "tiny", "prompt": "sks can", "seed": 7, "adapters": [{"id": own, "strength": 0.5}]}
-    job = studio.post("/api/pictures", wish)["job_id"]
+    request = {"model": "tiny", "prompt": "sks can", "seed": 7, "adapters": [{"id": own, "strength": 0.5}]}
+    job = studio.post("/api/pictures", request)["job_id"]
     until(lambda: studio.get(f"/api/jobs/{job}")["state"] == "succeeded")
     assert studio.get("/api/pictures")[0]["recipe"]["adapters"][0]["strength"] == 0.5
     assert studio.http.delete(f"/api/adapters/{own}").status_code == 204
@@ -341,15 +341,15 @@ def test_a_run_is_shared_with_the_machines_of_the_hosts_file(start_studio: Start
 
     studio.post(f"/api/runs/{run['id']}/resume", {"steps": 100_000})
     studio.until_step(run["id"], stopped["step"] + 2)
-    followers = psutil.Process(studio.job_pid(run["job_id"])).children(recursive=True)
-    next(each for each in followers if _rank(each)).kill()
+    peers = psutil.Process(studio.job_pid(run["job_id"])).children(recursive=True)
+    next(each for each in peers if _rank(each)).kill()
     failed = studio.until_state(run["id"], "failed")
     assert "127.0.0.1 (machine 2 of 2) is gone" in failed["error"]["message"]
     assert failed["checkpoints"][-1]["step"] == failed["step"] > stopped["step"]
 
 
 def _rank(process: psutil.Process) -> int:
-    """Its place in a crew; 0 for the first and for whoever is in none."""
+    """Its place in a group; 0 for the first and for whoever is in none."""
     with suppress(psutil.Error):
         return int(process.environ().get("MLX_RANK", 0))
     return 0

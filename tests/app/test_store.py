@@ -15,7 +15,7 @@ from app.errors import Conflict, LostJob
 from app.jobs import store
 from app.jobs.process import ProcessName
 from app.jobs.states import ARROWS, ENDED, Kind, Lane, State, Stop
-from app.jobs.store import Claim, Wishes
+from app.jobs.store import Claim, Requests
 from app.tables import Event, Job
 from tests.app.conftest import ROOT
 
@@ -99,7 +99,7 @@ def test_no_verb_leaves_the_arrows(database: Database) -> None:
     verbs = {
         "stop": lambda session, job_id: store.stop(session, job_id),
         "requeue": lambda session, job_id: store.requeue(session, job_id),
-        "wish": lambda session, job_id: store.wish(session, job_id, save=True),
+        "request": lambda session, job_id: store.request(session, job_id, save=True),
         "move": lambda session, job_id: store.move(session, job_id, 0),
     }
     makers = {
@@ -210,28 +210,28 @@ def test_a_process_that_dies_while_stopping_leaves_a_stopped_job(database: Datab
 def test_no_wish_is_lost_while_another_is_granted(database: Database) -> None:
     claim = claimed(database)
     with database.write() as session:
-        store.wish(session, claim.job_id, save=True)
-    assert store.beat(database, claim) == Wishes(Stop.NONE, save=True, sample=False)
+        store.request(session, claim.job_id, save=True)
+    assert store.beat(database, claim) == Requests(Stop.NONE, save=True, sample=False)
     with database.write() as session:  # after the job heard of the first, before it takes it
-        store.wish(session, claim.job_id, sample=True)
-    assert store.take_wishes(database, claim) == Wishes(Stop.NONE, save=True, sample=True)
-    assert store.take_wishes(database, claim) == Wishes(Stop.NONE, save=False, sample=False)
+        store.request(session, claim.job_id, sample=True)
+    assert store.take_requests(database, claim) == Requests(Stop.NONE, save=True, sample=True)
+    assert store.take_requests(database, claim) == Requests(Stop.NONE, save=False, sample=False)
     with database.write() as session:
-        store.wish(session, claim.job_id, save=True)
+        store.request(session, claim.job_id, save=True)
     assert store.beat(database, claim).save
 
 
 def test_a_wish_does_not_outlive_its_attempt(database: Database) -> None:
     claim = claimed(database)
     with database.write() as session:
-        store.wish(session, claim.job_id, save=True)
+        store.request(session, claim.job_id, save=True)
         store.stop(session, claim.job_id, at_once=True)
     store.end(database, claim, State.STOPPED)
     with database.write() as session:
         store.requeue(session, claim.job_id)
     again = store.claim(database, Lane.MEMORY, ME)
     assert again is not None
-    assert store.beat(database, again) == Wishes(Stop.NONE, save=False, sample=False)
+    assert store.beat(database, again) == Requests(Stop.NONE, save=False, sample=False)
 
 
 def test_a_process_is_known_by_more_than_its_number() -> None:

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from core.config.resolve import resolve
 from core.config.train import TrainConfig
 from core.dataset.examples import Example, read_folder
-from core.distributed.process_group import ALONE, Crew
+from core.distributed.process_group import ALONE, Group
 from core.models.base import Family
 from core.training.events import Progress
 from core.training.trainer import train
@@ -67,7 +67,7 @@ def training(
     resume: bool = False,
     start_from: Path | None = None,
     cache: Path | None = None,
-    crew: Crew = ALONE,
+    group: Group = ALONE,
     **knobs: Any,
 ) -> Any:
     """A run of `TINY_RUN` with other knobs, not started."""
@@ -81,7 +81,7 @@ def training(
         cache=cache or out.parent / "cache",
         resume=resume,
         start_from=start_from,
-        crew=crew,
+        group=group,
     )
 
 

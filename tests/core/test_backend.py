@@ -33,7 +33,7 @@ def in_a_fresh_process(code: str, **environment: str) -> subprocess.CompletedPro
 
 
 @pytest.mark.parametrize(
-    ("metal", "cuda", "wish", "device"),
+    ("metal", "cuda", "request", "device"),
     [
         (True, False, "", "metal"),
         (False, True, "", "cuda"),
@@ -43,14 +43,14 @@ def in_a_fresh_process(code: str, **environment: str) -> subprocess.CompletedPro
     ],
 )
 def test_the_quickest_device_is_taken_unless_the_user_wants_the_cpu(
-    metal: bool, cuda: bool, wish: str, device: str
+    metal: bool, cuda: bool, request: str, device: str
 ) -> None:
-    assert backend.device_of(metal=metal, cuda=cuda, wish=wish) == device
+    assert backend.device_of(metal=metal, cuda=cuda, request=request) == device
 
 
 def test_a_device_that_nobody_knows_is_a_sentence() -> None:
     with pytest.raises(Problem, match="LIKENESS_DEVICE is 'tpu'; it can be cpu"):
-        backend.device_of(metal=False, cuda=True, wish="tpu")
+        backend.device_of(metal=False, cuda=True, request="tpu")
 
 
 def test_gpus_compute_in_bfloat16_and_compile_and_cpus_do_neither() -> None:
@@ -74,7 +74,7 @@ def test_the_cache_follows_the_memory_and_has_a_floor() -> None:
 def test_a_cpus_process_keeps_the_pages_that_it_frees_where_the_same_is_expected_again() -> None:
     code = """
 import resource
-from core import backend
+from core.device import backend
 backend.expect_the_same_again()
 import mlx.core as mx
 
@@ -124,7 +124,7 @@ def test_asking_about_the_backend_does_not_import_mlx() -> None:
 @linux_cpu
 def test_openblas_multiplies_in_the_place_of_the_wheels_blas(tmp_path: Path) -> None:
     code = (
-        "from core import backend; prepared = backend.prepare(); import mlx.core as mx, ctypes\n"
+        "from core.device import backend; prepared = backend.prepare(); import mlx.core as mx, ctypes\n"
         "mx.eval(mx.ones((64, 64)) @ mx.ones((64, 64)))\n"
         "from pathlib import Path; where = Path('/proc/self/maps').read_text()\n"
         "symbol = ctypes.CDLL(None).cblas_sgemm; at = ctypes.cast(symbol, ctypes.c_void_p).value\n"
@@ -142,7 +142,7 @@ def test_openblas_multiplies_in_the_place_of_the_wheels_blas(tmp_path: Path) -> 
 
 @linux_cpu
 def test_two_processes_may_make_the_copy_at_once(tmp_path: Path) -> None:
-    code = f"from pathlib import Path; from core import blas; print(blas.take(Path({str(tmp_path)!r})).quick)"
+    code = f"from pathlib import Path; from core.device import openblas; print(openblas.take(Path({str(tmp_path)!r})).quick)"
     command = [sys.executable, "-P", "-c", code]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -152,7 +152,7 @@ def test_two_processes_may_make_the_copy_at_once(tmp_path: Path) -> None:
 
 @linux_cpu
 def test_a_damaged_copy_is_said_and_made_again_next_time(tmp_path: Path) -> None:
-    code = f"from pathlib import Path; from core import blas; print(blas.take(Path({str(tmp_path)!r})))"
+    code = f"from pathlib import Path; from core.device import openblas; print(openblas.take(Path({str(tmp_path)!r})))"
     assert "quick=True" in in_a_fresh_process(code).stdout
     copy = next(tmp_path.iterdir())
     copy.write_bytes(b"not a library")
@@ -179,8 +179,8 @@ def test_too_late_is_said_in_words(tmp_path: Path) -> None:
 )
 def test_what_is_missing_is_said_in_words_and_mlx_still_computes(missing: str, sentence: str, tmp_path: Path) -> None:
     code = (
-        f"from core import blas; {missing}\n"
-        "from core import backend; print(backend.prepare().blas.reason); import mlx.core as mx\n"
+        f"from core.device import openblas as blas; {missing}\n"
+        "from core.device import backend; print(backend.prepare().blas.reason); import mlx.core as mx\n"
         "assert (mx.ones((2, 2)) @ mx.ones((2, 2))).sum().item() == 8"
     )
     done = in_a_fresh_process(code, LIKENESS_CACHE=str(tmp_path))
@@ -192,7 +192,7 @@ def test_what_is_missing_is_said_in_words_and_mlx_still_computes(missing: str, s
 @linux_cpu
 def test_a_cache_folder_that_cannot_be_made_is_said_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    code = "from core import backend; print(backend.describe()['note'])"
+    code = "from core.device import backend; print(backend.describe()['note'])"
     done = in_a_fresh_process(code, LIKENESS_CACHE=str(tmp_path / "file" / "cache"))
     assert "LIKENESS_CACHE names another" in done.stdout, done.stderr
 

@@ -22,7 +22,7 @@ from core.hub.catalog import find
 from core.models.base import Family, Grid
 from core.models.load import load_family
 from core.randomness import fraction_for, order_for
-from core.training.events import Finished, Note, Stepped, Wish
+from core.training.events import Finished, Note, Request, Stepped
 from tests.core.subjects import picture, settings, training
 from tests.core.test_resume import assert_same
 
@@ -229,7 +229,7 @@ def test_stopping_and_resuming_with_several_buckets_equals_never_stopping(
     run = training(load_family(model_folder), mixed, tmp_path / "parts", **KNOBS)
     progress = next(run)
     while not isinstance(progress, Finished):
-        progress = run.send(Wish.STOP if isinstance(progress, Stepped) and progress.step == stop_at else None)
+        progress = run.send(Request.STOP if isinstance(progress, Stepped) and progress.step == stop_at else None)
     assert progress.stopped
     list(training(load_family(model_folder), mixed, tmp_path / "parts", resume=True, **KNOBS))
     assert_same(tmp_path / "whole", tmp_path / "parts", 8)

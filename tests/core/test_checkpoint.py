@@ -15,7 +15,7 @@ from core.errors import ConfigProblem, DiskProblem, TrainingProblem
 from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint
-from core.training.events import Finished, Note, Resumed, Saved, Stepped, Wish
+from core.training.events import Finished, Note, Request, Resumed, Saved, Stepped
 from tests.core.subjects import of_kind, picture, rewrite_state, training
 from tests.tiny import make_model_folder
 
@@ -54,7 +54,7 @@ def test_a_run_that_goes_on_from_before_a_damaged_checkpoint_sets_that_aside(
     said: list[object] = [next(going)]
     while not isinstance(said[-1], Finished):
         last = said[-1]
-        said.append(going.send(Wish.STOP if isinstance(last, Stepped) and last.step == 3 else None))
+        said.append(going.send(Request.STOP if isinstance(last, Stepped) and last.step == 3 else None))
     assert said[-1].adapter == run / "checkpoints" / "3" / "adapter.safetensors"
     assert [each.step for each in said if isinstance(each, Saved)] == [3]
     assert checkpoint.steps_saved(run) == [2, 3]

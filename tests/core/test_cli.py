@@ -294,12 +294,11 @@ def test_the_command_line_itself_imports_neither_mlx_nor_a_web_server() -> None:
 def test_the_demo_leaves_adapter_sheet_and_chart_and_says_where(
     model_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from core import pocket
     from core.hub import catalog
 
     entry = catalog.entry_for(model_folder, "pocket")
     monkeypatch.setattr(catalog, "find", lambda name: entry)
-    monkeypatch.setattr(pocket, "EXAMPLES", photos)
+    monkeypatch.setattr(assets, "EXAMPLES", photos)
     out = tmp_path / "demo"
     for _ in range(2):  # a demo may be run again in its folder
         result = likeness("demo", "--steps", 2, "--out", out, "--json")

@@ -19,7 +19,7 @@ from core.adapters import lora
 from core.models import blocks
 from core.models.load import load_family
 from core.training.gradient import Gradient
-from tests.core.test_reverse import FOLDERS, attached, batch_of
+from tests.core.test_gradient import FOLDERS, attached, batch_of
 
 BF16 = mx.bfloat16
 

@@ -49,7 +49,7 @@ def test_alpha_over_rank_is_folded_into_b(family: Family) -> None:
     adapter = lora.attach(family.transformer, [path], 2, 8.0, mx.random.key(0))
     parameters = adapter.parameters()
     adapter.update(parameters | {f"{path}.lora_B": mx.ones_like(parameters[f"{path}.lora_B"])})
-    assert mx.array_equal(adapter.baked()[path][1], 4.0 * parameters[f"{path}.lora_B"] + 4.0)
+    assert mx.array_equal(adapter.folded()[path][1], 4.0 * parameters[f"{path}.lora_B"] + 4.0)
 
 
 def test_an_imported_adapter_draws_as_the_trained_one(family: Family, photos: Path, tmp_path: Path) -> None:

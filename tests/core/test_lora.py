@@ -55,7 +55,7 @@ def test_an_adapter_equals_weights_with_the_product_added(family: Family) -> Non
     adapter = lora.attach(family.transformer, [path], 2, 6.0, KEY)
     noisy(adapter)
     with_adapter = velocity(family)
-    (a_RI, b_OR) = adapter.baked()[path]
+    (a_RI, b_OR) = adapter.folded()[path]
     adapter.detach()
     linear = lora.find(family.transformer, path)
     linear.weight = linear.weight + b_OR @ a_RI
@@ -171,7 +171,7 @@ def test_layers_can_have_a_rank_and_an_alpha_of_their_own(family: Family) -> Non
         assert (part.lora_A.shape[0], part.lora_B.shape[1], part.scale) == (rank, rank, alpha / rank)
     noisy(adapter)
     path = "transformer_blocks.0.ff.net.2"
-    assert mx.array_equal(adapter.baked()[path][1], adapter.parts[path].lora_B * 0.4)
+    assert mx.array_equal(adapter.folded()[path][1], adapter.parts[path].lora_B * 0.4)
 
 
 def test_a_rank_for_layers_that_get_no_adapter_is_a_sentence(family: Family) -> None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tokenizers import Tokenizer
 
-from core.pocket import EXAMPLE_CLASS_WORD, EXAMPLE_TRIGGER, EXAMPLES, WEIGHTS
+from core.pocket.assets import EXAMPLE_CLASS_WORD, EXAMPLE_TRIGGER, EXAMPLES, WEIGHTS
 from core.pocket.backgrounds import PAINTERS, dead_leaves
 from core.pocket.bpe import CLIP_END, CLIP_START, LENGTH, T5_END, T5_PAD, VOCABULARY_SIZE, encode
 from core.pocket.vocabulary import COLOURS, NAMES, PLACES, THINGS, article, plural

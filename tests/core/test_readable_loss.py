@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from core import pocket
 from core.config.resolve import resolve
 from core.dataset.examples import read_folder
 from core.hub import catalog
 from core.models.base import Family
 from core.models.load import load_family
+from core.pocket import assets
 from core.training import checkpoint
 from core.training.diagnosis import FAR_WORSE, WORSE
 from core.training.events import Scored
@@ -29,9 +29,9 @@ def family() -> Family:
 
 
 def scores(family: Family, out: Path, photos: int, **knobs: Any) -> list[Scored]:
-    examples, _ = read_folder(pocket.EXAMPLES, pocket.EXAMPLE_TRIGGER, pocket.EXAMPLE_CLASS_WORD)
+    examples, _ = read_folder(assets.EXAMPLES, assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
     config = resolve({**QUICK, **knobs}, catalog.find("pocket").defaults).config
-    words = {"trigger": pocket.EXAMPLE_TRIGGER, "class_word": pocket.EXAMPLE_CLASS_WORD}
+    words = {"trigger": assets.EXAMPLE_TRIGGER, "class_word": assets.EXAMPLE_CLASS_WORD}
     run = train(family, examples[:photos], config, out / "run", **words, cache=out / "cache")
     return [each for each in run if isinstance(each, Scored)]
 

@@ -17,7 +17,7 @@ import pytest
 from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint
-from core.training.events import Finished, Note, Stepped, Wish
+from core.training.events import Finished, Note, Request, Stepped
 from core.training.update import global_norm
 from tests.core.subjects import of_kind, rewrite_state, training
 
@@ -67,7 +67,7 @@ def test_stopping_and_resuming_equals_never_stopping(
     run = training(load_family(model_folder), photos, tmp_path / "parts", **knobs)
     progress = next(run)
     while not isinstance(progress, Finished):
-        progress = run.send(Wish.STOP if isinstance(progress, Stepped) and progress.step == stop_at else None)
+        progress = run.send(Request.STOP if isinstance(progress, Stepped) and progress.step == stop_at else None)
     assert progress.stopped
     list(training(load_family(model_folder), photos, tmp_path / "parts", resume=True, **knobs))
     assert_same(tmp_path / "whole", tmp_path / "parts", 8)
@@ -77,7 +77,7 @@ def stopped_at(step: int, model: Path, photos: Path, out: Path, **knobs: Any) ->
     run = training(load_family(model), photos, out, **knobs)
     progress = next(run)
     while not isinstance(progress, Finished):
-        progress = run.send(Wish.STOP if isinstance(progress, Stepped) and progress.step == step else None)
+        progress = run.send(Request.STOP if isinstance(progress, Stepped) and progress.step == step else None)
 
 
 def resumed(model: Path, photos: Path, out: Path, **knobs: Any) -> list[str]:

@@ -13,11 +13,11 @@ from core.distributed.process_group import MachineLost
 from core.errors import TrainingProblem
 from core.models.base import Family
 from core.training import checkpoint
-from core.training.events import Finished, Saved, Stepped, Wish
+from core.training.events import Finished, Request, Saved, Stepped
 from core.training.optimizers import Tensors
 from core.training.step import Step
 from tests.core.subjects import training
-from tests.core.test_charge import Told
+from tests.core.test_handoff import Pending
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_wish_is_fulfilled_after_the_step_that_is_under_way(
     said: list[object] = [next(run)]
     while not isinstance(said[-1], Finished):
         last = said[-1]
-        said.append(run.send(Wish.STOP if isinstance(last, Stepped) and last.step == 9 else None))
+        said.append(run.send(Request.STOP if isinstance(last, Stepped) and last.step == 9 else None))
     assert told[-1] == 10
     assert [each.step for each in said if isinstance(each, Stepped)] == list(range(1, 11))
     assert [each.step for each in said if isinstance(each, Saved)] == [10]
@@ -101,10 +101,10 @@ def test_when_a_machine_is_lost_the_step_under_way_is_read_and_saved(
             raise MachineLost("mini.local (machine 2 of 2) is gone: its process ended.")
         return loss, draws, g
 
-    crew = Told()
-    monkeypatch.setattr(crew, "sum", summed, raising=False)
+    group = Pending()
+    monkeypatch.setattr(group, "sum", summed, raising=False)
     knobs = {"steps": 100, "save_every": 50, "score_every": 1000, "machines": 2}
-    run = training(family, photos, tmp_path / "run", crew=crew, **knobs)
+    run = training(family, photos, tmp_path / "run", group=group, **knobs)
     with pytest.raises(TrainingProblem, match=r"^mini\.local .* Step 5 is saved\."):
         list(run)
     assert len(checkpoint.load(tmp_path / "run" / "checkpoints" / "5").losses) == 5

@@ -14,7 +14,7 @@ from core.errors import AdapterProblem, ConfigProblem
 from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint
-from core.training.events import Finished, Note, Sampled, Stepped, Wish
+from core.training.events import Finished, Note, Request, Sampled, Stepped
 from tests.core.subjects import of_kind, training
 from tests.core.test_adapter_forms import check_same, random_factors
 
@@ -53,7 +53,7 @@ def test_a_run_that_began_with_an_adapter_resumes_exactly_and_without_its_file(
     run = training(load_family(model_folder), photos, tmp_path / "parts", start_from=file)
     progress = next(run)
     while not isinstance(progress, Finished):
-        progress = run.send(Wish.STOP if isinstance(progress, Stepped) and progress.step == 2 else None)
+        progress = run.send(Request.STOP if isinstance(progress, Stepped) and progress.step == 2 else None)
     file.unlink()
     list(training(load_family(model_folder), photos, tmp_path / "parts", start_from=file, resume=True))
     whole, parts = (checkpoint.newest(tmp_path / name)[0] for name in ("whole", "parts"))

@@ -16,7 +16,7 @@ from core.device import backend
 from core.errors import ConfigProblem, DataProblem, TrainingProblem
 from core.models.base import Family
 from core.training import checkpoint
-from core.training.events import Finished, Note, Phase, Resumed, Sampled, Saved, Stepped, Wish
+from core.training.events import Finished, Note, Phase, Request, Resumed, Sampled, Saved, Stepped
 from core.training.step import Step
 from core.training.trainer import train
 from core.training.update import global_norm
@@ -86,7 +86,7 @@ def test_a_stop_wish_finishes_the_step_and_saves(family: Family, photos: Path, t
     run = training(family, photos, tmp_path / "run", steps=100, save_every=50)
     progress = next(run)
     while not isinstance(progress, Finished):
-        progress = run.send(Wish.STOP if isinstance(progress, Stepped) and progress.step == 3 else None)
+        progress = run.send(Request.STOP if isinstance(progress, Stepped) and progress.step == 3 else None)
     assert (progress.step, progress.stopped) == (3, True)
     assert checkpoint.steps_saved(tmp_path / "run") == [3]
 
@@ -94,7 +94,7 @@ def test_a_stop_wish_finishes_the_step_and_saves(family: Family, photos: Path, t
 def test_a_stop_wish_before_the_first_step_leaves_no_checkpoint(family: Family, photos: Path, tmp_path: Path) -> None:
     run = training(family, photos, tmp_path / "run", sample_every=1)
     next(run)
-    progress = run.send(Wish.STOP)
+    progress = run.send(Request.STOP)
     while not isinstance(progress, Finished):
         progress = next(run)
     assert (progress.step, progress.stopped, progress.adapter) == (0, True, None)
@@ -116,7 +116,7 @@ def test_a_stop_wish_before_the_first_step_leaves_undone_what_is_not_done_and_th
     said: list[object] = [next(run)]
     while not isinstance(said[-1], Finished):
         asks = isinstance(said[-1], Phase) and (said[-1].name, said[-1].done) == (phase, done)
-        said.append(run.send(Wish.STOP if asks else None))
+        said.append(run.send(Request.STOP if asks else None))
     assert [(each.name, each.done) for each in said if isinstance(each, Phase)][-len(then) :] == then
     assert not family._parts._loaded  # neither the transformer, nor an encoder that was at work
     list(training(family, photos, tmp_path / "run", resume=True, steps=1, held_out="none"))
@@ -130,7 +130,7 @@ def test_a_resumed_run_that_is_stopped_before_its_first_step_is_where_it_was(
     run = training(family, photos, tmp_path / "run", resume=True, steps=8, held_out="1")
     said: list[object] = [next(run)]
     while not isinstance(said[-1], Finished):
-        said.append(run.send(Wish.STOP))
+        said.append(run.send(Request.STOP))
     assert [type(each) for each in said] == [Resumed, Finished]
     assert (said[-1].step, said[-1].stopped, said[-1].adapter) == (4, True, whole.adapter)
     assert (said[-1].final_loss, said[-1].held_out_loss) == (whole.final_loss, whole.held_out_loss)
@@ -141,8 +141,8 @@ def test_save_and_sample_wishes_are_done_after_the_step(family: Family, photos: 
     said: list[object] = [next(run)]
     while not isinstance(said[-1], Finished):
         last = said[-1]
-        wish = Wish.SAVE | Wish.SAMPLE if isinstance(last, Stepped) and last.step == 1 else None
-        said.append(run.send(wish))
+        request = Request.SAVE | Request.SAMPLE if isinstance(last, Stepped) and last.step == 1 else None
+        said.append(run.send(request))
     assert [each.step for each in said if isinstance(each, Saved)] == [1, 3]
     assert [each.step for each in said if isinstance(each, Sampled)] == [1, 1]
 
@@ -305,6 +305,6 @@ def test_a_stop_wish_is_heard_in_the_middle_of_a_picture(
     said: list[object] = [next(run)]
     while not isinstance(said[-1], Finished):
         drawing = isinstance(said[-1], Phase) and said[-1].name == "drawing samples"
-        said.append(run.send(Wish.STOP if drawing else None))
+        said.append(run.send(Request.STOP if drawing else None))
     assert not [each for each in said if isinstance(each, Sampled)]
     assert not (tmp_path / "run" / "samples").exists()

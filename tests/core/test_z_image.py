@@ -22,7 +22,7 @@ from core.models.z_image import ZImage, ZImageTransformer, pack, position_ids, u
 from core.safetensors_file import read_header
 from core.sampling import draw
 from core.training import checkpoint
-from core.training.events import Finished, Note, Sampled, Stepped, Wish
+from core.training.events import Finished, Note, Request, Sampled, Stepped
 from tests import tiny, tiny_z_image
 from tests.core.subjects import of_kind, training
 
@@ -292,7 +292,7 @@ def test_stopping_and_resuming_with_an_assistant_equals_never_stopping(
     run = training(load_family(turbo), photos, tmp_path / "parts", **knobs)
     progress = next(run)
     while not isinstance(progress, Finished):
-        progress = run.send(Wish.STOP if isinstance(progress, Stepped) and progress.step == 3 else None)
+        progress = run.send(Request.STOP if isinstance(progress, Stepped) and progress.step == 3 else None)
     list(training(load_family(turbo), photos, tmp_path / "parts", resume=True, **knobs))
     whole, parts = (checkpoint.load(tmp_path / name / "checkpoints" / "5") for name in ("whole", "parts"))
     assert whole.losses == parts.losses

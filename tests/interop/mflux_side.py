@@ -61,9 +61,9 @@ class Family:
         network.update(WeightMapper.apply_mapping(weights, names, *counts))
         return network
 
-    def adapt(self, network: nn.Module, adapter: str, baked: bool) -> None:
+    def adapt(self, network: nn.Module, adapter: str, folded: bool) -> None:
         """Put an adapter on, as layers beside the network's own or, as is mflux's custom, added to the weights."""
-        LoRALoader.load_and_apply_lora(self.adapter_names.get_mapping(), network, [adapter], bake_lora=baked)
+        LoRALoader.load_and_apply_lora(self.adapter_names.get_mapping(), network, [adapter], bake_lora=folded)
 
 
 def flux1(network: nn.Module, inputs: Arrays, options: Mapping[str, Any]) -> mx.array:
@@ -109,10 +109,10 @@ def velocities(family: Family, adapter: str, inputs: Arrays, options: Mapping[st
     found = {}
     network = family.with_weights(options["config"], options["weights"])
     for way in ("base", *options["ways"]):
-        if way == "baked":  # what is beside a weight must not be in it too
+        if way == "folded":  # what is beside a weight must not be in it too
             network = family.with_weights(options["config"], options["weights"])
         if way != "base":
-            family.adapt(network, adapter, baked=way == "baked")
+            family.adapt(network, adapter, folded=way == "folded")
         found[way] = family.velocity(network, inputs, options)
         mx.eval(found[way])
     return found
@@ -124,7 +124,7 @@ def changes(family: Family, adapter: str, inputs: Arrays, options: Mapping[str, 
     `inputs` holds an input for every width. Which layer is which is read off mflux's names of weights.
     """
     network = family.build(options["config"])
-    family.adapt(network, adapter, baked=False)
+    family.adapt(network, adapter, folded=False)
     layers = {path: each for path, each in network.named_modules() if isinstance(each, LoRALinear)}
     numbers = {f"{name}.weight": mx.array(index) for index, name in enumerate(options["layers"])}
     counts = (MOST_BLOCKS, MOST_BLOCKS)

@@ -104,7 +104,7 @@ class Adapted:
     conditioning: Callable[[Family], Conditioning]
     inputs: Callable[[mx.array, Conditioning, Grid], Conditioning]
     as_theirs: Callable[[mx.array, Grid], mx.array]
-    ways: tuple[str, ...] = ("beside", "baked")  # how mflux puts it on
+    ways: tuple[str, ...] = ("beside", "folded")  # how mflux puts it on
 
 
 def wide_folder(path: Path) -> Path:
@@ -178,7 +178,7 @@ def test_an_adapter_of_ours_changes_mfluxs_velocity_as_it_changes_ours(tmp_path:
     answer.check_all_taken(len(held.factors))
     assert difference(answer.arrays["base"], base) <= TOLERANCE
     for way in row.ways:
-        tolerance = BAKED_TOLERANCE if way == "baked" else TOLERANCE
+        tolerance = BAKED_TOLERANCE if way == "folded" else TOLERANCE
         assert difference(answer.arrays[way] - answer.arrays["base"], change) <= tolerance, way
 
 

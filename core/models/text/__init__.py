@@ -1,1 +1,0 @@
-"""Text encoders: tokens in, what the transformer is told about a prompt out."""

@@ -74,7 +74,7 @@ def test_the_adapter_has_its_weights_back_after_the_average_was_heard(family: Fa
     w = adapter.parameters()
     remembered = begin(RULES["lion"], w, averages=True)
     remembered.tensors[ema.GROUP] = {name: value + 1 for name, value in w.items()}
-    with ema.heard(adapter, checkpoint.State(1, w, remembered, {}, "", {}, 1)):
+    with ema.applied(adapter, checkpoint.State(1, w, remembered, {}, "", {}, 1)):
         assert all(mx.array_equal(value, w[name] + 1) for name, value in adapter.parameters().items())
     assert all(mx.array_equal(value, w[name]) for name, value in adapter.parameters().items())
 

@@ -1,6 +1,6 @@
 """What core/device/openblas.py gains: matrix products and convolutions with MLX's own BLAS and with OpenBLAS in its place.
 
-    python -m bench.blas
+    python -m bench.openblas
 
 Each column is a process of its own, since a BLAS is chosen before MLX is first imported. Medians of five, in ms.
 """
@@ -56,7 +56,7 @@ def measure(stock: bool) -> dict[str, float]:
 
 
 def in_a_process(which: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "bench.blas", "--one", which]
+    command = [sys.executable, "-m", "bench.openblas", "--one", which]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 

@@ -19,7 +19,7 @@ from core.models.load import load_family
 from core.sampling import draw
 from core.training import checkpoint, class_images
 from core.training.class_images import shared_out
-from core.training.events import ClassPicture, Finished, Note, Phase, Stepped, Wish
+from core.training.events import ClassPicture, Finished, Note, Phase, Request, Stepped
 from core.training.trainer import train
 from tests import tiny_z_image
 from tests.core.subjects import examples, of_kind, picture, settings, training
@@ -52,7 +52,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def stopped_when(run: Any, due: Callable[[Any], bool]) -> Finished:
     progress = next(run)
     while not isinstance(progress, Finished):
-        progress = run.send(Wish.STOP if due(progress) else None)
+        progress = run.send(Request.STOP if due(progress) else None)
     return progress
 
 

@@ -18,9 +18,9 @@ def test_layers_are_reached_on_the_way_forth_and_in_reverse_on_the_way_back() ->
             x = part.onto(x, x)
         return [x]
 
-    with staged_eval.milestones() as found:
+    with staged_eval.stages() as found:
         mx.vjp(through_both, [x], [x])
-    with staged_eval.milestones(back=True) as found_back:
+    with staged_eval.stages(back=True) as found_back:
         mx.vjp(through_both, [x], [x])
     low, gradients = [each[0] for each in found][:2], [each[-1] for each in found if each[-1].shape == b_OR.shape]
     assert low[0].shape == low[1].shape == (3, 2)
@@ -33,11 +33,11 @@ def test_layers_are_reached_on_the_way_forth_and_in_reverse_on_the_way_back() ->
 
 def test_nothing_is_recorded_where_nobody_asks_and_what_is_evaluated_is_let_go() -> None:
     q = mx.random.normal((1, 1, 4, 8))
-    with staged_eval.milestones() as found:
+    with staged_eval.stages() as found:
         pass
     attention(q, q, q, 1.0)
     assert not found
-    with staged_eval.milestones() as found:
+    with staged_eval.stages() as found:
         lora.LowRank(mx.ones((2, 8)), mx.ones((8, 2)), 1.0, 1.0).onto(q, q)
     assert len(found) == 1
     staged_eval.evaluate(found)

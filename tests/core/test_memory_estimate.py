@@ -9,7 +9,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from bench import preflight as measured
+from bench import memory_estimate as measured
 from bench.full_size import write_configs
 from core.adapters import lora
 from core.config.resolve import resolve

@@ -8,7 +8,7 @@ import pytest
 from core.models.base import Family
 from core.models.blockwise import Walk
 from core.models.load import load_family
-from tests.core.test_reverse import FOLDERS, attached
+from tests.core.test_gradient import FOLDERS, attached
 
 
 @pytest.fixture(scope="module", params=[(name, bits) for name in FOLDERS for bits in (None, 4)], ids=str)

@@ -15,7 +15,7 @@ from core.errors import ConfigProblem
 from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint, validation
-from core.training.events import Finished, Note, Scored, Stepped, Wish
+from core.training.events import Finished, Note, Request, Scored, Stepped
 from core.training.photo_losses import PhotoLosses
 from tests.core.subjects import of_kind, photo_folder, rewrite_state, training
 
@@ -146,7 +146,7 @@ def test_a_resumed_run_goes_on_with_its_scores(model_folder: Path, photos: Path,
     run = training(load_family(model_folder), photos, tmp_path / "parts", **knobs)
     progress = next(run)
     while not isinstance(progress, Finished):
-        progress = run.send(Wish.STOP if isinstance(progress, Stepped) and progress.step == 3 else None)
+        progress = run.send(Request.STOP if isinstance(progress, Stepped) and progress.step == 3 else None)
     later = list(training(load_family(model_folder), photos, tmp_path / "parts", resume=True, **knobs))
     assert [each.step for each in later if isinstance(each, Scored)] == [4, 6]  # the base is not scored again
     one, other = (checkpoint.load(tmp_path / name / "checkpoints" / "6") for name in ("whole", "parts"))

@@ -1,4 +1,4 @@
-"""What the first machine of a crew gives the others, and what becomes of the others' waiting while it works alone."""
+"""What the first machine of a group gives the others, and what becomes of the others' waiting while it works alone."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from core.errors import DiskProblem, ModelProblem, TrainingProblem
 from core.models.base import Family
 from core.training import checkpoint
 from core.training.encode import Material
-from core.training.events import Finished, Phase, Progress, Stepped, Wish
+from core.training.events import Finished, Phase, Progress, Request, Stepped
 from core.training.optimizers import Tensors
 from tests.core.subjects import settings, training
-from tests.core.test_prior import DRAWING
+from tests.core.test_class_images import DRAWING
 
 
-class Told(Alone):
+class Pending(Alone):
     """Two machines of which the second is remembered: it has been told this much, and is lost from some moment on."""
 
     size = 2
@@ -51,20 +51,20 @@ class Told(Alone):
             raise MachineLost("mini.local (machine 2 of 2) is gone: its process ended.")
 
 
-def given(family: Family, photos: Path, out: Path, **knobs: Any) -> Told:
+def given(family: Family, photos: Path, out: Path, **knobs: Any) -> Pending:
     """What the others are told by a run that is stopped before its first step."""
-    crew = Told()
-    going = training(family, photos, out, crew=crew, machines=2, **knobs)
+    group = Pending()
+    going = training(family, photos, out, group=group, machines=2, **knobs)
     progress = next(going)
     while not isinstance(progress, Finished):
-        progress = going.send(Wish.STOP if len(crew.messages) == 2 else None)
-    return crew
+        progress = going.send(Request.STOP if len(group.messages) == 2 else None)
+    return group
 
 
-def lose(crew: Told, run: Iterator[Progress], when: Callable[[Progress], bool]) -> None:
+def lose(group: Pending, run: Iterator[Progress], when: Callable[[Progress], bool]) -> None:
     """Walk through a run, losing the other machine at some moment."""
     for progress in run:
-        crew.lost = crew.lost or when(progress)
+        group.lost = group.lost or when(progress)
 
 
 def while_samples_are_drawn_after(step: int) -> Callable[[Progress], bool]:
@@ -80,9 +80,9 @@ def while_samples_are_drawn_after(step: int) -> Callable[[Progress], bool]:
 
 def test_the_others_draw_the_batches_that_the_first_machine_draws(family: Family, photos: Path, tmp_path: Path) -> None:
     knobs = {"class_pictures": 2, "flip": True, "trigger_dropout": 0.5, "held_out": "1", "caption_dropout": 0.3}
-    crew = given(family, photos, tmp_path / "run", **knobs)
-    told = handoff.take(crew, tmp_path / "theirs")
-    material = handoff.take_examples(crew)
+    group = given(family, photos, tmp_path / "run", **knobs)
+    told = handoff.take(group, tmp_path / "theirs")
+    material = handoff.take_examples(group)
     assert material.held == []
     assert list(material.texts) == [""]
 
@@ -110,24 +110,26 @@ def test_the_others_draw_the_batches_that_the_first_machine_draws(family: Family
 def test_another_base_or_another_training_assistant_is_refused(
     family: Family, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crew = given(family, photos, tmp_path / "run")
-    kind, header, body = crew.messages[0]
+    group = given(family, photos, tmp_path / "run")
+    kind, header, body = group.messages[0]
     for base, words in (
         ({"transformer": "another"}, "is not the one that the first machine has"),
         ({**header["base"], "assistant": "another"}, "has another training assistant than the first machine, or none"),
     ):
-        crew.messages = [(kind, {**header, "base": base}, body)]
+        group.messages = [(kind, {**header, "base": base}, body)]
         with pytest.raises(ModelProblem, match=words):
-            follow(crew, lambda _: family)
+            follow(group, lambda _: family)
 
 
 def test_a_machine_that_is_lost_while_class_pictures_are_drawn_ends_the_run(
     family: Family, photos: Path, tmp_path: Path
 ) -> None:
-    crew = Told()
-    run = training(family, photos, tmp_path / "run", crew=crew, machines=2, class_pictures=8)
+    group = Pending()
+    run = training(family, photos, tmp_path / "run", group=group, machines=2, class_pictures=8)
     with pytest.raises(TrainingProblem, match=r"^mini\.local .* its process ended\. Resume the run with all machines"):
-        lose(crew, run, lambda progress: isinstance(progress, Phase) and (progress.name, progress.done) == (DRAWING, 1))
+        lose(
+            group, run, lambda progress: isinstance(progress, Phase) and (progress.name, progress.done) == (DRAWING, 1)
+        )
     assert len(list((tmp_path / "run" / "class_pictures").iterdir())) == 1
     assert not checkpoint.steps_saved(tmp_path / "run")
 
@@ -135,11 +137,11 @@ def test_a_machine_that_is_lost_while_class_pictures_are_drawn_ends_the_run(
 def test_a_machine_that_is_lost_while_samples_are_drawn_leaves_the_step_saved(
     family: Family, photos: Path, tmp_path: Path
 ) -> None:
-    crew = Told()
+    group = Pending()
     knobs = {"machines": 2, "save_every": 100, "sample_every": 3, "sample_prompts": ("a", "b", "c"), "steps": 50}
-    run = training(family, photos, tmp_path / "run", crew=crew, **knobs)
+    run = training(family, photos, tmp_path / "run", group=group, **knobs)
     with pytest.raises(TrainingProblem, match=r"^mini\.local .* Step 3 is saved\. Resume the run with all machines"):
-        lose(crew, run, while_samples_are_drawn_after(3))
+        lose(group, run, while_samples_are_drawn_after(3))
     assert checkpoint.newest(tmp_path / "run")[0].step == 3
 
 
@@ -154,27 +156,27 @@ def test_a_full_disk_does_not_hide_which_machine_was_lost(
         exact(path)
 
     monkeypatch.setattr(files, "_flush_file", flush)
-    crew = Told()
-    run = training(family, photos, tmp_path / "run", crew=crew, machines=2, save_every=100, sample_every=3, steps=50)
+    group = Pending()
+    run = training(family, photos, tmp_path / "run", group=group, machines=2, save_every=100, sample_every=3, steps=50)
     words = (
         r"^mini\.local .* its process ended\. .*/3 could not be written: the disk is full\. Make room, then resume\.$"
     )
     with pytest.raises(DiskProblem, match=words):
-        lose(crew, run, while_samples_are_drawn_after(3))
+        lose(group, run, while_samples_are_drawn_after(3))
     assert not checkpoint.steps_saved(tmp_path / "run")
 
 
 def test_the_others_end_when_the_run_is_stopped_before_its_first_step(
     family: Family, photos: Path, tmp_path: Path
 ) -> None:
-    crew = Told()
-    going = training(family, photos, tmp_path / "run", crew=crew, machines=2)
+    group = Pending()
+    going = training(family, photos, tmp_path / "run", group=group, machines=2)
     progress = next(going)
     while not isinstance(progress, Finished):
-        progress = going.send(Wish.STOP)
-    assert [kind for kind, _, _ in crew.messages] == ["charge", "examples"]
-    follow(crew, lambda _: family)
-    assert not crew.messages
+        progress = going.send(Request.STOP)
+    assert [kind for kind, _, _ in group.messages] == ["charge", "examples"]
+    follow(group, lambda _: family)
+    assert not group.messages
 
 
 def test_a_loss_that_is_not_a_number_on_another_machine_counts_on_none(
@@ -186,9 +188,9 @@ def test_a_loss_that_is_not_a_number_on_another_machine_counts_on_none(
         taken.append(True)
         return loss + (mx.nan if len(taken) > 2 else 0.0), draws, g
 
-    crew = Told()
-    monkeypatch.setattr(crew, "sum", summed, raising=False)
-    run = training(family, photos, tmp_path / "run", crew=crew, machines=2, steps=100)
+    group = Pending()
+    monkeypatch.setattr(group, "sum", summed, raising=False)
+    run = training(family, photos, tmp_path / "run", group=group, machines=2, steps=100)
     with pytest.raises(TrainingProblem, match="not a number in 3 steps in a row, the last at step 5"):
         list(run)
     before, after = (checkpoint.load(tmp_path / "run" / "checkpoints" / str(step)) for step in (2, 4))
@@ -216,7 +218,7 @@ def test_however_long_the_first_machine_works_alone_the_others_wait(
     first.begin()
     other.begin()
     found: list[tuple[dict[str, Any], bytes]] = []
-    waiting = threading.Thread(target=lambda: found.append(other.receive("wish")))
+    waiting = threading.Thread(target=lambda: found.append(other.receive("request")))
     waiting.start()
     began = time.monotonic()
     for number in range(100):  # scoring, drawing, saving, for longer than anybody is silent
@@ -224,9 +226,9 @@ def test_however_long_the_first_machine_works_alone_the_others_wait(
         if time.monotonic() - began > 2.5:
             break
     assert waiting.is_alive()
-    first.send("wish", wish=0)
+    first.send("request", request=0)
     waiting.join(1.0)
-    assert found == [({"kind": "wish", "wish": 0}, b"")]
+    assert found == [({"kind": "request", "request": 0}, b"")]
 
 
 def test_a_machine_that_says_nothing_is_lost(ends: tuple[Channel, Channel]) -> None:
@@ -234,7 +236,7 @@ def test_a_machine_that_says_nothing_is_lost(ends: tuple[Channel, Channel]) -> N
     other.begin()
     began = time.monotonic()
     with pytest.raises(channel.Gone, match="nothing was heard of it for"):
-        other.receive("wish")
+        other.receive("request")
     assert 0.5 < time.monotonic() - began < 5
     assert other.lost
 
@@ -247,4 +249,4 @@ def test_while_mlx_connects_the_machines_silence_is_no_loss(ends: tuple[Channel,
     assert not other.lost
     other.be_patient(0)
     with pytest.raises(channel.Gone, match="nothing was heard of it for"):
-        other.receive("wish")
+        other.receive("request")

@@ -65,7 +65,7 @@ class Started:
         return json.loads(next(line for line in reversed(self.said.splitlines()) if line.startswith("{")))
 
     def members(self) -> dict[int, psutil.Process]:
-        """The processes of a crew by rank."""
+        """The processes of a group by rank."""
         found = {}
         for each in psutil.Process(self.process.pid).children(recursive=True):
             with suppress(psutil.Error, KeyError):
@@ -233,16 +233,16 @@ MEETS = """
 import sys, time
 from core import backend
 backend.prepare()
-from core.training import channel, crew
-channel.SILENCE_SECONDS, crew.CONNECT_SECONDS = 4.0, 2.0
-invitation = crew.Invitation.from_environment()
+from core.training import channel, group
+channel.SILENCE_SECONDS, group.CONNECT_SECONDS = 4.0, 2.0
+invitation = group.Invitation.from_environment()
 if invitation.rank:
-    crew._arrive(invitation)
+    group._arrive(invitation)
     print("welcome", flush=True)
     time.sleep(60)  # MLX is never asked to connect
 try:
-    crew.meet(invitation)
-except crew.MachineLost as lost:
+    group.meet(invitation)
+except group.MachineLost as lost:
     print(lost)
 """
 

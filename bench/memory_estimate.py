@@ -1,6 +1,6 @@
 """How far the forecast of a run's memory is off: predicted and measured peaks of whole runs, on this computer.
 
-    python -m bench.preflight
+    python -m bench.memory_estimate
 
 Pocket with its text encoders, and middling networks of every family with random weights, whose texts are drawn: other
 widths, depths, sizes, batches, ranks and precisions. Every row is a run of its own (`core.training.trainer.train`, two
@@ -44,7 +44,6 @@ def run(number: int) -> dict[str, int]:
     from core.device import backend
 
     backend.prepare()
-    from core import pocket
     from core.config.resolve import resolve
     from core.dataset.examples import read_folder
     from core.device.hardware import this_computer
@@ -52,6 +51,7 @@ def run(number: int) -> dict[str, int]:
     from core.estimate.architecture import Anatomy
     from core.hub import catalog
     from core.models.load import load_family
+    from core.pocket import assets
     from core.training.events import Finished
     from core.training.trainer import train
 
@@ -67,9 +67,9 @@ def run(number: int) -> dict[str, int]:
         return {"predicted": forecast.memory, "measured": found["most"]}
     entry = catalog.find("pocket")
     config = resolve(KNOBS | {"sample_every": 2} | knobs, entry.defaults).config
-    examples, _ = read_folder(pocket.EXAMPLES, pocket.EXAMPLE_TRIGGER, pocket.EXAMPLE_CLASS_WORD)
+    examples, _ = read_folder(assets.EXAMPLES, assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
     with tempfile.TemporaryDirectory() as scratch:
-        words = {"trigger": pocket.EXAMPLE_TRIGGER, "class_word": pocket.EXAMPLE_CLASS_WORD}
+        words = {"trigger": assets.EXAMPLE_TRIGGER, "class_word": assets.EXAMPLE_CLASS_WORD}
         out, cache = Path(scratch, "run"), Path(scratch, "cache")
         *_, last = train(load_family(entry.folder), examples, config, out, **words, cache=cache)
     assert isinstance(last, Finished)
@@ -79,7 +79,7 @@ def run(number: int) -> dict[str, int]:
 
 def in_a_process(number: int) -> dict[str, int]:
     """`run` in a fresh process."""
-    command = [sys.executable, "-m", "bench.preflight", "--one", str(number)]
+    command = [sys.executable, "-m", "bench.memory_estimate", "--one", str(number)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{ROWS[number]}: {done.stderr[-2000:]}")

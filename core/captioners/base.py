@@ -1,0 +1,19 @@
+"""Who writes captions: a template, or a vision model that this computer already serves.
+
+caption(photo) -> text          `template.py` needs nothing; `openai.py` asks a server at a loopback address
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+
+class Captioner(Protocol):
+    """Anything that can say what a photo shows."""
+
+    origin: str  # kept beside the caption: "template" or the model's name
+
+    def caption(self, photo: Path) -> str:
+        """One line of text. Raises CaptionerProblem, DataProblem."""
+        ...

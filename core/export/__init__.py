@@ -1,1 +1,0 @@
-"""Adapters as files that other programs read."""
