@@ -40,9 +40,10 @@ test: $(VENV)/.test
 interop: $(VENV)/.interop $(MFLUX)/.ready
 	$(BIN)/python -m pytest tests/interop -W default  # the references warn about themselves
 
-lint: $(VENV)/.lint
+lint: $(RUN) $(VENV)/.lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/mypy
 
 # Not among them are what takes a card (full_size, text_encoding, kernels, saving, distributed) and against_mlx_examples,
 # which is given a clone of that repository: python -m bench.against_mlx_examples mlx-examples/flux --small

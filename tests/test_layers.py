@@ -16,48 +16,49 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lowest first. A name stands for the module and, unless a longer name is listed, for all below it.
 CORE_LEVELS: list[tuple[str, ...]] = [
-    ("core.errors", "core.device.openblas", "core.device.malloc", "core.config.knob", "core.config.layer_ranks", "core.config.optimizer_defaults", "core.pocket",
-     "core.randomness", "core.hub.registry", "core.hub.cache", "core.device.hardware", "core.numerics.staged_eval"),
-    ("core.config.train", "core.files", "core.device.backend", "core.distributed.hosts"),
-    ("core.safetensors_file", "core.flow", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops",
-     "core.dataset.buckets", "core.dataset.names", "core.dataset.split", "core.config.resolve"),
-    ("core.hub.layout", "core.adapters.key_maps", "core.loss", "core.adapters.lora", "core.captioners"),
-    ("core.hub.catalog", "core.hub.download"),
-    ("core.estimate.architecture",),
-    ("core.estimate.memory",),
-    ("core.estimate.requirements",),
+    ("core.errors", "core.randomness", "core.pocket"),
+    ("core.config", "core.files", "core.device"),
+    ("core.flow", "core.numerics", "core.safetensors_file",
+     "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
+     "core.dataset.names", "core.dataset.split"),
+    ("core.loss", "core.hub", "core.adapters", "core.captioners"),
+    ("core.estimate",),
     ("core.models",),
-    ("core.dataset", "core.sampling", "core.export"),
+    ("core.dataset", "core.sampling"),
     ("core.training",),
+    ("core.distributed",),
     ("core.pocket.pretrain", "core.pocket.*"),
 ]  # fmt: skip
 APP_LEVELS: list[tuple[str, ...]] = [
-    ("app.errors", "app.resources", "app.jobs.states", "app.jobs.process"),
+    ("app.errors", "app.resources", "app.sheet", "app.jobs.states", "app.jobs.process"),
     ("app.tables", "app.worker.lanes"),
-    ("app.database", "app.settings", "app.wording"),
+    ("app.home", "app.settings", "app.wording"),
+    ("app.database",),
     ("app.jobs",),
     ("app.events", "app.security"),
     ("app.worker.supervisor",),
     ("app.actions",),
     ("app.knob_fields",),
-    ("app.page_parts",),
     ("app.pages",),
-    ("app.contents",),
     ("app.routes",),
     ("app.main", "app.worker", "app.terminal"),
     ("app.cli",),
 ]  # fmt: skip
-LEVELS = [("core",), *CORE_LEVELS, ("app",), *APP_LEVELS]
+LEVELS = [("core",), *CORE_LEVELS, ("app",), *APP_LEVELS, ("bench",)]
+MODULES_AT_CORES_TOP = 9  # beside its packages
 
 COMPUTES = ("app.worker", "app.terminal", "app.cli")  # processes of their own; the web process is all the rest,
 SUPERVISES = ("app.worker.supervisor", "app.worker.lanes")  # and these two
 LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX or numpy
-    "core.config.train", "core.config.knob", "core.config.layer_ranks", "core.config.optimizer_defaults", "core.hub.catalog", "core.errors", "core.files",
-    "core.safetensors_file", "core.adapters.key_maps", "core.distributed.hosts", "core.hub.cache", "core.hub.registry", "core.hub.layout",
-    "core.pocket", "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
-    "core.dataset.names",
-    "core.captioners.openai", "core.device.hardware", "core.estimate.architecture", "core.estimate.memory", "core.dataset.split",
-    "core.training.diagnosis", "core.training.trend", "core.estimate.requirements", "core.config.resolve",
+    "core.errors", "core.files", "core.safetensors_file",
+    "core.config.knob", "core.config.layer_ranks", "core.config.optimizer_defaults", "core.config.resolve",
+    "core.config.train",
+    "core.hub.cache", "core.hub.catalog", "core.hub.layout", "core.hub.registry",
+    "core.estimate.architecture", "core.estimate.memory", "core.estimate.requirements",
+    "core.adapters.key_maps", "core.device.hardware", "core.distributed.hosts", "core.pocket.assets",
+    "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
+    "core.dataset.names", "core.dataset.split",
+    "core.captioners.openai", "core.training.diagnosis", "core.training.trend",
 }  # fmt: skip
 HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub"}
 HOSTS = {  # every address that a tracked file may name: sources, standards, and this computer
@@ -67,9 +68,9 @@ HOSTS = {  # every address that a tracked file may name: sources, standards, and
 
 @cache
 def modules() -> dict[str, Path]:
-    """Every module of app and core by dotted name."""
+    """Every module of app, core and bench by dotted name."""
     found = {}
-    for package in ("app", "core"):
+    for package in ("app", "core", "bench"):
         for path in sorted((ROOT / package).rglob("*.py")):
             found[".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")] = path
     return found
@@ -134,6 +135,30 @@ def test_a_module_imports_only_from_below_or_from_its_own_package() -> None:
     assert not wrong
 
 
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Removes, again and again, every module that imports none of the rest: what remains imports in circles."""
+    left = {module: set(imports(module)) & modules().keys() - {module} for module in modules()}
+    while free := [module for module, needed in left.items() if not needed & left.keys()]:
+        for module in free:
+            del left[module]
+    assert not left
+
+
+def test_the_top_of_core_is_read_at_a_glance() -> None:
+    top = [name for name, path in modules().items() if path.parent == ROOT / "core" and path.name != "__init__.py"]
+    assert len(top) <= MODULES_AT_CORES_TOP
+
+
+def test_a_package_of_core_imports_nothing_by_itself() -> None:
+    """Its `__init__.py` is empty, so importing a light module never imports a heavy one beside it."""
+    filled = [name for name, path in modules().items() if name.startswith("core") and path.name == "__init__.py"
+              and path.read_text(encoding="utf-8").strip()]  # fmt: skip
+    folders = {path.parent for name, path in modules().items() if name.startswith("core")}
+    bare = [str(folder.relative_to(ROOT)) for folder in folders if not (folder / "__init__.py").is_file()]
+    assert not filled
+    assert not bare
+
+
 def test_core_never_imports_app() -> None:
     wrong = [(module, name) for module in modules() for name in imports(module) if is_of(module, "core", name, "app")]
     assert not wrong
@@ -165,7 +190,7 @@ def test_the_product_runs_without_the_references() -> None:
     wrong = [
         f"{module} imports {name}"
         for module in modules()
-        if not module.startswith("core.pocket.")  # what made Pocket may have used anything
+        if not module.startswith(("core.pocket.", "bench."))  # what made Pocket and what compares may use anything
         for name in imports(module)
         if name.split(".")[0] in foreign
     ]
@@ -186,16 +211,6 @@ def sources() -> list[Path]:
         and not skipped & set(path.relative_to(ROOT).parts)
         and (path.suffix in kinds or path.name in ("Makefile", "run", ".gitignore"))
     ]
-
-
-def test_no_file_is_over_400_lines() -> None:
-    long = {
-        str(path.relative_to(ROOT)): lines
-        for path in sources()
-        if path.suffix in (".py", ".js", ".css", ".html")
-        and (lines := len(path.read_text(encoding="utf-8").splitlines())) > 400
-    }
-    assert not long
 
 
 def test_files_name_only_hosts_that_are_sources() -> None:

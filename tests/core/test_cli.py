@@ -295,6 +295,7 @@ def test_the_demo_leaves_adapter_sheet_and_chart_and_says_where(
     model_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from core.hub import catalog
+    from core.pocket import assets
 
     entry = catalog.entry_for(model_folder, "pocket")
     monkeypatch.setattr(catalog, "find", lambda name: entry)

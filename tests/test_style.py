@@ -1,0 +1,90 @@
+"""How code is written here: words that have a better one, and how long a file, a class and a function may be."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CODE = ("app", "core", "bench")
+FILE_LINES, CLASS_LINES, FUNCTION_LINES = 350, 200, 50
+LONG_CLASSES = {"TrainConfig"}  # one line a knob, and a sentence each
+REPLACED = re.compile(
+    "wish|told|heard|heed|settle|baked|crew|muster|parcel|follower|milestone|leanest", re.IGNORECASE
+)  # CONTRIBUTING.md, "Names", says what by
+
+
+def python_files(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def identifiers(path: Path) -> Iterator[str]:
+    """Every name that a file gives to something or calls something by."""
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, (ast.arg, ast.keyword)):
+            yield node.arg or ""
+        elif isinstance(node, ast.alias):
+            yield from (node.name, node.asname or "")
+        elif isinstance(node, (ast.MatchAs, ast.MatchStar, ast.ExceptHandler)):
+            yield node.name or ""
+        elif isinstance(node, (ast.Global, ast.Nonlocal)):
+            yield from node.names
+
+
+def is_docstring(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of the body alone, without signature and docstring."""
+    body = function.body[1:] if is_docstring(function.body[0]) else function.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def test_no_identifier_is_one_of_the_words_that_were_replaced() -> None:
+    wrong = sorted(
+        {
+            f"{path.relative_to(ROOT)}: {name}"
+            for path in python_files(*CODE)
+            for name in (*identifiers(path), *path.relative_to(ROOT).with_suffix("").parts)
+            if REPLACED.search(name)
+        }
+    )
+    assert not wrong
+
+
+def test_no_file_is_longer_than_one_sitting() -> None:
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in [*python_files(*CODE, "tests", "docs"), *sorted((ROOT / "static").glob("*/*.[jc]s*"))]
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > FILE_LINES
+    }
+    assert not long
+
+
+def test_functions_and_classes_are_short() -> None:
+    long = []
+    for path in python_files(*CODE):
+        for node in ast.walk(parsed(path)):
+            name = f"{path.relative_to(ROOT)}: {getattr(node, 'name', '')}"
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                lines, most = body_lines(node), FUNCTION_LINES
+            elif isinstance(node, ast.ClassDef) and node.name not in LONG_CLASSES:
+                lines, most = (node.end_lineno or 0) - node.lineno + 1, CLASS_LINES
+            else:
+                continue
+            if lines > most:
+                long.append(f"{name} has {lines} lines")
+    assert not long
