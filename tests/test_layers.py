@@ -20,7 +20,8 @@ CORE_LEVELS: list[tuple[str, ...]] = [
     ("core.config", "core.files", "core.device"),
     ("core.flow", "core.numerics", "core.safetensors_file",
      "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
-     "core.dataset.names", "core.dataset.split"),
+     "core.dataset.names", "core.dataset.split", "core.dataset.colour", "core.dataset.formats", "core.dataset.hdr",
+     "core.dataset.heif_boxes", "core.dataset.pixel_budget", "core.dataset.tiff_tags"),
     ("core.loss", "core.hub", "core.adapters", "core.captioners"),
     ("core.estimate",),
     ("core.models",),
@@ -57,7 +58,8 @@ LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX 
     "core.estimate.architecture", "core.estimate.memory", "core.estimate.requirements",
     "core.adapters.key_maps", "core.device.hardware", "core.distributed.hosts", "core.pocket.assets",
     "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
-    "core.dataset.names", "core.dataset.split",
+    "core.dataset.names", "core.dataset.split", "core.dataset.colour", "core.dataset.formats", "core.dataset.hdr",
+    "core.dataset.heif_boxes", "core.dataset.pixel_budget", "core.dataset.tiff_tags", "core.device.malloc",
     "core.captioners.openai", "core.training.diagnosis", "core.training.trend",
 }  # fmt: skip
 HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub"}

@@ -22,3 +22,13 @@ def keep_what_is_freed() -> bool:
         return False
     library = ctypes.CDLL(None)
     return bool(library.mallopt(M_MMAP_THRESHOLD, OWN_PAGES_FROM) and library.mallopt(M_TRIM_THRESHOLD, LARGEST))
+
+
+def give_back_what_is_freed() -> None:
+    """Give free pages of this process's heap back to the system, where the C library is glibc.
+
+    Of many blocks of some megabytes, such as Pillow's of 16 MB, glibc keeps those below the last one that is in use.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
