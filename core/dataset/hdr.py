@@ -3,7 +3,7 @@
     code value  --EOTF-->  light in cd/m^2  --primaries-->  of sRGB  --tone curve-->  at most white  -->  sRGB
 
 PQ is SMPTE ST 2084, HLG is ITU-R BT.2100; the tone curve is that of ITU-R BT.2390 (EETF), from 1000 cd/m^2 to 203, the
-white of BT.2408. It leaves what is darker than some 90 cd/m^2 as it is and compresses the rest. Pillow applies all of it
+white of BT.2408. It leaves what is darker than some 90 cd/m^2 as it is and compresses the rest. Pillow applies all this
 as one table of 33 x 33 x 33 colours: code values of PQ and HLG are nearly even to the eye, so that is fine enough.
 """
 

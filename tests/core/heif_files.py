@@ -8,7 +8,6 @@ import struct
 
 from PIL import Image
 
-
 TILE_PX = 64
 
 # 64 x 64 px, red with a blue box top left and a yellow one bottom right; made with `heif-enc -q 35`.
@@ -44,7 +43,7 @@ def full_box(kind: bytes, *bodies: bytes, version: int = 0, flags: int = 0) -> b
 
 
 def _tiled(single: bytes, brand: bytes, columns: int, rows: int, transfer: int) -> bytes:
-    """Item 1 is the grid, the tiles follow, hidden; properties: 1 decoder's, 2 a tile's size, 3 the grid's, 4 colour."""
+    """Item 1 is the grid, then hidden tiles; properties: 1 the decoder's, 2 a tile's size, 3 the grid's, 4 colour."""
     config, tile = _coded(single)
     coded_as = b"hvc1" if brand == b"heic" else b"av01"
     count, numbers = columns * rows, range(2, 2 + columns * rows)
