@@ -25,7 +25,8 @@ EXTENSIONS = {
 }
 ALIASES = {"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tiff": "tif", "heif": "heic", "hif": "heic", "apng": "png"}
 RAW_EXTENSIONS = {"3fr", "arw", "cr2", "cr3", "crw", "dcr", "dng", "erf", "fff", "gpr", "iiq", "kdc", "mef", "mos",
-                  "mrw", "nef", "nrw", "orf", "pef", "raf", "raw", "rw2", "rwl", "sr2", "srf", "srw", "x3f"}  # fmt: skip
+                  "mrw", "nef", "nrw", "orf", "pef", "raf", "raw", "rw2", "rwl", "sr2", "srf", "srw",
+                  "x3f"}  # fmt: skip
 READ = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and HEIC are read"
 RAW = "is a camera raw file; export it as JPEG."
 CUT_OFF = "is cut off: the end of the file is missing; copy it again."

@@ -4,7 +4,7 @@
 
 PQ is SMPTE ST 2084, HLG is ITU-R BT.2100; the tone curve is that of ITU-R BT.2390 (EETF), from 1000 cd/m^2 to 203, the
 white of BT.2408. It leaves what is darker than some 90 cd/m^2 as it is and compresses the rest. Pillow applies all this
-as one table of 33 x 33 x 33 colours: code values of PQ and HLG are nearly even to the eye, so that is fine enough.
+as one table of 65 x 65 x 65 colours: code values of PQ and HLG are nearly even to the eye, so that is fine enough.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from core.dataset.heif_boxes import CodePoints
 
 PQ, HLG = 16, 18  # transfer characteristics in H.273
 PEAK, WHITE = 1000.0, 203.0  # cd/m^2
-TABLE_SIDE = 33
+TABLE_SIDE = 65  # the largest that Pillow takes; greys come out 3 of 255 too dark at most
 
 Colour = tuple[float, float, float]
 Matrix = tuple[Colour, Colour, Colour]
@@ -42,17 +42,17 @@ def code_points(format_name: str, file: BinaryIO) -> CodePoints | None:
 
 def to_srgb(image: Image.Image, coded: CodePoints) -> Image.Image:
     """An RGB picture of PQ or HLG code values in sRGB, tone-mapped."""
-    return image.filter(_table(coded))
+    return image.filter(_table(coded.primaries if coded.primaries in TO_SRGB else 1, coded.transfer))
 
 
-@lru_cache(maxsize=4)
-def _table(coded: CodePoints) -> ImageFilter.Color3DLUT:
-    matrix = TO_SRGB.get(coded.primaries, IDENTITY)
-    light = {n / (TABLE_SIDE - 1): _light(n / (TABLE_SIDE - 1), coded.transfer) for n in range(TABLE_SIDE)}
+@lru_cache
+def _table(primaries: int, transfer: int) -> ImageFilter.Color3DLUT:
+    matrix = TO_SRGB.get(primaries, IDENTITY)
+    light = {n / (TABLE_SIDE - 1): _light(n / (TABLE_SIDE - 1), transfer) for n in range(TABLE_SIDE)}
 
     def shown(red: float, green: float, blue: float) -> Colour:
         each = light[red], light[green], light[blue]
-        return _shown(each if coded.transfer == PQ else _displayed(each), matrix)
+        return _shown(each if transfer == PQ else _displayed(each), matrix)
 
     return ImageFilter.Color3DLUT.generate(TABLE_SIDE, shown)
 
@@ -74,25 +74,20 @@ def _displayed(scene: Colour) -> Colour:
 
 def _shown(light: Colour, matrix: Matrix) -> Colour:
     """Light in cd/m^2 as sRGB code values, 0 to 1. The brightest channel is tone-mapped, which keeps the hue."""
-    red, green, blue = (sum(m * each for m, each in zip(row, light, strict=True)) for row in matrix)
+    (r, g, b), (to_red, to_green, to_blue) = light, matrix
+    red = to_red[0] * r + to_red[1] * g + to_red[2] * b
+    green = to_green[0] * r + to_green[1] * g + to_green[2] * b
+    blue = to_blue[0] * r + to_blue[1] * g + to_blue[2] * b
     brightest = max(red, green, blue)
-    if brightest <= 0:
-        return 0.0, 0.0, 0.0
-    scale = _tone_mapped(brightest) / brightest / WHITE
+    scale = 1 / WHITE if brightest <= KNEE else _tone_mapped(brightest) / brightest / WHITE
     return _srgb(red * scale), _srgb(green * scale), _srgb(blue * scale)
 
 
 def _tone_mapped(light: float) -> float:
-    """BT.2390's EETF: below the knee as it is, above it a Hermite spline that ends flat at WHITE."""
-    top = _pq_code(PEAK)
-    code, most = min(_pq_code(light) / top, 1.0), _pq_code(WHITE) / top
-    knee = 1.5 * most - 0.5
-    if code > knee:
-        t = (code - knee) / (1 - knee)
-        code = (
-            (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (3 * t**2 - 2 * t**3) * most
-        )  # fmt: skip
-    return _pq_light(code * top)
+    """BT.2390's EETF for light above the knee: a Hermite spline in PQ that ends flat at WHITE."""
+    t = (min(_pq_code(light) / _TOP, 1.0) - _KNEE) / (1 - _KNEE)
+    code = (2 * t**3 - 3 * t**2 + 1) * _KNEE + (t**3 - 2 * t**2 + t) * (1 - _KNEE) + (3 * t**2 - 2 * t**3) * _MOST
+    return _pq_light(code * _TOP)
 
 
 _M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 4096 * 128, 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
@@ -106,6 +101,12 @@ def _pq_light(code: float) -> float:
 def _pq_code(light: float) -> float:
     power = (light / 10_000.0) ** _M1
     return float(((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2)
+
+
+_TOP = _pq_code(PEAK)
+_MOST = _pq_code(WHITE) / _TOP
+_KNEE = 1.5 * _MOST - 0.5
+KNEE = _pq_light(_KNEE * _TOP)  # 91 cd/m^2
 
 
 def _srgb(light: float) -> float:
