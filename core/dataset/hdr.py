@@ -10,6 +10,7 @@ as one table of 65 x 65 x 65 colours: code values of PQ and HLG are nearly even 
 from __future__ import annotations
 
 from functools import lru_cache
+from math import sqrt
 from typing import BinaryIO
 
 from PIL import Image, ImageFilter
@@ -20,6 +21,7 @@ from core.dataset.heif_boxes import CodePoints
 PQ, HLG = 16, 18  # transfer characteristics in H.273
 PEAK, WHITE = 1000.0, 203.0  # cd/m^2
 TABLE_SIDE = 65  # the largest that Pillow takes; greys come out 3 of 255 too dark at most
+SRGB_STEPS = 2048
 
 Colour = tuple[float, float, float]
 Matrix = tuple[Colour, Colour, Colour]
@@ -47,14 +49,18 @@ def to_srgb(image: Image.Image, coded: CodePoints) -> Image.Image:
 
 @lru_cache
 def _table(primaries: int, transfer: int) -> ImageFilter.Color3DLUT:
+    """The colours for all combinations of 65 code values, red changing first."""
     matrix = TO_SRGB.get(primaries, IDENTITY)
-    light = {n / (TABLE_SIDE - 1): _light(n / (TABLE_SIDE - 1), transfer) for n in range(TABLE_SIDE)}
-
-    def shown(red: float, green: float, blue: float) -> Colour:
-        each = light[red], light[green], light[blue]
-        return _shown(each if transfer == PQ else _displayed(each), matrix)
-
-    return ImageFilter.Color3DLUT.generate(TABLE_SIDE, shown)
+    light = [_light(n / (TABLE_SIDE - 1), transfer) for n in range(TABLE_SIDE)]
+    gains = [_gain(brightest) for brightest in range(int(PEAK) + 1)]
+    codes = [_srgb((n / SRGB_STEPS) ** 2) for n in range(SRGB_STEPS + 1)]
+    table: list[float] = []
+    for blue in light:
+        for green in light:
+            for red in light:
+                shown = (red, green, blue) if transfer == PQ else _displayed((red, green, blue))
+                table += _shown(shown, matrix, gains, codes)
+    return ImageFilter.Color3DLUT(TABLE_SIDE, table)
 
 
 def _light(code: float, transfer: int) -> float:
@@ -72,15 +78,27 @@ def _displayed(scene: Colour) -> Colour:
     return factor * scene[0], factor * scene[1], factor * scene[2]
 
 
-def _shown(light: Colour, matrix: Matrix) -> Colour:
-    """Light in cd/m^2 as sRGB code values, 0 to 1. The brightest channel is tone-mapped, which keeps the hue."""
+def _shown(light: Colour, matrix: Matrix, gains: list[float], codes: list[float]) -> Colour:
+    """Light in cd/m^2 as sRGB code values, 0 to 1. The brightest channel is tone-mapped, which keeps the hue.
+
+    `gains` holds `_gain` of whole numbers of cd/m^2, `codes` holds `_srgb` of squares.
+    """
     (r, g, b), (to_red, to_green, to_blue) = light, matrix
     red = to_red[0] * r + to_red[1] * g + to_red[2] * b
     green = to_green[0] * r + to_green[1] * g + to_green[2] * b
     blue = to_blue[0] * r + to_blue[1] * g + to_blue[2] * b
     brightest = max(red, green, blue)
-    scale = 1 / WHITE if brightest <= KNEE else _tone_mapped(brightest) / brightest / WHITE
-    return _srgb(red * scale), _srgb(green * scale), _srgb(blue * scale)
+    gain = gains[int(brightest)] if 0 < brightest < PEAK else 1 / max(brightest, PEAK)
+    return (
+        codes[int(sqrt(min(red * gain, 1.0)) * SRGB_STEPS + 0.5)] if red > 0 else 0.0,
+        codes[int(sqrt(min(green * gain, 1.0)) * SRGB_STEPS + 0.5)] if green > 0 else 0.0,
+        codes[int(sqrt(min(blue * gain, 1.0)) * SRGB_STEPS + 0.5)] if blue > 0 else 0.0,
+    )
+
+
+def _gain(brightest: float) -> float:
+    """What light in cd/m^2 is multiplied by, to be 1 where it is shown white."""
+    return 1 / WHITE if brightest <= KNEE else _tone_mapped(brightest) / brightest / WHITE
 
 
 def _tone_mapped(light: float) -> float:
@@ -110,7 +128,6 @@ KNEE = _pq_light(_KNEE * _TOP)  # 91 cd/m^2
 
 
 def _srgb(light: float) -> float:
-    light = min(max(light, 0.0), 1.0)
     return 12.92 * light if light <= 0.0031308 else 1.055 * light ** (1 / 2.4) - 0.055
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from core.dataset import photos
+from core.dataset import hdr, photos
 from core.errors import DataProblem
 from tests.core import heif_files
 from tests.core.photo_files import PNG_HEAD, chunk
@@ -35,6 +35,8 @@ class Photo(NamedTuple):
 @cache
 def files() -> list[bytes]:
     """Whole files of every format and kind of pixel, which the others are made of."""
+    for primaries, transfer in [(9, hdr.PQ), (9, hdr.HLG), (1, hdr.PQ), (1, hdr.HLG)]:  # their tables take a second
+        hdr.to_srgb(Image.new("RGB", (1, 1)), hdr.CodePoints(primaries, transfer))
     image = picture(0, SIDE, SIDE + 4)
     exif = Image.Exif()
     exif[0x0112], exif[0x010F], exif[0x8769] = 6, "a camera", {0x9000: b"0230"}
