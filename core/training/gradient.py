@@ -47,7 +47,6 @@ class Gradient:
         self._bound = [Bound.of(block, adapter) for block in family.blocks]
         count = len(self._bound)
         self._split = count - min(count, count if kept is None else kept)
-        self._leanest = self._split == count
         self._first = next(index for index, each in enumerate(self._bound) if each.names)  # no gradient goes further
         self._lean = [(each, [layer[name] for layer, name in each.frozen]) for each in self._bound[: self._split]]
         self._embed = functools.cache(self._embed_on)
@@ -131,10 +130,10 @@ class Gradient:
     def _in_parts_if_lean(self, of_rest: Callable[..., Any]) -> Callable[..., Any]:
         """Compiled, or part by part where blocks are lean; where none is, that would take a twentieth more time."""
         compiled = backend.compile_step(of_rest)
-        return in_parts(compiled, leanest=self._leanest) if self._lean else compiled
+        return in_parts(compiled) if self._lean else compiled
 
     def _forward_of(self, signature: tuple[Any, ...]) -> Callable[..., Stream]:
-        return in_parts(backend.compile_step(self._example(signature).run), leanest=self._leanest)
+        return in_parts(backend.compile_step(self._example(signature).run))
 
     def _vjp_of(self, signature: tuple[Any, ...], further: bool) -> Callable[..., tuple[Arrays, Stream]]:
         """(frozen, trained, x, g) to the gradients of the trained arrays and, `further`, of what blocks moved on.
@@ -158,7 +157,7 @@ class Gradient:
                 onto.clear()
             return found[:count], dict(zip(names, found[count:], strict=True))
 
-        return in_parts(backend.compile_step(vjp), back=True, leanest=self._leanest)
+        return in_parts(backend.compile_step(vjp), back=True)
 
     def _losses_of_rest(
         self,
