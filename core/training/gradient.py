@@ -30,7 +30,7 @@ from core import flow
 from core.adapters.lora import Adapter
 from core.dataset.batches import Batch
 from core.device import backend
-from core.loss import squared_error, weighted_mean
+from core.loss import dreambooth_loss, weighted_mean
 from core.models.base import Conditioning, Family, Grid, Stream
 from core.models.blockwise import Arrays, Bound, Evaluation, in_parts
 from core.numerics.functional import holding
@@ -174,7 +174,7 @@ class Gradient:
         with holding(slots, [held[name] for bound in bounds for name in bound.names]):
             for bound in bounds:
                 stream = bound.block.run(bound.block.module, stream)
-            losses_B = squared_error(self._family.project(stream), clean_BLC, noise_BLC)
+            losses_B = dreambooth_loss(self._family.project(stream), clean_BLC, noise_BLC)
             return weighted_mean(losses_B, weight_B), losses_B
 
     def _example(self, signature: tuple[Any, ...]) -> Bound:

@@ -9,10 +9,11 @@ import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
 
+from core import flow
 from core.adapters import lora
 from core.dataset.batches import Batch
 from core.device import backend
-from core.loss import dreambooth_loss
+from core.loss import dreambooth_loss, weighted_mean
 from core.models import blocks, blockwise
 from core.models.base import Family
 from core.models.load import load_family
@@ -57,11 +58,9 @@ def plain(family: Family, adapter: lora.Adapter, batch: Batch) -> tuple[mx.array
 
     def loss(parameters: dict[str, mx.array]) -> mx.array:
         adapter.update(parameters)
-
-        def predict(l_t_BLC: mx.array, sigma_B: mx.array) -> mx.array:
-            return family.velocity(l_t_BLC, sigma_B, batch.conditioning, batch.grid, 3.5)
-
-        return dreambooth_loss(predict, batch.clean_BLC, batch.noise_BLC, batch.sigma_B, batch.weight_B)
+        l_t_BLC = flow.interpolate(batch.clean_BLC, batch.noise_BLC, batch.sigma_B)
+        velocity_BLC = family.velocity(l_t_BLC, batch.sigma_B, batch.conditioning, batch.grid, 3.5)
+        return weighted_mean(dreambooth_loss(velocity_BLC, batch.clean_BLC, batch.noise_BLC), batch.weight_B)
 
     found = mx.value_and_grad(loss)(before)
     mx.eval(found)
