@@ -26,7 +26,7 @@ from core.config.train import precision_of
 from core.device.backend import describe, evaluate
 from core.errors import ConfigProblem, FieldProblem
 from core.models.base import Conditioning, Family, Grid
-from core.models.blockwise import Walk
+from core.models.blockwise import BlockwiseVelocity
 from core.models.quantized import bits_of
 from core.randomness import key_for
 
@@ -81,13 +81,13 @@ def sampler_steps(
 
     `negative` is needed where `guidance.true` is above 1 and ignored elsewhere.
     """
-    sigmas, walk = family.drawing_sigmas(steps, grid), Walk(family)
+    sigmas, velocity_of = family.drawing_sigmas(steps, grid), BlockwiseVelocity(family)
     l_t = noise_1LC.astype(mx.float32)
     for sigma, sigma_next in pairwise(sigmas):
         sigma_1 = mx.array([sigma], dtype=mx.float32)
-        velocity = walk(l_t, sigma_1, conditioning, grid, guidance.embedded).astype(mx.float32)
+        velocity = velocity_of(l_t, sigma_1, conditioning, grid, guidance.embedded).astype(mx.float32)
         if guidance.true > 1.0 and negative is not None:
-            away = walk(l_t, sigma_1, negative, grid, guidance.embedded).astype(mx.float32)
+            away = velocity_of(l_t, sigma_1, negative, grid, guidance.embedded).astype(mx.float32)
             velocity = away + guidance.true * (velocity - away)
         l_t = flow.euler_step(l_t, velocity, sigma, sigma_next)
         evaluate(l_t)

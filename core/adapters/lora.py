@@ -26,7 +26,8 @@ import mlx.nn as nn
 
 from core.config.layer_ranks import LayerRank
 from core.errors import AdapterProblem, ConfigProblem, FieldProblem
-from core.numerics.staged_eval import passed, reached
+from core.numerics.functional import custom_function
+from core.numerics.staged_eval import mark, mark_forward
 
 Factors = Mapping[str, tuple[mx.array, mx.array]]
 """(A, B) by full module path."""
@@ -48,7 +49,7 @@ class LowRank(nn.Module):
         a_RI, b_OR = self.lora_A.astype(x.dtype), self.lora_B.astype(x.dtype)
         flat_y, flat_x = (each.reshape(-1, each.shape[-1]) for each in (y, x))
         low = mx.stop_gradient(flat_x @ a_RI.T)
-        passed(low)
+        mark_forward(low)
         return _added(self.strength * self.scale)(flat_y, flat_x, low, a_RI, b_OR).reshape(y.shape)
 
 
@@ -60,7 +61,7 @@ def _added(scale: float) -> Callable[..., mx.array]:
     would be a kernel more for each of a large model's 400 layers, and a gradient that lies transposed another.
     """
 
-    @mx.custom_function
+    @custom_function
     def added(y_SO: mx.array, x_SI: mx.array, low_SR: mx.array, a_RI: mx.array, b_OR: mx.array) -> mx.array:
         return mx.addmm(y_SO, low_SR, b_OR.T, alpha=scale)
 
@@ -68,12 +69,12 @@ def _added(scale: float) -> Callable[..., mx.array]:
     def gradient(primals: Sequence[mx.array], g_SO: mx.array, _sum_SO: mx.array) -> tuple[mx.array, ...]:
         _, x_SI, low_SR, a_RI, b_OR = primals
         unasked = mx.zeros_like(low_SR)
-        reached(g_SO)
+        mark(g_SO)
         g_SR = g_SO @ b_OR
         if scale != 1.0:
             g_SR, low_SR = g_SR * scale, low_SR * scale  # here, where they are narrow
         da_RI, db_OR = g_SR.T @ x_SI, g_SO.T @ low_SR
-        reached(da_RI, db_OR)
+        mark(da_RI, db_OR)
         return g_SO, g_SR @ a_RI, unasked, da_RI, db_OR
 
     return added

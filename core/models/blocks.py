@@ -17,10 +17,9 @@ from __future__ import annotations
 import mlx.core as mx
 import mlx.nn as nn
 
-from core.numerics.attention import attention
+from core.numerics.attention import attention, contiguous_gradient
 from core.numerics.exponentials import gelu_tanh, silu
 from core.numerics.rope import Rotary, rotate
-from core.numerics.staged_eval import reached
 
 NORM_EPSILON = 1e-6
 
@@ -57,24 +56,7 @@ def attend(
     q, k = rotate(q, *rotary), rotate(k, *rotary)
     out_BHSd = attention(q, k, v, scale=q.shape[-1] ** -0.5, mask_B11S=mask_B11S)
     batch, _, tokens, _ = out_BHSd.shape
-    return row_after_row(out_BHSd.transpose(0, 2, 1, 3).reshape(batch, tokens, -1))
-
-
-@mx.custom_function
-def row_after_row(x: mx.array) -> mx.array:
-    """x itself; its gradient lies in memory row after row, however it was cut out of a wider one.
-
-    MLX 0.32's CUDA attention needs it: it keeps the plan of a backward pass by the layouts of q, k and v alone, and
-    would read the next gradient, when that has other strides, by the strides of the first.
-    """
-    return x
-
-
-@row_after_row.vjp
-def _row_after_row_gradient(_x: mx.array, g: mx.array, _y: mx.array) -> mx.array:
-    g = mx.contiguous(g)
-    reached(g)
-    return g
+    return contiguous_gradient(out_BHSd.transpose(0, 2, 1, 3).reshape(batch, tokens, -1))
 
 
 class Modulation(nn.Module):

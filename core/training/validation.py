@@ -36,7 +36,7 @@ from core.dataset.batches import Encoded
 from core.device import backend
 from core.loss import dreambooth_loss
 from core.models.base import Family
-from core.models.blockwise import Walk
+from core.models.blockwise import BlockwiseVelocity
 from core.randomness import key_for, order_for
 from core.training.checkpoint import Losses, State
 from core.training.diagnosis import BANDS, Score, judge
@@ -105,22 +105,22 @@ class Scoring:
 
     def _losses(self) -> Losses:
         """One photo and one band at a time: that takes no more memory than a step does."""
-        walk = Walk(self.family)
-        return [[self._loss(walk, one, band) for band in range(len(BANDS))] for one in self.photos]
+        velocity = BlockwiseVelocity(self.family)
+        return [[self._loss(velocity, one, band) for band in range(len(BANDS))] for one in self.photos]
 
-    def _loss(self, walk: Walk, one: Encoded, band: int) -> float | None:
+    def _loss(self, velocity: BlockwiseVelocity, one: Encoded, band: int) -> float | None:
         draws = self.config.score_draws
-        value = statistics.fmean(self._loss_of_draw(walk, one, band, draw) for draw in range(draws))
+        value = statistics.fmean(self._loss_of_draw(velocity, one, band, draw) for draw in range(draws))
         return value if math.isfinite(value) else None
 
-    def _loss_of_draw(self, walk: Walk, one: Encoded, band: int, draw: int) -> float:
+    def _loss_of_draw(self, velocity: BlockwiseVelocity, one: Encoded, band: int, draw: int) -> float:
         config, family = self.config, self.family
         which = (one.photo, band, draw) if draw else (one.photo, band)
         noise = mx.random.normal(one.l_T.shape, dtype=mx.float32, key=key_for("score", config.seed, *which))
         place = quantile(band, draw, config.score_draws)
         sigma_B = mx.array([flow.quantile(place, config.sigma_draw, family.training_shift(one.grid))])
         l_t_BLC = flow.interpolate(one.l_T, noise, sigma_B)
-        velocity_BLC = walk(l_t_BLC, sigma_B, one.conditioning, one.grid, config.train_guidance)
+        velocity_BLC = velocity(l_t_BLC, sigma_B, one.conditioning, one.grid, config.train_guidance)
         loss_B = dreambooth_loss(velocity_BLC, one.l_T, noise)
         backend.evaluate(loss_B)
         return float(loss_B.item())
