@@ -17,10 +17,13 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
+from typing import TypeVar
 
 import mlx.core as mx
 
 from core.config.train import SigmaDraw
+
+Sigma = TypeVar("Sigma", mx.array, float)
 
 
 def interpolate(clean_BLC: mx.array, noise_BLC: mx.array, sigma_B: mx.array) -> mx.array:
@@ -38,7 +41,7 @@ def euler_step(l_t_BLC: mx.array, velocity_BLC: mx.array, sigma: float, sigma_ne
     return l_t_BLC + velocity_BLC * (sigma_next - sigma)
 
 
-def shift(sigma: mx.array | float, factor: float) -> mx.array | float:
+def shift(sigma: Sigma, factor: float) -> Sigma:
     """Move sigmas towards noise: s * sigma / (1 + (s - 1) * sigma); factor 1 leaves them as they are."""
     return factor * sigma / (1.0 + (factor - 1.0) * sigma)
 

@@ -70,8 +70,12 @@ class Family(Protocol):
     name: str  # "flux1", "flux2", "z_image"
     dtype: mx.Dtype  # what the transformer computes in
     embeds_guidance: bool  # whether guidance is an input of the network, as in FLUX.1-dev
-    transformer: nn.Module  # module paths are those of the diffusers checkpoint; adapters attach here
     pixel_multiple: int  # heights and widths of pictures are multiples of this, the side of a token
+
+    @property
+    def transformer(self) -> nn.Module:
+        """The network that adapters attach to; its module paths are those of the diffusers checkpoint."""
+        ...
 
     def grid(self, height_px: int, width_px: int) -> Grid:
         """The latent grid of a picture of this size."""

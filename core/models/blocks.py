@@ -68,7 +68,7 @@ class Modulation(nn.Module):
         self._parts = parts
 
     def __call__(self, vec_BD: mx.array) -> list[mx.array]:
-        return mx.split(self.linear(vec_BD), self._parts, axis=-1)
+        return self.linear(vec_BD).split(self._parts, axis=-1)
 
 
 class MLPEmbedder(nn.Module):

@@ -23,9 +23,10 @@ import mlx.nn as nn
 
 from core.errors import ModelProblem
 from core.models import blocks
-from core.models.autoencoder import AutoencoderKL, pack, unpack
+from core.models.autoencoder import AutoencoderKL
 from core.models.base import Conditioning, Grid, Stream
 from core.models.folder import FolderFamily
+from core.models.patches import pack, unpack
 from core.models.text.clip import CLIPText
 from core.models.text.t5 import T5Encoder
 from core.models.text.tokenizers import TextTokenizer
@@ -139,7 +140,8 @@ class Flux1(FolderFamily):
     # Text
 
     @cached_property
-    def _tokenizers(self) -> tuple[TextTokenizer, TextTokenizer]:
+    def tokenizers(self) -> Sequence[TextTokenizer]:
+        """CLIP's and T5's."""
         folder = self._parts.folder
         t5_tokens = T5_TOKENS[self.embeds_guidance]
         return TextTokenizer(folder / "tokenizer", CLIP_TOKENS), TextTokenizer(folder / "tokenizer_2", t5_tokens)
@@ -147,11 +149,11 @@ class Flux1(FolderFamily):
     @property
     def text_tokens(self) -> int:
         """N: how many tokens T5 reads of every prompt."""
-        return self._tokenizers[1].length
+        return self.tokenizers[1].length
 
     def encode_each(self, prompts: Sequence[str]) -> list[Conditioning]:
         """{"tokens": T5's features (1, N, .), "pooled": CLIP's vector (1, .)} of each prompt, evaluated."""
-        clip_ids, t5_ids = ([(tokenize([prompt]),) for prompt in prompts] for tokenize in self._tokenizers)
+        clip_ids, t5_ids = ([(tokenize([prompt]),) for prompt in prompts] for tokenize in self.tokenizers)
         tokens, pooled = self._parts["t5"].read(t5_ids), self._parts["clip"].read(clip_ids)
         return [{"tokens": one, "pooled": other} for one, other in zip(tokens, pooled, strict=True)]
 

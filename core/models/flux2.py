@@ -203,7 +203,7 @@ class Flux2Transformer(nn.Module):
 
 def thirds(mod_BM: mx.array, sets: int) -> list[mx.array]:
     """shift, scale and gate (B, D) of each of `sets`."""
-    return mx.split(mod_BM, 3 * sets, axis=-1)
+    return mod_BM.split(3 * sets, axis=-1)
 
 
 def run_block(block: nn.Module, stream: Stream) -> Stream:
@@ -267,17 +267,18 @@ class Flux2(FolderFamily):
     # Text
 
     @cached_property
-    def _tokenizers(self) -> tuple[TextTokenizer]:
+    def tokenizers(self) -> Sequence[TextTokenizer]:
+        """Qwen3's."""
         return (TextTokenizer(self._parts.folder / "tokenizer", TEXT_TOKENS),)
 
     @property
     def text_tokens(self) -> int:
         """N: how many tokens every prompt has, padding included."""
-        return self._tokenizers[0].length
+        return self.tokenizers[0].length
 
     def encode_each(self, prompts: Sequence[str]) -> list[Conditioning]:
         """{"tokens": Qwen3's features at every tap, side by side (1, N, .)} of each prompt, evaluated."""
-        messages = [self._tokenizers[0].with_padding([chat_message(prompt, thinking=False)]) for prompt in prompts]
+        messages = [self.tokenizers[0].with_padding([chat_message(prompt, thinking=False)]) for prompt in prompts]
         return [{"tokens": features} for features in self._parts["qwen3"].read(messages)]
 
     # Pictures

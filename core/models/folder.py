@@ -10,6 +10,7 @@ scheduler spaces them: moved by a shift that is the same for every picture, or g
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,22 +24,20 @@ from core.errors import ModelProblem
 from core.estimate.architecture import Anatomy
 from core.files import sha256_of
 from core.hub.catalog import assistant_of, defaults_of, is_distilled
-from core.models.autoencoder import PATCH
 from core.models.base import Block, Conditioning, Grid, Stream, stacked
 from core.models.parts import Parts
+from core.models.patches import PATCH
 from core.models.text.tokenizers import TextTokenizer
 from core.safetensors_file import read_json, weights_sha256_of_all
 
 
-class FolderFamily:
+class FolderFamily(ABC):
     """The part of `core.models.base.Family` that follows from the tables."""
 
     parts: ClassVar[dict[str, tuple[Any, ...]]]
     text_parts: ClassVar[tuple[str, ...]]  # those of `parts` that `free("text")` drops
     stacks: ClassVar[dict[str, tuple[str, str, Callable[[nn.Module, Stream], Stream]]]]
     linear: ClassVar[dict[str, dict[str, tuple[str, ...]]]]
-    _tokenizers: tuple[TextTokenizer, ...]
-    encode_each: Callable[[Sequence[str]], list[Conditioning]]
 
     def __init__(self, parts: Parts, dtype: mx.Dtype) -> None:
         self.dtype = dtype
@@ -62,8 +61,17 @@ class FolderFamily:
         channels = self._vae["latent_channels"] * PATCH**2
         return Grid(height_px // self.pixel_multiple, width_px // self.pixel_multiple, channels)
 
+    @property
+    @abstractmethod
+    def tokenizers(self) -> Sequence[TextTokenizer]:
+        """The folder's tokenizers."""
+
+    @abstractmethod
+    def encode_each(self, prompts: Sequence[str]) -> list[Conditioning]:
+        """The conditioning of each prompt, batch axis 1."""
+
     def encode_text(self, prompts: Sequence[str]) -> Conditioning:
-        """What the network is told about each prompt, as one batch."""
+        """The conditioning of the prompts, as one batch."""
         return stacked(self.encode_each(prompts))
 
     # The network
@@ -158,7 +166,7 @@ class FolderFamily:
     @cached_property
     def hashes(self) -> Mapping[str, str]:
         """One SHA-256 each for the transformer, the VAE, all that reads text with its tokenizers, and the assistant."""
-        tokenizers = [path for each in self._tokenizers for path in each.files]
+        tokenizers = [path for each in self.tokenizers for path in each.files]
         text = [*map(self._parts.sha256, self.text_parts), weights_sha256_of_all(tokenizers)]
         return {
             "transformer": self._parts.sha256("transformer"),

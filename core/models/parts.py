@@ -22,7 +22,7 @@ import mlx.nn as nn
 from core.errors import FieldProblem, ModelProblem
 from core.models import quantized
 from core.models.text.encoder import EncoderOnDisk
-from core.safetensors_file import Place, read_header, read_json, weight_files, weights_sha256_of_all
+from core.safetensors_file import Place, load_tensors, read_header, read_json, weight_files, weights_sha256_of_all
 
 FLOATS = ("BF16", "F16", "F32")  # what a checkpoint's tensors may be; 8-bit floats would want scales that lie elsewhere
 
@@ -159,7 +159,7 @@ def fill(module: nn.Module, places: Mapping[str, Place], dtype: mx.Dtype) -> Non
     for path in sorted({place.path for place in places.values()}):
         here = {name: place for name, place in places.items() if place.path == path}
         try:
-            tensors = mx.load(str(path))  # named now, read when evaluated
+            tensors = load_tensors(path)
             for name, place in sorted(here.items(), key=lambda each: each[1].begin):
                 filled |= _placed(name, tensors.pop(place.name), dtype, name in convolutions, bits.get(name))
         except RuntimeError as error:

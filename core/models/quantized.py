@@ -40,7 +40,7 @@ class QuantizedLinear(nn.QuantizedLinear):
     def __call__(self, x: mx.array) -> mx.array:
         if prepare().policy.packed_products:
             return super().__call__(x)
-        y = _product(x, self.weight, self.scales, self.biases)
+        y = _product(x, self["weight"], self["scales"], self["biases"])
         return y + self.bias if "bias" in self else y
 
     @property
@@ -66,7 +66,7 @@ def packed_layers(module: nn.Module) -> dict[str, QuantizedLinear]:
 
 def whole_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     """The shape of every parameter by name as in a checkpoint: packed weights whole, without scales and biases."""
-    shapes = {name: value.shape for name, value in tree_flatten(module.parameters())}
+    shapes = {name: value.shape for name, value in dict(tree_flatten(module.parameters())).items()}
     for path, layer in packed_layers(module).items():
         del shapes[f"{path}.scales"], shapes[f"{path}.biases"]
         shapes[f"{path}.weight"] = layer.whole_shape

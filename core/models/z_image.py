@@ -33,9 +33,10 @@ import mlx.nn as nn
 
 from core.errors import ModelProblem
 from core.models import blocks
-from core.models.autoencoder import PATCH, AutoencoderKL
+from core.models.autoencoder import AutoencoderKL
 from core.models.base import Conditioning, Grid, Stream
 from core.models.folder import FolderFamily
+from core.models.patches import PATCH
 from core.models.text.qwen3 import Qwen3Encoder
 from core.models.text.tokenizers import TextTokenizer, chat_message
 from core.numerics.exponentials import silu
@@ -56,6 +57,8 @@ ATTENTION = ("attention.to_q", "attention.to_k", "attention.to_v", "attention.to
 MLP = ("feed_forward.w1", "feed_forward.w2", "feed_forward.w3")
 LINEAR = (*ATTENTION, *MLP)
 STACKS = ("noise_refiner", "context_refiner", "layers")
+
+Factor = mx.array | float
 
 
 class Attention(nn.Module):
@@ -105,19 +108,20 @@ class Block(nn.Module):
         if modulated:
             self.adaLN_modulation = [nn.Linear(min(width, VEC_WIDTH), 4 * width)]
 
-    def __call__(
-        self, x_BSD: mx.array, rotary: Rotary, mask_B11S: mx.array | None, vec_BV: mx.array | None = None
-    ) -> mx.array:
-        """The next x; `vec_BV` counts where the block is modulated."""
-        scale, gate, scale_ffn, gate_ffn = 1.0, 1.0, 1.0, 1.0
-        if "adaLN_modulation" in self:
-            scale, gate, scale_ffn, gate_ffn = mx.split(self.adaLN_modulation[0](vec_BV)[:, None], 4, axis=-1)
-            scale, gate, scale_ffn, gate_ffn = 1.0 + scale, mx.tanh(gate), 1.0 + scale_ffn, mx.tanh(gate_ffn)
-
+    def __call__(self, x_BSD: mx.array, rotary: Rotary, mask_B11S: mx.array | None, vec_BV: mx.array) -> mx.array:
+        """The next x."""
+        scale, gate, scale_ffn, gate_ffn = self._modulation(vec_BV)
         update_BSD = self.attention(scale * self.attention_norm1(x_BSD), rotary, mask_B11S)
         x_BSD = x_BSD + gate * self.attention_norm2(update_BSD)
         update_BSD = self.feed_forward(scale_ffn * self.ffn_norm1(x_BSD))
         return x_BSD + gate_ffn * self.ffn_norm2(update_BSD)
+
+    def _modulation(self, vec_BV: mx.array) -> tuple[Factor, Factor, Factor, Factor]:
+        """1 + scale and gate of attention, then of the MLP: (B, 1, D), or 1 where the block is not modulated."""
+        if "adaLN_modulation" not in self:
+            return 1.0, 1.0, 1.0, 1.0
+        scale, gate, scale_ffn, gate_ffn = self.adaLN_modulation[0](vec_BV)[:, None].split(4, axis=-1)
+        return 1.0 + scale, mx.tanh(gate), 1.0 + scale_ffn, mx.tanh(gate_ffn)
 
 
 class TimeEmbed(nn.Module):
@@ -275,27 +279,23 @@ class ZImage(FolderFamily):
     # Text
 
     @cached_property
-    def _tokenizers(self) -> tuple[TextTokenizer]:
+    def tokenizers(self) -> Sequence[TextTokenizer]:
+        """Qwen3's."""
         return (TextTokenizer(self._parts.folder / "tokenizer", TEXT_TOKENS),)
 
     def encode_each(self, prompts: Sequence[str]) -> list[Conditioning]:
         """{"tokens": Qwen3's features (1, N, .), zeros after the text's end, "lengths": (1,) int32}, evaluated."""
-        messages = [self._tokenizers[0].with_padding([chat_message(prompt, thinking=True)]) for prompt in prompts]
-        lengths = [int(own_1N.sum().item()) for _, own_1N in messages]
-        read = self._parts[
-            "qwen3"
-        ].read(  # without padding: no token sees those after it
-            [
-                (ids_1N[:, :length], own_1N[:, :length])
-                for (ids_1N, own_1N), length in zip(messages, lengths, strict=True)
-            ]
-        )
-        found = [
-            {"tokens": mx.pad(each, [(0, 0), (0, -length % TEXT_LENGTHS), (0, 0)]), "lengths": mx.array([length])}
-            for each, length in zip(read, lengths, strict=True)
+        messages = [self.tokenizers[0].with_padding([chat_message(prompt, thinking=True)]) for prompt in prompts]
+        lengths = [int(own_1N.sum()) for _, own_1N in messages]
+        texts = [  # without padding: no token sees those after it
+            (ids_1N[:, :length], own_1N[:, :length]) for (ids_1N, own_1N), length in zip(messages, lengths, strict=True)
         ]
-        mx.eval(found)
-        return found
+        conditionings = [
+            {"tokens": mx.pad(each, [(0, 0), (0, -length % TEXT_LENGTHS), (0, 0)]), "lengths": mx.array([length])}
+            for each, length in zip(self._parts["qwen3"].read(texts), lengths, strict=True)
+        ]
+        mx.eval(conditionings)
+        return conditionings
 
     # Pictures
 

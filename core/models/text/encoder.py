@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -24,19 +24,19 @@ from mlx.utils import tree_unflatten
 
 from core.errors import ModelProblem
 from core.models.base import Block, Stream
-from core.safetensors_file import Place, read_rows
+from core.safetensors_file import Place, load_tensors, read_rows
 
-UNSIGNED = {"BF16": "H", "F16": "H", "F32": "I"}  # bytes of a table's numbers as Python's memoryview names them
+UNSIGNED: dict[str, Literal["H", "I"]] = {"BF16": "H", "F16": "H", "F32": "I"}  # memoryview's formats of that width
 DTYPES = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}
 
 
 class TextEncoder(Protocol):
     """What a text encoder is made of, as networks are in core/models/base.py."""
 
-    table: str  # the path of its table of tokens, an nn.Embedding
+    table: ClassVar[str]  # the path of its table of tokens, an nn.Embedding
 
-    def embed(self, *text: mx.array) -> Stream:
-        """The stream that enters the first block: ids int32 (B, N), and what else this encoder is told."""
+    def embed(self, *args: Any, **kwargs: Any) -> Stream:
+        """The stream that enters the first block, from ids int32 (B, N) and further inputs of this encoder."""
         ...
 
     @property
@@ -67,10 +67,11 @@ class TableOnDisk(nn.Module):
 
     def __call__(self, ids_BN: mx.array) -> mx.array:
         """The rows of the ids: (B, N, C). Raises ModelProblem for an id that the table lacks."""
-        ids = ids_BN.flatten().tolist()
+        flat: Any = ids_BN.flatten().tolist()
+        ids: list[int] = flat
         numbers = {token: number for number, token in enumerate(sorted(set(ids)))}
         held = self._place.info.dtype
-        content = memoryview(read_rows(self._place, list(numbers))).cast(UNSIGNED[held])
+        content: Any = memoryview(read_rows(self._place, list(numbers))).cast(UNSIGNED[held])
         rows_UC = mx.array(content).view(DTYPES[held]).reshape(len(numbers), -1).astype(self._dtype)
         return rows_UC[mx.array([numbers[token] for token in ids]).reshape(ids_BN.shape)]
 
@@ -118,7 +119,7 @@ class EncoderOnDisk:
         before = block.module.parameters()
         weights: dict[str, mx.array] = {}
         try:
-            files = {path: mx.load(str(path)) for path in {place.path for place in places.values()}}
+            files = {path: load_tensors(path) for path in {place.path for place in places.values()}}
             for name, place in places.items():
                 weights[name] = files[place.path].pop(place.name).astype(self._dtype)
                 mx.eval(weights[name])  # one by one: of what is cast, one tensor is there as it was
