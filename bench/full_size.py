@@ -87,7 +87,7 @@ def random_family(folder: Path, model: str, bits: int | None, dtype: Any = None)
     from core.models import quantized
     from core.models.flux1 import Flux1
     from core.models.flux2 import Flux2
-    from core.models.parts import Part, Parts
+    from core.models.parts import Parts
     from core.models.z_image import ZImage
 
     class RandomParts(Parts):
@@ -133,7 +133,7 @@ def random_family(folder: Path, model: str, bits: int | None, dtype: Any = None)
             told |= {"lengths": mx.array([100], dtype=mx.int32)} if self.name == "z_image" else {}
             return [told] * len(prompts)
 
-    parts = {name: Part(*row) for name, row in kind.parts.items() if name in ("transformer", "vae")}
+    parts = {name: part for name, part in kind.parts.items() if name in ("transformer", "vae")}
     dtypes = {"transformer": dtype, "vae": mx.float32}
     family = RandomFamily(RandomParts(folder, parts, dtypes, {"transformer": bits} if bits else {}), dtype)
     family.text_parts = ()

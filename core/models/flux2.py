@@ -34,7 +34,8 @@ from core.hub.catalog import drawing_of
 from core.models import blocks
 from core.models.autoencoder import AutoencoderKLFlux2
 from core.models.base import Conditioning, Grid, Stream
-from core.models.folder import FolderFamily
+from core.models.folder import FolderFamily, Stack
+from core.models.parts import Part
 from core.models.text.qwen3 import Qwen3Encoder
 from core.models.text.tokenizers import TextTokenizer, chat_message
 from core.numerics.exponentials import silu
@@ -236,15 +237,15 @@ class Flux2(FolderFamily):
     """FLUX.2-klein as `core.models.base.Family` asks for it."""
 
     name = "flux2"
-    parts: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "transformer": ("transformer", Flux2Transformer, "diffusion_pytorch_model"),
-        "vae": ("vae", AutoencoderKLFlux2, "diffusion_pytorch_model"),
-        "qwen3": ("text_encoder", partial(Qwen3Encoder, taps=TAPS), "model"),
+    parts: ClassVar[dict[str, Part]] = {
+        "transformer": Part("transformer", Flux2Transformer, "diffusion_pytorch_model"),
+        "vae": Part("vae", AutoencoderKLFlux2, "diffusion_pytorch_model"),
+        "qwen3": Part("text_encoder", partial(Qwen3Encoder, taps=TAPS), "model"),
     }
     text_parts = ("qwen3",)
-    stacks: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "transformer_blocks": ("double", "num_layers", run_block),
-        "single_transformer_blocks": ("single", "num_single_layers", run_block),
+    stacks: ClassVar[dict[str, Stack]] = {
+        "transformer_blocks": Stack("double", "num_layers", run_block),
+        "single_transformer_blocks": Stack("single", "num_single_layers", run_block),
     }
     linear: ClassVar[dict[str, dict[str, tuple[str, ...]]]] = {
         "all_linear": {"transformer_blocks": DOUBLE_LINEAR, "single_transformer_blocks": SINGLE_LINEAR},

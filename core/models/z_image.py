@@ -35,7 +35,8 @@ from core.errors import ModelProblem
 from core.models import blocks
 from core.models.autoencoder import AutoencoderKL
 from core.models.base import Conditioning, Grid, Stream
-from core.models.folder import FolderFamily
+from core.models.folder import FolderFamily, Stack
+from core.models.parts import Part
 from core.models.patches import PATCH
 from core.models.text.qwen3 import Qwen3Encoder
 from core.models.text.tokenizers import TextTokenizer, chat_message
@@ -253,20 +254,20 @@ class ZImage(FolderFamily):
     """Z-Image as `core.models.base.Family` asks for it."""
 
     name = "z_image"
-    parts: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "transformer": ("transformer", ZImageTransformer, "diffusion_pytorch_model"),
-        "vae": ("vae", AutoencoderKL, "diffusion_pytorch_model"),
-        "qwen3": ("text_encoder", partial(Qwen3Encoder, taps=TAPS), "model"),
+    parts: ClassVar[dict[str, Part]] = {
+        "transformer": Part("transformer", ZImageTransformer, "diffusion_pytorch_model"),
+        "vae": Part("vae", AutoencoderKL, "diffusion_pytorch_model"),
+        "qwen3": Part("text_encoder", partial(Qwen3Encoder, taps=TAPS), "model"),
     }
     text_parts = ("qwen3",)
     modelspec: ClassVar[dict[str, str]] = {
         "architecture": "Z-Image/lora",
         "implementation": "https://github.com/Tongyi-MAI/Z-Image",
     }
-    stacks: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "noise_refiner": ("image refiner", "n_refiner_layers", partial(run_block, over=("img", "pad"))),
-        "context_refiner": ("text refiner", "n_refiner_layers", partial(run_block, over=("txt",))),
-        "layers": ("single", "n_layers", partial(run_block, over=SEQUENCE)),
+    stacks: ClassVar[dict[str, Stack]] = {
+        "noise_refiner": Stack("image refiner", "n_refiner_layers", partial(run_block, over=("img", "pad"))),
+        "context_refiner": Stack("text refiner", "n_refiner_layers", partial(run_block, over=("txt",))),
+        "layers": Stack("single", "n_layers", partial(run_block, over=SEQUENCE)),
     }
     linear: ClassVar[dict[str, dict[str, tuple[str, ...]]]] = {
         "all_linear": dict.fromkeys(STACKS, LINEAR),
