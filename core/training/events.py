@@ -17,7 +17,7 @@ from core.training.diagnosis import Verdict
 class Request(Flag):
     """What the caller would like next; they can be combined."""
 
-    NOTHING = 0
+    NONE = 0
     STOP = auto()  #: the step under way is finished; save and end
     SAVE = auto()  #: write a checkpoint now
     SAMPLE = auto()  #: draw the sample pictures now
