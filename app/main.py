@@ -31,7 +31,7 @@ from starlette.exceptions import HTTPException
 from app import __version__, resources
 from app.database import Database
 from app.errors import HomeProblem, status_of
-from app.events import Bell
+from app.events import ChangeWatcher
 from app.home import Home
 from app.routes import api_projects, api_runs, api_studio, pages
 from app.routes.given import ERRORS
@@ -71,18 +71,18 @@ def create_app(home: Path, *, with_jobs: bool = True) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
-        bell = Bell(database.home.database)
-        supervisor = Supervisor(database, bell)
-        application.state.bell, application.state.supervisor = bell, supervisor
+        changes = ChangeWatcher(database.home.database)
+        supervisor = Supervisor(database, changes)
+        application.state.changes, application.state.supervisor = changes, supervisor
         application.state.hurry = asyncio.Event()
         database.home.create_reserve()
         database.home.clear_uploads()
-        tasks = [asyncio.create_task(bell.watch())]
+        tasks = [asyncio.create_task(changes.watch())]
         if with_jobs:
             tasks.append(asyncio.create_task(supervisor.run()))
         yield
         supervisor.closing = True
-        bell.stop()
+        changes.stop()
         await asyncio.gather(*tasks)
         if with_jobs:
             await supervisor.close(CLOSE_SECONDS, application.state.hurry)
@@ -205,7 +205,7 @@ class _Server(uvicorn.Server):
         else:
             self.should_exit = True
             say("Closing. Jobs finish their step and save; Ctrl-C again leaves them to it.")
-            self._soon(self._application.state.bell.stop)
+            self._soon(self._application.state.changes.stop)
 
     def _soon(self, call: Any) -> None:
         if self._loop is not None:
@@ -219,7 +219,7 @@ def serve(home: Path, port: int = 7860, open_browser: bool = True) -> int:
     """
     place = Home(home.expanduser().absolute())
     place.create_folders()
-    lock = lanes.hold(place.locks / LOCK_FILE)
+    lock = lanes.lock(place.locks / LOCK_FILE)
     if lock is None:
         return _open_running(place, open_browser)
     listener = _listen(port)
