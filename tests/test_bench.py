@@ -1,7 +1,7 @@
 """No command that README names, or that `make bench` runs, breaks unseen: each explains itself, and many are tried.
 
-What is found at these sizes means nothing. Others are tried by tests of their own: preflight, loading, cost_curves,
-text_encoding, distributed, and with the references against_mflux.
+The figures at these sizes mean nothing. Tests of their own try memory_estimate, loading, cost_curves, text_encoding,
+distributed and, with the references, against_mflux.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def test_make_bench_runs_what_needs_nothing_by_hand() -> None:
 def test_products_and_exponentials_are_timed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(monkeypatch, "blas")
+    run(monkeypatch, "openblas")
     run(monkeypatch, "exponentials")
     said = capsys.readouterr().out
     assert len(re.findall(r"^(?:matmul|linear|conv2d|its gradient|attention).* times$", said, re.MULTILINE)) == 5
@@ -83,7 +83,7 @@ def test_the_studio_is_timed_to_its_first_page_and_an_event_to_the_browser() -> 
     assert re.search(r"^first page +[\d.]+ s.*\nevent +[\d.]+ s, slowest [\d.]+ s of 1, ", done.stdout)
 
 
-def test_a_job_at_full_size_is_told_by_its_parts_and_its_most(
+def test_a_job_at_full_size_is_measured_by_its_phases_and_as_a_whole(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(full_size, "GIB", 2**20)  # a small job's figures in MB, or they would all be 0.0
@@ -109,7 +109,7 @@ def test_the_turning_point_of_a_dense_curve_is_that_of_its_trend(monkeypatch: py
     turn = min(range(1, 240), key=lambda step: 1 - 0.1 * (1 - math.exp(-((step / 12) ** 1.5))) + 0.0005 * step)
     assert readable_loss.turning_point(jumpy) == pytest.approx(turn, rel=0.1)
     dense = {step: level * value * (1 + draw.normal(0, 0.01, level.shape)) for step, value in curve.items()}
-    low, high = readable_loss.found_again(dense)
+    low, high = readable_loss.turning_interval(dense)
     assert turn - 8 < low < high < turn + 8
 
 
