@@ -2,8 +2,8 @@
 
     python -m bench.pocket_recognition --photos DIR [--device cuda --workers 14] [--weights DIR] [--sprites FILE]
 
-Trains the classifier for --seconds on scenes with one thing (`core/pocket/scenes.py`) and measures its top-1 accuracy on
-unseen scenes (other seeds and backgrounds). Then Pocket draws --count pictures of "a photo of a <name>" in 28 steps,
+Trains the classifier for --seconds on scenes with one thing (`core/pocket/scenes.py`), and measures its top-1 accuracy
+on unseen scenes (other seeds and backgrounds). Then Pocket draws --count pictures of "a photo of a <name>" in 28 steps,
 names spread evenly over the vocabulary, and the classifier's top-1 on them is the result. Also measured: the
 autoencoder's mean PSNR over a folder of photos at 256 px. Prints one JSON object on standard output and progress on
 standard error. Needs torch and diffusers (the `interop` group), which the product itself does not import.
