@@ -63,6 +63,7 @@ LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX 
 HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub"}
 HOSTS = {  # every address that a tracked file may name: sources, standards, and this computer
     "127.0.0.1", "localhost", "github.com", "arxiv.org", "w3.org", "json-schema.org", "huggingface.co",
+    "keepachangelog.com",
 }  # fmt: skip
 
 
