@@ -79,6 +79,11 @@ def run(number: int) -> dict[str, int]:
     return {"predicted": forecast.memory, "measured": last.peak_memory_bytes}
 
 
+def in_a_process(number: int) -> dict[str, int]:
+    """`run` in a fresh process."""
+    return run_bench("memory_estimate", "--one", number)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
@@ -88,7 +93,7 @@ def main() -> None:
         return
     print(f"{'predicted':>9}{'measured':>10}{'ratio':>7}   MB; model, settings")
     for number, (model, changes, knobs) in enumerate(ROWS):
-        row = run_bench("memory_estimate", "--one", number)
+        row = in_a_process(number)
         changed = ", ".join(f"{name} {value}" for name, value in (changes | knobs).items())
         predicted, measured = row["predicted"] / MIB, row["measured"] / MIB
         print(f"{predicted:>9.0f}{measured:>10.0f}{predicted / measured:>7.2f}   {model}: {changed}", flush=True)
