@@ -11,9 +11,9 @@ The checkpoint's time runs from noise (0) to picture (1) and its output is l_T -
 is a learned token. A token's position has three axes: (1 ... M, 0, 0) for the text, M being its length padded to 32s;
 (M + 1, row, column) for the image, (0, 0, 0) for the image's padding.
 
-Texts differ in length. `encode_each` pads each with zeros to a multiple of 128, so that a compiled step sees few shapes,
-and records its length; a batch is padded to its longest text. Tokens beyond a text's own 32s are masked, and positions
-count from each text's own length, so an example's result does not depend on the rest of its batch.
+Texts differ in length. `encode_each` pads each with zeros to a multiple of 128, so that a compiled step sees few
+shapes, and records its length; a batch is padded to its longest text. Tokens beyond a text's own 32s are masked, and
+positions count from each text's own length, so an example's result does not depend on the rest of its batch.
 
 Shapes   B batch   H W pixels   L image tokens   P L padded to 32s   N text tokens   S = P + N   C channels   D V widths
 Dtypes   transformer and text encoder in `dtype`; the VAE, its latents and sigma in float32
