@@ -71,7 +71,7 @@ def step_of(family: Any, batch: Any, knobs: Mapping[str, Any], targets: str = "a
 
     def step() -> list[Any]:
         """As the training loop takes it: where the device runs ahead, told before the last one is read."""
-        taker.tell(state.step + 1, Same())
+        taker.submit(state.step + 1, Same())
         return list(taker.read(leave))
 
     return step

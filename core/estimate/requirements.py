@@ -114,9 +114,15 @@ def _need(
 
 @lru_cache(maxsize=1024)
 def _predicted(
-    anatomy: Anatomy, own: TrainConfig, precision: BasePrecision, side: int, device: Device, memory: int, trains: bool
+    anatomy: Anatomy,
+    own: TrainConfig,
+    precision: BasePrecision,
+    side: int,
+    device: Device,
+    available: int,
+    trains: bool,
 ) -> memory.Needs:
     """Once for each process: the free disk, which changes, has no part in it."""
     config = replace(own, base_precision=precision, side_px=side, more_sides_px=())
-    needed = memory.needs(anatomy, config, Computer(device, memory, disk=0), PHOTOS if trains else 0)
+    needed = memory.needs(anatomy, config, Computer(device, available, disk=0), PHOTOS if trains else 0)
     return needed if trains else replace(needed, encoding=0, training=0, disk=0)

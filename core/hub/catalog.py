@@ -20,9 +20,10 @@ from core.errors import FieldProblem, ModelProblem
 from core.hub import cache as hub_cache
 from core.hub.layout import INDEX, lacks
 from core.hub.registry import KNOWN, Known
+from core.pocket import assets
 from core.safetensors_file import read_header, read_json, weight_files
 
-POCKET_FOLDER = Path(__file__).parent / "pocket" / "weights"
+POCKET_FOLDER = assets.WEIGHTS
 POCKET = "pocket"
 PIPELINES = {  # diffusers' pipeline class -> our family: what this version can load
     "FluxPipeline": "flux1",

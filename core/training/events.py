@@ -17,7 +17,7 @@ from core.training.diagnosis import Diagnosis
 class Request(Flag):
     """What the caller wants next; a set of flags."""
 
-    NOTHING = 0
+    NONE = 0
     STOP = auto()  #: the step under way is finished; save and end
     SAVE = auto()  #: write a checkpoint now
     SAMPLE = auto()  #: draw the sample pictures now

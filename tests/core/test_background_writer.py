@@ -64,7 +64,7 @@ def test_a_step_does_not_write_over_what_is_still_to_be_copied(
     family: Family, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_memory: bool
 ) -> None:
     list(training(family, photos, tmp_path / "one", steps=3, ema_decay=0.9))
-    there, exact, tell = threading.Event(), checkpoint.Snapshot._copy, Step.tell
+    there, exact, tell = threading.Event(), checkpoint.Snapshot._copy, Step.submit
 
     def copy(snapshot: checkpoint.Snapshot, folder: Path) -> None:
         assert there.wait(PATIENCE)
@@ -79,7 +79,7 @@ def test_a_step_does_not_write_over_what_is_still_to_be_copied(
         tell(step, number, batches, at_the_update)
 
     monkeypatch.setattr(checkpoint.Snapshot, "_copy", copy)
-    monkeypatch.setattr(Step, "tell", told)
+    monkeypatch.setattr(Step, "submit", told)
     prepared = backend.prepare()
     policy = replace(prepared.policy, runs_ahead=True, own_memory=own_memory)
     monkeypatch.setattr(backend, "_prepared", replace(prepared, policy=policy))

@@ -25,13 +25,13 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The steps told so far, while this device is used like one that runs ahead."""
     prepared = backend.prepare()
     monkeypatch.setattr(backend, "_prepared", replace(prepared, policy=replace(prepared.policy, runs_ahead=True)))
-    steps, tell = [], Step.tell
+    steps, tell = [], Step.submit
 
     def noted(self: Step, step: int, *rest: object, **more: object) -> None:
         steps.append(step)
         tell(self, step, *rest, **more)
 
-    monkeypatch.setattr(Step, "tell", noted)
+    monkeypatch.setattr(Step, "submit", noted)
     return steps
 
 

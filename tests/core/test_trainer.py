@@ -217,8 +217,8 @@ def test_an_update_does_not_keep_the_weights_that_it_replaces(
 
         told(step, number, batches, at_the_update)
 
-    told = Step.tell
-    monkeypatch.setattr(Step, "tell", tell)
+    told = Step.submit
+    monkeypatch.setattr(Step, "submit", tell)
     monkeypatch.setattr(backend, "evaluate", evaluate)
     list(training(family, photos, tmp_path / "run", steps=4, rank=256, save_every=3, optimizer=optimizer))
     # Of each array that is kept there is the new one and not the old; the gradient, as large as the weights, is gone.
