@@ -154,7 +154,7 @@ def follow(name: str, every: int, changes: dict[str, Any], place: Path) -> tuple
 
 
 def report(name: str, told: Pending, config: TrainConfig) -> None:
-    verdict = told.scores[-1].verdict
+    verdict = told.scores[-1].diagnosis
     curve = {step: relative(losses, told.dense[0]) for step, losses in told.dense.items()}
     raw, last = min(curve, key=curve.__getitem__), max(curve)
     floor = [step for step, value in curve.items() if value <= curve[raw] + FLOOR]

@@ -25,7 +25,6 @@ from core.config.train import TrainConfig
 from core.dataset.examples import Example, read_folder
 from core.device.hardware import this_computer
 from core.distributed.hosts import Hosts
-from core.distributed.process_group import ALONE, Group
 from core.errors import ConfigProblem, DataProblem, FieldProblem, ModelProblem
 from core.estimate.architecture import Anatomy
 from core.estimate.memory import forecast
@@ -46,6 +45,7 @@ from core.training.events import (
     Scored,
     Stepped,
 )
+from core.training.group import ALONE, Group
 from core.training.preview import prompts_of
 from core.training.trainer import train
 
@@ -161,9 +161,9 @@ def run(
             case Resumed(step=step):
                 on_resumed()
                 say(f"  goes on from step {step}" if step else "  no checkpoint yet: begins at the first step")
-            case Scored(step=step, verdict=verdict) if step:
+            case Scored(step=step, diagnosis=diagnosis) if step:
                 newest = progress
-                say(f"  {verdict.title}: {verdict.words}")
+                say(f"  {diagnosis.title}: {diagnosis.words}")
             case Saved(step=step, folder=folder):
                 say(f"  saved step {step}: {folder}")
             case Sampled() | ClassPicture():
@@ -176,7 +176,7 @@ def run(
 
 def say_photos(scored: Scored, examples: Sequence[Example]) -> None:
     """How the run stands by band of noise, and the photos whose loss stands out."""
-    for words in scored.verdict.bands:
+    for words in scored.diagnosis.bands:
         say(f"    {words}")
     for place in sorted(outliers(scored.learned)):
         more = 100 * (scored.learned[place] - 1)

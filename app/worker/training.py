@@ -282,14 +282,12 @@ def record_origin(work: Work, run: Run, hashes: dict[str, str]) -> None:
 
 
 def _request(work: Work, request: Any) -> Any:
-    found = request.NOTHING
+    found = request.NONE
     if work.should_stop:
         found |= request.STOP
     if work.requests.save or work.requests.sample:
         taken = work.take_requests()  # which may be more than was heard of when it beat
-        found |= (request.SAVE if taken.save else request.NOTHING) | (
-            request.SAMPLE if taken.sample else request.NOTHING
-        )
+        found |= (request.SAVE if taken.save else request.NONE) | (request.SAMPLE if taken.sample else request.NONE)
     return found
 
 

@@ -33,6 +33,7 @@ from core.adapters import file as adapter_file
 from core.config.resolve import BEFORE_IT_WAS_THERE
 from core.config.train import TrainConfig
 from core.dataset.examples import Example
+from core.device import backend
 from core.errors import ConfigProblem, FieldProblem, TrainingProblem, disk_trouble_as_sentence
 from core.training.diagnosis import LOSSES_AVERAGED
 from core.training.events import Saved
@@ -104,7 +105,7 @@ class Snapshot:
             "config_hash": config_hash(state.config),
             "data_hash": state.data_hash,
             "model_hashes": state.model_hashes,
-            "versions": {"mlx": mx.__version__, "python": platform.python_version()},
+            "versions": {"mlx": backend.describe()["mlx"], "python": platform.python_version()},
             "seed": state.config["seed"],
             "start": state.start,
             "bad_steps_in_a_row": state.bad_steps_in_a_row,
@@ -158,7 +159,7 @@ def newest(run: Path) -> tuple[State | None, list[str]]:
 
     (None, []) if there are none. Raises TrainingProblem if all are damaged.
     """
-    sentences = []
+    sentences: list[str] = []
     for step in reversed(steps_saved(run)):
         folder = run / "checkpoints" / str(step)
         try:
@@ -220,7 +221,9 @@ def _read_table(folder: Path, name: str) -> dict[str, Any]:
 
 def _read_tensors(path: Path) -> tuple[Tensors, OptimizerState]:
     """The weights and the optimizer state: `<group>.<parameter>` is a tensor, a name without a group a number."""
-    tensors: Tensors = mx.load(str(path))
+    tensors = mx.load(str(path))
+    if not isinstance(tensors, dict):
+        raise ValueError(f"{path.name} holds one array and no names")
     mx.eval(tensors)
     groups: dict[str, Tensors] = {}
     numbers: Tensors = {}

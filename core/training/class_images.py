@@ -65,9 +65,9 @@ class ClassImages:
         return f"{pictures} of {self.prompt!r}, {new or 'none'} of them drawn now."
 
     def pictures(self) -> Iterator[Work | None]:
-        """Load or draw the class pictures one at a time; yields the work that writes each, and None between sampler steps.
+        """Load or draw the class pictures one at a time.
 
-        Raises DiskProblem.
+        Yields the work that writes each, and None between two sampler steps. Raises DiskProblem.
         """
         best = resolve({}, self.family.defaults).config
         steps, guidance = best.sample_steps, best.sample_guidance

@@ -102,7 +102,7 @@ DIVERGED = (
     "lower learning rate."
 )
 MEMORISING = (
-    "Photos that it has never seen have been getting worse since then and are now {}: it memorises its training photos. "
+    "Photos that it has never seen have been getting worse since then and are now {}: it memorises the others. "
     "An earlier checkpoint, a lower learning rate or more photos follow prompts better. Let the pictures decide."
 )
 BY_HEART_WORDS = (

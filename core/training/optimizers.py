@@ -35,7 +35,10 @@ class OptimizerState:
     numbers: Tensors  # float32 scalars; n, the number of steps that counted, among them
 
 
-Update = Callable[[Tensors, Tensors, OptimizerState, mx.array, float], tuple[Tensors, OptimizerState]]
+Result = tuple[Tensors, OptimizerState]
+"""The new weights and state."""
+Update = Callable[[Tensors, Tensors, OptimizerState, mx.array, float], Result]
+"""(w, g, state, lr, decay) to the new weights and state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Optimizer:
 
 
 def total(x: mx.array) -> mx.array:
-    """The sum of all elements, as a sum of short sums: MLX sums sequentially on a CPU, which loses digits over millions."""
+    """The sum of all elements, in short sums: a CPU sums sequentially, which loses digits over millions."""
     flat = x.reshape(-1)
     even = flat.size // SHORT_SUM * SHORT_SUM
     return flat[:even].reshape(-1, SHORT_SUM).sum(axis=1).sum() + flat[even:].sum()
@@ -70,7 +73,7 @@ def _init_adamw(w: Tensors) -> OptimizerState:
     return OptimizerState({"m": _zeros(w), "v": _zeros(w)}, {"n": mx.array(0.0)})
 
 
-def _adamw(w: Tensors, g: Tensors, old: OptimizerState, lr: mx.array, decay: float) -> tuple[Tensors, OptimizerState]:
+def _adamw(w: Tensors, g: Tensors, old: OptimizerState, lr: mx.array, decay: float) -> Result:
     """Each weight has a learning rate of its own.
 
         m <- b1 m + (1 - b1) g          v <- b2 v + (1 - b2) g^2
@@ -97,7 +100,7 @@ def _init_adafactor(w: Tensors) -> OptimizerState:
     return OptimizerState({"row": row, "column": column}, {"n": mx.array(0.0)})
 
 
-def _adafactor(w: Tensors, g: Tensors, old: OptimizerState, lr: mx.array, decay: float) -> tuple[Tensors, OptimizerState]:
+def _adafactor(w: Tensors, g: Tensors, old: OptimizerState, lr: mx.array, decay: float) -> Result:
     """Adam without m, its v factored into the means of rows and columns: the state is tiny.
 
         b = 1 - n^-0.8          R <- b R + (1 - b) mean over columns (g^2 + e)          C <- ... mean over rows
@@ -127,7 +130,7 @@ def _init_lion(w: Tensors) -> OptimizerState:
     return OptimizerState({"m": _zeros(w)}, {"n": mx.array(0.0)})
 
 
-def _lion(w: Tensors, g: Tensors, old: OptimizerState, lr: mx.array, decay: float) -> tuple[Tensors, OptimizerState]:
+def _lion(w: Tensors, g: Tensors, old: OptimizerState, lr: mx.array, decay: float) -> Result:
     """Each weight moves by the same amount, in the direction of the recent gradients; half of Adam's memory.
 
         w <- w - lr (sign(b1 m + (1 - b1) g) + decay w)          m <- b2 m + (1 - b2) g
@@ -150,7 +153,7 @@ def _init_prodigy(w: Tensors) -> OptimizerState:
     return OptimizerState(tensors, {"n": mx.array(0.0), "d": mx.array(PRODIGY_D_0), "r": mx.array(0.0)})
 
 
-def _prodigy(w: Tensors, g: Tensors, old: OptimizerState, lr: mx.array, decay: float) -> tuple[Tensors, OptimizerState]:
+def _prodigy(w: Tensors, g: Tensors, old: OptimizerState, lr: mx.array, decay: float) -> Result:
     """Adam that estimates its learning rate d from the distance to the initial weights; lr is a factor near 1 on it.
 
         k = d lr sqrt(1 - b2^n) / (1 - b1^n)          q = d / d_0

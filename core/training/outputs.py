@@ -24,9 +24,6 @@ from core.training.validation import Scoring
 class Outputs(Protocol):
     """What the training loop calls; a peer of a distributed run makes none of it."""
 
-    def begin(self) -> Events:
-        """Before the first step of this call."""
-
     def score(self) -> Events:
         """Score the adapter on the held-out photos."""
 
@@ -46,9 +43,7 @@ class Outputs(Protocol):
 class RunOutputs:
     """The outputs of a run that has a folder and a caller."""
 
-    def __init__(
-        self, run: Run, attached: Attached, scoring: Scoring, previews: Previews, reporter: Reporter
-    ) -> None:
+    def __init__(self, run: Run, attached: Attached, scoring: Scoring, previews: Previews, reporter: Reporter) -> None:
         self._run, self._scoring, self._previews, self._reporter = run, scoring, previews, reporter
         self._state, self._adapter, self._assistant = attached.state, attached.adapter, attached.assistant
         self._copied = Event()  # of the newest checkpoint: its tensors are in files
@@ -75,7 +70,10 @@ class RunOutputs:
             yield from self._reporter.draw("drawing samples", len(previews.prompts), pictures)
 
     def save(self) -> Events:
-        """Submit a checkpoint to the writer. An adapter that is still zero has none: TrainingProblem at the last step."""
+        """Submit a checkpoint to the writer; an adapter that is still zero has none.
+
+        Raises TrainingProblem if that is so at the last step.
+        """
         run, state, reporter = self._run, self._state, self._reporter
         reporter.request &= ~Request.SAVE
         with ema.applied(self._adapter, state):

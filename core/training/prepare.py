@@ -1,8 +1,8 @@
-"""Everything before the first step: the checkpoint, the encoded examples, the adapter on the network.
+"""Everything before the first step: the checkpoint, the encoded examples, the adapter, the outputs of step 0.
 
-    load_checkpoint      the state to resume from, or a folder cleared for a new run
-    encode_material      texts, photos and class pictures as the network reads them; cached     encode.py, class_images.py
-    setup.attach         the adapter, and the state that the first step changes                 setup.py
+load_checkpoint      the state to resume from, or a folder cleared for a new run
+encode_material      texts, photos and class pictures as the network reads them; cached     encode.py, class_images.py
+setup.attach         the adapter, and the state that the first step changes                 setup.py
 """
 
 from __future__ import annotations
@@ -66,18 +66,17 @@ def prepare(
     scoring = Scoring(family, attached.adapter, scored, bool(material.held), config)
     previews = Previews(family, config, run.folder, run.prompts, material.texts, attached.state.start)
     outputs = RunOutputs(run, attached, scoring, previews, reporter)
+    yield from outputs.begin()
     return PreparedRun(
         family, config, attached.state, attached.adapter, attached.assistant, batches, group, outputs, reporter
     )
 
 
 def batches_of(material: Material, family: Family, config: TrainConfig) -> Batches:
-    return Batches(material.learned, material.texts[""], config, family.training_shift, material.prior)
+    return Batches(list(material.learned), material.texts[""], config, family.training_shift, material.prior)
 
 
-def load_checkpoint(
-    run: Run, reporter: Reporter, *, resume: bool
-) -> Generator[Progress, Request | None, State | None]:
+def load_checkpoint(run: Run, reporter: Reporter, *, resume: bool) -> Generator[Progress, Request | None, State | None]:
     """The newest whole checkpoint, or None; then the folder is cleared if the run is a new one."""
     checkpoint.clear_parts(run.folder)
     state, damaged = checkpoint.newest(run.folder) if resume else (None, [])
@@ -118,8 +117,9 @@ def _class_images(
     """Draw the class pictures in the buckets of the photos; fewer when the caller stops the run."""
     if not run.class_prompt:
         return ()
+    (prompt,) = run.class_prompt
     grids = distribute(run.config.class_pictures, [each.grid for each in photos])
-    images = ClassImages(run.family, run.config, run.folder, run.cache, *run.class_prompt, texts, grids)
+    images = ClassImages(run.family, run.config, run.folder, run.cache, prompt, texts, grids)
     yield from reporter.draw("drawing class pictures", len(grids), images.pictures())
     yield from reporter.flush()
     yield from reporter.report(Note(images.summary()))

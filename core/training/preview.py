@@ -36,7 +36,10 @@ class Previews:
         return self.folder / "samples" / f"{step:06d}-{prompt_id}.png"
 
     def pictures(self, step: int) -> Iterator[Work | None]:
-        """Draw the pictures of `step` one at a time; yields the work that writes each, and None between sampler steps."""
+        """Draw the pictures of `step` one at a time.
+
+        Yields the work that writes each, and None between two sampler steps.
+        """
         config = self.config
         drawn_with = {"step": step} if step else {"sha256": self.start}
         adapters = [{**drawn_with, "strength": 1.0}] if step or self.start else []

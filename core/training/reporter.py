@@ -29,7 +29,7 @@ class Reporter:
     """Yields a run's events, including those of the background writer, and collects the caller's requests."""
 
     def __init__(self, family: Family, group: Group, writer: Writer) -> None:
-        self.request = Request.NOTHING
+        self.request = Request.NONE
         self.writer = writer
         self._family, self._group = family, group
 
@@ -40,7 +40,7 @@ class Reporter:
     def report(self, event: Progress) -> Events:
         """Yield the event, then one for each file that the writer has completed."""
         for each in chain([event], self.writer.completed()):
-            self.request |= (yield each) or Request.NOTHING
+            self.request |= (yield each) or Request.NONE
 
     def flush(self) -> Events:
         """Wait until everything submitted to the writer is on disk, and report it."""

@@ -1,8 +1,8 @@
 """The adapter on the network, and the state that the first step changes.
 
-    new          A random, B zeros, on the layers that the knobs name            lora.attach
-    from a file  the layers and ranks of the file, whatever the knobs say        lora.attach_factors
-    resumed      attached as the run began, then the checkpoint's weights        _resume
+new          A random, B zeros, on the layers that the knobs name            lora.attach
+from a file  the layers and ranks of the file, whatever the knobs say        lora.attach_factors
+resumed      attached as the run began, then the checkpoint's weights        _resume
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import mlx.core as mx
+import numpy as np
 
 from core.adapters import lora
 from core.config.train import TrainConfig
@@ -126,17 +127,17 @@ class Step:
         state = self._state
         while len(self._pending) > in_flight:
             one = self._pending.popleft()
-            loss, counted = float(one.loss.item()), bool(one.counted.item())
+            loss, counted = float(one.loss), bool(one.counted)
             state.losses.append(loss if math.isfinite(loss) else None)
             state.bad_steps_in_a_row = 0 if counted else state.bad_steps_in_a_row + 1
             subject_loss = self._record_photos(one, loss)
-            lr, norm = one.lr * float(one.lr_factor.item()), float(one.norm.item())
+            lr, norm = one.lr * float(one.lr_factor), float(one.norm)
             began, self._read_at = max(one.began, self._read_at), time.monotonic()
             seconds = self._read_at - began
             yield Stepped(one.step, loss, subject_loss, lr, norm, counted, seconds, backend.peak_memory())
 
     def _gradient_of_micro_steps(self, step: int, batches: Batches) -> tuple[mx.array, mx.array, Tensors]:
-        """The sums over this rank's micro-steps: loss / micro-steps, (sigma, loss) by micro-step and photo, packed g."""
+        """Summed over this rank's micro-steps: loss / micro-steps, sigma and loss by micro-step and photo, packed g."""
         config = self._config
         loss, g = mx.array(0.0), Tensors()
         draws = mx.zeros((config.micro_steps, 2, config.batch_size))
@@ -154,7 +155,7 @@ class Step:
 
     def _record_photos(self, one: Pending, loss: float) -> float:
         """Add a step's losses to those of its photos; returns the mean over the photos, without class pictures."""
-        draws = one.draws.tolist()
+        draws = np.array(one.draws).tolist()
         for photos, (sigmas, losses) in zip(one.photos, draws, strict=True):
             self._state.photo_losses.add(photos, sigmas, losses)
         subject_loss = statistics.fmean(each for _, losses in draws for each in losses) if math.isfinite(loss) else loss

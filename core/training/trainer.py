@@ -88,7 +88,6 @@ def train(
             prepared = yield from prepare(run, state, reporter, cleanup, resume=resume)
             if prepared is not None:
                 state = prepared.state
-                yield from prepared.outputs.begin()
                 loop = Loop(prepared)
                 yield from loop.take_steps()
             yield from reporter.flush()

@@ -8,7 +8,8 @@
 The curve is flat around its minimum: a few scores there differ by less than their noise, so the fit uses many. And it
 falls in a few steps by as much as it rises in hundreds, which no polynomial follows. Measured on 16 runs of Pocket made
 to overfit, each scored again with other noise: the step found is within a fifth of the minimum of a dense scoring in
-93% of the cases with one draw of noise and in 98% with two; the vertex of a parabola through three scores in 77 and 90%.
+93% of the cases with one draw of noise and in 98% with two; the vertex of a parabola through three scores is in 77 and
+90%.
 
 Pure functions of numbers, without MLX and numpy, for the web process too.
 """

@@ -20,7 +20,7 @@ from core.training import ema
 from core.training.optimizers import Optimizer, OptimizerState, Tensors, total
 
 VECTOR_AT_LEAST = {False: 2**18, True: 2**22}
-"""Numbers in a packed vector, by whether the update is compiled; uncompiled it needs fifteen times a vector's memory."""
+"""Numbers in a packed vector, by whether the update is compiled: if not, it needs fifteen times its memory."""
 
 
 def init(optimizer: Optimizer, w: Tensors, *, with_ema: bool) -> OptimizerState:

@@ -125,7 +125,7 @@ class Scoring:
         sigma = flow.quantile(share, config.sigma_draw, family.training_shift(one.grid))
         loss_B = per_example_loss(predict, one.l_T, noise, mx.array([sigma]))
         backend.evaluate(loss_B)
-        return float(loss_B.item())
+        return float(loss_B)
 
 
 def loss_of(state: State) -> float | None:

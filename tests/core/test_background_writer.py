@@ -181,14 +181,14 @@ def test_sample_pictures_are_written_beside_what_comes_next(
 def test_a_writer_says_things_in_their_order_and_raises_what_went_wrong() -> None:
     writer, go = Writer(), threading.Event()
     first, second = Note("first"), Note("second")
-    writer.give(lambda: (go.wait(PATIENCE), first)[1])
-    writer.give(lambda: second)
-    writer.give(lambda: 1 // 0)
-    assert list(writer.written()) == []
+    writer.submit(lambda: (go.wait(PATIENCE), first)[1])
+    writer.submit(lambda: second)
+    writer.submit(lambda: 1 // 0)
+    assert list(writer.completed()) == []
     go.set()
-    rest = writer.rest()
+    rest = writer.drain()
     assert [next(rest), next(rest)] == [first, second]
     with pytest.raises(ZeroDivisionError):
         next(rest)
-    assert list(writer.rest()) == []
-    writer.end()
+    assert list(writer.drain()) == []
+    writer.close()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from core.training.diagnosis import BANDS, Score, Diagnosis, diagnose
+from core.training.diagnosis import BANDS, Diagnosis, Score, diagnose
 
 
 def scores(curve: Callable[[int], float], until: int = 1000, every: int = 100, jitter: float = 0.0, seed: int = 0):

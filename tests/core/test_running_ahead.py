@@ -9,11 +9,11 @@ import mlx.core as mx
 import pytest
 
 from core.device import backend
-from core.distributed.process_group import MachineLost
 from core.errors import TrainingProblem
 from core.models.base import Family
 from core.training import checkpoint
 from core.training.events import Finished, Request, Saved, Stepped
+from core.training.group import MachineLost
 from core.training.optimizers import Tensors
 from core.training.step import Step
 from tests.core.subjects import training

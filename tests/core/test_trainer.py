@@ -75,7 +75,7 @@ def test_accumulation_is_a_larger_batch(family: Family, photos: Path, tmp_path: 
     assert all(mx.allclose(whole.parameters[name], halves.parameters[name], atol=1e-4) for name in whole.parameters)
     # For the same reason the weights cannot tell a sum of gradients from their mean; what Adam remembers can.
     for group in ("m", "v"):
-        ours, theirs = whole.remembered.tensors[group], halves.remembered.tensors[group]
+        ours, theirs = whole.optimizer_state.tensors[group], halves.optimizer_state.tensors[group]
         assert all(
             global_norm({"": ours[name] - theirs[name]}) <= 1e-2 * global_norm({"": ours[name]}) for name in ours
         )
@@ -166,7 +166,7 @@ def test_a_run_stops_after_three_bad_steps_and_keeps_its_adapter(family: Family,
     before = checkpoint.load(tmp_path / "run" / "checkpoints" / "2")
     assert state.bad_steps_in_a_row == 2
     assert all(mx.array_equal(state.parameters[name], before.parameters[name]) for name in state.parameters)
-    assert state.remembered.numbers["n"].item() == 2
+    assert state.optimizer_state.numbers["n"].item() == 2
 
 
 def test_what_was_learned_before_bad_steps_is_saved_and_can_be_gone_on_from(
@@ -181,7 +181,7 @@ def test_what_was_learned_before_bad_steps_is_saved_and_can_be_gone_on_from(
     assert [each.step for each in said if isinstance(each, Saved)] == [9]
     state = checkpoint.load(tmp_path / "run" / "checkpoints" / "9")
     assert state.losses[6:] == [None, None, None]
-    assert state.remembered.numbers["n"].item() == 6
+    assert state.optimizer_state.numbers["n"].item() == 6
     bad = [next(calls) + 1]  # one more is no reason to end
     again = training(family, photos, tmp_path / "run", resume=True, **knobs | {"steps": 11})
     assert [(each.step, each.counted) for each in of_kind(again, Stepped)] == [(10, False), (11, True)]
@@ -300,7 +300,7 @@ def test_an_adapter_that_never_moved_is_not_saved_and_said_so(family: Family, ph
 def test_a_stop_wish_is_heard_in_the_middle_of_a_picture(
     family: Family, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.training.trainer.SECONDS_BETWEEN_QUESTIONS", 0.0)
+    monkeypatch.setattr("core.training.reporter.SECONDS_BETWEEN_REPORTS", 0.0)
     run = training(family, photos, tmp_path / "run", sample_every=1, sample_steps=50)
     said: list[object] = [next(run)]
     while not isinstance(said[-1], Finished):
