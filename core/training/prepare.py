@@ -15,7 +15,7 @@ from core.adapters.lora import Adapter
 from core.config.train import TrainConfig
 from core.dataset.batches import Batches, Encoded
 from core.models.base import Conditioning, Family
-from core.training import checkpoint, setup
+from core.training import checkpoint, identity, setup
 from core.training.checkpoint import State
 from core.training.class_images import ClassImages, distribute
 from core.training.encode import Material, captions_of, encode_photos, read_texts
@@ -85,7 +85,7 @@ def load_checkpoint(run: Run, reporter: Reporter, *, resume: bool) -> Generator[
         yield from reporter.report(Note(words, "warning"))
     if state is not None:
         start = setup.start_hash(state, run.start_from)
-        checkpoint.check_same_run(state, run.config, run.data_hash, run.family.hashes, start)
+        identity.check_same_run(state, run.config, run.data_hash, run.family.hashes, start)
         checkpoint.set_aside_after(run.folder, state.step)
     if not resume:
         checkpoint.clear(run.folder)

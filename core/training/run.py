@@ -10,7 +10,7 @@ from core.config.train import TrainConfig
 from core.dataset.examples import Example
 from core.errors import ConfigProblem, FieldProblem
 from core.models.base import Family
-from core.training import checkpoint, validation
+from core.training import identity, validation
 from core.training.class_images import prompt_of
 from core.training.group import Group
 from core.training.preview import prompts_of
@@ -44,5 +44,5 @@ class Run:
         names = [each.name or each.photo.name for each in examples]
         self.held_out = validation.choose(config.held_out, names, config.seed)  # by place among the examples
         words_used = [*([trigger] if config.trigger_dropout else []), *self.class_prompt]
-        self.data_hash = checkpoint.data_hash_of(examples, words_used)
+        self.data_hash = identity.data_hash_of(examples, words_used)
         self.started_at = time.time()

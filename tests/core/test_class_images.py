@@ -217,7 +217,7 @@ def test_a_run_stopped_among_its_class_pictures_goes_on_with_those_that_are_ther
     assert_same(tmp_path / "whole", tmp_path / "parts", 8)
 
 
-def test_a_stop_wish_is_heard_in_the_middle_of_a_class_picture(
+def test_a_stop_is_obeyed_in_the_middle_of_a_class_picture(
     family: Family, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("core.training.reporter.SECONDS_BETWEEN_REPORTS", 0.0)

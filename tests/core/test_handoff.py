@@ -1,4 +1,4 @@
-"""What the first machine of a group gives the others, and what becomes of the others' waiting while it works alone."""
+"""What rank 0 sends its peers, and how they wait while it works alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.core.test_class_images import DRAWING
 
 
 class Pending(Alone):
-    """Two machines of which the second is remembered: it has been told this much, and is lost from some moment on."""
+    """Rank 0 of two, with the messages sent to the second machine, which is lost once `lost` is set."""
 
     size = 2
 
@@ -59,7 +59,7 @@ class Pending(Alone):
 
 
 def given(family: Family, photos: Path, out: Path, **knobs: Any) -> Pending:
-    """What the others are told by a run that is stopped before its first step."""
+    """The messages of a run that is stopped before its first step."""
     group = Pending()
     going = training(family, photos, out, group=group, machines=2, **knobs)
     progress = next(going)

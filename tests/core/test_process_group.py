@@ -255,10 +255,10 @@ def test_a_machine_that_is_lost_before_mlx_has_connected_it_is_named(
 ) -> None:
     port = free_port()
     (tmp_path / "ring.json").write_text(json.dumps([[f"127.0.0.1:{port}"], [f"127.0.0.1:{port + 1}"]]))
-    told = {**os.environ, "MLX_HOSTFILE": str(tmp_path / "ring.json"), NAMES: "studio.local,mini.local"}
+    env = {**os.environ, "MLX_HOSTFILE": str(tmp_path / "ring.json"), NAMES: "studio.local,mini.local"}
     first, second = (
         subprocess.Popen(
-            [sys.executable, "-c", MEETS], env=told | {"MLX_RANK": rank}, cwd=ROOT, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", MEETS], env=env | {"MLX_RANK": rank}, cwd=ROOT, stdout=subprocess.PIPE, text=True
         )
         for rank in "01"
     )
