@@ -152,7 +152,7 @@ def follow(name: str, every: int, changes: dict[str, Any], place: Path) -> tuple
 
 
 def report(name: str, record: Record, config: TrainConfig) -> None:
-    verdict = record.scores[-1].verdict
+    verdict = record.scores[-1].diagnosis
     curve = {step: relative(losses, record.dense[0]) for step, losses in record.dense.items()}
     raw, last = min(curve, key=curve.__getitem__), max(curve)
     floor = [step for step, value in curve.items() if value <= curve[raw] + FLOOR]

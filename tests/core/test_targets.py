@@ -126,7 +126,7 @@ def test_nor_can_one_go_on_that_an_earlier_version_began_so(family: Family, phot
     (a_RI, b_OR) = factors_at(family, {path})[path]
     state.start, state.parameters = "of a file", {f"{path}.lora_A": a_RI, f"{path}.lora_B": b_OR}
     with pytest.raises(AdapterProblem, match="cannot go on from its checkpoint"):
-        setup.attach(family, settings(), state, None)
+        setup.attach_adapter(family, settings(), state, None)
 
 
 def test_an_assistant_may_have_such_layers(photos: Path, tmp_path: Path) -> None:
