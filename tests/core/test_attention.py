@@ -1,4 +1,4 @@
-"""Every way to take attention is the same function with the same gradient, and the chunked one is lean."""
+"""Every way to compute attention is the same function with the same gradient; the chunked one saves memory."""
 
 from __future__ import annotations
 

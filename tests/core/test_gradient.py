@@ -1,4 +1,4 @@
-"""The block-wise gradient is the plain one, however many blocks keep their activations."""
+"""The blockwise gradient is the plain one, however many blocks keep their activations."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_network_is_left_with_its_own_arrays(family: Family) -> None:
         adapter.detach()
 
 
-def test_the_leaner_mode_keeps_the_activations_of_one_block(tmp_path: Path) -> None:
+def test_recomputing_keeps_the_activations_of_one_block(tmp_path: Path) -> None:
     """Peaks over what was held before: with every block's activations they grow with depth, else by its inputs."""
     grown = {}
     for kept in (None, 0):
@@ -176,7 +176,7 @@ def larger_batch(family: Family, examples: int) -> Batch:
     return Batch(clean, noise, mx.full((examples,), 0.5), family.encode_text(["a can"] * examples), grid)
 
 
-def test_the_leaner_mode_needs_no_more_for_a_batch_than_for_its_largest_example(tmp_path: Path) -> None:
+def test_recomputing_needs_no_more_for_a_batch_than_for_its_largest_example(tmp_path: Path) -> None:
     family = load_family(tiny.make_model_folder(tmp_path / "model", heads=4, single_blocks=4))
     adapter = attached(family)
     one, four = (

@@ -214,18 +214,18 @@ def weights_of(family: ZImage, name: str) -> dict[str, mx.array]:
     return found
 
 
-def test_the_assistant_is_heard_in_steps_alone_and_never_moves(
+def test_the_assistant_is_on_in_steps_only_and_never_changes(
     turbo: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     family = load_family(turbo)
     held = adapter_file.read(turbo / tiny_z_image.ASSISTANT, "z_image").factors
     assert len(held) == 3 * 4
-    heard: dict[str, set[float]] = {"step": set(), "picture": set()}
+    strengths: dict[str, set[float]] = {"step": set(), "picture": set()}
     exact = family.project
 
     def noting(stream: Stream) -> mx.array:
         layer = lora.find(family.transformer, "layers.1.attention.to_v")
-        heard["step" if len(stream["img"]) == 2 else "picture"].add(layer.adapters["assistant"].strength)
+        strengths["step" if len(stream["img"]) == 2 else "picture"].add(layer.adapters["assistant"].strength)
         return exact(stream)
 
     monkeypatch.setattr(family, "project", noting)
@@ -240,7 +240,7 @@ def test_the_assistant_is_heard_in_steps_alone_and_never_moves(
             for path, (a_RI, b_OR) in held.items():
                 assert mx.array_equal(now[f"{path}.A"], a_RI).item()
                 assert mx.array_equal(now[f"{path}.B"], b_OR).item()
-    assert heard == {"step": {1.0}, "picture": {0.0}}
+    assert strengths == {"step": {1.0}, "picture": {0.0}}
     assert not any(isinstance(module, lora.LoRALinear) for module in family.transformer.modules())
     assert isinstance(progress, Finished)
     exported = adapter_file.read(progress.adapter, "z_image").factors

@@ -24,7 +24,8 @@ from mlx.utils import tree_unflatten
 
 from core.errors import ModelProblem
 from core.models.base import Block, Stream
-from core.safetensors_file import Place, load_tensors, read_rows
+from core.models.tensors import load_tensors
+from core.safetensors_file import Place, read_rows
 
 UNSIGNED: dict[str, Literal["H", "I"]] = {"BF16": "H", "F16": "H", "F32": "I"}  # memoryview's formats of that width
 DTYPES = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}
