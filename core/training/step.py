@@ -1,6 +1,6 @@
 """One optimizer step: the gradient of the loss, averaged over micro-steps, and the optimizer's update of the adapter.
 
-g    = mean over micro-steps of  d/d(A, B) dreambooth_loss(batch(step, micro))          gradient.py, core/loss.py
+g    = mean over micro-steps of  d/d(A, B) dreambooth_loss of batch(step, micro)         gradient.py, core/loss.py
 A, B = optimizer(A, B, g)        unless the loss is not finite                          update.py, optimizers.py
 
 In a distributed run each rank computes the gradients of its own micro-steps; the group sums them.

@@ -1,6 +1,6 @@
 """Scores the adapter on photos that it is not trained on: the loss at fixed noise and fixed sigmas.
 
-    loss(k, b)     = mean over draws i of  per_example_loss(T_theta, l_T of photo k, eps(k, b, i), sigma_b,i)
+    loss(k, b)     = mean over draws i of  dreambooth_loss(T_theta(l_t), l_T of photo k, eps(k, b, i)), l_t at sigma_b,i
     relative(k, b) = loss with the adapter / loss of the untouched base             0.86: 14% better than the base
     relative(k)    = the same with the sums over the bands
 
@@ -33,9 +33,9 @@ from core.config.train import TrainConfig
 from core.dataset import split
 from core.dataset.batches import Encoded
 from core.device import backend
-from core.loss import per_example_loss
+from core.loss import dreambooth_loss
 from core.models.base import Family
-from core.models.blockwise import Walk
+from core.models.blockwise import BlockwiseVelocity
 from core.randomness import key_for, order_for
 from core.training.checkpoint import Losses, State
 from core.training.diagnosis import BANDS, Score, diagnose
@@ -105,25 +105,23 @@ class Scoring:
 
     def _losses(self) -> Losses:
         """By photo and band, one at a time: this needs no more memory than a step."""
-        network = Walk(self.family)
-        return [[self._loss(network, one, band) for band in range(len(BANDS))] for one in self.photos]
+        velocity = BlockwiseVelocity(self.family)
+        return [[self._loss(velocity, one, band) for band in range(len(BANDS))] for one in self.photos]
 
-    def _loss(self, network: Walk, one: Encoded, band: int) -> float | None:
+    def _loss(self, velocity: BlockwiseVelocity, one: Encoded, band: int) -> float | None:
         draws = self.config.score_draws
-        value = statistics.fmean(self._loss_of_draw(network, one, band, draw) for draw in range(draws))
+        value = statistics.fmean(self._loss_of_draw(velocity, one, band, draw) for draw in range(draws))
         return value if math.isfinite(value) else None
 
-    def _loss_of_draw(self, network: Walk, one: Encoded, band: int, draw: int) -> float:
+    def _loss_of_draw(self, velocity: BlockwiseVelocity, one: Encoded, band: int, draw: int) -> float:
         config, family = self.config, self.family
         which = (one.photo, band, draw) if draw else (one.photo, band)
         noise = mx.random.normal(one.l_T.shape, dtype=mx.float32, key=key_for("score", config.seed, *which))
-
-        def predict(l_t_BLC: mx.array, sigma_B: mx.array) -> mx.array:
-            return network(l_t_BLC, sigma_B, one.conditioning, one.grid, config.train_guidance)
-
         share = quantile(band, draw, config.score_draws)
-        sigma = flow.quantile(share, config.sigma_draw, family.training_shift(one.grid))
-        loss_B = per_example_loss(predict, one.l_T, noise, mx.array([sigma]))
+        sigma_B = mx.array([flow.quantile(share, config.sigma_draw, family.training_shift(one.grid))])
+        l_t_BLC = flow.interpolate(one.l_T, noise, sigma_B)
+        velocity_BLC = velocity(l_t_BLC, sigma_B, one.conditioning, one.grid, config.train_guidance)
+        loss_B = dreambooth_loss(velocity_BLC, one.l_T, noise)
         backend.evaluate(loss_B)
         return float(loss_B)
 

@@ -134,7 +134,7 @@ def test_what_was_kept_stays_so_unless_there_is_less_memory(
 CHILD = """
 import sys, time
 from pathlib import Path
-from core import backend
+from core.device import backend
 backend.prepare()
 from core.models.load import load_family
 from core.training import checkpoint
