@@ -110,7 +110,7 @@ def theirs(what: Contest, checkpointing: bool) -> None:
     os.environ |= {"TQDM_DISABLE": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}  # what they print beside
     from core.device import backend, openblas
 
-    taken = openblas.take(backend.cache_folder())  # the same BLAS; the rest is as they have it
+    taken = openblas.install(backend.cache_folder())  # the same BLAS; the rest is as they have it
     import mlx.core as mx
     import mlx.nn as nn
     from mflux.models.common.config.model_config import ModelConfig

@@ -26,12 +26,14 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 from safetensors import safe_open
 
 from core import files, safetensors_file
 from core.adapters.key_maps import DIFFUSERS, Held, bare_name, held_in
 from core.adapters.lora import Factors
 from core.errors import AdapterProblem
+from core.numerics import arrays
 from core.safetensors_file import Content, Header, read_header, read_number
 
 PLAIN = {mx.float32: ("F32", mx.float32), mx.bfloat16: ("BF16", mx.uint16)}
@@ -66,7 +68,7 @@ def read(path: Path, family: str) -> AdapterFile:
     scales = _scales(path, header, held)
     factors: dict[str, tuple[mx.array, mx.array]] = {}
     try:
-        tensors = mx.load(str(path), format="safetensors")
+        tensors = arrays.load(path)
         for pair in held:
             a_RI, b_OR = tensors.pop(pair.a).astype(mx.float32), tensors.pop(pair.b).astype(mx.float32)
             factors.update(_split(pair, a_RI, b_OR * scales[pair.name]))
@@ -119,7 +121,7 @@ def contents_of(tensors: Mapping[str, mx.array]) -> dict[str, Content]:
     plain = {name: value.view(PLAIN[value.dtype][1]) for name, value in rows.items()}
     mx.eval(plain)
     return {
-        name: Content(PLAIN[value.dtype][0], value.shape, memoryview(plain[name]).cast("B"))
+        name: Content(PLAIN[value.dtype][0], value.shape, arrays.bytes_view(plain[name]))
         for name, value in rows.items()
     }
 
@@ -140,7 +142,7 @@ def all_finite(factors: Factors) -> bool:
 
 def used_columns(b_OR: mx.array) -> list[int]:
     """The columns of B that are not all zeros."""
-    return [index for index, used in enumerate(mx.any(b_OR != 0, axis=0).tolist()) if used]
+    return [int(column) for column in np.flatnonzero(np.asarray(mx.any(b_OR != 0, axis=0)))]
 
 
 def _split(pair: Held, a_RI: mx.array, b_OR: mx.array) -> dict[str, tuple[mx.array, mx.array]]:

@@ -196,8 +196,8 @@ def bare_name(name: str) -> tuple[str, bool]:
     for before in _BEFORE_UNDERSCORES:
         if name.startswith(before):
             return name.removeprefix(before), True
-    while (before := next((each for each in _BEFORE if name.startswith(each)), None)) is not None:
-        name = name.removeprefix(before)
+    while found := next((each for each in _BEFORE if name.startswith(each)), None):
+        name = name.removeprefix(found)
     return name, False
 
 

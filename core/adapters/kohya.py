@@ -90,7 +90,7 @@ def _check(part: Path, factors: Factors, family: str, name: str) -> None:
         wanted = (x_NI @ a_RI.T.astype(mx.float32)) @ b_OR.T.astype(mx.float32)
         held = found.pop(layer, None)
         given = mx.zeros_like(wanted) if held is None else (x_NI @ held[0].T) @ held[1].T
-        if mx.linalg.norm(given - wanted).item() > LARGEST_ERROR * mx.linalg.norm(wanted).item():
+        if float(mx.linalg.norm(given - wanted)) > LARGEST_ERROR * float(mx.linalg.norm(wanted)):
             raise AdapterProblem(f"{name} was written, but {layer} would not change as it was trained to.")
     if found:
         raise AdapterProblem(f"{name} was written, but it would change {next(iter(found))}, which was not trained.")

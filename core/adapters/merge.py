@@ -19,12 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
+import numpy as np
 from safetensors import safe_open
 
 from core import files
 from core.adapters import file as adapter_file
 from core.adapters.lora import Factors
 from core.errors import AdapterProblem, FieldProblem, ModelProblem
+from core.numerics.arrays import bytes_view
 from core.safetensors_file import Header, TensorInfo, header_of, read_bytes, read_header, weight_files
 
 STEM = "diffusion_pytorch_model"
@@ -110,7 +112,7 @@ def _summed(
 ) -> bytes:
     a_RI, b_OR = pair
     dtype = DTYPES[info.dtype]
-    w_OI = mx.array(memoryview(content)).view(dtype).reshape(info.shape).astype(mx.float32)
+    w_OI = mx.array(np.frombuffer(content, np.uint8)).view(dtype).reshape(info.shape).astype(mx.float32)
     change_OI = strength * (b_OR @ a_RI)
     new_OI = (w_OI + change_OI).astype(dtype)
     real_OI = new_OI.astype(mx.float32) - w_OI
@@ -121,9 +123,9 @@ def _summed(
         raise AdapterProblem(
             f"With this adapter {layer} leaves the range of {info.dtype}, in which the model is stored; use less of it."
         )
-    sums["wanted"] += wanted.item()
-    sums["kept"] += kept.item()
-    return bytes(memoryview(new_OI.view(mx.uint8)))
+    sums["wanted"] += float(wanted)
+    sums["kept"] += float(kept)
+    return bytes(bytes_view(new_OI.view(mx.uint8)))
 
 
 def _check_layers(factors: Factors, tensors: Mapping[str, tuple[Path, Header]]) -> None:

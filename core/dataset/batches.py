@@ -137,20 +137,21 @@ class Batches:
         """The batch of micro-step `micro` (0, 1, ..., over all machines) of `step` (1, 2, ...)."""
         config, indices = self._config, self._indices(step, micro)
         drawn = [self._of_photo(step, index) for index in indices]
-        weights = {}
+        weight_B = mx.array(1.0)
         if self._prior:
             drawn += [self._of_class(step, index) for index in indices]
-            weights = {"weight_B": prior_weights(config.batch_size, config.prior_weight)}
+            weight_B = prior_weights(config.batch_size, config.prior_weight)
         clean, noise, sigma, conditionings = (list(each) for each in zip(*drawn, strict=True))
         grid, _ = self._place(indices.start)
         arrays = (mx.concatenate(clean), mx.concatenate(noise), mx.concatenate(sigma), stacked(conditionings))
-        return Batch(*arrays, grid, self.photos(step, micro), **weights)
+        return Batch(*arrays, grid, self.photos(step, micro), weight_B)
 
     def _of_photo(self, step: int, index: int) -> Drawn:
         where = (self._config.seed, step, index)
         one = self._examples[self.example_at(index)]
-        mirrored = one.l_T_flipped is not None and fraction_for("flip", *where) < 0.5
-        l_T = one.l_T_flipped if mirrored else one.l_T
+        l_T = one.l_T
+        if one.l_T_flipped is not None and fraction_for("flip", *where) < 0.5:
+            l_T = one.l_T_flipped
         return l_T, *self._noised("", one, where), self._conditioning(one, step, index)
 
     def _of_class(self, step: int, index: int) -> Drawn:

@@ -44,10 +44,9 @@ def pixel_box(width: int, height: int, shape: tuple[int, int], box: Box | None =
     box = box or WHOLE
     left, right = box.left * width, box.right * width
     top, bottom = box.top * height, box.bottom * height
-    wide, high = shape
-    scale = max(min((right - left) / wide, (bottom - top) / high), 1 / min(shape))
-    scale = min(scale, width / wide, height / high)
-    wide, high = scale * wide, scale * high
+    scale = max(min((right - left) / shape[0], (bottom - top) / shape[1]), 1 / min(shape))
+    scale = min(scale, width / shape[0], height / shape[1])
+    wide, high = scale * shape[0], scale * shape[1]
     x = min(max((left + right - wide) / 2, 0.0), max(width - wide, 0.0))
     y = min(max((top + bottom - high) / 2, 0.0), max(height - high, 0.0))
     return x, y, min(x + wide, width), min(y + high, height)

@@ -27,6 +27,7 @@ from core.dataset.buckets import Bucket
 from core.dataset.examples import Example
 from core.device.backend import evaluate
 from core.models.base import Conditioning, Family
+from core.numerics.arrays import load_with_metadata
 
 TEXTS_AT_ONCE = 16  # text encoders are read from the disk once for so many: a few MB are held for each
 VERSION = 2  # part of every key: raise it when an encoding changes its meaning
@@ -83,19 +84,19 @@ def key_of(*parts: object) -> str:
 
 
 def read(folder: Path, key: str) -> tuple[dict[str, mx.array], dict[str, str]]:
-    """Arrays and notes kept under this key; two empty dicts when there are none."""
+    """Arrays and metadata saved under this key; two empty dicts when there are none."""
     path = folder / f"{key}.safetensors"
     if not path.is_file():
         return {}, {}
     try:
-        arrays, notes = mx.load(str(path), return_metadata=True)
+        arrays, metadata = load_with_metadata(path)
         mx.eval(arrays)
     except RuntimeError:
         return {}, {}  # cut off or damaged: made again, and written over
-    return arrays, notes
+    return arrays, metadata
 
 
-def write(folder: Path, key: str, arrays: dict[str, mx.array], notes: dict[str, str] | None = None) -> None:
-    """Keep arrays and notes under this key. Raises DiskProblem."""
+def write(folder: Path, key: str, arrays: dict[str, mx.array], metadata: dict[str, str] | None = None) -> None:
+    """Save arrays and metadata under this key. Raises DiskProblem."""
     with files.written_whole(folder / f"{key}.safetensors") as part, part.open("wb") as file:
-        mx.save_safetensors(file, arrays, notes or {})
+        mx.save_safetensors(file, arrays, metadata or {})

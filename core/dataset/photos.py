@@ -213,7 +213,7 @@ def _size_as_seen(image: Image.Image) -> tuple[int, int]:
 
 def _has_alpha(image: Image.Image) -> bool:
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
-        low, _ = image.getchannel(image.mode[-1]).getextrema()
+        low, _ = _extremes(image.getchannel(image.mode[-1]))
         return low < 255
     return "transparency" in image.info
 
@@ -241,20 +241,29 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     """Colours as the profile means them; a profile that cannot be used is left out, as browsers do."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, TypeError):
         return image
+    return converted if converted is not None else image
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
     """16-bit and floating greys scaled to 0..255; Pillow's own conversion would clip them to white."""
     if image.mode.startswith("I;16"):
         return image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
-    low, high = image.getextrema()
+    low, high = _extremes(image)
     full = next((top for top in (1.0, 255.0, 65535.0) if high <= top and low >= 0), float(high) or 1.0)
     if image.mode == "I" and full == 1.0:
         full = 255.0
     return image.convert("F").point(lambda value: value * (255.0 / full)).convert("L")
+
+
+def _extremes(image: Image.Image) -> tuple[float, float]:
+    """The least and the greatest value of a picture with one channel."""
+    low, high = image.getextrema()
+    if isinstance(low, tuple) or isinstance(high, tuple):
+        raise ValueError(f"a picture of mode {image.mode} has several channels")
+    return low, high
 
 
 def _teach_pillow_heic() -> None:

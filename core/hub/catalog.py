@@ -18,7 +18,7 @@ from typing import Any
 
 from core.errors import FieldProblem, ModelProblem
 from core.hub import cache as hub_cache
-from core.hub.layout import INDEX, lacks
+from core.hub.layout import INDEX, missing_files
 from core.hub.registry import KNOWN, Known
 from core.pocket import assets
 from core.safetensors_file import read_header, read_json, weight_files
@@ -45,7 +45,7 @@ class Entry:
     licence: str
     commercial: str  # what the licence says about commercial use; empty for a model of the user's own
     folder: Path | None  # None when it is not on this computer
-    lacks: tuple[FieldProblem, ...]  # files that keep the folder from being whole
+    missing: tuple[FieldProblem, ...]  # files that an incomplete folder lacks
     pipeline: str  # diffusers' class
     known: Known | None  # its row, when it can be downloaded
     trains: bool  # whether a run should start from it
@@ -56,7 +56,7 @@ class Entry:
     @property
     def on_disk(self) -> bool:
         """Whether the whole of it is on this computer."""
-        return self.folder is not None and not self.lacks
+        return self.folder is not None and not self.missing
 
     @property
     def family(self) -> str | None:
@@ -71,7 +71,7 @@ class Entry:
     @property
     def lacks_assistant(self) -> bool:
         """Whether it is here, and its training assistant, which could be downloaded, is not."""
-        if self.known is None or self.known.assistant is None or self.folder is None or self.lacks:
+        if self.known is None or self.known.assistant is None or self.folder is None or self.missing:
             return False
         try:
             return assistant_of(self.folder) is None
@@ -84,11 +84,11 @@ class Entry:
         if self.family is None:
             what = self.title if self.known else f"a {self.pipeline}" if self.pipeline else "a model of an unknown kind"
             return f"This version of Likeness cannot load {what} yet."
-        if self.folder is None or not self.lacks:
+        if self.folder is None or not self.missing:
             return ""
-        named = [f"{each.field} {each.message}" for each in self.lacks[:3]]
-        more = f"; and {len(self.lacks) - 3} more" if len(self.lacks) > 3 else ""
-        return f"{self.folder} is not whole: {'; '.join(named)}{more}."
+        named = [f"{each.field} {each.message}" for each in self.missing[:3]]
+        more = f"; and {len(self.missing) - 3} more" if len(self.missing) > 3 else ""
+        return f"{self.folder} is incomplete: {'; '.join(named)}{more}."
 
     @property
     def parameters(self) -> int:
@@ -132,7 +132,7 @@ def find(name: str | Path, folders: Sequence[Path] = ()) -> Entry:
     if entry.folder is None:
         raise ModelProblem(f"{entry.title} is not on this computer yet. Download it on the Models page of the studio.")
     if not entry.usable:
-        raise ModelProblem(entry.trouble, entry.lacks)
+        raise ModelProblem(entry.trouble, entry.missing)
     return entry
 
 
@@ -152,7 +152,7 @@ def title_of(name: str, folders: Sequence[Path] = ()) -> str:
 
 def entry_for(folder: Path, name: str) -> Entry:
     """The entry of a folder, from its card where it has one, else with its family's own values."""
-    missing, like = lacks(folder), like_of(folder)
+    missing, like = missing_files(folder), like_of(folder)
     card, defaults, drawing = {}, {}, {}
     try:
         card, defaults, drawing = _card(folder), defaults_of(folder), drawing_of(folder)
@@ -165,7 +165,7 @@ def entry_for(folder: Path, name: str) -> Entry:
         licence=card.get("licence", "see the model's own card"),
         commercial="",
         folder=folder,
-        lacks=tuple(missing),
+        missing=tuple(missing),
         pipeline=pipeline_of(folder),
         known=None,
         trains=like.trains if like else True,
@@ -211,7 +211,7 @@ def is_distilled(folder: Path) -> bool:
     klein's says it in so many words; Z-Image-Turbo differs from Z-Image by its schedule.
     """
     if pipeline_of(folder) == "ZImagePipeline":
-        return _setting(folder, "scheduler/scheduler_config.json", "shift") == Z_IMAGE_TURBO_SHIFT
+        return bool(_setting(folder, "scheduler/scheduler_config.json", "shift") == Z_IMAGE_TURBO_SHIFT)
     return bool(_setting(folder, INDEX, "is_distilled"))
 
 
@@ -245,12 +245,14 @@ def defaults_of(folder: Path) -> dict[str, Any]:
 def _entry_of_known(known: Known, places: Sequence[Path]) -> Entry:
     """A known model: the first place that holds all of it; else the first that holds some, with what is missing."""
     licence, commercial = known.terms
-    looked: list[tuple[Path, tuple[FieldProblem, ...]]] = []
-    for folder in (*places, *hub_cache.snapshots(known.repo)):
-        looked.append((folder, tuple(lacks(folder))))
-        if not looked[-1][1]:
+    folder: Path | None = None
+    problems: tuple[FieldProblem, ...] = ()
+    for place in (*places, *hub_cache.snapshots(known.repo)):
+        missing = tuple(missing_files(place))
+        if folder is None or not missing:
+            folder, problems = place, missing
+        if not missing:
             break
-    folder, missing = min(looked, key=lambda place: bool(place[1]), default=(None, ()))
     return Entry(
         name=known.name,
         title=known.title,
@@ -258,7 +260,7 @@ def _entry_of_known(known: Known, places: Sequence[Path]) -> Entry:
         licence=licence,
         commercial=commercial,
         folder=folder,
-        lacks=missing,
+        missing=problems,
         pipeline=known.pipeline,
         known=known,
         trains=known.trains,

@@ -36,12 +36,14 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
-from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_status
+from huggingface_hub.utils._fixes import WeakFileLock
+from huggingface_hub.utils._headers import build_hf_headers
+from huggingface_hub.utils._http import hf_raise_for_status
 
 from core.errors import DiskProblem, DownloadProblem, GatedProblem, disk_trouble_as_sentence
 from core.files import write_text
 from core.hub import cache as hub_cache
-from core.hub.layout import INDEX, is_needed, lacks, parts_of
+from core.hub.layout import INDEX, is_needed, missing_files, parts_of
 from core.hub.registry import HubFile, Known
 from core.safetensors_file import read_json
 
@@ -103,7 +105,7 @@ def _model(known: Known) -> Iterator[Progress]:
         parts = parts_of(read_json(snapshot / INDEX))
         needed = sorted((file for file in files if is_needed(file.name, parts)), key=lambda file: file.bytes)
         yield from _fetch_all(known, known.repo, revision, needed)
-        missing = lacks(snapshot)
+        missing = missing_files(snapshot)
         if missing:
             raise DownloadProblem(f"{known.repo} does not hold a whole model.", missing)
         write_text(place / "refs" / "main", revision)

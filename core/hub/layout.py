@@ -50,8 +50,8 @@ def is_needed(file: str, parts: Mapping[str, str]) -> bool:
     return bool(WORDS.fullmatch(name)) and not name.endswith(".index.json")
 
 
-def lacks(folder: Path) -> list[FieldProblem]:
-    """Every file that keeps a folder from being a whole model: not there, cut off or damaged; none when it is whole."""
+def missing_files(folder: Path) -> list[FieldProblem]:
+    """The files that a model folder needs and lacks, or has damaged; empty when the folder is complete."""
     try:
         parts = parts_of(read_json(folder / INDEX))
     except ModelProblem:
@@ -62,21 +62,21 @@ def lacks(folder: Path) -> list[FieldProblem]:
     problems: list[FieldProblem] = []
     for part, library in parts.items():
         if part == "scheduler":
-            problems += _not_there(folder, f"{part}/scheduler_config.json")
+            problems += _missing(folder, f"{part}/scheduler_config.json")
         elif part.startswith("tokenizer"):
-            if _not_there(folder, f"{part}/vocab.json") or _not_there(folder, f"{part}/merges.txt"):
-                problems += _not_there(folder, f"{part}/tokenizer.json")
+            if _missing(folder, f"{part}/vocab.json") or _missing(folder, f"{part}/merges.txt"):
+                problems += _missing(folder, f"{part}/tokenizer.json")
         else:
-            problems += _not_there(folder, f"{part}/config.json")
-            problems += _lacks_weights(folder, part, STEMS.get(library, "model"))
+            problems += _missing(folder, f"{part}/config.json")
+            problems += _missing_weights(folder, part, STEMS.get(library, "model"))
     return problems
 
 
-def _not_there(folder: Path, file: str) -> list[FieldProblem]:
+def _missing(folder: Path, file: str) -> list[FieldProblem]:
     return [] if (folder / file).is_file() else [FieldProblem(file, "is not there")]
 
 
-def _lacks_weights(folder: Path, part: str, stem: str) -> list[FieldProblem]:
+def _missing_weights(folder: Path, part: str, stem: str) -> list[FieldProblem]:
     try:
         files = weight_files(folder / part, stem)
     except ModelProblem as problem:

@@ -12,7 +12,7 @@ from huggingface_hub import constants, snapshot_download
 from core.errors import DiskProblem, DownloadProblem, GatedProblem, ModelProblem
 from core.hub import cache as hub_cache
 from core.hub import catalog, download
-from core.hub.layout import is_needed, lacks, parts_of
+from core.hub.layout import is_needed, missing_files, parts_of
 from core.hub.registry import KNOWN
 from core.models.load import load_family
 from core.safetensors_file import read_json
@@ -95,7 +95,7 @@ def test_a_download_that_was_left_goes_on_in_the_next_one(hub: Hub, repository: 
         run()
     entry = catalog.models()["flux1-schnell"]
     assert not entry.on_disk
-    with pytest.raises(ModelProblem, match=r"not whole: "):
+    with pytest.raises(ModelProblem, match=r"incomplete: "):
         catalog.find("flux1-schnell")
     hub.dead_at.clear()
     progress = run()
@@ -220,7 +220,7 @@ def test_only_files_of_the_parts_are_needed(repository: Path) -> None:
         "text_encoder/pytorch_model.bin.index.json", "vae/flax_model.msgpack", "transformer/a/config.json",
     }  # fmt: skip
     assert {name for name in wanted | needless if is_needed(name, parts)} == wanted
-    assert lacks(repository) == []
+    assert missing_files(repository) == []
 
 
 def test_a_training_assistant_comes_after_its_model_and_is_used(hub: Hub, tmp_path: Path) -> None:
