@@ -20,7 +20,7 @@ from statistics import NormalDist
 
 import mlx.core as mx
 
-from core.config.train import SigmaDraw
+from core.config.choices import SigmaDraw
 
 
 def interpolate(clean_BLC: mx.array, noise_BLC: mx.array, sigma_B: mx.array) -> mx.array:

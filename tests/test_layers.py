@@ -51,7 +51,7 @@ COMPUTES = ("app.worker", "app.terminal", "app.cli")  # processes of their own; 
 SUPERVISES = ("app.worker.supervisor", "app.worker.lanes")  # and these two
 LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX or numpy
     "core.errors", "core.files", "core.safetensors_file",
-    "core.config.knob", "core.config.layer_ranks", "core.config.optimizer_defaults", "core.config.resolve",
+    "core.config.choices", "core.config.knob", "core.config.layer_ranks", "core.config.optimizer_defaults", "core.config.resolve",
     "core.config.train",
     "core.hub.cache", "core.hub.catalog", "core.hub.layout", "core.hub.registry",
     "core.estimate.architecture", "core.estimate.memory", "core.estimate.requirements",

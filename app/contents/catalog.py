@@ -11,7 +11,8 @@ from app.database import Database
 from app.jobs.states import State, Stop
 from app.page_parts import Fetching, Line, ModelCard, ModelGroup, NeedCell, NeedRow, NeedTable
 from app.pages import ModelsPage
-from core.config.train import BITS, knobs
+from core.config.choices import BITS
+from core.config.train import knobs
 from core.estimate import memory
 from core.estimate.requirements import ModelNeeds, Need
 

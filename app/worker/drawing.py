@@ -12,7 +12,7 @@ from app.tables import Sample
 from app.worker.outcome import Outcome
 from app.worker.work import Work
 from core import files
-from core.config.train import BITS
+from core.config.choices import BITS
 from core.device import backend
 from core.errors import AdapterProblem
 from core.hub import catalog

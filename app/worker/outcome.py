@@ -11,7 +11,7 @@ from core.errors import DiskProblem, OutOfMemory, Problem, disk_trouble_as_sente
 
 LESS_MEMORY = {
     Kind.TRAIN: (
-        "Close other programs, then resume; or resume with changes: a run whose kept activations are none needs the "
+        "Close other programs, then resume; or resume with changes: a run that keeps no activations needs the "
         "least. A smaller picture size or batch needs a new run."
     ),
     Kind.SAMPLE: "Close other programs, or draw a smaller picture or with a base of fewer bits.",

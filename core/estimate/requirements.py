@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Literal
 
 from core.config.resolve import resolve
-from core.config.train import BITS, BasePrecision, TrainConfig
+from core.config.choices import BITS, BasePrecision
+from core.config.train import TrainConfig
 from core.device.hardware import Computer, Device, this_computer
 from core.errors import ConfigProblem
 from core.estimate import memory

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from core.config.train import Optimizer
+from core.config.choices import Optimizer
 
 Tensors = dict[str, mx.array]
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # of Adam, and of Prodigy, which is Adam with a rate of its own finding

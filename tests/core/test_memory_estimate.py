@@ -13,7 +13,7 @@ from bench import memory_estimate as measured
 from bench.full_size import write_configs
 from core.adapters import lora
 from core.config.resolve import resolve
-from core.config.train import Optimizer
+from core.config.choices import Optimizer
 from core.device import backend
 from core.device.hardware import Computer, apple_bytes, this_computer
 from core.estimate import memory

@@ -9,7 +9,7 @@ import pytest
 
 from bench.full_size import write_configs
 from core.config.resolve import resolve
-from core.config.train import BITS
+from core.config.choices import BITS
 from core.device.hardware import Computer
 from core.estimate import memory, requirements
 from core.estimate.architecture import Anatomy
