@@ -87,7 +87,7 @@ def random_family(folder: Path, model: str, bits: int | None, dtype: Any = None)
     from core.models import quantized
     from core.models.flux1 import Flux1
     from core.models.flux2 import Flux2
-    from core.models.load import Part, Parts
+    from core.models.parts import Part, Parts
     from core.models.z_image import ZImage
 
     class RandomParts(Parts):

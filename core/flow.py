@@ -33,11 +33,6 @@ def interpolate(clean_BLC: mx.array, noise_BLC: mx.array, sigma_B: mx.array) -> 
     return l_t.astype(clean_BLC.dtype)
 
 
-def velocity(clean_BLC: mx.array, noise_BLC: mx.array) -> mx.array:
-    """eps - l_T: what the network is asked to predict, at every t of the path."""
-    return noise_BLC - clean_BLC
-
-
 def euler_step(l_t_BLC: mx.array, velocity_BLC: mx.array, sigma: float, sigma_next: float) -> mx.array:
     """l'_{t+1} = l_t + eps'_t * (sigma_{t+1} - sigma_t)."""
     return l_t_BLC + velocity_BLC * (sigma_next - sigma)

@@ -7,7 +7,7 @@
 FLUX.1's has attention in the middle and no quant convolutions, FLUX.2's has both, Pocket's neither. The config says so.
 
 Shapes   B batch   H W pixels   L tokens   Z latent channels   C channels in between; MLX keeps channels last
-Dtypes   those of the weights, float32 as `core/models/load.py` reads them
+Dtypes   those of the weights, float32 as `core/models/parts.py` reads them
 
 Source: Rombach et al. 2022, arXiv:2112.10752; the autoencoders of FLUX.1 and FLUX.2.
 """

@@ -14,12 +14,9 @@ Source: Esser et al. 2024, arXiv:2403.03206; Black Forest Labs, FLUX.1; rotary e
 
 from __future__ import annotations
 
-from functools import partial
-
 import mlx.core as mx
 import mlx.nn as nn
 
-from core.models.pieces import in_pieces
 from core.numerics.attention import attention
 from core.numerics.exponentials import gelu_tanh, silu
 from core.numerics.rope import Rotary, rotate
@@ -45,6 +42,11 @@ def norm(x: mx.array) -> mx.array:
 def modulate(x_BSD: mx.array, shift_BD: mx.array, scale_BD: mx.array) -> mx.array:
     """(1 + scale) * norm(x) + shift."""
     return norm(x_BSD) * (1.0 + scale_BD[:, None]) + shift_BD[:, None]
+
+
+def gated_mlp(mlp: nn.Module, x_BSD: mx.array, shift_BD: mx.array, scale_BD: mx.array, gate_BD: mx.array) -> mx.array:
+    """x + gate * mlp((1 + scale) * norm(x) + shift)."""
+    return x_BSD + gate_BD[:, None] * mlp(modulate(x_BSD, shift_BD, scale_BD))
 
 
 def attend(
@@ -207,14 +209,11 @@ class DoubleBlock(nn.Module):
             modulate(img_BLD, shift_img, scale_img), modulate(txt_BND, shift_txt, scale_txt), rotary
         )
 
-        def after(ff: nn.Module, x: mx.array, shift: mx.array, scale: mx.array, gate: mx.array) -> mx.array:
-            return x + gate[:, None] * ff(modulate(x, shift, scale))
-
-        img, txt = img_BLD + gate_img[:, None] * img_update, txt_BND + gate_txt[:, None] * txt_update
-        of_img, of_txt = (shift_img_mlp, scale_img_mlp, gate_img_mlp), (shift_txt_mlp, scale_txt_mlp, gate_txt_mlp)
-        img = in_pieces(partial(after, self.ff), [self.ff], [img], *of_img)
-        txt = in_pieces(partial(after, self.ff_context), [self.ff_context], [txt], *of_txt)
-        return img, txt
+        img_BLD = img_BLD + gate_img[:, None] * img_update
+        txt_BND = txt_BND + gate_txt[:, None] * txt_update
+        img_BLD = gated_mlp(self.ff, img_BLD, shift_img_mlp, scale_img_mlp, gate_img_mlp)
+        txt_BND = gated_mlp(self.ff_context, txt_BND, shift_txt_mlp, scale_txt_mlp, gate_txt_mlp)
+        return img_BLD, txt_BND
 
 
 class SingleBlock(nn.Module):
@@ -234,11 +233,7 @@ class SingleBlock(nn.Module):
         shift, scale, gate = self.norm(vec_BD)
         x_BSD = mx.concatenate([txt_BND, img_BLD], axis=1)
         h_BSD = modulate(x_BSD, shift, scale)
-
-        def out(attended: mx.array, h: mx.array, gate: mx.array) -> mx.array:
-            both = mx.concatenate([attended, gelu_tanh(self.proj_mlp(h))], axis=-1)
-            return gate[:, None] * self.proj_out(both)
-
-        x_BSD = x_BSD + in_pieces(out, [self.proj_mlp, self.proj_out], [self.attn(h_BSD, rotary), h_BSD], gate)
+        both = mx.concatenate([self.attn(h_BSD, rotary), gelu_tanh(self.proj_mlp(h_BSD))], axis=-1)
+        x_BSD = x_BSD + gate[:, None] * self.proj_out(both)
         txt, img = mx.split(x_BSD, [txt_BND.shape[1]], axis=1)
         return img, txt

@@ -105,16 +105,16 @@ class Evaluation:
         self._before = trees if backend.prepare().policy.runs_ahead else ()
 
 
-def in_parts(function: Callable[..., Any], *, back: bool = False, leanest: bool = False) -> Callable[..., Any]:
+def in_parts(function: Callable[..., Any], *, back: bool = False) -> Callable[..., Any]:
     """`function` as it is where it is compiled, else one that evaluates what it computes part by part.
 
-    `back` where it is a gradient, `leanest` where memory is to be spared even where that takes time.
+    `back` where it is a gradient.
     """
     if backend.prepare().policy.compiles:
         return function
 
     def evaluated(*arguments: Any) -> Any:
-        with stages(back=back, leanest=leanest) as parts:
+        with stages(back=back) as parts:
             result = function(*arguments)
         evaluate_parts(parts)
         return result

@@ -35,7 +35,6 @@ from core.models import blocks
 from core.models.autoencoder import AutoencoderKLFlux2
 from core.models.base import Conditioning, Grid, Stream
 from core.models.folder import FolderFamily
-from core.models.pieces import in_pieces
 from core.models.text.qwen3 import Qwen3Encoder
 from core.models.text.tokenizers import TextTokenizer, chat_message
 from core.numerics.exponentials import silu
@@ -90,14 +89,11 @@ class DoubleBlock(nn.Module):
             blocks.modulate(img_BLD, shift_img, scale_img), blocks.modulate(txt_BND, shift_txt, scale_txt), rotary
         )
 
-        def after(ff: nn.Module, x: mx.array, shift: mx.array, scale: mx.array, gate: mx.array) -> mx.array:
-            return x + gate[:, None] * ff(blocks.modulate(x, shift, scale))
-
-        img, txt = img_BLD + gate_img[:, None] * img_update, txt_BND + gate_txt[:, None] * txt_update
-        of_img, of_txt = (shift_img_mlp, scale_img_mlp, gate_img_mlp), (shift_txt_mlp, scale_txt_mlp, gate_txt_mlp)
-        img = in_pieces(partial(after, self.ff), [self.ff], [img], *of_img)
-        txt = in_pieces(partial(after, self.ff_context), [self.ff_context], [txt], *of_txt)
-        return {**stream, "img": img, "txt": txt}
+        img_BLD = img_BLD + gate_img[:, None] * img_update
+        txt_BND = txt_BND + gate_txt[:, None] * txt_update
+        img_BLD = blocks.gated_mlp(self.ff, img_BLD, shift_img_mlp, scale_img_mlp, gate_img_mlp)
+        txt_BND = blocks.gated_mlp(self.ff_context, txt_BND, shift_txt_mlp, scale_txt_mlp, gate_txt_mlp)
+        return {**stream, "img": img_BLD, "txt": txt_BND}
 
 
 class FusedAttention(nn.Module):
@@ -116,11 +112,7 @@ class FusedAttention(nn.Module):
         *qkv, ab = mx.split(self.to_qkv_mlp_proj(x_BSD), [width, 2 * width, 3 * width], axis=-1)
         q, k, v = (each.reshape(batch, tokens, self._heads, -1) for each in qkv)
         attended = blocks.attend(self.norm_q(q), self.norm_k(k), v, rotary)
-
-        def out(attended: mx.array, ab: mx.array) -> mx.array:
-            return self.to_out(mx.concatenate([attended, swiglu(ab)], axis=-1))
-
-        return in_pieces(out, [self.to_out], [attended, ab])
+        return self.to_out(mx.concatenate([attended, swiglu(ab)], axis=-1))
 
 
 class SingleBlock(nn.Module):

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -25,11 +25,9 @@ from core.files import sha256_of
 from core.hub.catalog import assistant_of, defaults_of, is_distilled
 from core.models.autoencoder import PATCH
 from core.models.base import Block, Conditioning, Grid, Stream, stacked
+from core.models.parts import Parts
 from core.models.text.tokenizers import TextTokenizer
 from core.safetensors_file import read_json, weights_sha256_of_all
-
-if TYPE_CHECKING:
-    from core.models.load import Parts
 
 
 class FolderFamily:

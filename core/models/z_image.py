@@ -36,7 +36,6 @@ from core.models import blocks
 from core.models.autoencoder import PATCH, AutoencoderKL
 from core.models.base import Conditioning, Grid, Stream
 from core.models.folder import FolderFamily
-from core.models.pieces import in_pieces
 from core.models.text.qwen3 import Qwen3Encoder
 from core.models.text.tokenizers import TextTokenizer, chat_message
 from core.numerics.exponentials import silu
@@ -117,12 +116,8 @@ class Block(nn.Module):
 
         update_BSD = self.attention(scale * self.attention_norm1(x_BSD), rotary, mask_B11S)
         x_BSD = x_BSD + gate * self.attention_norm2(update_BSD)
-
-        def after(x: mx.array, scale: mx.array | float = 1.0, gate: mx.array | float = 1.0) -> mx.array:
-            return x + gate * self.ffn_norm2(self.feed_forward(scale * self.ffn_norm1(x)))
-
-        modulation = (scale_ffn, gate_ffn) if "adaLN_modulation" in self else ()
-        return in_pieces(after, [self.ffn_norm1, self.feed_forward, self.ffn_norm2], [x_BSD], *modulation)
+        update_BSD = self.feed_forward(scale_ffn * self.ffn_norm1(x_BSD))
+        return x_BSD + gate_ffn * self.ffn_norm2(update_BSD)
 
 
 class TimeEmbed(nn.Module):

@@ -4,8 +4,7 @@
     gradient     dv = p^T g;   ds = p (g v^T - sum(g out));   dq = scale ds k;   dk = scale ds^T q
 
     CUDA, 16 bits             MLX's own, fused both ways (cuDNN)
-    scores of few bytes       MLX's own; on a Linux CPU by powers of two, whose e^x serve the gradient too; a few heads
-                              after the other where memory is to be spared at the cost of time
+    scores of few bytes       MLX's own; on a Linux CPU by powers of two, whose e^x serve the gradient too
     scores of many            in chunks of queries; each sees all keys, and takes its scores again for the gradient
 
 MLX's own is fused forward everywhere, but its gradient on Metal and CPUs holds p and ds: B H S S numbers each, which at
@@ -27,14 +26,12 @@ import mlx.core as mx
 
 from core.device.backend import prepare
 from core.numerics.exponentials import LOG2_E, power_of_two, taken_by_powers
-from core.numerics.staged_eval import reached, spares_all
+from core.numerics.staged_eval import reached
 
 SCORES_AT_MOST = 32 * 2**20
 """Bytes of B H S S, or of B H Q S in a chunk."""
 CHUNK_ON_CPU = 8 * 2**20
 """The same of a chunk on a CPU, which needs no large products to be busy. A handful of such arrays is there at once."""
-SCORES_AT_ONCE = 2**19
-"""The same of a few heads where they are taken by powers of two."""
 
 
 def attention(
@@ -47,8 +44,6 @@ def attention(
         return _in_chunks(scale)(q_BHSd, k_BHSd, v_BHSd, *mask)
     if taken_by_powers(q_BHSd):
         q_BHSd = q_BHSd * scale
-        if spares_all():
-            return _head_after_head(q_BHSd, k_BHSd, v_BHSd, mask)
         return _by_powers(q_BHSd, k_BHSd, v_BHSd, *mask)[0]
     return mx.fast.scaled_dot_product_attention(q_BHSd, k_BHSd, v_BHSd, scale=scale, mask=mask_B11S)
 
@@ -120,15 +115,6 @@ def _softmax(q: mx.array, k: mx.array, scale: float, mask: Sequence[mx.array]) -
     return e / e.sum(axis=-1, keepdims=True)
 
 
-def _head_after_head(q: mx.array, k: mx.array, v: mx.array, mask: Sequence[mx.array]) -> mx.array:
-    """out, of a few heads at once, so that little is there beside the e that are kept."""
-    heads = q.shape[1]
-    count = min(heads, -(-_bytes_of_scores(q, k) // SCORES_AT_ONCE))
-    ends = [heads * number // count for number in range(1, count)]
-    groups = zip(*(mx.split(each, ends, axis=1) for each in (q, k, v)), strict=True)
-    return mx.concatenate([_by_powers(*each, *mask)[0] for each in groups], axis=1)
-
-
 @mx.custom_function
 def _by_powers(q: mx.array, k: mx.array, v: mx.array, *mask: mx.array) -> tuple[mx.array, mx.array, mx.array]:
     """(out, e, sum of e), e being the softmax before it is divided; `q` is scaled already."""
@@ -149,11 +135,7 @@ def _by_powers_gradient(
     q, k, v, *mask = primals
     out, e, total = outputs
     g = cotangents[0] / total  # e stays undivided: g carries the division, in fewer numbers
-    if spares_all():  # the sum of g out is taken from the scores, so that nobody has to keep out
-        weighed = e * (g @ v.swapaxes(-1, -2))
-        d_scores = weighed - e * (weighed.sum(axis=-1, keepdims=True) / total)
-    else:
-        d_scores = e * (g @ v.swapaxes(-1, -2) - (g * out).sum(axis=-1, keepdims=True))
+    d_scores = e * (g @ v.swapaxes(-1, -2) - (g * out).sum(axis=-1, keepdims=True))
     unasked = (mx.zeros_like(each) for each in mask)
     gradients = (d_scores @ k, d_scores.swapaxes(-1, -2) @ q, e.swapaxes(-1, -2) @ g)
     reached(*gradients)

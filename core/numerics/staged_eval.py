@@ -23,26 +23,18 @@ import mlx.core as mx
 Stages = deque[tuple[mx.array, ...]]
 """Arrays of one graph, those that are computed first at the front."""
 
-_asking: list[tuple[Stages, bool, bool]] = []
+_asking: list[tuple[Stages, bool]] = []
 
 
 @contextmanager
-def stages(*, back: bool = False, leanest: bool = False) -> Iterator[Stages]:
-    """What is reached in here, in the order of the computation; `back` where it is a gradient that is asked for.
-
-    `leanest`: memory is to be spared even where that takes time.
-    """
+def stages(*, back: bool = False) -> Iterator[Stages]:
+    """What is reached in here, in the order of the computation; `back` where it is a gradient that is asked for."""
     found: Stages = deque()
-    _asking.append((found, back, leanest))
+    _asking.append((found, back))
     try:
         yield found
     finally:
         _asking.pop()
-
-
-def spares_all() -> bool:
-    """Whether memory is to be spared even where that takes time."""
-    return bool(_asking) and _asking[-1][2]
 
 
 def reached(*arrays: mx.array) -> None:

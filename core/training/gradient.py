@@ -30,7 +30,7 @@ from core import flow
 from core.adapters.lora import Adapter
 from core.dataset.batches import Batch
 from core.device import backend
-from core.loss import squared_error, weighted_mean
+from core.loss import dreambooth_loss, weighted_mean
 from core.models.base import Conditioning, Family, Grid, Stream
 from core.models.blockwise import Arrays, Bound, Evaluation, in_parts
 from core.numerics.functional import holding
@@ -47,7 +47,6 @@ class Gradient:
         self._bound = [Bound.of(block, adapter) for block in family.blocks]
         count = len(self._bound)
         self._split = count - min(count, count if kept is None else kept)
-        self._leanest = self._split == count
         self._first = next(index for index, each in enumerate(self._bound) if each.names)  # no gradient goes further
         self._lean = [(each, [layer[name] for layer, name in each.frozen]) for each in self._bound[: self._split]]
         self._embed = functools.cache(self._embed_on)
@@ -131,10 +130,10 @@ class Gradient:
     def _in_parts_if_lean(self, of_rest: Callable[..., Any]) -> Callable[..., Any]:
         """Compiled, or part by part where blocks are lean; where none is, that would take a twentieth more time."""
         compiled = backend.compile_step(of_rest)
-        return in_parts(compiled, leanest=self._leanest) if self._lean else compiled
+        return in_parts(compiled) if self._lean else compiled
 
     def _forward_of(self, signature: tuple[Any, ...]) -> Callable[..., Stream]:
-        return in_parts(backend.compile_step(self._example(signature).run), leanest=self._leanest)
+        return in_parts(backend.compile_step(self._example(signature).run))
 
     def _vjp_of(self, signature: tuple[Any, ...], further: bool) -> Callable[..., tuple[Arrays, Stream]]:
         """(frozen, trained, x, g) to the gradients of the trained arrays and, `further`, of what blocks moved on.
@@ -158,7 +157,7 @@ class Gradient:
                 onto.clear()
             return found[:count], dict(zip(names, found[count:], strict=True))
 
-        return in_parts(backend.compile_step(vjp), back=True, leanest=self._leanest)
+        return in_parts(backend.compile_step(vjp), back=True)
 
     def _losses_of_rest(
         self,
@@ -175,7 +174,7 @@ class Gradient:
         with holding(slots, [held[name] for bound in bounds for name in bound.names]):
             for bound in bounds:
                 stream = bound.block.run(bound.block.module, stream)
-            losses_B = squared_error(self._family.project(stream), clean_BLC, noise_BLC)
+            losses_B = dreambooth_loss(self._family.project(stream), clean_BLC, noise_BLC)
             return weighted_mean(losses_B, weight_B), losses_B
 
     def _example(self, signature: tuple[Any, ...]) -> Bound:

@@ -1,6 +1,6 @@
 """One optimizer step: gradients of the loss, averaged over micro-steps, and the optimizer's update of the adapter.
 
-g    = mean over micro-steps of  d/d(A, B) dreambooth_loss(batch(step, micro))          core/loss.py, process_group.py
+g    = mean over micro-steps of  d/d(A, B) dreambooth_loss of batch(step, micro)         core/loss.py, process_group.py
 A, B = rule(A, B, g)             unless the loss is not finite                          update.py, optimizers.py
 """
 

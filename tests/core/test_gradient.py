@@ -9,11 +9,12 @@ import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
 
+from core import flow
 from core.adapters import lora
 from core.dataset.batches import Batch
 from core.device import backend
-from core.loss import dreambooth_loss
-from core.models import blocks, blockwise, pieces
+from core.loss import dreambooth_loss, weighted_mean
+from core.models import blocks, blockwise
 from core.models.base import Family
 from core.models.load import load_family
 from core.training.gradient import Gradient
@@ -57,11 +58,9 @@ def plain(family: Family, adapter: lora.Adapter, batch: Batch) -> tuple[mx.array
 
     def loss(parameters: dict[str, mx.array]) -> mx.array:
         adapter.update(parameters)
-
-        def predict(l_t_BLC: mx.array, sigma_B: mx.array) -> mx.array:
-            return family.velocity(l_t_BLC, sigma_B, batch.conditioning, batch.grid, 3.5)
-
-        return dreambooth_loss(predict, batch.clean_BLC, batch.noise_BLC, batch.sigma_B, batch.weight_B)
+        l_t_BLC = flow.interpolate(batch.clean_BLC, batch.noise_BLC, batch.sigma_B)
+        velocity_BLC = family.velocity(l_t_BLC, batch.sigma_B, batch.conditioning, batch.grid, 3.5)
+        return weighted_mean(dreambooth_loss(velocity_BLC, batch.clean_BLC, batch.noise_BLC), batch.weight_B)
 
     found = mx.value_and_grad(loss)(before)
     mx.eval(found)
@@ -86,30 +85,6 @@ def test_the_gradient_is_the_plain_one_in_every_mode(family: Family, kept: int |
         assert all(mx.abs(value).max().item() > 0 for value in found.values())
     finally:
         adapter.detach()
-
-
-@pytest.mark.parametrize("at_once", [3, 5])
-def test_the_gradient_is_the_plain_one_where_blocks_take_their_tokens_in_pieces(
-    family: Family, at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pieces, "TOKENS_AT_ONCE", at_once)
-    every_layer = ",".join(f"{block.path}.*" for block in family.blocks)  # of the modulation too
-    adapter, batch = attached(family, every_layer), batch_of(family)
-    try:
-        loss, gradient = plain(family, adapter, batch)
-        losses_B, found = Gradient(family, adapter, 3.5, 0)(adapter.parameters(), batch)
-        assert losses_B.mean().item() == pytest.approx(loss.item(), rel=1e-6)
-        assert difference(found, gradient) <= 1e-5
-    finally:
-        adapter.detach()
-
-
-def test_tokens_in_pieces_take_less_memory_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    family = load_family(tiny.make_model_folder(tmp_path / "model", heads=4, single_blocks=4))
-    adapter, batch = attached(family), larger_batch(family, 1)
-    in_pieces = peak_of(Gradient(family, adapter, 1.0, 0), adapter.parameters(), batch)
-    monkeypatch.setattr(pieces, "TOKENS_AT_ONCE", 1000)
-    assert in_pieces < 0.95 * peak_of(Gradient(family, adapter, 1.0, 0), adapter.parameters(), batch)
 
 
 def test_blocks_of_one_kind_share_their_functions(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
