@@ -19,7 +19,7 @@ import typer
 
 from app.terminal import console
 from core.distributed import hosts as hosts_file
-from core.errors import ConfigProblem, FieldProblem, OutOfMemory, Problem, lacks_memory
+from core.errors import ConfigProblem, FieldProblem, OutOfMemory, Problem, is_out_of_memory
 
 cli = typer.Typer(
     name="likeness",
@@ -220,7 +220,7 @@ def _computing(work: Any, as_json: bool) -> int:
     except Problem as problem:
         return console.report(problem, as_json)
     except Exception as error:
-        if not lacks_memory(error):
+        if not is_out_of_memory(error):
             raise
         return console.report(OutOfMemory(f"There was not enough memory for this. {console.LESS_MEMORY}"), as_json)
     except KeyboardInterrupt:

@@ -25,7 +25,7 @@ from sqlmodel import Session, SQLModel
 
 from app import tables  # noqa: F401  (fills SQLModel.metadata)
 from app.errors import HomeProblem
-from core.errors import DiskProblem, disk_trouble_as_sentence
+from core.errors import DiskProblem, disk_errors_as_problem
 
 BUSY_SECONDS = 10.0
 RESERVE_BYTES = 4 * 2**20  # given up when the disk is full, so that the sentence about it can still be written
@@ -125,7 +125,7 @@ class Home:
         """Make the folders, for this user's eyes only. Raises HomeProblem, DiskProblem."""
         refuse_shared_folder(self.root)
         folders = (self.locks, self.logs, self.cache, self.uploads, self.trash, self.photos, self.thumbs)
-        with disk_trouble_as_sentence(self.root):
+        with disk_errors_as_problem(self.root):
             if self.root.exists() and not self.root.is_dir():
                 raise HomeProblem(f"{self.root} is a file; the home must be a folder.")
             self.root.mkdir(parents=True, exist_ok=True)

@@ -45,7 +45,7 @@ def run_demo(out: Path, wanted_steps: str | None) -> dict[str, Any]:
     training.write_pictures(out, config, subject, photos.find(assets.EXAMPLES))
     found: dict[str, Any] = {"adapter": None, "steps": ended.step, "stopped": ended.stopped, "loss": ended.final_loss}
     if ended.adapter is not None:
-        with files.written_whole(out / "adapter.safetensors") as part:
+        with files.atomic_file(out / "adapter.safetensors") as part:
             shutil.copyfile(ended.adapter, part)
         found["adapter"] = str((out / "adapter.safetensors").resolve())
     for name in ("samples", "loss"):

@@ -27,7 +27,7 @@ from core.device.hardware import this_computer
 from core.distributed.hosts import Hosts
 from core.distributed.process_group import ALONE, Group
 from core.errors import ConfigProblem, DataProblem, FieldProblem, ModelProblem
-from core.estimate.architecture import Anatomy
+from core.estimate.architecture import Architecture
 from core.estimate.memory import forecast
 from core.hub import catalog
 from core.models.base import Family
@@ -94,7 +94,7 @@ def train_folder(
     examples, left_out = read_folder(photos, subject.trigger, subject.class_word)
     for each in left_out:
         say(f"Left out: {each.field} {each.message}")
-    fit = forecast(Anatomy.of(entry.folder), config, this_computer(out), len(examples))
+    fit = forecast(Architecture.of(entry.folder), config, this_computer(out), len(examples))
     say(fit.sentence)
     if not fit.fits:
         say(f"This may well not fit. {fit.offer_words}")
@@ -113,7 +113,7 @@ def train_folder(
         finished = run(family, examples, config, out, subject, cache, **more)
     write_pictures(out, config, subject)
     if finished.adapter is not None:
-        with files.written_whole(out / "adapter.safetensors") as part:
+        with files.atomic_file(out / "adapter.safetensors") as part:
             shutil.copyfile(finished.adapter, part)
     return finished, left_out
 
@@ -244,5 +244,5 @@ def _opened(path: Path) -> Image.Image:
 
 
 def _write_png(picture: Image.Image, to: Path) -> None:
-    with files.written_whole(to) as part:
+    with files.atomic_file(to) as part:
         picture.save(part, "PNG")

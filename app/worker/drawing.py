@@ -86,7 +86,7 @@ def _draw_one(
         about={"prompt": params["prompt"], "negative_prompt": "", "adapters": used},
     )
     target = work.home.pictures / f"{work.claim.job_id}-{place}.png"
-    with files.written_whole(target) as part:
+    with files.atomic_file(target) as part:
         picture.image.save(part, "PNG")
     strength = used[0]["strength"] if used else 0.0
     with work.telling(step=place + 1) as session:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.jobs.states import Kind, State
-from core.errors import DiskProblem, OutOfMemory, Problem, disk_trouble_as_sentence, lacks_memory
+from core.errors import DiskProblem, OutOfMemory, Problem, disk_errors_as_problem, is_out_of_memory
 
 LESS_MEMORY = {
     Kind.TRAIN: (
@@ -38,11 +38,11 @@ def explained(error: Exception, kind: Kind) -> Problem:
     """Any exception that ended a job of this kind as a problem with a sentence."""
     if isinstance(error, Problem):
         return error
-    if lacks_memory(error):
+    if is_out_of_memory(error):
         return OutOfMemory(f"There was not enough memory for this. {LESS_MEMORY.get(kind, OTHERS_LESS_MEMORY)}")
     if isinstance(error, OSError):
         try:
-            with disk_trouble_as_sentence(error.filename or "A file"):
+            with disk_errors_as_problem(error.filename or "A file"):
                 raise error
         except DiskProblem as problem:
             return problem

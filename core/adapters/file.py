@@ -95,7 +95,7 @@ def write(
     Raises AdapterProblem when what is on the disk differs, DiskProblem when it cannot be written.
     """
     contents = contents_of(tensors)
-    with files.written_whole(path) as part:
+    with files.atomic_file(path) as part:
         fill(part, contents, metadata, path.name)
         check(part)
 

@@ -69,7 +69,7 @@ def write(
         raise ModelProblem(f"{transformer / 'config.json'} cannot be read: {error.strerror}.") from None
     about = {"format": "pt", **metadata, "config": config}
     sums = {"wanted": 0.0, "kept": 0.0}
-    with files.written_whole(path) as part:
+    with files.atomic_file(path) as part:
         digest = hashlib.sha256()
         with part.open("wb") as file:
             for content in _contents(tensors, factors, strength, about, sums, on_tensor):

@@ -98,5 +98,5 @@ def read(folder: Path, key: str) -> tuple[dict[str, mx.array], dict[str, str]]:
 
 def write(folder: Path, key: str, arrays: dict[str, mx.array], metadata: dict[str, str] | None = None) -> None:
     """Save arrays and metadata under this key. Raises DiskProblem."""
-    with files.written_whole(folder / f"{key}.safetensors") as part, part.open("wb") as file:
+    with files.atomic_file(folder / f"{key}.safetensors") as part, part.open("wb") as file:
         mx.save_safetensors(file, arrays, metadata or {})

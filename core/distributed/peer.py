@@ -55,7 +55,7 @@ class Peer(Run):
         yield from ()
         state = checkpoint.newest(self.folder)[0] if resume else None
         if state is not None:  # the checkpoint says what the first machine has memory for
-            state.kept = memory.kept_blocks(self.family.anatomy, self.config, this_computer(self.folder))
+            state.kept = memory.kept_blocks(self.family.architecture, self.config, this_computer(self.folder))
         return state
 
     def encoded(self) -> Generator[Progress, Request | None, Material | None]:

@@ -40,7 +40,7 @@ from huggingface_hub.utils._fixes import WeakFileLock
 from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils._http import hf_raise_for_status
 
-from core.errors import DiskProblem, DownloadProblem, GatedProblem, disk_trouble_as_sentence
+from core.errors import DiskProblem, DownloadProblem, GatedProblem, disk_errors_as_problem
 from core.files import write_text
 from core.hub import cache as hub_cache
 from core.hub.layout import INDEX, is_needed, missing_files, parts_of
@@ -94,7 +94,7 @@ def download(known: Known, *, assistant_alone: bool = False) -> Iterator[Progres
 
 def _model(known: Known) -> Iterator[Progress]:
     place = hub_cache.folder(known.repo)
-    with _hub_trouble_as_sentence(known, known.repo), disk_trouble_as_sentence(place):
+    with _hub_trouble_as_sentence(known, known.repo), disk_errors_as_problem(place):
         revision, files = _listing(known.repo)
         snapshot = place / "snapshots" / revision
         index = next((file for file in files if file.name == INDEX), None)
@@ -113,7 +113,7 @@ def _model(known: Known) -> Iterator[Progress]:
 
 def _one_file(known: Known, wanted: HubFile) -> Iterator[Progress]:
     place = hub_cache.folder(wanted.repo)
-    with _hub_trouble_as_sentence(known, wanted.repo), disk_trouble_as_sentence(place):
+    with _hub_trouble_as_sentence(known, wanted.repo), disk_errors_as_problem(place):
         revision, files = _listing(wanted.repo)
         needed = [file for file in files if file.name == wanted.name]
         if not needed:

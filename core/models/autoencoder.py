@@ -23,13 +23,11 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from core.device.backend import compile_step, evaluate, prepare
+from core.device.working_set import STRIP_AT_MOST
 from core.models.base import Grid
 from core.numerics.exponentials import silu
 
 NORM_EPSILON = 1e-6
-STRIP_AT_MOST = 16 * 2**20
-"""Bytes. A picture's widest arrays are met here, 268 MB each at 512 px: what a layer makes on its way it makes for some
-rows at a time. No gradient ever goes through a VAE, so each strip is evaluated before the next takes memory."""
 PATCH = 2  # a token is 2 x 2 latent pixels
 
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import mlx.core as mx
 import mlx.nn as nn
 
-from core.estimate.architecture import Anatomy
+from core.estimate.architecture import Architecture
 
 Conditioning = dict[str, mx.array]
 """What a prompt becomes: named arrays, batch axis first, so that they can be cached on disk and stacked."""
@@ -126,7 +126,7 @@ class Family(Protocol):
         ...
 
     @property
-    def anatomy(self) -> Anatomy:
+    def architecture(self) -> Architecture:
         """Its blocks as memory sees them."""
         ...
 

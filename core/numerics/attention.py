@@ -25,13 +25,9 @@ from typing import Any
 import mlx.core as mx
 
 from core.device.backend import prepare
+from core.device.working_set import CHUNK_ON_CPU, SCORES_AT_MOST
 from core.numerics.exponentials import LOG2_E, power_of_two, taken_by_powers
 from core.numerics.staged_eval import reached
-
-SCORES_AT_MOST = 32 * 2**20
-"""Bytes of B H S S, or of B H Q S in a chunk."""
-CHUNK_ON_CPU = 8 * 2**20
-"""The same of a chunk on a CPU, which needs no large products to be busy. A handful of such arrays is there at once."""
 
 
 def attention(

@@ -54,7 +54,7 @@ def writing(image: Image.Image | None, said: Sampled | ClassPicture) -> Work:
 
     def work() -> Progress:
         if image is not None:
-            with files.written_whole(said.file) as part:
+            with files.atomic_file(said.file) as part:
                 image.save(part, "PNG")
         return said
 

@@ -33,7 +33,7 @@ from core.adapters import file as adapter_file
 from core.config.resolve import OLD_DEFAULTS
 from core.config.train import TrainConfig
 from core.dataset.examples import Example
-from core.errors import ConfigProblem, FieldProblem, TrainingProblem, disk_trouble_as_sentence
+from core.errors import ConfigProblem, FieldProblem, TrainingProblem, disk_errors_as_problem
 from core.training.diagnosis import LOSSES_AVERAGED
 from core.training.events import Saved
 from core.training.optimizers import Remembered, Tensors
@@ -124,7 +124,7 @@ class Snapshot:
         Raises DiskProblem, and AdapterProblem when the adapter that is read back differs.
         """
         try:
-            with files.folder_written_whole(self._target) as folder:
+            with files.atomic_folder(self._target) as folder:
                 self._copy(folder)
                 self.copied.set()
                 hashes = {name: files.sha256_of(folder / name) for name in (ADAPTER, OPTIMIZER)}
@@ -229,7 +229,7 @@ def set_aside_after(run: Path, step: int) -> None:
     for later in (each for each in steps_saved(run) if each > step):
         folder = run / "checkpoints" / str(later)
         aside = folder.with_name(f"damaged-{later}")
-        with disk_trouble_as_sentence(aside):
+        with disk_errors_as_problem(aside):
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
 
@@ -283,10 +283,10 @@ def clear(run: Path) -> None:
         shutil.rmtree(run / name, ignore_errors=True)
 
 
-def clear_parts(run: Path) -> None:
+def remove_partial_writes(run: Path) -> None:
     """Remove what a process that was killed left half-written in this folder. Raises DiskProblem."""
     for folder in (run, *(run / name for name in FOLDERS)):
-        files.clear_parts(folder)
+        files.remove_partial_writes(folder)
 
 
 def _hash_of(table: Mapping[str, Any]) -> str:

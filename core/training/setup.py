@@ -65,7 +65,7 @@ def first_state(
     remembered = update.begin(RULES[config.optimizer], first, averages=config.ema_decay > 0)
     state = State(0, first, remembered, as_json(config), data_hash, dict(family.hashes), 0)
     state.start = files.sha256_of(start_from) if start_from is not None else ""
-    state.kept = memory.kept_blocks(family.anatomy, config, this_computer(folder))
+    state.kept = memory.kept_blocks(family.architecture, config, this_computer(folder))
     return state
 
 
@@ -95,7 +95,7 @@ def _keep_anew(state: State, family: Family, config: TrainConfig, computer: Comp
     Else it stays what the checkpoint says, also where there is room for more by now: the gradient is the same however
     many do, but not its last digits, and a run goes on exactly.
     """
-    count, now = len(family.blocks), memory.kept_blocks(family.anatomy, config, computer)
+    count, now = len(family.blocks), memory.kept_blocks(family.architecture, config, computer)
     before = count if state.kept is None else state.kept
     same_request = state.config.get("activations", default_of("activations")) == config.activations
     if now == before or (same_request and (state.kept is None or now > before)):

@@ -167,7 +167,7 @@ class Run:
     def found(self, resume: bool) -> Generator[Progress, Request | None, checkpoint.State | None]:
         """The checkpoint to go on from, if any; what else lies in the folder is removed when the run is a new one."""
         config = self.config
-        checkpoint.clear_parts(self.folder)
+        checkpoint.remove_partial_writes(self.folder)
         state, sentences = checkpoint.newest(self.folder) if resume else (None, [])
         for sentence in sentences:
             yield from self.say(Note(f"{sentence[0].upper()}{sentence[1:]} The one before it is used.", "warning"))

@@ -142,9 +142,7 @@ def test_openblas_multiplies_in_the_place_of_the_wheels_blas(tmp_path: Path) -> 
 
 @linux_cpu
 def test_two_processes_may_make_the_copy_at_once(tmp_path: Path) -> None:
-    code = (
-        f"import pathlib; from core.device import openblas; print(openblas.install(pathlib.Path({str(tmp_path)!r})).quick)"
-    )
+    code = f"from pathlib import Path; from core.device import openblas as o; print(o.install(Path({str(tmp_path)!r})).quick)"
     command = [sys.executable, "-P", "-c", code]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -154,7 +152,9 @@ def test_two_processes_may_make_the_copy_at_once(tmp_path: Path) -> None:
 
 @linux_cpu
 def test_a_damaged_copy_is_said_and_made_again_next_time(tmp_path: Path) -> None:
-    code = f"from pathlib import Path; from core.device import openblas; print(openblas.install(Path({str(tmp_path)!r})))"
+    code = (
+        f"from pathlib import Path; from core.device import openblas; print(openblas.install(Path({str(tmp_path)!r})))"
+    )
     assert "quick=True" in in_a_fresh_process(code).stdout
     copy = next(tmp_path.iterdir())
     copy.write_bytes(b"not a library")
