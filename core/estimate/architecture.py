@@ -18,7 +18,7 @@ from typing import Any
 
 from core.errors import ModelProblem
 from core.hub.catalog import PIPELINES, Entry, family_of
-from core.hub.registry import VAE_CHANNELS, Known
+from core.hub.registry import VAE_CHANNELS, KnownModel
 from core.safetensors_file import read_header, read_json, weight_files
 
 NO_LIMIT = 10**9
@@ -73,7 +73,7 @@ class Architecture:
         )
 
     @staticmethod
-    def of_known(known: Known) -> Architecture:
+    def of_known(known: KnownModel) -> Architecture:
         """From the registry: the same as from the model's folder, which need not be downloaded."""
         family, config = PIPELINES[known.pipeline], known.shapes.transformer
         stacks, text_tokens = STACKS[family](config)

@@ -142,8 +142,8 @@ def test_openblas_multiplies_in_the_place_of_the_wheels_blas(tmp_path: Path) -> 
 
 @linux_cpu
 def test_two_processes_may_make_the_copy_at_once(tmp_path: Path) -> None:
-    code = f"from pathlib import Path; from core.device import openblas as o; print(o.install(Path({str(tmp_path)!r})).quick)"
-    command = [sys.executable, "-P", "-c", code]
+    install = f"from core.device.openblas import install; print(install(Path({str(tmp_path)!r})).quick)"
+    command = [sys.executable, "-P", "-c", f"from pathlib import Path; {install}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate(timeout=60)[0].strip() for process in both] == ["True", "True"]

@@ -49,7 +49,7 @@ def in_cache(repository: Path, revision: str = "abc", *, main: bool = True) -> P
 
 
 @pytest.mark.parametrize("known", KNOWN.values(), ids=lambda known: known.name)
-def test_every_known_model_says_all_that_a_page_shows(known: catalog.Known) -> None:
+def test_every_known_model_says_all_that_a_page_shows(known: catalog.KnownModel) -> None:
     assert known.repo.count("/") == 1
     assert known.parameters.keys() >= {"transformer", "text_encoder", "vae"}
     assert 2 * sum(known.parameters.values()) < known.download_bytes < 50e9
