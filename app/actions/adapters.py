@@ -81,7 +81,7 @@ def rank_of(path: Path, name: str, family: str) -> int:
         header = safetensors_file.read_header(path, AdapterProblem)
     except AdapterProblem as problem:
         raise AdapterProblem(problem.message.replace(path.name, name), problem.problems) from problem
-    return key_maps.largest_rank(header, key_maps.held_in(header, family, name))
+    return key_maps.largest_rank(header, key_maps.factor_pairs(header, family, name))
 
 
 def delete(database: Database, adapter_id: int) -> None:
