@@ -4,7 +4,7 @@
     photo_encoding    the VAE and its widest activations             + the conditionings of all texts
     training          base + adapter (A, B, their gradient, the optimizer's state, the weight average)
                       + the input of every block + the activations that are kept + the block being computed
-                        or, when that is more, new arrays of an update: the adapter again without its gradient
+                        or, when that is more, the adapter a second time: an update writes new arrays
     drawing           base + adapter + the VAE with its widest activations, or one evaluation of the network
     disk              checkpoints, cached latents, samples, class pictures
 
@@ -141,7 +141,7 @@ def step_bytes(architecture: Architecture, config: TrainConfig, computer: Comput
     weights = 4 * adapter_numbers(architecture, config)
     one_by_one = weights if batch < config.examples_at_once else 0  # an example's gradient beside the sum
     gradient = stacked_texts + inputs + kept_activations + queued + working + one_by_one
-    return weights + max(gradient, adapter_bytes(architecture, config))
+    return max(weights + gradient, adapter_bytes(architecture, config))  # an update reuses the gradient's buffers
 
 
 def kept_blocks(architecture: Architecture, config: TrainConfig, computer: Computer) -> int:

@@ -48,7 +48,7 @@ def choose(choice: str, names: Sequence[str], seed: int) -> tuple[int, ...]:
 
     Raises ConfigProblem.
     """
-    found = split.wanted(choice, names)
+    found = split.held_out(choice, names)
     if isinstance(found, int):
         return tuple(sorted(order_for("held out", len(names), seed)[:found]))
     return found
