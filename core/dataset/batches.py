@@ -5,7 +5,7 @@
     photo   = order(seed, place // size)[place % size]                        place and size within the bucket
     eps, sigma, dropouts, flip = draws keyed by (seed, step, index, purpose)
 
-A batch has examples of one bucket and is always full: the end of a bucket's round is filled up from its next one. So
+A batch has examples of one bucket and is always full: a bucket's next round fills up the end of the one before. So
 every micro-step has the same weight, and a step compiles once per bucket. Within as many batches as there are examples,
 a bucket has as many turns as examples, evenly spread, so all photos are seen equally often, once in each round of their
 bucket. With a single bucket this is a shuffled epoch.

@@ -12,30 +12,30 @@ from core.hub.catalog import family_of
 from core.models.base import Family
 from core.models.flux1 import Flux1
 from core.models.flux2 import Flux2
-from core.models.parts import Part, Parts
+from core.models.parts import Parts
 from core.models.z_image import ZImage
+
+FAMILIES = {each.name: each for each in (Flux1, Flux2, ZImage)}
 
 
 def load_family(folder: Path, *, dtype: mx.Dtype | None = None, quantize: int | None = None) -> Family:
     """The model of a diffusers-layout folder; its parts are read when first used.
 
-    `dtype` is what the transformer and the text encoders compute in; None takes what suits this computer. `quantize`
-    packs the transformer's blocks to 8, 6 or 4 bits (core/models/quantized.py); text encoders and VAE are not: of
-    the former one layer is in memory at a time, and what both encode is kept for other runs.
+    `dtype` is the compute dtype of the transformer and the text encoders; None chooses it for this computer.
+    `quantize` packs the transformer's blocks to 8, 6 or 4 bits (core/models/quantized.py). Text encoders and the VAE
+    are never quantized: one layer of an encoder is in memory at a time, and encoded texts and photos are cached.
 
-    Raises ModelProblem when the folder is not a model, or of a family we do not know.
+    Raises ModelProblem when the folder is not a model, or of an unknown family.
     """
     folder = Path(folder)
-    families = {each.name: each for each in (Flux1, Flux2, ZImage)}
-    family = families[family_of(folder)]
+    family = FAMILIES[family_of(folder)]
     compute = dtype or compute_dtype()
-    table = {name: Part(*row) for name, row in family.parts.items()}
-    missing = [part.folder for part in table.values() if not (folder / part.folder / "config.json").is_file()]
+    missing = [part.folder for part in family.parts.values() if not (folder / part.folder / "config.json").is_file()]
     if missing:
         raise ModelProblem(
             f"{folder} is incomplete. Download the model again.",
             [FieldProblem(f"{name}/config.json", "is not there") for name in missing],
         )
-    dtypes = {name: mx.float32 if name == "vae" else compute for name in table}
+    dtypes = {name: mx.float32 if name == "vae" else compute for name in family.parts}
     bits = {} if quantize is None else {"transformer": quantize}
-    return family(Parts(folder, table, dtypes, bits, family.text_parts), compute)
+    return family(Parts(folder, family.parts, dtypes, bits, family.text_parts), compute)

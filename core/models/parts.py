@@ -22,17 +22,17 @@ import mlx.nn as nn
 from core.errors import FieldProblem, ModelProblem
 from core.models import quantized
 from core.models.text.encoder import EncoderOnDisk
-from core.safetensors_file import Place, read_header, read_json, weight_files, weights_sha256_of_all
+from core.safetensors_file import Place, load_tensors, read_header, read_json, weight_files, weights_sha256_of_all
 
-FLOATS = ("BF16", "F16", "F32")  # what a checkpoint's tensors may be; 8-bit floats would want scales that lie elsewhere
+FLOATS = ("BF16", "F16", "F32")  # the dtypes of a checkpoint; 8-bit floats would need scales that are stored elsewhere
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a model: its folder, how its module is built from config.json, and how its files are named.
+    """One part of a model: its folder, how its module is built from config.json, and the stem of its weight files.
 
-    A module whose checkpoint has other names, or tensors that are never used, has a method `checkpoint_name`: it gives
-    a tensor its name in the module, or None to leave it unread.
+    A module whose checkpoint has other names, or tensors that are never used, has a method `checkpoint_name` that maps
+    a tensor's name to the module's, or to None to leave it unread.
     """
 
     folder: str
@@ -41,9 +41,9 @@ class Part:
 
 
 class Parts:
-    """The modules of one model folder, read when first asked for.
+    """The modules of one model folder, read on first use.
 
-    `bits` names the parts whose blocks are quantized while they are read, and to how many bits; those in `on_disk` are
+    `bits` maps parts to the number of bits to which their blocks are quantized while they are read; `on_disk` names the
     text encoders, whose layers are read when they are used.
     """
 
@@ -72,7 +72,7 @@ class Parts:
         return read_json(self.folder / self._parts[name].folder / "config.json")
 
     def free(self, name: str) -> None:
-        """Forget the part's module; its memory goes with the last reference to it."""
+        """Drop the part's module; its memory is freed with the last reference to it."""
         self._loaded.pop(name, None)
 
     def sha256(self, name: str) -> str:
@@ -102,12 +102,12 @@ class Parts:
 
 
 def convolution_names(module: nn.Module) -> set[str]:
-    """The weights that checkpoints keep as (out, in, height, width) and MLX as (out, height, width, in)."""
+    """The weights that are (out, in, height, width) in checkpoints and (out, height, width, in) in MLX."""
     return {f"{path}.weight" for path, each in module.named_modules() if isinstance(each, nn.Conv2d)}
 
 
 def checkpoint_name(module: nn.Module, name: str) -> str | None:
-    """The module's own name for a checkpoint's tensor; None for one that is never used."""
+    """The module's name for a checkpoint's tensor; None for one that is never used."""
     rename = getattr(module, "checkpoint_name", None)
     return rename(name) if rename else name
 
@@ -121,7 +121,7 @@ def read_weights(module: nn.Module, files: list[Path], dtype: mx.Dtype) -> None:
 
 
 def located(module: nn.Module, files: list[Path]) -> dict[str, Place]:
-    """Where each parameter of `module` lies in safetensors files, by its own names; nothing but headers is read.
+    """The place of each parameter of `module` in safetensors files, by the module's names; only headers are read.
 
     Raises ModelProblem that names every missing, left-over, misshapen or unreadable tensor.
     """
@@ -152,27 +152,27 @@ def located(module: nn.Module, files: list[Path]) -> dict[str, Place]:
 
 
 def fill(module: nn.Module, places: Mapping[str, Place], dtype: mx.Dtype) -> None:
-    """Read the parameters that lie at `places` into `module`; see `read_weights`. Raises ModelProblem."""
+    """Read the parameters at `places` into `module`; see `read_weights`. Raises ModelProblem."""
     convolutions = convolution_names(module)
     bits = {f"{path}.weight": layer.bits for path, layer in quantized.packed_layers(module).items()}
     filled: dict[str, mx.array] = {}
     for path in sorted({place.path for place in places.values()}):
         here = {name: place for name, place in places.items() if place.path == path}
         try:
-            tensors = mx.load(str(path))  # named now, read when evaluated
+            tensors = load_tensors(path)
             for name, place in sorted(here.items(), key=lambda each: each[1].begin):
                 filled |= _placed(name, tensors.pop(place.name), dtype, name in convolutions, bits.get(name))
         except RuntimeError as error:
             raise ModelProblem(f"{path} cannot be read: {error}.") from error
-    module.load_weights(list(filled.items()), strict=False)  # all that is wanted has been found
+    module.load_weights(list(filled.items()), strict=False)  # `located` has checked that none is missing
 
 
 def _placed(name: str, value: mx.array, dtype: mx.Dtype, channels_last: bool, bits: int | None) -> dict[str, mx.array]:
-    """What stands for a checkpoint's tensor in the module, evaluated; nothing is left of the tensor itself."""
+    """The module's arrays for a checkpoint's tensor, evaluated; the tensor itself is released."""
     value = (value.transpose(0, 2, 3, 1) if channels_last else value).astype(dtype)
     placed = quantized.pack(name.removesuffix(".weight"), value, bits) if bits else {name: value}
     mx.eval(placed)
-    mx.clear_cache()  # the tensor as it was, which MLX would keep for other arrays of its size
+    mx.clear_cache()  # MLX would keep the tensor's memory for other arrays of its size
     return placed
 
 

@@ -131,7 +131,7 @@ def test_the_base_is_scored_with_the_adapter_silent(family: Family, photos: Path
         each for each in training(family, photos, tmp_path / "three", held_out="1") if isinstance(each, Scored)
     )
     assert begun.step == 0
-    assert all(band != 1.0 for band in begun.bands)  # the adapter it begins with is heard, against the base without it
+    assert all(band != 1.0 for band in begun.bands)  # the score of the given adapter, against the base without it
     assert begun.loss / fresh.loss == pytest.approx(sum(begun.bands) / 4, rel=0.5)
 
 
