@@ -21,7 +21,7 @@ from typing import TypeVar
 
 import mlx.core as mx
 
-from core.config.train import SigmaDraw
+from core.config.choices import SigmaDraw
 
 Sigma = TypeVar("Sigma", mx.array, float)
 

@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from core import flow
-from core.config.train import precision_of
+from core.config.choices import precision_of
 from core.device.backend import describe, evaluate
 from core.errors import ConfigProblem, FieldProblem
 from core.models.base import Conditioning, Family, Grid

@@ -254,7 +254,7 @@ def _resolved(database: Database, knobs: Mapping[str, Any]) -> tuple[Resolved | 
 def _held_out(resolved: Resolved | None, names: list[str]) -> list[FieldProblem]:
     """What is wrong with the choice of held-out photos."""
     try:
-        split.wanted(resolved.config.held_out if resolved is not None else "none", names)
+        split.held_out(resolved.config.held_out if resolved is not None else "none", names)
     except ConfigProblem as problem:
         return problem.problems
     return []

@@ -11,7 +11,9 @@ from app.database import Database
 from app.jobs.states import State, Stop
 from app.page_parts import Fetching, Line, ModelCard, ModelGroup, NeedCell, NeedRow, NeedTable
 from app.pages import ModelsPage
-from core.config.train import BITS, knobs
+from core.config.choices import BITS
+from core.config.train import knobs
+from core.device.units import disk_size, memory_size
 from core.estimate import memory
 from core.estimate.requirements import ModelNeeds, Need
 
@@ -139,15 +141,15 @@ def _needs(needs: ModelNeeds) -> NeedTable:
     what = "a run" if needs.purpose == "training" else "drawing a picture"
     least = "with the model's own settings, one photo at a time, no activations kept: the least that it takes"
     how = least if needs.purpose == "training" else "with an adapter"
-    there = f"There are {memory.gib(needs.memory_there)} GiB {memory.WHOSE[needs.device]}"
+    there = f"There are {memory_size(needs.memory_there)} {memory.WHOSE[needs.device]}"
     return NeedTable(
         caption=f"Memory that {what} needs, predicted",
         sides=tuple(f"{side} px" for side in sides),
         rows=tuple(NeedRow(name, tuple(_need(need) for need in row)) for name, row in by_precision.items()),
-        disk=tuple(f"{memory.gib(need.disk)} GiB" for need in by_precision["full"] if need.disk),
+        disk=tuple(disk_size(need.disk) for need in by_precision["full"] if need.disk),
         notes=(
             f"Predicted for {what} {how}.",
-            f"{there}, and {memory.gib(needs.disk_there)} GiB free on the disk.",
+            f"{there}, and {disk_size(needs.disk_there)} free on the disk.",
         ),
     )
 
@@ -156,7 +158,7 @@ def _need(need: Need) -> NeedCell:
     state, words = ("fits", "fits") if need.fits else ("too-much", "too much")
     if need.recommended:
         state, words = "recommended", "fits, recommended"
-    return NeedCell(f"{memory.gib(need.memory)} GiB", words, state)
+    return NeedCell(memory_size(need.memory), words, state)
 
 
 def _code(job: JobView | None) -> str:

@@ -89,7 +89,7 @@ def _phase(found: RunDetail) -> str:
 def _scored_words(found: RunDetail) -> str:
     """On which photos the run is scored."""
     choice = found.config.get("held_out", {}).get("value", "none")
-    held = split.wanted(choice, [item["name"] for item in found.items])
+    held = split.held_out(choice, [item["name"] for item in found.items])
     count = held if isinstance(held, int) else len(held)
     return (
         f"On {wording.plural(count, 'held-out photo')}." if count else "On a photo that it trains on; none is held out."

@@ -27,7 +27,7 @@ class StopBody(BaseModel):
 
 class ResumeBody(BaseModel):
     steps: int | None = Field(default=None, description="How many steps the run should have in all.")
-    activations: str | None = Field(default=None, description="Kept activations: as_fit, all or none.")
+    activations: str | None = Field(default=None, description="Gradient checkpointing: as_fit, all or none.")
 
 
 class NameBody(BaseModel):

@@ -79,7 +79,7 @@ def _prepare(
     config, folder = start.config, start.folder
     state = checkpoint.newest(folder)[0] if start.resume else None
     if state is not None:  # the checkpoint has the number that fits into rank 0's memory
-        state.kept = memory.kept_blocks(family.anatomy, config, this_computer(folder))
+        state.kept = memory.kept_blocks(family.architecture, config, this_computer(folder))
     _ = family.transformer  # loads it while rank 0 encodes
     material = handoff.receive_examples(group)
     if material is None:

@@ -22,14 +22,12 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from core.device.backend import compile_step, evaluate, prepare
+from core.device.working_set import STRIP_AT_MOST
 from core.models.base import Grid
 from core.models.patches import PATCH, pack, unpack
 from core.numerics.exponentials import silu
 
 NORM_EPSILON = 1e-6
-STRIP_AT_MOST = 16 * 2**20
-"""Bytes. A picture's widest arrays are in a VAE, 268 MB each at 512 px, so a layer computes its intermediate arrays for
-a strip of rows at a time. There is no gradient, so each strip is evaluated before memory is allocated for the next."""
 
 
 class GroupNorm(nn.Module):

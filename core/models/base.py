@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import mlx.core as mx
 import mlx.nn as nn
 
-from core.estimate.architecture import Anatomy
+from core.estimate.architecture import Architecture
 
 Conditioning = dict[str, mx.array]
 """An encoded prompt: named arrays, batch axis first, so that they can be cached on disk and stacked."""
@@ -130,7 +130,7 @@ class Family(Protocol):
         ...
 
     @property
-    def anatomy(self) -> Anatomy:
+    def architecture(self) -> Architecture:
         """Its blocks as the memory forecast sees them."""
         ...
 

@@ -21,7 +21,7 @@ import mlx.nn as nn
 
 from core import flow
 from core.errors import ModelProblem
-from core.estimate.architecture import Anatomy
+from core.estimate.architecture import Architecture
 from core.files import sha256_of
 from core.hub.catalog import assistant_of, defaults_of, is_distilled
 from core.models.base import Block, Conditioning, Grid, Stream, stacked
@@ -136,9 +136,9 @@ class FolderFamily(ABC):
     # Adapters and knobs
 
     @cached_property
-    def anatomy(self) -> Anatomy:
+    def architecture(self) -> Architecture:
         """The blocks' shapes, from the folder's configs and headers."""
-        return Anatomy.of(self._parts.folder)
+        return Architecture.of(self._parts.folder)
 
     @cached_property
     def presets(self) -> Mapping[str, Sequence[str]]:

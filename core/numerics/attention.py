@@ -24,14 +24,10 @@ from collections.abc import Callable, Iterator, Sequence
 import mlx.core as mx
 
 from core.device.backend import prepare
+from core.device.working_set import CHUNK_ON_CPU, SCORES_AT_MOST
 from core.numerics.exponentials import LOG2_E, power_of_two, uses_powers_of_two
 from core.numerics.functional import custom_function
 from core.numerics.staged_eval import mark
-
-SCORES_AT_MOST = 32 * 2**20
-"""Bytes of all scores, B H S S, above which attention is computed in chunks; and of the scores of a chunk, B H Q S."""
-CHUNK_ON_CPU = 8 * 2**20
-"""Bytes of the scores of a chunk on a CPU, which is busy with smaller products. A few such arrays exist at once."""
 
 
 def attention(

@@ -54,7 +54,7 @@ def writing(image: Image.Image | None, event: Sampled | ClassPicture) -> Work:
 
     def work() -> Progress:
         if image is not None:
-            with files.written_whole(event.file) as part:
+            with files.atomic_file(event.file) as part:
                 image.save(part, "PNG")
         return event
 

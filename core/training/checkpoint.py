@@ -31,7 +31,7 @@ import mlx.core as mx
 from core import files, safetensors_file
 from core.adapters import file as adapter_file
 from core.device import backend
-from core.errors import FieldProblem, TrainingProblem, disk_trouble_as_sentence
+from core.errors import FieldProblem, TrainingProblem, disk_errors_as_problem
 from core.training.diagnosis import LOSSES_AVERAGED
 from core.training.events import Saved
 from core.training.optimizers import OptimizerState, Tensors
@@ -122,7 +122,7 @@ class Snapshot:
         Raises DiskProblem, and AdapterProblem if the adapter that is read back differs.
         """
         try:
-            with files.folder_written_whole(self._target) as folder:
+            with files.atomic_folder(self._target) as folder:
                 self._copy(folder)
                 self.copied.set()
                 hashes = {name: files.sha256_of(folder / name) for name in (ADAPTER, OPTIMIZER)}
@@ -238,7 +238,7 @@ def set_aside_after(run: Path, step: int) -> None:
     for later in (each for each in steps_saved(run) if each > step):
         folder = run / "checkpoints" / str(later)
         aside = folder.with_name(f"damaged-{later}")
-        with disk_trouble_as_sentence(aside):
+        with disk_errors_as_problem(aside):
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
 
@@ -255,10 +255,10 @@ def clear(run: Path) -> None:
         shutil.rmtree(run / name, ignore_errors=True)
 
 
-def clear_parts(run: Path) -> None:
+def remove_partial_writes(run: Path) -> None:
     """Remove what a killed process left half-written in this folder. Raises DiskProblem."""
     for folder in (run, *(run / name for name in FOLDERS)):
-        files.clear_parts(folder)
+        files.remove_partial_writes(folder)
 
 
 def _hash_of(table: Mapping[str, Any]) -> str:

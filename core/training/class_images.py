@@ -24,8 +24,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from core.config.choices import precision_of
 from core.config.resolve import resolve
-from core.config.train import TrainConfig, precision_of
+from core.config.train import TrainConfig
 from core.dataset import captions, latents
 from core.dataset.batches import Encoded
 from core.models.base import Conditioning, Family, Grid

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from core.config.resolve import BEFORE_IT_WAS_THERE
+from core.config.resolve import OLD_DEFAULTS
 from core.config.train import TrainConfig
 from core.dataset.examples import Example
 from core.errors import ConfigProblem, FieldProblem, TrainingProblem
@@ -23,7 +23,7 @@ def check_same_run(
     Raises ConfigProblem naming each changed knob, TrainingProblem for photos or model.
     """
     now, defaults = (json.loads(json.dumps(asdict(each))) for each in (config, TrainConfig()))
-    then = defaults | BEFORE_IT_WAS_THERE | state.config  # a checkpoint may be older than a knob
+    then = defaults | OLD_DEFAULTS | state.config  # a checkpoint may be older than a knob
     changed = [name for name in now if name not in MAY_CHANGE and now[name] != then[name]]
     if changed:
         problems = [FieldProblem(name, f"was {then[name]} and is now {now[name]}") for name in changed]

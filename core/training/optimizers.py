@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from core.config.train import Optimizer as OptimizerName
+from core.config.choices import Optimizer as OptimizerName
 
 Tensors = dict[str, mx.array]
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # of AdamW and Prodigy

@@ -78,7 +78,7 @@ def batches_of(material: Material, family: Family, config: TrainConfig) -> Batch
 
 def load_checkpoint(run: Run, reporter: Reporter, *, resume: bool) -> Generator[Progress, Request | None, State | None]:
     """The newest whole checkpoint, or None; then the folder is cleared if the run is a new one."""
-    checkpoint.clear_parts(run.folder)
+    checkpoint.remove_partial_writes(run.folder)
     state, damaged = checkpoint.newest(run.folder) if resume else (None, [])
     for sentence in damaged:
         words = f"{sentence[0].upper()}{sentence[1:]} The one before it is used."

@@ -116,7 +116,7 @@ def _first_state(
     optimizer_state = update.init(OPTIMIZERS[config.optimizer], w, with_ema=config.ema_decay > 0)
     state = State(0, w, optimizer_state, as_json(config), data_hash, dict(family.hashes), 0)
     state.start = files.sha256_of(start_from) if start_from is not None else ""
-    state.kept = memory.kept_blocks(family.anatomy, config, this_computer(folder))
+    state.kept = memory.kept_blocks(family.architecture, config, this_computer(folder))
     return state
 
 
@@ -139,7 +139,7 @@ def _choose_kept_blocks(state: State, family: Family, config: TrainConfig, compu
     Otherwise the checkpoint's number stays, even where more would fit: the last digits of the gradient depend on it,
     and a resumed run is exact.
     """
-    count, now = len(family.blocks), memory.kept_blocks(family.anatomy, config, computer)
+    count, now = len(family.blocks), memory.kept_blocks(family.architecture, config, computer)
     before = count if state.kept is None else state.kept
     same_knob = state.config.get("activations", default_of("activations")) == config.activations
     if now == before or (same_knob and (state.kept is None or now > before)):

@@ -83,7 +83,7 @@ class Step:
     def __init__(
         self, family: Family, adapter: lora.Adapter, config: TrainConfig, state: State, group: Group = ALONE
     ) -> None:
-        backend.expect_the_same_again()
+        backend.keep_freed_memory()
         self._adapter, self._config, self._state, self._group = adapter, config, state, group
         self._gradient = Gradient(family, adapter, config.train_guidance, state.kept)
         self._dtype = family.dtype

@@ -47,7 +47,7 @@ def choose(choice: str, names: Sequence[str], seed: int) -> tuple[int, ...]:
 
     Raises ConfigProblem.
     """
-    wanted = split.wanted(choice, names)
+    wanted = split.held_out(choice, names)
     if isinstance(wanted, int):
         return tuple(sorted(order_for("held out", len(names), seed)[:wanted]))
     return wanted

@@ -32,5 +32,5 @@ def test_matrix_work_is_that_of_the_products(family: Family) -> None:
     forward = again - once
     attention = once - 2 * forward  # which has four products on the way back, where a linear layer has one
     tokens = batch.grid.tokens + batch.conditioning["tokens"].shape[1]
-    width = max(stack.width for stack in family.anatomy.stacks)
+    width = max(stack.width for stack in family.architecture.stacks)
     assert attention == pytest.approx(len(family.blocks) * 4 * 2 * tokens**2 * width / 1e12)

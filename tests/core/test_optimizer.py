@@ -7,7 +7,7 @@ import math
 import mlx.core as mx
 import pytest
 
-from core.config.train import Optimizer
+from core.config.choices import Optimizer
 from core.training import ema
 from core.training.optimizers import OPTIMIZERS, OptimizerState, Tensors
 from core.training.schedule import learning_rate

@@ -24,25 +24,25 @@ NAMES = ["a.jpg", "b.jpg", "c, d.jpg", "7"]
 
 
 def test_one_photo_is_held_out_from_eight_on() -> None:
-    photos = {count: split.wanted("auto", [str(n) for n in range(count)]) for count in (1, 7, 8, 15, 16, 40)}
+    photos = {count: split.held_out("auto", [str(n) for n in range(count)]) for count in (1, 7, 8, 15, 16, 40)}
     assert photos == {1: 0, 7: 0, 8: 1, 15: 1, 16: 1, 40: 1}
 
 
 def test_held_out_photos_are_chosen_by_number_or_by_name() -> None:
-    assert split.wanted("none", NAMES) == 0
-    assert split.wanted(" 3 ", NAMES) == 3
-    assert split.wanted("b.jpg, a.jpg", NAMES) == (0, 1)
-    assert split.wanted("c, d.jpg", NAMES) == (2,)
-    assert split.wanted("7", NAMES) == (3,)  # a photo's name comes before a number
+    assert split.held_out("none", NAMES) == 0
+    assert split.held_out(" 3 ", NAMES) == 3
+    assert split.held_out("b.jpg, a.jpg", NAMES) == (0, 1)
+    assert split.held_out("c, d.jpg", NAMES) == (2,)
+    assert split.held_out("7", NAMES) == (3,)  # a photo's name comes before a number
     with pytest.raises(ConfigProblem, match=r"names 'x\.jpg'; it can be auto, none, a number, or photos by name"):
-        split.wanted("a.jpg, x.jpg", NAMES)
+        split.held_out("a.jpg, x.jpg", NAMES)
     with pytest.raises(ConfigProblem, match="names no photo"):
-        split.wanted(",", NAMES)
+        split.held_out(",", NAMES)
     for too_many in ("4", "a.jpg,b.jpg,7,5"):
         with pytest.raises(ConfigProblem):
-            split.wanted(too_many, NAMES)
+            split.held_out(too_many, NAMES)
     with pytest.raises(ConfigProblem, match="is '1', and there is 1 photo; leave one to train on"):
-        split.wanted("1", ["only.jpg"])
+        split.held_out("1", ["only.jpg"])
 
 
 def test_the_choice_is_a_function_of_the_seed() -> None:

@@ -97,8 +97,8 @@ def test_a_run_that_is_done_can_go_on_and_be_drawn_with(page: Page, studio: Stud
 
     page.get_by_role("button", name="Continue with more steps").click()
     page.get_by_label("Steps in all").fill("12")
-    expect(page.get_by_label("Kept activations")).to_have_value("as_fit")
-    page.get_by_label("Kept activations").select_option("none")
+    expect(page.get_by_label("Gradient checkpointing")).to_have_value("as_fit")
+    page.get_by_label("Gradient checkpointing").select_option("none")
     page.get_by_role("button", name="Continue", exact=True).click()
     expect(page.locator("#steps")).to_have_text("12")
     expect(page.locator('#checkpoints [data-step="12"]')).to_be_visible(timeout=60_000)

@@ -17,7 +17,8 @@ from diffusers.training_utils import EMAModel
 from lion_pytorch import Lion
 from prodigyopt import Prodigy
 
-from core.config.train import Optimizer, Schedule, TrainConfig
+from core.config.choices import Optimizer, Schedule
+from core.config.train import TrainConfig
 from core.training.ema import GROUP
 from core.training.optimizers import OPTIMIZERS
 from core.training.schedule import LOWEST_SHARE, learning_rate
