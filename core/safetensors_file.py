@@ -19,10 +19,13 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.errors import FieldProblem, ModelProblem, Problem
 from core.files import sha256_of
+
+if TYPE_CHECKING:
+    import mlx.core as mx
 
 ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
@@ -282,3 +285,12 @@ def _gaps(tensors: dict[str, TensorInfo], body_bytes: int) -> list[FieldProblem]
     if place != body_bytes:
         return [FieldProblem("file", f"holds {body_bytes:,} bytes of tensors; its header describes {place:,}")]
     return []
+
+
+def load_tensors(path: Path) -> dict[str, mx.array]:
+    """The tensors of a file by name; each is read when it is evaluated. Raises RuntimeError for a broken file."""
+    import mlx.core as mx
+
+    loaded: Any = mx.load(str(path), format="safetensors")
+    tensors: dict[str, mx.array] = loaded
+    return tensors

@@ -16,7 +16,7 @@ from app.home import Home
 from app.jobs import store
 from app.jobs.states import State, Stop
 from app.tables import Checkpoint, Event, Project, Run, Sample, Version
-from core.training.diagnosis import Verdict, outliers, than_base
+from core.training.diagnosis import Diagnosis, outliers, than_base
 
 LOG_LINES = 200
 
@@ -100,7 +100,7 @@ class RunDetail(RunView):
     hashes: dict[str, str]
     checkpoints: list[CheckpointView]  # the oldest first
     samples: list[SampleView]  # by step, then by prompt
-    verdict: Verdict  # what the scores say so far
+    verdict: Diagnosis  # what the scores say so far
     photo_scores: list[PhotoScore]  # empty before the first score
     class_pictures: list[SampleView]  # what the untouched base drew of the class, to be trained on; by number
     deaths: int

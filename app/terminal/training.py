@@ -26,7 +26,6 @@ from core.config.train import TrainConfig
 from core.dataset.examples import Example, read_folder
 from core.device.hardware import this_computer
 from core.distributed.hosts import Hosts
-from core.distributed.process_group import ALONE, Group
 from core.errors import ConfigProblem, DataProblem, FieldProblem, ModelProblem
 from core.estimate.architecture import Anatomy
 from core.estimate.memory import forecast
@@ -35,6 +34,7 @@ from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint
 from core.training.events import Finished, Request
+from core.training.group import ALONE, Group
 from core.training.preview import prompts_of
 from core.training.trainer import train
 

@@ -14,7 +14,7 @@ from app.home import Home
 from app.jobs import store
 from app.jobs.states import Kind
 from app.tables import Event
-from core.training.diagnosis import judge
+from core.training.diagnosis import diagnose
 from tests.app.conftest import Studio
 
 Start = Callable[..., Studio]
@@ -118,11 +118,11 @@ def test_a_photo_that_does_not_belong_to_the_others_stands_out() -> None:
     items = [{"photo_id": number, "name": f"{number}.jpg"} for number in range(6)]
     # what Pocket found after 20 steps on five photos of a dog and one of a can
     learned = dict(enumerate((0.89, 0.85, 0.89, 0.87, 1.04, 1.52)))
-    found = photo_scores(items, progress.Scores(judge([], [], True), {}, learned))
+    found = photo_scores(items, progress.Scores(diagnose([], [], True), {}, learned))
     assert [each.name for each in found if each.outlier] == ["5.jpg"]
     assert found[0].name == "5.jpg"
     held_out = photo_scores(
-        items, progress.Scores(judge([], [], True), {5: 3.0, 4: math.inf}, dict.fromkeys(range(4), 1.0))
+        items, progress.Scores(diagnose([], [], True), {5: 3.0, 4: math.inf}, dict.fromkeys(range(4), 1.0))
     )
     assert not any(each.outlier for each in held_out)
     assert [(each.photo_id, each.relative) for each in held_out if each.held_out] == [(5, 3.0), (4, None)]

@@ -23,8 +23,8 @@ from core.hub.registry import KNOWN
 from core.models import autoencoder
 from core.models.base import Family
 from core.numerics import attention
-from core.training.optimizers import RULES
-from core.training.update import begin
+from core.training.optimizers import OPTIMIZERS
+from core.training.update import init
 from tests.core.subjects import training
 
 GIB = 2**30
@@ -122,14 +122,14 @@ def test_more_of_anything_needs_more_memory(dev: Anatomy) -> None:
 
 @pytest.mark.parametrize("targets", ["all_linear", "*"])  # the star is modulation too
 @pytest.mark.parametrize("ema_decay", [0, 0.9])
-@pytest.mark.parametrize("optimizer", RULES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_number_that_an_optimizer_remembers_is_counted(
     family: Family, model_folder: Path, optimizer: Optimizer, ema_decay: float, targets: str
 ) -> None:
     config = resolve({"rank": 3, "optimizer": optimizer, "ema_decay": ema_decay, "targets": targets}).config
     layers = lora.resolve_targets(family.transformer, family.presets, targets)
     w = lora.attach(family.transformer, layers, 3, 3.0, mx.random.key(0)).parameters()
-    groups = [w, *begin(RULES[optimizer], w, averages=ema_decay > 0).tensors.values()]
+    groups = [w, *init(OPTIMIZERS[optimizer], w, with_ema=ema_decay > 0).tensors.values()]
     held = sum(value.nbytes for group in groups for value in group.values())
     assert memory.adapter_bytes(Anatomy.of(model_folder), config) == held
 

@@ -29,7 +29,7 @@ KNOBS = {
 
 def assert_same(one: Path, other: Path, step: int) -> None:
     first, second = (checkpoint.load(run / "checkpoints" / str(step)) for run in (one, other))
-    one_kept, other_kept = first.remembered, second.remembered
+    one_kept, other_kept = first.optimizer_state, second.optimizer_state
     assert one_kept.tensors.keys() == other_kept.tensors.keys()
     pairs = [(first.parameters, second.parameters), (one_kept.numbers, other_kept.numbers)]
     pairs += [(one_kept.tensors[group], other_kept.tensors[group]) for group in one_kept.tensors]
