@@ -145,6 +145,7 @@ def test_class_pictures_are_what_the_untouched_base_draws(
         assert each.recipe == again.recipe
 
 
+@pytest.mark.slow
 def test_a_second_run_draws_none_and_trains_alike(
     family: Family, photos: Path, tmp_path: Path, drawn: list[int]
 ) -> None:
@@ -195,6 +196,7 @@ def test_class_pictures_change_what_is_learned_and_weigh_what_they_should(
 # Stop and resume
 
 
+@pytest.mark.slow
 def test_a_run_stopped_among_its_class_pictures_goes_on_with_those_that_are_there(
     model_folder: Path, photos: Path, tmp_path: Path, drawn: list[int]
 ) -> None:

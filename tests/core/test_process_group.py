@@ -26,6 +26,8 @@ from core.training.update import global_norm
 from tests.core.subjects import TINY_RUN, training
 from tests.tiny import make_model_folder
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 LAUNCH = str(Path(sysconfig.get_path("scripts"), "mlx.launch"))
 TRAIN = [sys.executable, "-m", "app.cli", "train"]

@@ -152,6 +152,7 @@ for progress in training(load_family(model), photos, out, **KNOBS):
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_from_its_last_checkpoint(
     model_folder: Path, family: Family, photos: Path, tmp_path: Path
 ) -> None:
