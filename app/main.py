@@ -28,10 +28,11 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from app import resources
-from app.database import Database, Home
+from app import __version__, resources
+from app.database import Database
 from app.errors import HomeProblem, status_of
 from app.events import Bell
+from app.home import Home
 from app.routes import api_projects, api_runs, api_studio, pages
 from app.routes.given import ERRORS
 from app.security import HEADERS, Guard
@@ -74,7 +75,7 @@ def create_app(home: Path, *, with_jobs: bool = True) -> FastAPI:
         supervisor = Supervisor(database, bell)
         application.state.bell, application.state.supervisor = bell, supervisor
         application.state.hurry = asyncio.Event()
-        database.home.keep_reserve()
+        database.home.create_reserve()
         database.home.clear_uploads()
         tasks = [asyncio.create_task(bell.watch())]
         if with_jobs:
@@ -90,7 +91,7 @@ def create_app(home: Path, *, with_jobs: bool = True) -> FastAPI:
     application = FastAPI(
         title="Likeness",
         summary="Teach an image model the likeness of your subject.",
-        version="0.1.0",
+        version=__version__,
         openapi_url="/api/openapi.json",
         docs_url=None,  # their pages are loaded from elsewhere
         redoc_url=None,
@@ -217,7 +218,7 @@ def serve(home: Path, port: int = 7860, open_browser: bool = True) -> int:
     Returns an exit code. Raises HomeProblem for a home or a port that cannot be used, DiskProblem.
     """
     place = Home(home.expanduser().absolute())
-    place.lay_out()
+    place.create_folders()
     lock = lanes.hold(place.locks / LOCK_FILE)
     if lock is None:
         return _open_running(place, open_browser)

@@ -12,8 +12,9 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlmodel import Session, select
 
-from app.database import Database, Home
+from app.database import Database
 from app.errors import Conflict
+from app.home import Home
 from app.jobs import store
 from app.jobs.states import Kind
 from app.tables import Adapter, Job, Photo, Run

@@ -16,8 +16,9 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.database import Database, Home
+from app.database import Database
 from app.errors import LostJob
+from app.home import Home
 from app.jobs import store
 from app.jobs.process import ProcessName
 from app.jobs.states import Lane, State
@@ -70,7 +71,7 @@ def _run(work: Work) -> Outcome:
         problem = explained(error, work.claim.kind)
         note(str(problem), "error")
         if isinstance(problem, DiskProblem):
-            work.home.give_up_reserve()
+            work.home.release_reserve()
         return Outcome(State.FAILED, error=store.error_of(problem))
 
 

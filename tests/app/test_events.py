@@ -16,7 +16,8 @@ import pytest
 import uvicorn
 
 import app.events
-from app.database import Database, Home
+from app.database import Database
+from app.home import Home
 from app.jobs import store
 from app.jobs.process import ProcessName
 from app.jobs.states import Kind, Lane, State

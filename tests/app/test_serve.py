@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from app import main
-from app.database import Database, Home
+from app.database import Database
 from app.errors import HomeProblem
 from app.events import Bell
+from app.home import Home
 from app.jobs import store
 from app.jobs.states import Kind, Lane, State
 from app.main import serve

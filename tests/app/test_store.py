@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from sqlmodel import col, select
 
-from app.database import Database, Home
+from app.database import Database
 from app.errors import Conflict, LostJob
+from app.home import Home
 from app.jobs import store
 from app.jobs.process import ProcessName
 from app.jobs.states import ARROWS, ENDED, Kind, Lane, State, Stop
@@ -125,7 +126,8 @@ def test_two_processes_never_claim_the_same_job(database: Database) -> None:
     jobs = [queued(database) for _ in range(30)]
     code = (
         "import sys; from pathlib import Path\n"
-        "from app.database import Database, Home; from app.jobs import store; from app.jobs.states import Lane\n"
+        "from app.database import Database; from app.home import Home\n"
+        "from app.jobs import store; from app.jobs.states import Lane\n"
         "from app.jobs.process import ProcessName\n"
         "database = Database(Home(Path(sys.argv[1])))\n"
         "while (claim := store.claim(database, Lane.MEMORY, ProcessName.own())): sys.stdout.write(f'{claim.job_id} ')\n"
