@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlmodel import select
 
 from app.actions import photos
+from app.actions.photo_views import newest_captions
 from app.database import Database
 from app.jobs.states import Kind, State
 from app.jobs.store import Claim
@@ -64,7 +65,7 @@ def caption(work: Work) -> Outcome:
             photo_id = int(row.id or 0)
             if session.get(Photo, photo_id) is None:
                 continue  # deleted meanwhile
-            newest = photos.newest_captions(session, [photo_id]).get(photo_id)
+            newest = newest_captions(session, [photo_id]).get(photo_id)
             if params["overwrite"] or newest is None or not newest.text:  # what the user typed meanwhile stays
                 photos.write_caption(session, photo_id, text, captioner.origin)
     work.phase("writing captions", len(todo), len(todo))
