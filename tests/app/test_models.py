@@ -53,7 +53,7 @@ def test_the_setting_names_folders_and_refuses_what_is_none(client: TestClient, 
     assert wrong.status_code == 422
     assert wrong.json()["error"]["problems"] == [
         {"field": "model_folders", "message": "has '/nowhere/at/all', which is not a folder on this computer; "
-         "give its whole path"}
+         "give its absolute path"}
     ]  # fmt: skip
     assert client.patch("/api/settings", json={"model_folders": "models"}).status_code == 422
     right = client.patch("/api/settings", json={"model_folders": f" {tmp_path} \n\n"})

@@ -1,4 +1,4 @@
-"""`likeness join`: this machine's part in a run that another machine leads. mlx.launch starts it; nobody types it."""
+"""Training on several machines from the command line, and `likeness join`, which mlx.launch starts on the others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app.resources import JOIN, ROOT
-from app.terminal.console import DONE, FAILED, say
+from app.terminal.console import DONE, FAILED, print_line
 from core.config.train import TrainConfig
 from core.distributed.hosts import Hosts
 from core.distributed.launch import launched
@@ -20,15 +20,15 @@ from core.models.base import Family
 from core.models.load import load_family
 
 
-def machines_here(hosts: Hosts | None) -> int:
-    """On how many machines a run goes that is started now, by mlx.launch or with a hosts file."""
+def machine_count(hosts: Hosts | None) -> int:
+    """How many machines share a run that starts now: those of mlx.launch, else those of the hosts file, else 1."""
     invitation = Invitation.from_environment()
     return invitation.size if invitation else len(hosts.entries) if hosts else 1
 
 
 @contextmanager
 def group_of(hosts: Hosts | None, machines: int) -> Iterator[Group]:
-    """The group of a run: those that mlx.launch started with us, or those of the hosts file. Raises TrainingProblem."""
+    """The process group of a run: started by mlx.launch with this process, or on the hosts. Raises TrainingProblem."""
     invitation = Invitation.from_environment()
     if invitation is None:
         with launched(hosts, machines, JOIN, ROOT) as group:
@@ -42,18 +42,18 @@ def group_of(hosts: Hosts | None, machines: int) -> Iterator[Group]:
 
 
 def is_peer() -> bool:
-    """Whether mlx.launch started this process to follow another."""
+    """Whether mlx.launch started this process as a rank above 0."""
     invitation = Invitation.from_environment()
     return invitation is not None and invitation.rank > 0
 
 
 def join(folders: Sequence[Path]) -> int:
-    """Follow until the run ends. What this machine cannot do is told at the first one."""
+    """Take part until the run ends. Rank 0 reports what this machine cannot do."""
 
     def load(config: TrainConfig) -> Family:
-        return load_family(catalog.find(config.model, folders).folder, quantize=config.base_bits)
+        return load_family(catalog.find(config.model, folders).path, quantize=config.base_bits)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the machine that leads; it ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for rank 0, which ends the others
     invitation = Invitation.from_environment()
     if invitation is None:
         raise Problem("mlx.launch starts this, for `likeness train --hosts FILE`.")
@@ -62,7 +62,7 @@ def join(folders: Sequence[Path]) -> int:
         follow(group, load)
     except Problem as problem:
         group.close(problem=str(problem))
-        say(f"{own_name()}: {problem}")
+        print_line(f"{own_name()}: {problem}")
         return FAILED
     group.close()
     return DONE

@@ -1,4 +1,4 @@
-"""`likeness models`: what the Models page shows, as lines; and where the terminal looks for models."""
+"""`likeness models`: the Models page as lines of text; and the folders in which the command line looks for models."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ WIDTH = 100
 INDENT = " " * 21
 
 
-def folders(home: Path) -> tuple[Path, ...]:
-    """Where models may lie: the home's own folder, and those that its settings name. Makes no home."""
-    place = Home(home)
+def model_folders(root: Path) -> tuple[Path, ...]:
+    """The models folder of a home, and the folders that its settings name. Creates no home."""
+    home = Home(root)
     text = ""
-    if place.database.is_file():
+    if home.database.is_file():
         with (
             suppress(sqlite3.Error),
-            closing(sqlite3.connect(f"{place.database.as_uri()}?mode=ro", uri=True)) as connection,
+            closing(sqlite3.connect(f"{home.database.as_uri()}?mode=ro", uri=True)) as connection,
         ):
             row = connection.execute("SELECT value FROM setting WHERE key = 'model_folders'").fetchone()
             text = json.loads(row[0]) if row and row[0] else ""
-    return (place.models, *settings.folders_of(text))
+    return (home.models, *settings.folders_of(text))
 
 
-def facts(home: Path) -> list[dict[str, Any]]:
-    """Every model as one flat table; sizes in bytes."""
-    return [_facts(entry, home) for entry in catalog.models(folders(home)).values()]
+def describe_models(root: Path) -> list[dict[str, Any]]:
+    """Every model as JSON for programs; sizes in bytes."""
+    return [_describe(entry, root) for entry in catalog.models(model_folders(root)).values()]
 
 
-def lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The same, to be read."""
-    for each in found:
+def format_models(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """`describe_models` as lines for people."""
+    for each in models:
         where = f"on disk, {wording.size(each['bytes'])}: {each['folder']}" if each["on_disk"] else "not on disk"
         if not each["on_disk"] and each["download_bytes"]:
             where += f"; a download of {wording.size(each['download_bytes'])}"
@@ -62,8 +62,8 @@ def lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield "The studio's Models page downloads them. A folder in diffusers' layout can be named instead: --model FOLDER"
 
 
-def _facts(entry: catalog.Entry, home: Path) -> dict[str, Any]:
-    known, needs = entry.known, requirements.here(entry, home)
+def _describe(entry: catalog.Entry, root: Path) -> dict[str, Any]:
+    known, needs = entry.known, requirements.here(entry, root)
     size = 0
     if entry.on_disk and entry.folder is not None:
         size = sum(path.stat().st_size for path in entry.folder.rglob("*.safetensors"))
