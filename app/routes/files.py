@@ -17,7 +17,6 @@ from fastapi.responses import FileResponse, Response
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from app.errors import TooLarge
-from app.wording import size
 from core.errors import disk_trouble_as_sentence
 
 DROPPED_AT_MOST = 2**30  # bytes read and dropped of a refused upload, so that the browser reads the answer
@@ -46,7 +45,7 @@ async def received(request: Request, folder: Path, limit: int, name: str) -> Asy
 
     Raises TooLarge, before anything is written when the length is announced; DiskProblem.
     """
-    sentence = f"{name} has more than {size(limit)}, the limit. Save it smaller."
+    sentence = f"{name} has more than {limit // 2**20} MB, the limit. Save it smaller."
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
         await _drop(request)

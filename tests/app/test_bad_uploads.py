@@ -78,7 +78,7 @@ def test_200_megabytes_are_refused_by_their_announced_length(client: TestClient,
 
     headers = {"Content-Length": str(200 * 2**20)}
     answer = client.put(f"/api/projects/{project}/photos/huge.jpg", content=many(), headers=headers)
-    assert "67 MB" in problem_of(answer, 413)["message"]
+    assert "64 MB" in problem_of(answer, 413)["message"]
     assert list(client.app.state.database.home.uploads.iterdir()) == []  # type: ignore[attr-defined]
 
 
@@ -88,7 +88,7 @@ def test_a_length_that_is_not_announced_is_counted(client: TestClient, project: 
             yield bytes(2**20)
 
     answer = client.put(f"/api/projects/{project}/photos/huge.jpg", content=many())
-    assert "67 MB" in problem_of(answer, 413)["message"]
+    assert "64 MB" in problem_of(answer, 413)["message"]
     assert list(client.app.state.database.home.uploads.iterdir()) == []  # type: ignore[attr-defined]
 
 
