@@ -61,11 +61,6 @@ def list_models(database: Database) -> list[ModelView]:
     ]
 
 
-def get_model(database: Database, name: str) -> ModelView:
-    """Raises NotFound."""
-    return _view(find(database, name), _downloads(database).get(name), database.home.root)
-
-
 def find(database: Database, name: str) -> catalog.Entry:
     """The entry of a name, whether it is here or not. Raises NotFound, which lists the known names."""
     known = catalog.models(folders(database))
