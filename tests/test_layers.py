@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lowest first. A name stands for the module and, unless a longer name is listed, for all below it.
 CORE_LEVELS: list[tuple[str, ...]] = [
-    ("core.errors", "core.randomness", "core.pocket"),
+    ("core.errors", "core.randomness", "core.pocket.assets"),
     ("core.config", "core.files", "core.device"),
     ("core.flow", "core.numerics", "core.safetensors_file",
      "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
@@ -27,7 +27,7 @@ CORE_LEVELS: list[tuple[str, ...]] = [
     ("core.dataset", "core.sampling"),
     ("core.training",),
     ("core.distributed",),
-    ("core.pocket.pretrain", "core.pocket.*"),
+    ("core.pocket",),
 ]  # fmt: skip
 APP_LEVELS: list[tuple[str, ...]] = [
     ("app.errors", "app.resources", "app.sheet", "app.jobs.states", "app.jobs.process"),
