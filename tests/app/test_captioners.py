@@ -112,7 +112,7 @@ def test_a_useless_answer_is_a_sentence(vision: VisionServer, photo: Path, statu
 
 
 def test_nobody_there_is_a_sentence() -> None:
-    with pytest.raises(CaptionerProblem, match="Nobody answers"):
+    with pytest.raises(CaptionerProblem, match="No server answers"):
         OpenAICaptioner("http://127.0.0.1:9", "", "Describe.")
 
 
