@@ -28,10 +28,11 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from app import resources
-from app.database import Database, Home
+from app import __version__, resources
+from app.database import Database
 from app.errors import HomeProblem, status_of
-from app.events import Bell
+from app.events import ChangeWatcher
+from app.home import Home
 from app.routes import api_projects, api_runs, api_studio, pages
 from app.routes.given import ERRORS
 from app.security import HEADERS, Guard
@@ -70,18 +71,18 @@ def create_app(home: Path, *, with_jobs: bool = True) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
-        bell = Bell(database.home.database)
-        supervisor = Supervisor(database, bell)
-        application.state.bell, application.state.supervisor = bell, supervisor
+        changes = ChangeWatcher(database.home.database)
+        supervisor = Supervisor(database, changes)
+        application.state.changes, application.state.supervisor = changes, supervisor
         application.state.hurry = asyncio.Event()
-        database.home.keep_reserve()
+        database.home.create_reserve()
         database.home.clear_uploads()
-        tasks = [asyncio.create_task(bell.watch())]
+        tasks = [asyncio.create_task(changes.watch())]
         if with_jobs:
             tasks.append(asyncio.create_task(supervisor.run()))
         yield
         supervisor.closing = True
-        bell.stop()
+        changes.stop()
         await asyncio.gather(*tasks)
         if with_jobs:
             await supervisor.close(CLOSE_SECONDS, application.state.hurry)
@@ -90,7 +91,7 @@ def create_app(home: Path, *, with_jobs: bool = True) -> FastAPI:
     application = FastAPI(
         title="Likeness",
         summary="Teach an image model the likeness of your subject.",
-        version="0.1.0",
+        version=__version__,
         openapi_url="/api/openapi.json",
         docs_url=None,  # their pages are loaded from elsewhere
         redoc_url=None,
@@ -204,7 +205,7 @@ class _Server(uvicorn.Server):
         else:
             self.should_exit = True
             say("Closing. Jobs finish their step and save; Ctrl-C again leaves them to it.")
-            self._soon(self._application.state.bell.stop)
+            self._soon(self._application.state.changes.stop)
 
     def _soon(self, call: Any) -> None:
         if self._loop is not None:
@@ -217,8 +218,8 @@ def serve(home: Path, port: int = 7860, open_browser: bool = True) -> int:
     Returns an exit code. Raises HomeProblem for a home or a port that cannot be used, DiskProblem.
     """
     place = Home(home.expanduser().absolute())
-    place.lay_out()
-    lock = lanes.hold(place.locks / LOCK_FILE)
+    place.create_folders()
+    lock = lanes.lock(place.locks / LOCK_FILE)
     if lock is None:
         return _open_running(place, open_browser)
     listener = _listen(port)

@@ -17,7 +17,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from app import resources
+from app import __version__, resources
 from app.actions.photos import PhotoView
 from app.actions.projects import ProjectView
 from app.actions.run_views import PhotoScore
@@ -42,7 +42,6 @@ from app.page_parts import (
     VerdictNote,
 )
 
-VERSION = "0.1.0"
 THEMES = ("system", "light", "dark")
 
 
@@ -71,7 +70,7 @@ class Frame:
     here: str  # name of the place in the navigation
     theme: str  # system, light or dark: this browser's choice, kept in a cookie
     active_jobs: int  # how many run or wait
-    version: str = VERSION
+    version: str = __version__
     places: tuple[Place, ...] = PLACES
 
 

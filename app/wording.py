@@ -24,7 +24,6 @@ KINDS: dict[Kind, str] = {
     Kind.SAMPLE: "Picture",
     Kind.DOWNLOAD: "Download",
     Kind.EXPORT: "Export",
-    Kind.IMPORT: "Import",
     Kind.CHECK: "Check",
     Kind.REPORT: "Report",
 }

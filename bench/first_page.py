@@ -86,7 +86,8 @@ def event_delays(chromium: str) -> list[float]:
     """Seconds from commit to text, for each of EVENTS rows."""
     from playwright.sync_api import sync_playwright
 
-    from app.database import Database, Home
+    from app.database import Database
+    from app.home import Home
     from app.tables import Event
 
     flags = ["--disable-gpu", "--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]

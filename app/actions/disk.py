@@ -12,9 +12,10 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlmodel import Session, select
 
-from app.database import Database, Home
+from app.database import Database
 from app.errors import Conflict
-from app.jobs import store
+from app.home import Home
+from app.jobs import lane_queue
 from app.jobs.states import Kind
 from app.tables import Adapter, Job, Photo, Run
 
@@ -125,7 +126,7 @@ def clear_cache(database: Database) -> int:
     Raises Conflict while a job runs, which may be about to read them.
     """
     with database.read() as session:
-        if store.running(session):
+        if lane_queue.running(session):
             raise Conflict("A job is running and may need the cache; clear it afterwards.")
     return sum(_empty(folder) for folder in database.home.cache.iterdir() if folder != database.home.uploads)
 

@@ -9,8 +9,9 @@ from sqlmodel import Session, col, select
 
 from app import wording
 from app.actions import models, runs
-from app.database import Database, Home
+from app.database import Database
 from app.errors import Conflict, NotFound
+from app.home import Home
 from app.jobs import store
 from app.jobs.states import Kind, State
 from app.tables import Job

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 
 from app.database import Database
 from app.errors import Conflict
-from app.jobs import store
+from app.jobs import lane_queue, store
 from app.jobs.states import Kind, Lane, State, Stop
 from app.tables import Job, Project, Run, now
 
@@ -69,8 +69,8 @@ def list_jobs(
 def queue(database: Database) -> list[JobView]:
     """What runs and what waits, in the order in which it will run."""
     with database.read() as session:
-        waiting = [job for lane in Lane for job in store.waiting(session, lane)]
-        return views(session, [*store.running(session), *waiting])
+        waiting = [job for lane in Lane for job in lane_queue.queued(session, lane)]
+        return views(session, [*lane_queue.running(session), *waiting])
 
 
 def get_job(database: Database, job_id: int) -> JobView:
@@ -91,7 +91,7 @@ def stop(database: Database, job_id: int, *, at_once: bool = False) -> JobView:
 def move(database: Database, job_id: int, place: int) -> JobView:
     """Put a waiting job at `place`; 0 runs next. Raises NotFound, Conflict."""
     with database.write() as session:
-        job = store.move(session, job_id, place)
+        job = lane_queue.move(session, job_id, place)
         session.flush()
         return views(session, [job])[0]
 
@@ -111,7 +111,7 @@ def silent(job: Job) -> bool:
 
 
 def views(session: Session, rows: Sequence[Job]) -> list[JobView]:
-    places = {job.id: place for lane in Lane for place, job in enumerate(store.waiting(session, lane))}
+    places = {job.id: place for lane in Lane for place, job in enumerate(lane_queue.queued(session, lane))}
     ids = [int(row.id or 0) for row in rows]
     runs = {run.job_id: run for run in session.exec(select(Run).where(col(Run.job_id).in_(ids)))}
     names = {project.id: project.name for project in session.exec(select(Project))}

@@ -144,7 +144,7 @@ def _starting_point(
     project: MaybeId = None,
     after: str | None = None,
     last_event_id: Annotated[str | None, Header()] = None,
-) -> tuple[events.Chosen, int]:
+) -> tuple[events.EventFilter, int]:
     """Whose events, and after which; answered before the stream opens, so that a wrong id is a plain 404."""
     if run is not None:
         job = runs.get_run(db, run).job_id
@@ -152,7 +152,7 @@ def _starting_point(
         jobs.get_job(db, job)
     if project is not None:
         projects.get_project(db, project)
-    chosen = events.Chosen(job, project)
+    chosen = events.EventFilter(job, project)
     for given in (last_event_id, after):  # a reconnect knows better than the address it was opened with
         if given is not None and given.strip().isdecimal():
             return chosen, min(int(given), ID_AT_MOST)
@@ -164,8 +164,8 @@ def _starting_point(
 
 @router.get("/events", response_class=events.EventStream, responses={200: events.DESCRIPTION})
 async def stream_events(
-    request: Request, db: Db, start: Annotated[tuple[events.Chosen, int], Depends(_starting_point)]
+    request: Request, db: Db, start: Annotated[tuple[events.EventFilter, int], Depends(_starting_point)]
 ) -> Response:
     """Events of a run, a job or a project from the beginning (or after=); of everything, from now on."""
-    stream = events.stream(db, request.app.state.bell, *start)
+    stream = events.stream(db, request.app.state.changes, *start)
     return events.EventStream(stream, headers={"Cache-Control": "no-cache"})

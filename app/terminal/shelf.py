@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from app import settings, wording
-from app.database import Home
+from app.home import Home
 from core.estimate import requirements
 from core.hub import cache as hub_cache
 from core.hub import catalog

@@ -59,6 +59,13 @@ class Entry:
         return self.folder is not None and not self.lacks
 
     @property
+    def path(self) -> Path:
+        """Its folder. Raises ModelProblem when it is not on this computer."""
+        if self.folder is None:
+            raise ModelProblem(f"{self.title} is not on this computer.")
+        return self.folder
+
+    @property
     def family(self) -> str | None:
         """Our family; None when this version cannot load it yet."""
         return PIPELINES.get(self.pipeline)
@@ -95,9 +102,7 @@ class Entry:
         """Parameters of the transformer: those of its row, else counted in its files' headers. Raises ModelProblem."""
         if self.known is not None:
             return self.known.parameters["transformer"]
-        if self.folder is None:
-            raise ModelProblem(f"{self.title} is not on this computer.")
-        files = weight_files(self.folder / "transformer", "diffusion_pytorch_model")
+        files = weight_files(self.path / "transformer", "diffusion_pytorch_model")
         return sum(read_header(path).parameters for path in files)
 
 

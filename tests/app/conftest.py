@@ -19,7 +19,8 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from app.database import Database, Home
+from app.database import Database
+from app.home import Home
 from app.main import create_app
 from tests.tiny import make_model_folder
 

@@ -11,8 +11,9 @@ from sqlalchemy import Connection, text
 from sqlmodel import select
 
 from app import database as module
-from app.database import Database, Home
+from app.database import Database
 from app.errors import HomeProblem
+from app.home import Home
 from app.tables import Project
 from core.errors import DiskProblem
 
@@ -70,7 +71,7 @@ def test_an_older_file_is_migrated_after_a_backup(tmp_path: Path, monkeypatch: p
         connection.exec_driver_sql("ALTER TABLE project ADD COLUMN colour TEXT NOT NULL DEFAULT 'red'")
 
     monkeypatch.setattr(module, "MIGRATIONS", [add_a_column])
-    monkeypatch.setattr(module, "VERSION", 2)
+    monkeypatch.setattr(module, "SCHEMA_VERSION", 2)
     Database(home).close()
     with closing(sqlite3.connect(home.database)) as connection:
         assert connection.execute("SELECT name, colour FROM project").fetchall() == [("My can", "red")]
@@ -90,7 +91,7 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
         raise RuntimeError("stumbled")
 
     monkeypatch.setattr(module, "MIGRATIONS", [stumble])
-    monkeypatch.setattr(module, "VERSION", 2)
+    monkeypatch.setattr(module, "SCHEMA_VERSION", 2)
     with pytest.raises(RuntimeError, match="stumbled"):
         Database(home)
     with closing(sqlite3.connect(home.database)) as connection:

@@ -16,7 +16,8 @@ import pytest
 import uvicorn
 
 import app.events
-from app.database import Database, Home
+from app.database import Database
+from app.home import Home
 from app.jobs import store
 from app.jobs.process import ProcessName
 from app.jobs.states import Kind, Lane, State
@@ -41,7 +42,7 @@ class Server:
         """Ask it to end as a signal would; how many seconds it took."""
         began = time.monotonic()
         self.server.should_exit = True
-        self.application.state.bell.stop()
+        self.application.state.changes.stop()
         self.thread.join(20)
         assert not self.thread.is_alive()
         return time.monotonic() - began
@@ -71,8 +72,8 @@ def claimed(database: Database) -> Claim:
 
 
 def tell(database: Database, claim: Claim, step: int) -> None:
-    with store.holding(database, claim, step=step) as session:
-        store.tell(session, claim, "metric", {"loss": 1 / step}, step)
+    with store.transaction(database, claim, step=step) as session:
+        store.append_event(session, claim, "metric", {"loss": 1 / step}, step)
 
 
 def events(url: str, count: int, headers: dict[str, str] | None = None) -> list[dict[str, Any]]:
@@ -149,7 +150,7 @@ def test_streams_of_other_jobs_stay_quiet(server: Server, worker: Database) -> N
 
 
 def test_a_stream_with_nothing_to_say_is_kept_open(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app.events, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(app.events, "KEEP_ALIVE_SECONDS", 0.1)
     with httpx.stream("GET", f"{server.url}/api/events", timeout=20) as answer:
         lines = (line for line in answer.iter_lines() if line)
         assert [next(lines) for _ in range(4)] == [": open", "retry: 1000", ": quiet", ": quiet"]
@@ -178,9 +179,9 @@ def test_a_reader_that_leaves_in_the_middle_of_an_event_is_no_error(
 ) -> None:
     """It is told more than fits on the way, takes none of it, and goes."""
     claim = claimed(worker)
-    with store.holding(worker, claim) as session:
+    with store.transaction(worker, claim) as session:
         for number in range(64):
-            store.tell(session, claim, "log", {"text": 2**16 * "x"}, number)
+            store.append_event(session, claim, "log", {"text": 2**16 * "x"}, number)
     place = httpx.URL(server.url)
     for _ in range(3):
         with socket.create_connection((place.host, place.port or 0), timeout=20) as reader:
@@ -203,11 +204,11 @@ def test_what_came_after_a_rewind_point_is_dropped_from_the_curves(server: Serve
         assert claim is not None
         for step in range(1, 6):
             tell(worker, claim, step)
-        assert store.lost(worker, claim, -9) is State.QUEUED
+        assert store.record_death(worker, claim, -9) is State.QUEUED
         again = store.claim(worker, Lane.MEMORY, ProcessName.own())
         assert again is not None
-        with store.holding(worker, again, step=3) as session:
-            store.tell(session, again, "rewind", {"to_step": 3}, 3)
+        with store.transaction(worker, again, step=3) as session:
+            store.append_event(session, again, "rewind", {"to_step": 3}, 3)
         tell(worker, again, 4)
         curves = http.get(f"/api/runs/{run}/metrics?names=loss").json()
         assert [step for step, _ in curves["series"]["loss"]] == [1, 2, 3, 4]

@@ -11,7 +11,8 @@ import mlx.core as mx
 import pytest
 from starlette.testclient import TestClient
 
-from app.database import Database, Home
+from app.database import Database
+from app.home import Home
 from app.jobs import store
 from app.jobs.states import Kind
 from app.tables import Checkpoint, Project, Run, Version

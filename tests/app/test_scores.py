@@ -9,7 +9,8 @@ from pathlib import Path
 
 from app.actions import progress
 from app.actions.run_views import photo_scores
-from app.database import Database, Home
+from app.database import Database
+from app.home import Home
 from app.jobs import store
 from app.jobs.states import Kind
 from app.tables import Event
