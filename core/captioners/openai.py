@@ -169,7 +169,9 @@ def _models(client: httpx.Client, base: str) -> list[str]:
         raise CaptionerProblem(f"{base} reports: {error}")
     if not isinstance(data, dict) or not isinstance(rows := data.get("data", ""), list | None):
         raise CaptionerProblem(f"{base} does not list its models. Is the address right?")
-    names = [reply.printable(str(row["id"])) for row in rows or () if isinstance(row, dict) and row.get("id")]  # Ollama: null for none
+    names = [
+        reply.printable(str(row["id"])) for row in rows or () if isinstance(row, dict) and row.get("id")
+    ]  # Ollama: null for none
     return sorted(names, key=lambda name: 2 if NOT_FOR_PHOTOS.search(name) else 0 if SEES_PHOTOS.search(name) else 1)
 
 
