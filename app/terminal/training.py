@@ -22,7 +22,7 @@ from core import files
 from core.adapters import file as adapter_file
 from core.config.resolve import Resolved, resolve
 from core.config.train import TrainConfig
-from core.dataset.examples import Example, read_folder
+from core.dataset.examples import Example, caption_sources, read_folder
 from core.device.hardware import this_computer
 from core.distributed.hosts import Hosts
 from core.distributed.process_group import ALONE, Group
@@ -94,6 +94,7 @@ def train_folder(
     examples, left_out = read_folder(photos, subject.trigger, subject.class_word)
     for each in left_out:
         say(f"Left out: {each.field} {each.message}")
+    say(caption_sources(examples))
     fit = forecast(Anatomy.of(entry.folder), config, this_computer(out), len(examples))
     say(fit.sentence)
     if not fit.fits:

@@ -1,4 +1,4 @@
-"""Captions: what a photo shows, in words. From the .txt beside it, else from a template.
+"""Captions: what a photo shows, in words. From the file beside it (caption_files.py), else from a template.
 
 a photo of {trigger} {class_word}   ->   a photo of sks can
 """
@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Sequence
-from pathlib import Path
 
-from core.errors import DataProblem, FieldProblem
+from core.errors import DataProblem
 
 TEMPLATE = "a photo of {trigger} {class_word}"
 PLACEHOLDERS = ("trigger", "class_word")
@@ -59,27 +58,3 @@ def check(template: str) -> None:
     for name, spec, how in fields:
         if name not in PLACEHOLDERS or spec or how:
             raise DataProblem(f"{template!r} has {{{name}}}, which is not known; {allowed} are filled in.")
-
-
-def read(text_file: Path) -> str | None:
-    """The caption in a .txt file as typed, in one line; None when the file is missing or blank.
-
-    Raises DataProblem when it is not UTF-8 text, or too long.
-    """
-    if not text_file.is_file():
-        return None
-    try:
-        text = text_file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        problem = FieldProblem(text_file.name, "is not UTF-8 text; save it again as plain UTF-8")
-        raise DataProblem("A caption cannot be read.", [problem]) from None
-    caption = " ".join(text.split())
-    if len(caption) > CHARACTERS_AT_MOST:
-        problem = FieldProblem(text_file.name, f"has {len(caption)} characters; at most {CHARACTERS_AT_MOST}")
-        raise DataProblem("A caption is too long.", [problem])
-    return caption or None
-
-
-def for_photo(photo: Path, trigger: str, class_word: str, template: str = TEMPLATE) -> str:
-    """The caption beside the photo (`beach.txt` for `beach.jpg`), else the template."""
-    return read(photo.with_suffix(".txt")) or fill(template, trigger, class_word)
