@@ -10,7 +10,6 @@ training never loads a web server.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -108,7 +107,7 @@ def train(
     """
 
     def work() -> int:
-        from app.terminal import shelf, together, training
+        from app.terminal import config_file, shelf, together, training
 
         if together.is_peer():
             return together.join(shelf.folders(home_folder()))
@@ -119,7 +118,7 @@ def train(
         if start_from is not None and not start_from.is_file():
             raise _wrong("--from", f"{start_from} is not a file")
         user, subject, start = training.stored(out) if resume else ({}, None, None)
-        user |= _settings_in(config)
+        user |= config_file.read(config) if config is not None else {}
         user |= {name: value for name, value in (("model", model), ("steps", steps)) if value is not None}
         word = class_word or (subject.class_word if subject else "")
         if not word.strip():
@@ -228,25 +227,6 @@ def _computing(work: Any, as_json: bool) -> int:
         if as_json:
             console.answer({"error": {"code": "stopped", "message": "Stopped by the user.", "problems": []}})
         return console.STOPPED
-
-
-def _settings_in(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise _wrong("--config", f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise _wrong("--config", f"{path} is not JSON: {error}") from None
-    if not isinstance(table, dict):
-        raise _wrong("--config", f'{path} must hold an object of settings, such as {{"rank": 8}}')
-    # A run's own config.json holds {"value", "source"} for each knob; it can be handed back as it is.
-    return {
-        name: value["value"] if isinstance(value, dict) and "value" in value else value
-        for name, value in table.items()
-        if not name.startswith("_")
-    }
 
 
 def _wrong(field: str, message: str) -> ConfigProblem:

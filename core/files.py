@@ -9,7 +9,6 @@ the temporary file is gone then, and what was there before still is.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from core import strict_json
 from core.errors import disk_trouble_as_sentence
 
 
@@ -104,7 +104,7 @@ def write_text(path: Path, content: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON to `path`, whole or not at all. Raises DiskProblem."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, strict_json.dumps(content, indent=1) + "\n")
 
 
 def sha256_of(source: Path | bytes) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from dataclasses import asdict
@@ -11,7 +10,7 @@ from typing import Any
 
 from app.terminal import training
 from app.terminal.console import duration, interruptible, say
-from core import files
+from core import files, strict_json
 from core.config.resolve import resolve
 from core.dataset import photos
 from core.dataset.examples import read_folder
@@ -64,7 +63,7 @@ def run_demo(out: Path, wanted_steps: str | None) -> dict[str, Any]:
 def _keep_other_runs(out: Path) -> None:
     """A demo may be run again in its folder; a training of the user's own is never written over."""
     try:
-        earlier_demo = bool(json.loads((out / "config.json").read_text(encoding="utf-8")).get("_demo"))
+        earlier_demo = bool(strict_json.loads((out / "config.json").read_bytes()).get("_demo"))
     except (OSError, ValueError, AttributeError):
         earlier_demo = False
     if checkpoint.steps_saved(out) and not earlier_demo:

@@ -5,7 +5,6 @@ OUT/adapter.safetensors   config.json   loss.png   samples.png   samples/   clas
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from PIL import Image
 from app import sheet
 from app.terminal import together
 from app.terminal.console import Interrupt, duration, interruptible, say
-from core import files
+from core import files, strict_json
 from core.adapters import file as adapter_file
 from core.config.resolve import Resolved, resolve
 from core.config.train import TrainConfig
@@ -190,13 +189,14 @@ def stored(out: Path) -> tuple[dict[str, Any], Subject | None, Path | None]:
     if not path.is_file():
         return {}, None, None
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-        subject, start = Subject(**table.pop("_subject")), table.pop("_start_from", None)
+        table = strict_json.loads(path.read_bytes())
+        words, start = table.pop("_subject"), table.pop("_start_from", None)
+        subject = Subject(str(words["trigger"]), str(words["class_word"]))
         resolved = Resolved.from_json(table)
-    except (ValueError, KeyError, TypeError) as error:
+        start_from = Path(start) if start else None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataProblem(f"{path} cannot be read ({error}); the run cannot be resumed from it.") from None
-    knobs = {name: getattr(resolved.config, name) for name in resolved.sources}
-    return knobs, subject, Path(start) if start else None
+    return {name: getattr(resolved.config, name) for name in resolved.sources}, subject, start_from
 
 
 def write_pictures(out: Path, config: TrainConfig, subject: Subject, photos: list[Path] | None = None) -> None:
