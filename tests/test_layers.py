@@ -58,7 +58,8 @@ LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX 
     "core.adapters.key_maps", "core.device.hardware", "core.distributed.hosts", "core.pocket.assets",
     "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
     "core.dataset.caption_files", "core.dataset.names", "core.dataset.split",
-    "core.captioners.base", "core.captioners.openai", "core.captioners.reply", "core.training.diagnosis", "core.training.trend",
+    "core.captioners.base", "core.captioners.openai", "core.captioners.reply",
+    "core.training.diagnosis", "core.training.trend",
 }  # fmt: skip
 HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub"}
 HOSTS = {  # every address that a tracked file may name: sources, standards, and this computer
