@@ -31,7 +31,7 @@ import numpy as np
 from PIL import Image
 
 from app import sheet
-from app.terminal.console import say
+from app.terminal.console import print_line
 from app.terminal.training import Subject, run, write_pictures
 from core import files
 from core.adapters import file as adapter_file
@@ -208,7 +208,7 @@ def main() -> int:
         try:
             results.append(evaluate(folder, known, user, options.out))
         except Problem as problem:
-            say(f"{folder.name}: {problem}")
+            print_line(f"{folder.name}: {problem}")
             return 1
         files.write_json(options.out / "results.json", {"photo_accuracy": accuracy, "subjects": results})
     sys.stdout.write(f"\n{table_of(results)}\nSheets and results.json are in {options.out.resolve()}\n")

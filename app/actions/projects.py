@@ -1,4 +1,4 @@
-"""Projects: one subject each."""
+"""Projects, one subject each: listing, creating, changing, deleting."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app.actions import disk
+from app.actions.photo_views import newest_captions, thumb_url
 from app.database import Database
 from app.errors import Conflict, NotFound
 from app.jobs.states import State
@@ -52,7 +53,7 @@ def create(database: Database, name: str, trigger: str, class_word: str) -> Proj
     """Raises ConfigProblem, naming every field that needs another look."""
     words = _checked({"name": name, "trigger": trigger, "class_word": class_word})
     with database.write() as session:
-        row = Project(**words)
+        row = Project(name=words["name"], trigger=words["trigger"], class_word=words["class_word"])
         session.add(row)
         session.flush()
         return _view(session, row)
@@ -67,8 +68,8 @@ def change(
     class_word: str | None = None,
 ) -> ProjectView:
     """Rename, or choose other words; None leaves a field as it is. Raises NotFound, ConfigProblem."""
-    requests = {"name": name, "trigger": trigger, "class_word": class_word}
-    words = _checked({field: value for field, value in requests.items() if value is not None})
+    given = {"name": name, "trigger": trigger, "class_word": class_word}
+    words = _checked({field: value for field, value in given.items() if value is not None})
     with database.write() as session:
         row = find(session, project_id)
         for field, value in words.items():
@@ -84,8 +85,8 @@ def delete(database: Database, project_id: int) -> None:
     """
     with database.write() as session:
         row = find(session, project_id)
-        if _jobs(session, project_id, (State.RUNNING,)):
-            raise Conflict(f"{row.name} has a job that is running; stop it first.")
+        if _count_jobs(session, project_id, (State.RUNNING,)):
+            raise Conflict(f"{row.name} has a running job; stop it first.")
         loose = disk.files_of_project(session, database.home, project_id)
         session.delete(row)
         session.flush()
@@ -101,14 +102,12 @@ def find(session: Session, project_id: int) -> Project:
     return row
 
 
-def _jobs(session: Session, project_id: int, states: tuple[State, ...]) -> int:
+def _count_jobs(session: Session, project_id: int, states: tuple[State, ...]) -> int:
     chosen = select(func.count()).where(Job.project_id == project_id, col(Job.state).in_(states))
     return session.exec(chosen).one()
 
 
 def _view(session: Session, row: Project) -> ProjectView:
-    from app.actions.photos import newest_captions, thumb_url
-
     photos = session.exec(select(Photo).where(Photo.project_id == row.id).order_by(col(Photo.id))).all()
     captions = newest_captions(session, [int(photo.id or 0) for photo in photos])
     return ProjectView(
@@ -121,7 +120,7 @@ def _view(session: Session, row: Project) -> ProjectView:
         captioned=sum(1 for caption in captions.values() if caption.text),
         runs=session.exec(select(func.count()).where(Run.project_id == row.id)).one(),
         cover_url=thumb_url(photos[0]) if photos else None,
-        working=_jobs(session, int(row.id or 0), (State.QUEUED, State.RUNNING)) > 0,
+        working=_count_jobs(session, int(row.id or 0), (State.QUEUED, State.RUNNING)) > 0,
     )
 
 
@@ -138,7 +137,7 @@ def _checked(fields: dict[str, str]) -> dict[str, str]:
         elif not words[field].isprintable():
             problems.append(FieldProblem(field, "has characters that cannot be shown"))
         elif field != "name" and set("{}") & set(words[field]):
-            problems.append(FieldProblem(field, f"is {value!r}; braces are kept for templates"))
+            problems.append(FieldProblem(field, f"is {value!r}; braces are reserved for templates"))
     if problems:
         raise ConfigProblem("The project needs another look.", problems)
     return words

@@ -10,7 +10,8 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
 from app.actions import captions, examples, photos, projects
-from app.actions.photos import UNCHANGED, PhotoView
+from app.actions.photo_views import PhotoView
+from app.actions.photos import UNCHANGED
 from app.actions.projects import ProjectView
 from app.errors import TooLarge
 from app.routes.files import answers_with, kept, received
@@ -77,7 +78,7 @@ def get_project(db: Db, project_id: Id) -> ProjectView:
 
 @router.patch("/projects/{project_id}")
 def change_project(db: Db, project_id: Id, body: ProjectChange) -> ProjectView:
-    return projects.change(db, project_id, **body.model_dump())
+    return projects.change(db, project_id, name=body.name, trigger=body.trigger, class_word=body.class_word)
 
 
 @router.delete("/projects/{project_id}", status_code=204)

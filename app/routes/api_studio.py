@@ -11,6 +11,7 @@ from app import events
 from app.actions import disk, jobs, models, pictures, projects, runs, settings
 from app.actions.jobs import JobView
 from app.actions.models import ModelView
+from app.actions.pictures import PictureRequest
 from app.actions.run_views import SampleView
 from app.jobs.states import Kind, State
 from app.routes.api_projects import JobStarted
@@ -37,6 +38,21 @@ class PictureBody(BaseModel):
     base_precision: str = "full"
     without: bool = False
 
+    def as_request(self) -> PictureRequest:
+        return PictureRequest(
+            prompt=self.prompt,
+            model=self.model,
+            adapters=self.adapters,
+            seed=self.seed,
+            count=self.count,
+            steps=self.steps,
+            guidance=self.guidance,
+            width=self.width,
+            height=self.height,
+            base_precision=self.base_precision,
+            without=self.without,
+        )
+
 
 class MoveBody(BaseModel):
     position: int
@@ -53,7 +69,7 @@ def list_pictures(db: Db, after: After = 0, limit: Limit = 200) -> list[SampleVi
 
 @router.post("/pictures", status_code=202)
 def draw_pictures(db: Db, body: PictureBody) -> JobStarted:
-    return JobStarted(job_id=pictures.draw(db, pictures.PictureRequest(**body.model_dump())))
+    return JobStarted(job_id=pictures.draw(db, body.as_request()))
 
 
 @router.get("/pictures/{sample_id}/file", **answers_with("image/png"))

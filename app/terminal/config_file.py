@@ -22,7 +22,7 @@ def read(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise _wrong(f"{path} {error}") from None
     if not isinstance(table, dict):
-        raise _wrong(f'{path} must hold an object of settings, such as {{"rank": 8}}')
+        raise _wrong(f'{path} must hold a JSON object of settings, such as {{"rank": 8}}')
     return {name: _value(entry) for name, entry in table.items() if not name.startswith("_")}
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from app.actions import photos
+from app.actions.photo_views import newest_captions
 from app.jobs.states import State
 from app.tables import Photo, Project
 from app.worker.outcome import Outcome
@@ -68,7 +69,7 @@ def _store_caption(work: Work, photo_id: int, text: str, origin: str, *, overwri
     with work.transaction(step=done) as session:
         if session.get(Photo, photo_id) is None:
             return
-        newest = photos.newest_captions(session, [photo_id]).get(photo_id)
+        newest = newest_captions(session, [photo_id]).get(photo_id)
         if overwrite or newest is None or not newest.text:
             photos.write_caption(session, photo_id, text, origin)
 

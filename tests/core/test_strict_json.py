@@ -49,7 +49,11 @@ def test_a_config_file_is_read_whoever_wrote_it(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(b'\xef\xbb\xbf{"rank": {"value": 8, "source": "user"}, "steps": "5", "_subject": {}}')
     assert config_file.read(path) == {"rank": 8, "steps": "5"}
-    for content, sentence in [(b"[" * 20_000, "nested"), (b"[]", "must hold an object"), (b'{"a": NaN}', "has NaN")]:
+    for content, sentence in [
+        (b"[" * 20_000, "nested"),
+        (b"[]", "must hold a JSON object"),
+        (b'{"a": NaN}', "has NaN"),
+    ]:
         path.write_bytes(content)
         with pytest.raises(ConfigProblem, match=sentence):
             config_file.read(path)
@@ -61,4 +65,4 @@ def test_a_config_file_is_read_whoever_wrote_it(tmp_path: Path) -> None:
 def test_a_run_whose_settings_cannot_be_read_is_a_sentence(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(DataProblem, match="cannot be read"):
-        training.stored(tmp_path)
+        training.load_stored(tmp_path)
