@@ -83,7 +83,7 @@ def _leave_out(work: Work, problem: FieldProblem, *, done: int) -> None:
 def _written_by(origin: str, work: Work, rows: Sequence[Photo]) -> int:
     """How many of the photos have a caption by this captioner."""
     with work.database.read() as session:
-        newest = photos.newest_captions(session, [int(row.id or 0) for row in rows])
+        newest = newest_captions(session, [int(row.id or 0) for row in rows])
     return sum(caption.origin == origin for caption in newest.values())
 
 

@@ -25,14 +25,38 @@ def fill(template: str, trigger: str, class_word: str) -> str:
     return " ".join(template.format(trigger=trigger, class_word=class_word).split())
 
 
+def has_trigger(caption: str, trigger: str) -> bool:
+    """Whether the trigger is in the caption as a word of its own, in any case."""
+    return bool(trigger) and _word(trigger).search(caption) is not None
+
+
+def replace_trigger(caption: str, trigger: str, replacement: str) -> str:
+    """The caption with another word wherever it has the trigger as a word of its own."""
+    return _word(trigger).sub(lambda _: replacement, caption) if trigger else caption
+
+
 def without_trigger(caption: str, trigger: str) -> str:
     """The caption without the trigger as a word of its own, in any case: "a photo of sks can" -> "a photo of can".
 
     Commas and spaces that only it kept apart become one.
     """
-    left = re.sub(rf"(?<!\w){re.escape(trigger)}(?!\w)", " ", caption, flags=re.IGNORECASE) if trigger else caption
+    left = _word(trigger).sub(" ", caption) if trigger else caption
     left = re.sub(r"\s+(?=[,.;:!?])", "", " ".join(left.split()))
     return re.sub(r",(\s*,)+", ",", left).strip(" ,")
+
+
+def trigger_advice(captions: Sequence[str], trigger: str) -> str:
+    """A sentence about captions without the trigger, from which a run does not learn what it means; else empty."""
+    lacking = sum(not has_trigger(each, trigger) for each in captions)
+    if not lacking:
+        return ""
+    if lacking == len(captions):
+        return (
+            f"No caption has the trigger word {trigger!r}: prompts with it will not bring the subject. Add it to them."
+        )
+    verb = "lacks" if lacking == 1 else "lack"
+    words = f"{lacking} of {len(captions)} captions {verb} the trigger word {trigger!r}"
+    return f"{words}: their photos do not teach what it means. Add it there."
 
 
 def dropout_advice(share: float, class_pictures: int, captions: Sequence[str], trigger: str) -> str:
@@ -58,3 +82,7 @@ def check(template: str) -> None:
     for name, spec, how in fields:
         if name not in PLACEHOLDERS or spec or how:
             raise DataProblem(f"{template!r} has {{{name}}}, which is not known; {allowed} are filled in.")
+
+
+def _word(trigger: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(trigger)}(?!\w)", re.IGNORECASE)

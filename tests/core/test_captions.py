@@ -49,3 +49,18 @@ def test_a_caption_without_its_trigger_reads_on(caption: str, left: str) -> None
 def test_a_trigger_is_no_pattern_and_may_have_several_words() -> None:
     assert captions.without_trigger("a photo of my (c)+ mug", "my (c)+") == "a photo of mug"
     assert captions.without_trigger("a photo of mug", "") == "a photo of mug"
+
+
+def test_captions_that_lack_the_trigger_are_counted() -> None:
+    assert captions.trigger_advice(["a photo of sks can", "SKS, red"], "sks") == ""
+    assert captions.trigger_advice([], "sks") == ""
+    some = captions.trigger_advice(["a photo of sks can", "a red can", "tasks"], "sks")
+    assert some.startswith("2 of 3 captions lack the trigger word 'sks'")
+    assert captions.trigger_advice(["sks", "a can"], "sks").startswith("1 of 2 captions lacks the trigger word")
+    assert captions.trigger_advice(["a red can"], "sks").startswith("No caption has the trigger word 'sks'")
+
+
+def test_the_trigger_is_replaced_as_a_word_and_as_no_pattern() -> None:
+    assert captions.replace_trigger("Sks can, asks for sks.", "sks", r"\1 zwx") == r"\1 zwx can, asks for \1 zwx."
+    assert captions.replace_trigger("my (c)+ mug", "my (c)+", "zwx") == "zwx mug"
+    assert captions.replace_trigger("a mug", "", "zwx") == "a mug"
