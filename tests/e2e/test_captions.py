@@ -112,7 +112,7 @@ def test_another_trigger_takes_the_old_ones_place_in_the_captions(
 
     page.wait_for_load_state()
     change("ohwx", "Also replace “zwx” with “ohwx” in 2 captions")
-    page.get_by_label("Also replace").uncheck()
+    page.get_by_label("Also replace “zwx”").uncheck()
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator(".page-head .chip").first).to_contain_text("ohwx")
     expect(page.get_by_label("Caption of house 1.png")).to_have_value("zwx, red")
