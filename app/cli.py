@@ -236,7 +236,7 @@ def _computing(work: Callable[[], int], as_json: bool) -> int:
             OutOfMemory(f"There was not enough memory for this. {console.LESS_MEMORY}"), as_json
         )
     except KeyboardInterrupt:
-        console.print_line("Stopped; the last checkpoint is kept.")
+        console.print_line("Stopped; the last checkpoint is saved.")
         if as_json:
             console.print_json({"error": {"code": "stopped", "message": "Stopped by the user.", "problems": []}})
         return console.STOPPED

@@ -109,7 +109,7 @@ class Home:
         """The path of a stored relative path. Raises HomeProblem for one that leads out of the home."""
         path = (self.root / relative).resolve()
         if not path.is_relative_to(self.root.resolve()):
-            raise HomeProblem(f"{relative} lies outside {self.root}.")
+            raise HomeProblem(f"{relative} is outside {self.root}.")
         return path
 
     def create_folders(self) -> None:

@@ -40,10 +40,10 @@ def _json(default: Any) -> Any:
     return Field(default_factory=default, sa_column=Column(JSON, nullable=False))
 
 
-def _word(kind: type[StrEnum], **more: Any) -> Any:
+def _enum(kind: type[StrEnum], default: StrEnum | None = None) -> Any:
     """An enumeration, stored as its value: a word that people can read in the file."""
-    words = SaEnum(kind, values_callable=lambda members: [member.value for member in members], native_enum=False)
-    return Field(sa_column=Column(words, nullable=False), **more)
+    values = SaEnum(kind, values_callable=lambda members: [member.value for member in members], native_enum=False)
+    return Field(default=... if default is None else default, sa_column=Column(values, nullable=False))
 
 
 class Project(SQLModel, table=True):
@@ -59,7 +59,7 @@ class Project(SQLModel, table=True):
 
 
 class Photo(SQLModel, table=True):
-    """An uploaded photo. The original file lies untouched at photos/<sha256>.<ext>."""
+    """An uploaded photo. The original file is kept unchanged at photos/<sha256>.<ext>."""
 
     __table_args__ = (
         UniqueConstraint("project_id", "name"),
@@ -122,9 +122,9 @@ class Job(SQLModel, table=True):
     __table_args__ = (Index("job_waiting", "lane", "state", "position"), IDS_ONCE)
 
     id: int | None = Field(default=None, primary_key=True)
-    kind: Kind = _word(Kind)
-    lane: Lane = _word(Lane)
-    state: State = _word(State, default=State.QUEUED)
+    kind: Kind = _enum(Kind)
+    lane: Lane = _enum(Lane)
+    state: State = _enum(State, State.QUEUED)
     position: float = 0.0  # within the lane; the queued job with the lowest runs next
     project_id: int | None = _owner("project", optional=True)
     params: dict[str, Any] = _json(dict)
@@ -136,7 +136,7 @@ class Job(SQLModel, table=True):
     boot_id: str | None = None
     heartbeat_at: datetime | None = None
 
-    stop: Stop = _word(Stop, default=Stop.NONE)  # requests of the user, read by the job after each step
+    stop: Stop = _enum(Stop, Stop.NONE)  # requests of the user, read by the job after each step
     save: bool = False
     sample: bool = False
 

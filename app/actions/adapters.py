@@ -1,4 +1,4 @@
-"""Adapters to draw with: the checkpoints of runs, and files brought from elsewhere."""
+"""Adapters to draw with: the checkpoints of runs, and imported files."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def get_adapter(database: Database, adapter_id: int) -> AdapterView:
 
 
 def import_file(database: Database, name: str, upload: Path, sha256: str, model: str) -> tuple[AdapterView, bool]:
-    """Take in the adapter file at `upload` (moved from there); False when the same bytes were here already.
+    """Import the adapter file at `upload` (moved from there); False when the same bytes were here already.
 
-    Only its header is judged here, by the table that the reader has (core/adapters/key_maps.py); whether its layers fit
-    the model is known when it is drawn with.
+    Only its header is checked, against the key maps of the reader (core/adapters/key_maps.py). Whether its layers fit
+    the model shows when it is loaded to draw.
 
     Raises AdapterProblem, NotFound for an unknown model, ModelProblem for a broken one, DiskProblem.
     """
@@ -76,7 +76,7 @@ def import_file(database: Database, name: str, upload: Path, sha256: str, model:
 
 
 def rank_of(path: Path, name: str, family: str) -> int:
-    """The rank of a LoRA file for a model of this family, from its header. Raises AdapterProblem when it is none."""
+    """The rank of a LoRA file for a model of this family, from its header. Raises AdapterProblem for any other file."""
     try:
         header = safetensors_file.read_header(path, AdapterProblem)
     except AdapterProblem as problem:

@@ -19,9 +19,9 @@ NAME = "Example"
 
 
 def names() -> list[str]:
-    """The files of the example photos; none while Pocket is not whole."""
-    whole = assets.EXAMPLES.is_dir() and assets.WEIGHTS.is_dir()
-    return [path.name for path in reading.find(assets.EXAMPLES)] if whole else []
+    """The files of the example photos; none while Pocket is incomplete."""
+    complete = assets.EXAMPLES.is_dir() and assets.WEIGHTS.is_dir()
+    return [path.name for path in reading.find(assets.EXAMPLES)] if complete else []
 
 
 def file_of(name: str) -> Path:
@@ -32,7 +32,7 @@ def file_of(name: str) -> Path:
 
 
 def create(database: Database) -> ProjectView:
-    """Make the project; when something goes wrong, nothing of it stays. Raises DataProblem, DiskProblem."""
+    """Create the project; after an error, nothing of it stays. Raises DataProblem, DiskProblem."""
     found = reading.find(assets.EXAMPLES)
     project = projects.create(database, NAME, assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
     try:

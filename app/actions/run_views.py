@@ -17,8 +17,6 @@ from app.jobs.states import State, Stop
 from app.tables import Checkpoint, Event, Project, Run, Sample, Version
 from core.training.diagnosis import Verdict, outliers, than_base
 
-LOG_LINES = 200
-
 
 @dataclass(frozen=True, slots=True)
 class SampleView:

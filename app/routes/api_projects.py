@@ -14,7 +14,7 @@ from app.actions.photo_views import PhotoView
 from app.actions.photos import UNCHANGED
 from app.actions.projects import ProjectView
 from app.errors import TooLarge
-from app.routes.files import answers_with, kept, received
+from app.routes.files import answers_with, cached, received
 from app.routes.given import After, Db, Id, Limit, StrictRoute
 from core.errors import DataProblem, FieldProblem
 
@@ -37,7 +37,7 @@ class ProjectChange(BaseModel):
 
 
 class CaptionJobBody(BaseModel):
-    """How captions are written; what is left out comes from the settings."""
+    """How to write captions; fields left out come from the settings."""
 
     backend: str = "template"
     template: str | None = None
@@ -152,21 +152,21 @@ def caption_history(db: Db, photo_id: Id) -> list[dict[str, Any]]:
 @router.get("/photos/{photo_id}/file", **answers_with("image/*"))
 def photo_file(db: Db, photo_id: Id, request: Request, v: str | None = None) -> Response:
     file = photos.file_of(db, photo_id)
-    return kept(request, file.path, file.media_type, file.tag, version=v)
+    return cached(request, file.path, file.media_type, file.tag, version=v)
 
 
 @router.get("/photos/{photo_id}/thumb", **answers_with("image/jpeg"))
 def photo_thumb(db: Db, photo_id: Id, request: Request, v: str | None = None) -> Response:
     file = photos.thumb_of(db, photo_id)
-    return kept(request, file.path, file.media_type, file.tag, version=v)
+    return cached(request, file.path, file.media_type, file.tag, version=v)
 
 
 @router.patch("/photos/{photo_id}")
 def change_photo(db: Db, photo_id: Id, body: dict[str, Any] = Body()) -> PhotoView:  # noqa: B008
-    """{"caption": text} and/or {"crop": {"left", "top", "right", "bottom"}}; null takes either away."""
-    strangers = [FieldProblem(key, "cannot be changed") for key in body if key not in ("caption", "crop")]
-    if strangers:
-        raise DataProblem("Only the caption and the crop of a photo can be changed.", strangers)
+    """{"caption": text} and/or {"crop": {"left", "top", "right", "bottom"}}; null removes either."""
+    unknown = [FieldProblem(key, "cannot be changed") for key in body if key not in ("caption", "crop")]
+    if unknown:
+        raise DataProblem("Only the caption and the crop of a photo can be changed.", unknown)
     return photos.change(db, photo_id, caption=body.get("caption", UNCHANGED), crop=body.get("crop", UNCHANGED))
 
 

@@ -59,7 +59,7 @@ def list_runs(db: Db, project_id: Id, after: After = 0, limit: Limit = 200) -> l
 def create_run(db: Db, project_id: Id, body: dict[str, Any] = Body()) -> RunDetail:  # noqa: B008
     """Every knob of core/config/train.py by its name, "name", and "start_from", an adapter's id to begin with.
 
-    What is left out takes the model's value.
+    Knobs left out take the model's value.
     """
     given = dict(body)
     name, start_from = str(given.pop("name", None) or ""), given.pop("start_from", None)
@@ -75,7 +75,7 @@ def suggestion(db: Db, project_id: Id, request: Request, model: str = "pocket") 
 
 @router.get("/knobs")
 def list_knobs() -> list[dict[str, Any]]:
-    """Every setting of a run: what a form needs to draw it."""
+    """Every knob of a run, with what a form needs to show it."""
     return [
         {
             "name": name,

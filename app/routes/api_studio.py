@@ -16,7 +16,7 @@ from app.actions.run_views import SampleView
 from app.jobs.states import Kind, State
 from app.routes.api_projects import JobStarted
 from app.routes.api_runs import StateNow, StopBody
-from app.routes.files import answers_with, kept
+from app.routes.files import answers_with, cached
 from app.routes.given import ID_AT_MOST, After, Db, Id, Limit, StrictRoute
 
 router = APIRouter(prefix="/api", tags=["studio"], route_class=StrictRoute)
@@ -24,7 +24,7 @@ MaybeId = Annotated[int | None, Query(ge=1, le=ID_AT_MOST)]
 
 
 class PictureBody(BaseModel):
-    """What to draw; what is left out takes the model's own value, the seed is drawn by lot."""
+    """What to draw; fields left out take the model's own value, the seed a random one."""
 
     prompt: str
     model: str = "pocket"
@@ -76,7 +76,7 @@ def draw_pictures(db: Db, body: PictureBody) -> JobStarted:
 def picture_file(db: Db, sample_id: Id, request: Request) -> Response:
     path = pictures.file_of(db, sample_id)
     stat = path.stat()
-    return kept(request, path, "image/png", f"{sample_id}-{stat.st_mtime_ns:x}-{stat.st_size:x}")
+    return cached(request, path, "image/png", f"{sample_id}-{stat.st_mtime_ns:x}-{stat.st_size:x}")
 
 
 @router.delete("/pictures/{sample_id}", status_code=204)
@@ -161,7 +161,7 @@ def _starting_point(
     after: str | None = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> tuple[events.EventFilter, int]:
-    """Whose events, and after which; answered before the stream opens, so that a wrong id is a plain 404."""
+    """Whose events, and after which. Resolved before the stream opens, so that a wrong id is a plain 404."""
     if run is not None:
         job = runs.get_run(db, run).job_id
     if job is not None:
@@ -169,7 +169,7 @@ def _starting_point(
     if project is not None:
         projects.get_project(db, project)
     chosen = events.EventFilter(job, project)
-    for given in (last_event_id, after):  # a reconnect knows better than the address it was opened with
+    for given in (last_event_id, after):  # a reconnect's header is newer than the address
         if given is not None and given.strip().isdecimal():
             return chosen, min(int(given), ID_AT_MOST)
     if job is None and project is None:

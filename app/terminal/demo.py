@@ -37,7 +37,7 @@ def run_demo(out: Path, wanted_steps: str | None) -> dict[str, Any]:
     user = {"steps": steps, "save_every": max(1, steps // 2), "sample_every": every}
     resolved = resolve(user, entry.defaults)
     config = resolved.config
-    _refuse_other_run(out)
+    _check_out(out)
     examples, _ = read_folder(assets.EXAMPLES, subject.trigger, subject.class_word)
     print_line(f"Pocket learns {subject.trigger!r}, a {subject.class_word}, from {len(examples)} example photos.")
     family = load_family(entry.path)
@@ -45,7 +45,7 @@ def run_demo(out: Path, wanted_steps: str | None) -> dict[str, Any]:
     with interruptible() as interrupt:
         finished = training.run(family, examples, config, out, subject, out / "cache", interrupt=interrupt)
     training.write_pictures(out, config, subject, photos.find(assets.EXAMPLES))
-    results: dict[str, Any] = {
+    result: dict[str, Any] = {
         "adapter": None,
         "steps": finished.step,
         "stopped": finished.stopped,
@@ -54,23 +54,23 @@ def run_demo(out: Path, wanted_steps: str | None) -> dict[str, Any]:
     if finished.adapter is not None:
         with files.written_whole(out / "adapter.safetensors") as part:
             shutil.copyfile(finished.adapter, part)
-        results["adapter"] = str((out / "adapter.safetensors").resolve())
+        result["adapter"] = str((out / "adapter.safetensors").resolve())
     for name in ("samples", "loss"):
         path = out / f"{name}.png"
-        results[f"{name}_picture"] = str(path.resolve()) if path.is_file() else None
-    results["seconds"] = round(time.monotonic() - began, 1)
-    print_line(f"\nDone in {duration(results['seconds'])}.")
-    print_line(f"  the adapter        {results['adapter']}")
-    print_line(f"  the sample sheet   {results['samples_picture']}")
-    print_line(f"  the loss chart     {results['loss_picture']}")
+        result[f"{name}_picture"] = str(path.resolve()) if path.is_file() else None
+    result["seconds"] = round(time.monotonic() - began, 1)
+    print_line(f"\nDone in {duration(result['seconds'])}.")
+    print_line(f"  the adapter        {result['adapter']}")
+    print_line(f"  the sample sheet   {result['samples_picture']}")
+    print_line(f"  the loss chart     {result['loss_picture']}")
     print_line(f"Draw with it:  likeness sample --adapter {out / 'adapter.safetensors'} \\")
     print_line(
         f'                 --prompt "a photo of {subject.trigger} {subject.class_word} in the snow" --out picture.png'
     )
-    return results
+    return result
 
 
-def _refuse_other_run(out: Path) -> None:
+def _check_out(out: Path) -> None:
     """Raise ConfigProblem for a folder with a run of the user's own. An earlier demo may be replaced."""
     try:
         earlier_demo = bool(strict_json.loads((out / "config.json").read_bytes()).get("_demo"))

@@ -59,7 +59,7 @@ def format_models(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f"{INDENT}draws {each['side_px']} x {each['side_px']} px; licence: {each['licence']}"
         if each["commercial"]:
             yield from textwrap.wrap(each["commercial"], WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
-    yield "The studio's Models page downloads them. A folder in diffusers' layout can be named instead: --model FOLDER"
+    yield "The studio's Models page downloads them. A folder in diffusers' layout can be used instead: --model FOLDER"
 
 
 def _describe(entry: catalog.Entry, root: Path) -> dict[str, Any]:

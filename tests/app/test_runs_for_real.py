@@ -245,7 +245,7 @@ def test_pictures_are_drawn_with_and_without_the_adapter(start_studio: Start) ->
     assert first != second
 
 
-def test_a_run_and_a_picture_hold_the_base_as_they_were_told(start_studio: Start) -> None:
+def test_a_run_and_a_picture_use_the_base_precision_of_their_settings(start_studio: Start) -> None:
     studio = start_studio()
     run = studio.run(studio.project_with_photos(), steps=2, sample_every=2, base_precision="4-bit")["id"]
     samples = studio.until_state(run, "succeeded")["samples"]

@@ -48,7 +48,7 @@ def knobs(path: Path, **values: object) -> Path:
     return file
 
 
-def test_train_writes_an_adapter_and_says_so_in_json(model_folder: Path, photos: Path, tmp_path: Path) -> None:
+def test_train_writes_an_adapter_and_reports_it_as_json(model_folder: Path, photos: Path, tmp_path: Path) -> None:
     out, config = tmp_path / "out", knobs(tmp_path, rank=2, sample_every=2)
     words = ["--trigger", "sks", "--class-word", "can", "--model", model_folder, "--config", config]
     result = likeness("train", photos, "--steps", 2, "--out", out, "--json", *words)
@@ -64,7 +64,7 @@ def test_train_writes_an_adapter_and_says_so_in_json(model_folder: Path, photos:
             assert min(picture.size) > 200
 
 
-def test_resume_goes_on_with_what_the_run_began_with(model_folder: Path, photos: Path, tmp_path: Path) -> None:
+def test_resume_uses_the_stored_settings_of_the_run(model_folder: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     likeness(
         "train", photos, "--class-word", "can", "--model", model_folder, "--steps", 2, "--out", out,
@@ -79,7 +79,7 @@ def test_resume_goes_on_with_what_the_run_began_with(model_folder: Path, photos:
     assert "goes on from step 2" in more.stderr
 
 
-def test_too_little_memory_is_a_sentence_with_what_asks_for_less(
+def test_too_little_memory_is_a_sentence_with_settings_that_need_less(
     model_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def load(*_: object, **__: object) -> None:
@@ -221,7 +221,7 @@ def test_ctrl_c_finishes_the_step_saves_and_exits_130(model_folder: Path, photos
     assert Path(found["adapter"]).is_file()
 
 
-def test_ctrl_c_before_the_first_step_is_told_to_programs_too(
+def test_ctrl_c_before_the_first_step_is_reported_to_programs_too(
     model_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(folder: Path, **_: object) -> None:
@@ -271,7 +271,7 @@ def test_the_base_is_held_as_precisely_as_was_asked_for(photos: Path, tmp_path: 
     assert "base_precision: is '5-bit'; it can be full, 8-bit, 6-bit or 4-bit" in wrong.stderr
 
 
-def test_sample_says_what_is_wrong_with_an_adapter(model_folder: Path, tmp_path: Path) -> None:
+def test_sample_explains_an_adapter_that_cannot_be_read(model_folder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"not an adapter")
     words = ["--model", model_folder, "--prompt", "a can", "--out", tmp_path / "p.png", "--adapter", broken]
@@ -283,7 +283,7 @@ def test_sample_says_what_is_wrong_with_an_adapter(model_folder: Path, tmp_path:
     assert likeness("sample", "--prompt", "a can", "--model", "nonesuch", "--out", tmp_path / "p.png").exit_code == 2
 
 
-def test_models_lists_what_there_is() -> None:
+def test_models_lists_the_models() -> None:
     result = likeness("models", "--json")
     assert result.exit_code == 0
     assert object_of(result)["models"][0]["name"] == "pocket"
@@ -302,7 +302,7 @@ def test_the_command_line_itself_imports_neither_mlx_nor_a_web_server() -> None:
     assert found.stdout.strip() == "[]"
 
 
-def test_the_demo_leaves_adapter_sheet_and_chart_and_says_where(
+def test_the_demo_writes_adapter_sheet_and_chart_and_prints_their_paths(
     model_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from core.hub import catalog
@@ -323,7 +323,7 @@ def test_the_demo_leaves_adapter_sheet_and_chart_and_says_where(
     assert likeness("demo", "--steps", "none", "--out", out).exit_code == 2
 
 
-def test_the_demo_never_writes_over_a_run_of_the_users_own(
+def test_the_demo_never_overwrites_a_run_of_the_user(
     model_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, config = tmp_path / "out", knobs(tmp_path, rank=2)

@@ -10,7 +10,7 @@ import mlx.core as mx
 import pytest
 
 from bench import memory_estimate as measured
-from bench.full_size import write_configs
+from bench.real_models import write_configs
 from core.adapters import lora
 from core.config.resolve import resolve
 from core.config.train import Optimizer

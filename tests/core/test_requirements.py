@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.full_size import write_configs
+from bench.real_models import write_configs
 from core.config.resolve import resolve
 from core.config.train import BITS
 from core.device.hardware import Computer

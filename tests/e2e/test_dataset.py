@@ -90,7 +90,7 @@ def test_where_photos_keep_their_shape_the_frame_has_it_too(
     page.get_by_label("Crop house 0.png").click()
     expect(shape).to_have_value("square")
     shape.select_option("photo")
-    dialog.get_by_role("button", name="As large as it goes").click()
+    dialog.get_by_role("button", name="As large as possible").click()
     with page.expect_response("**/api/photos/*") as answer:
         dialog.get_by_role("button", name="Save").click()
     assert answer.value.json()["crop"] is None

@@ -58,7 +58,7 @@ def test_class_pictures_come_in_live_and_stay(page: Page, studio: Studio, photo_
     new_project(page, studio, photo_files[:2], "Kept house")
     start_tiny_run(page, steps=4, class_pictures=8)
     card = page.get_by_role("region", name="Class pictures")
-    expect(card).to_contain_text("What the model draws for “a photo of house” without your photos")
+    expect(card).to_contain_text("Drawn by the untouched model for “a photo of house”")
     expect(card.get_by_role("button")).to_have_count(8)
     expect(page.locator("#no-class-pictures")).to_be_hidden()
     expect(page.locator("#state")).to_contain_text("done", timeout=60_000)

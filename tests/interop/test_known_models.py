@@ -17,9 +17,9 @@ import pytest
 import torch
 import transformers
 
+from bench import real_models as real
 from core.estimate.architecture import Anatomy
 from core.hub.registry import KNOWN, VAE_CHANNELS
-from tests.interop import real_configs as real
 
 QWEN3 = {
     "vocab_size": 151_936,

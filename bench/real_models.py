@@ -1,8 +1,15 @@
-"""The config.json of the models that people train, part by part: what their folders hold, where it says something."""
+"""The published models, by the fields of their config.json files that matter here, and their folders without weights.
+
+    write_configs(folder, "klein-4b", {"num_layers": 2})     every config.json of the folder, with a smaller transformer
+
+bench/random_models.py fills such a folder's networks with random weights.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
 
 Config = dict[str, Any]
 
@@ -54,3 +61,55 @@ Z_IMAGE: Config = {
     "n_refiner_layers": 2, "n_heads": 30, "n_kv_heads": 30, "norm_eps": 1e-5, "qk_norm": True, "cap_feat_dim": 2560,
     "rope_theta": 256.0, "t_scale": 1000.0, "axes_dims": (32, 48, 48), "axes_lens": (1024, 512, 512),
 }  # fmt: skip
+
+# What transformers and diffusers fill in where the published files say nothing.
+CLIP_L_COMPLETE = CLIP_L | {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+T5_XXL_COMPLETE = T5_XXL | {
+    "layer_norm_epsilon": 1e-6, "relative_attention_num_buckets": 32, "relative_attention_max_distance": 128,
+}  # fmt: skip
+RGB = {"in_channels": 3, "out_channels": 3}
+DYNAMIC_SHIFT = {"use_dynamic_shifting": True, "shift": 3.0}
+
+
+class RealModel(NamedTuple):
+    """A published model: its pipeline class, its configs, and the shapes of an encoded prompt."""
+
+    pipeline: str
+    transformer: Config
+    vae: Config
+    scheduler: Config
+    conditioning: dict[str, tuple[int, ...]]
+
+
+MODELS = {
+    "flux1-dev": RealModel(
+        "FluxPipeline", FLUX1_DEV, FLUX1_VAE, DYNAMIC_SHIFT, {"tokens": (1, 512, 4096), "pooled": (1, 768)},
+    ),
+    "klein-4b": RealModel("Flux2KleinPipeline", KLEIN_4B, FLUX2_VAE, DYNAMIC_SHIFT, {"tokens": (1, 512, 7680)}),
+    "klein-9b": RealModel("Flux2KleinPipeline", KLEIN_9B, FLUX2_VAE, DYNAMIC_SHIFT, {"tokens": (1, 512, 12288)}),
+    "z-image": RealModel("ZImagePipeline", Z_IMAGE, FLUX1_VAE, {"shift": 6.0}, {"tokens": (1, 128, 2560)}),
+}  # fmt: skip
+SHRUNK = {
+    "num_layers": 2, "num_single_layers": 2, "n_layers": 2, "num_attention_heads": 2, "dim": 256, "n_heads": 2,
+    "n_kv_heads": 2,
+}  # fmt: skip
+
+
+def write_configs(folder: Path, model: str, changes: Config) -> Path:
+    """Write the config files of a model folder, without any weights, and return the folder.
+
+    `changes` replace fields of the transformer's config; with any, the VAE is narrowed too.
+    """
+    pipeline, transformer, vae, scheduler, _ = MODELS[model]
+    transformer = transformer | {name: value for name, value in changes.items() if name in transformer}
+    vae = RGB | vae | ({"block_out_channels": (32, 32, 64, 64)} if changes else {})
+    tables = {
+        "model_index.json": {"_class_name": pipeline},
+        "transformer/config.json": transformer,
+        "vae/config.json": vae,
+        "scheduler/scheduler_config.json": scheduler,
+    }
+    for name, table in tables.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(table), encoding="utf-8")
+    return folder
