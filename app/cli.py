@@ -20,7 +20,7 @@ import typer
 from app.home import home_folder
 from app.terminal import console
 from core.distributed import hosts as hosts_file
-from core.errors import ConfigProblem, FieldProblem, OutOfMemory, Problem, lacks_memory
+from core.errors import ConfigProblem, FieldProblem, OutOfMemory, Problem, is_out_of_memory
 
 if TYPE_CHECKING:
     from core.training.events import Finished
@@ -230,7 +230,7 @@ def _computing(work: Callable[[], int], as_json: bool) -> int:
     except Problem as problem:
         return console.print_problem(problem, as_json)
     except Exception as error:
-        if not lacks_memory(error):
+        if not is_out_of_memory(error):
             raise
         return console.print_problem(
             OutOfMemory(f"There was not enough memory for this. {console.LESS_MEMORY}"), as_json

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from app.errors import HomeProblem
-from core.errors import disk_trouble_as_sentence
+from core.errors import disk_errors_as_problem
 
 RESERVE_BYTES = 4 * 2**20  # freed when the disk is full, so that the error can still be written to the database
 
@@ -116,7 +116,7 @@ class Home:
         """Create the folders with mode 700. Raises HomeProblem, DiskProblem."""
         refuse_shared_folder(self.root)
         folders = (self.locks, self.logs, self.cache, self.uploads, self.trash, self.photos, self.thumbs)
-        with disk_trouble_as_sentence(self.root):
+        with disk_errors_as_problem(self.root):
             if self.root.exists() and not self.root.is_dir():
                 raise HomeProblem(f"{self.root} is a file; the home must be a folder.")
             self.root.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 INK, QUIET, RULE, PAPER = "#1c1d22", "#6b6f7b", "#e4e5ea", "#ffffff"
 RAW, SMOOTH = "#c9cff5", "#4453d6"
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 GAP_PX, LABEL_PX, HEAD_PX = 12, 104, 64
 
 
@@ -117,7 +118,7 @@ def _fitted(size: tuple[int, int], side_px: int) -> tuple[int, int]:
     return max(1, round(size[0] * share)), max(1, round(size[1] * share))
 
 
-def _wrapped(pen: ImageDraw.ImageDraw, text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
+def _wrapped(pen: ImageDraw.ImageDraw, text: str, width: int, font: Font) -> list[str]:
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -128,5 +129,5 @@ def _wrapped(pen: ImageDraw.ImageDraw, text: str, width: int, font: ImageFont.Fr
     return lines
 
 
-def _font(size_px: int) -> ImageFont.FreeTypeFont:
+def _font(size_px: int) -> Font:
     return ImageFont.load_default(size_px)

@@ -11,6 +11,7 @@ from typing import Any
 
 from app.jobs.states import Kind, State
 from app.tables import now
+from core.device.units import disk_size
 from core.training import diagnosis
 
 STATES: dict[State, str] = {
@@ -67,15 +68,7 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def size(count: float) -> str:
-    """Bytes of a file or a disk, in decimal units as macOS shows them: "9.1 MB"."""
-    if count < 1000:
-        return f"{count:.0f} B"
-    units = ("kB", "MB", "GB", "TB")
-    unit = -1
-    while count >= 999.5 and unit < len(units) - 1:
-        count, unit = count / 1000, unit + 1
-    return f"{count:.1f} {units[unit]}" if count < 10 else f"{count:.0f} {units[unit]}"
+size = disk_size  # of files and disks; memory has core.device.units.memory_size
 
 
 def ago(at: datetime, reference: datetime | None = None) -> str:

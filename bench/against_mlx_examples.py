@@ -47,7 +47,7 @@ def ours(side: int, batch: int, activations: str, small: bool) -> None:
     from core.device import backend
 
     backend.prepare()
-    from core.models.autoencoder import pack
+    from core.models.patches import pack
 
     with tempfile.TemporaryDirectory() as scratch:
         family = random_family(write_configs(Path(scratch), "flux1-dev", SMALL if small else {}), "flux1-dev", None)

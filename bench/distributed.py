@@ -45,14 +45,16 @@ def measure(options: argparse.Namespace, model: str) -> None:
     import mlx.core as mx
 
     from core.distributed.peer import follow
-    from core.distributed.process_group import ALONE, Invitation, meet
+    from core.distributed.process_group import init_process_group
+    from core.distributed.rendezvous import Rendezvous
+    from core.training.group import ALONE
 
-    invitation = Invitation.from_environment()
-    if invitation and not mx.distributed.is_available(invitation.backend):
-        raise SystemExit(f"This MLX was built without {invitation.backend}.")
+    rendezvous = Rendezvous.from_environment()
+    if rendezvous and not mx.distributed.is_available(rendezvous.backend):
+        raise SystemExit(f"This MLX was built without {rendezvous.backend}.")
     with tempfile.TemporaryDirectory() as scratch:
         defaults, load = _model(options, model, Path(scratch))
-        group = meet(invitation) if invitation else ALONE
+        group = init_process_group(rendezvous) if rendezvous else ALONE
         try:
             row = follow(group, load) if group.rank else _lead(options, defaults, load, group, Path(scratch))
         except BaseException as error:

@@ -104,7 +104,9 @@ def event_delays(chromium: str) -> list[float]:
         page.goto(f"http://127.0.0.1:{port}/runs/{run['id']}")
         page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")  # the log is collapsed
         page.evaluate(WATCH_FOR_TEXT)
-        while request(port, "GET", f"/api/runs/{run['id']}")["step"] < 2:
+        while (detail := request(port, "GET", f"/api/runs/{run['id']}"))["step"] < 2:
+            if detail["state"] == "failed":
+                raise SystemExit(f"The run failed: {detail['error']}")
             page.wait_for_timeout(200)
         database = Database(Home(Path(home)))
         for index in range(EVENTS):

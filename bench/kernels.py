@@ -87,16 +87,16 @@ def check_rotation() -> None:
     """Compare our rotation kernel with MLX's arithmetic, in result and in time. Raises SystemExit where they differ."""
     import mlx.core as mx
 
-    from core.numerics.rope import plainly_turned, rotary_table, rotate
+    from core.numerics.rope import rotary_table, rotate, rotate_with_mlx
 
     x_BHSd = mx.random.normal((4, 1536, 24, 128)).astype(mx.bfloat16).transpose(0, 2, 1, 3)
     cos, sin = rotary_table(mx.arange(3 * 1536).reshape(1536, 3) % 64, (16, 56, 56))
     (there,), (back,) = mx.vjp(lambda x: rotate(x, cos, sin), [x_BHSd], [x_BHSd])
-    apart = [relative_error(one, plainly_turned(x_BHSd, cos, other)) for one, other in ((there, sin), (back, -sin))]
+    apart = [relative_error(one, rotate_with_mlx(x_BHSd, cos, other)) for one, other in ((there, sin), (back, -sin))]
     if not max(apart) <= ROUNDING_ERROR:
         raise SystemExit(f"The rotation's kernel is off by {apart[0]:.1e} there and {apart[1]:.1e} back.")
     took = {}
-    for name, turn in (("kernel", rotate), ("MLX's", plainly_turned)):
+    for name, turn in (("kernel", rotate), ("MLX's", rotate_with_mlx)):
         mx.eval([turn(x_BHSd, cos, sin) for _ in range(3)])
         many = [turn(x_BHSd, cos, sin) for _ in range(50)]
         began = time.perf_counter()

@@ -50,7 +50,7 @@ def run(number: int) -> dict[str, int]:
     from core.dataset.examples import read_folder
     from core.device.hardware import this_computer
     from core.estimate import memory
-    from core.estimate.architecture import Anatomy
+    from core.estimate.architecture import Architecture
     from core.hub import catalog
     from core.models.load import load_family
     from core.pocket import assets
@@ -63,9 +63,9 @@ def run(number: int) -> dict[str, int]:
 
         row = measure(model, KNOBS | knobs, changes)
         with tempfile.TemporaryDirectory() as scratch:
-            anatomy = replace(Anatomy.of(write_configs(Path(scratch), model, changes)), **row["parameters"])
+            architecture = replace(Architecture.of(write_configs(Path(scratch), model, changes)), **row["parameters"])
         config = resolve(KNOBS | {"rank": 16} | knobs).config
-        forecast = memory.needs(anatomy, config, this_computer(Path.cwd()), 1)
+        forecast = memory.needs(architecture, config, this_computer(Path.cwd()), 1)
         return {"predicted": forecast.memory, "measured": row["most"]}
     entry = catalog.find("pocket")
     config = resolve(KNOBS | {"sample_every": 2} | knobs, entry.defaults).config
@@ -75,7 +75,7 @@ def run(number: int) -> dict[str, int]:
         out, cache = Path(scratch, "run"), Path(scratch, "cache")
         *_, last = train(load_family(entry.folder), examples, config, out, **words, cache=cache)
     assert isinstance(last, Finished)
-    forecast = memory.needs(Anatomy.of(entry.folder), config, this_computer(Path.cwd()), len(examples))
+    forecast = memory.needs(Architecture.of(entry.folder), config, this_computer(Path.cwd()), len(examples))
     return {"predicted": forecast.memory, "measured": last.peak_memory_bytes}
 
 

@@ -123,12 +123,11 @@ def random_family(folder: Path, model: str, bits: int | None, dtype: Any = None)
     from core.hub.catalog import family_of
     from core.models.flux1 import Flux1
     from core.models.flux2 import Flux2
-    from core.models.load import Part
     from core.models.z_image import ZImage
 
     family = {each.name: each for each in (Flux1, Flux2, ZImage)}[family_of(folder)]
     dtype = dtype or compute_dtype()
-    parts = {name: Part(*row) for name, row in family.parts.items() if name in ("transformer", "vae")}
+    parts = {name: part for name, part in family.parts.items() if name in ("transformer", "vae")}
     dtypes = {"transformer": dtype, "vae": mx.float32}
     random = type("RandomFamily", (RandomText, family), {"shapes": MODELS[model].conditioning})
     return random(RandomParts(folder, parts, dtypes, {"transformer": bits} if bits else {}), dtype)

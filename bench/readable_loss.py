@@ -39,7 +39,7 @@ from core.dataset import buckets, latents, photos
 from core.dataset.examples import Example, read_folder
 from core.errors import TrainingProblem
 from core.hub import catalog
-from core.loss import per_example_loss
+from core.loss import dreambooth_loss
 from core.models.base import Family, stacked
 from core.models.load import load_family
 from core.pocket import assets
@@ -89,12 +89,10 @@ class Dense:
         """The loss of each photo at each draw with the current adapter."""
         found = []
         for l_T, noise, sigmas, conditioning, grid in self.photos:
-
-            def predict(l_t: mx.array, sigma: mx.array, text: Any = conditioning, where: Any = grid) -> mx.array:
-                return self.family.velocity(l_t, sigma, text, where, self.config.train_guidance)
-
             clean = mx.broadcast_to(l_T, noise.shape)
-            found.append(np.array(per_example_loss(predict, clean, noise, sigmas)))
+            l_t = flow.interpolate(clean, noise, sigmas)
+            velocity = self.family.velocity(l_t, sigmas, conditioning, grid, self.config.train_guidance)
+            found.append(np.array(dreambooth_loss(velocity, clean, noise)))
         return np.stack(found)
 
 
@@ -154,7 +152,7 @@ def follow(name: str, every: int, changes: dict[str, Any], place: Path) -> tuple
 
 
 def report(name: str, record: Record, config: TrainConfig) -> None:
-    verdict = record.scores[-1].verdict
+    verdict = record.scores[-1].diagnosis
     curve = {step: relative(losses, record.dense[0]) for step, losses in record.dense.items()}
     raw, last = min(curve, key=curve.__getitem__), max(curve)
     floor = [step for step, value in curve.items() if value <= curve[raw] + FLOOR]

@@ -43,9 +43,9 @@ def step_of(family: Any, batch: Any, knobs: Mapping[str, Any], targets: str = "a
     from core.adapters import lora
     from core.config.resolve import resolve
     from core.training.checkpoint import State
-    from core.training.optimizers import RULES
+    from core.training.optimizers import OPTIMIZERS
     from core.training.step import Step
-    from core.training.update import begin
+    from core.training.update import init
 
     knobs = {"rank": RANK, "batch_size": batch.clean_BLC.shape[0], "warmup_steps": 0} | dict(knobs)
     kept = knobs.pop("activations", "all")
@@ -53,7 +53,7 @@ def step_of(family: Any, batch: Any, knobs: Mapping[str, Any], targets: str = "a
     paths = lora.resolve_targets(family.transformer, family.presets, targets)
     adapter = lora.attach(family.transformer, paths, config.rank, config.rank, mx.random.key(0))
     parameters = adapter.parameters()
-    state = State(0, parameters, begin(RULES[config.optimizer], parameters, averages=False), {}, "", {}, 0)
+    state = State(0, parameters, init(OPTIMIZERS[config.optimizer], parameters, with_ema=False), {}, "", {}, 0)
     state.kept = {"all": None, "none": 0}.get(kept, kept)
     taker = Step(family, adapter, config, state)
 

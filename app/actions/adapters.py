@@ -15,7 +15,7 @@ from app.errors import Conflict, NotFound
 from app.tables import Adapter, Checkpoint, Project
 from core import safetensors_file
 from core.adapters import key_maps
-from core.errors import AdapterProblem, disk_trouble_as_sentence
+from core.errors import AdapterProblem, disk_errors_as_problem
 
 BYTES_AT_MOST = 2 * 2**30
 
@@ -65,7 +65,7 @@ def import_file(database: Database, name: str, upload: Path, sha256: str, model:
         if same is not None:
             return _view(session, same), False
     target = database.home.adapters / f"{sha256}.safetensors"
-    with disk_trouble_as_sentence(target):
+    with disk_errors_as_problem(target):
         os.replace(upload, target)
     shown = Path(name.replace("\\", "/")).name.removesuffix(".safetensors").strip()[:100] or "adapter"
     with database.write() as session:
@@ -81,7 +81,7 @@ def rank_of(path: Path, name: str, family: str) -> int:
         header = safetensors_file.read_header(path, AdapterProblem)
     except AdapterProblem as problem:
         raise AdapterProblem(problem.message.replace(path.name, name), problem.problems) from problem
-    return key_maps.largest_rank(header, key_maps.held_in(header, family, name))
+    return key_maps.largest_rank(header, key_maps.factor_pairs(header, family, name))
 
 
 def delete(database: Database, adapter_id: int) -> None:

@@ -21,7 +21,7 @@ from core.config.train import TrainConfig
 from core.dataset.captions import dropout_advice, trigger_advice
 from core.device.hardware import this_computer
 from core.errors import ModelProblem
-from core.estimate.architecture import Anatomy
+from core.estimate.architecture import Architecture
 from core.estimate.memory import Forecast, forecast
 from core.estimate.requirements import PHOTOS
 from core.hub.catalog import Entry
@@ -113,10 +113,10 @@ def fits(entry: Entry, config: TrainConfig, photos: int, home: Path) -> Forecast
     if entry.folder is None:
         return None
     try:
-        anatomy = Anatomy.of(entry.folder)
+        architecture = Architecture.of(entry.folder)
     except (ModelProblem, KeyError):
         return None
-    return forecast(anatomy, config, this_computer(home), max(photos, 1))
+    return forecast(architecture, config, this_computer(home), max(photos, 1))
 
 
 def suggested_steps(base: int, photos: int) -> int:

@@ -20,7 +20,7 @@ from core.dataset import captions as caption_words
 from core.dataset import names
 from core.dataset import photos as reading
 from core.dataset.crops import WHOLE, Box
-from core.errors import DataProblem, FieldProblem, disk_trouble_as_sentence
+from core.errors import DataProblem, FieldProblem, disk_errors_as_problem
 
 BYTES_AT_MOST = reading.BYTES_AT_MOST
 THUMB_SIDE_PX = 448
@@ -84,7 +84,7 @@ def add(database: Database, project_id: int, filename: str, upload: Path, sha256
     size = upload.stat().st_size
     target = home.photo(sha256, facts.extension)
     if not target.is_file():
-        with disk_trouble_as_sentence(target):
+        with disk_errors_as_problem(target):
             os.replace(upload, target)  # the upload was flushed to the disk when it ended
     with database.write() as session:
         projects.find(session, project_id)

@@ -17,7 +17,7 @@ from app.errors import NotFound
 from app.jobs import store
 from app.jobs.states import Kind
 from app.tables import Adapter, Checkpoint, Sample
-from core.config.train import BITS
+from core.config.choices import BITS
 from core.errors import ConfigProblem, FieldProblem
 from core.hub import catalog
 
@@ -39,7 +39,7 @@ class PictureRequest:
     guidance: float | None = None
     width: int | None = None
     height: int | None = None
-    base_precision: str = "full"  # of core.config.train.BasePrecision
+    base_precision: str = "full"  # of core.config.choices.BasePrecision
     without: bool = False  # also draw each picture without the adapters, to compare
 
 

@@ -118,7 +118,7 @@ def _resolved(database: Database, knobs: Mapping[str, Any], model: str) -> tuple
 def _held_out_problems(resolved: Resolved | None, names: Sequence[str]) -> list[FieldProblem]:
     """The problems with the choice of held-out photos; also without resolved knobs, that nothing would be left."""
     try:
-        split.wanted(resolved.config.held_out if resolved is not None else "none", names)
+        split.held_out(resolved.config.held_out if resolved is not None else "none", names)
     except ConfigProblem as problem:
         return problem.problems
     return []

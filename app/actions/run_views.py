@@ -15,7 +15,7 @@ from app.actions import jobs, progress
 from app.jobs import store
 from app.jobs.states import State, Stop
 from app.tables import Checkpoint, Event, Project, Run, Sample, Version
-from core.training.diagnosis import Verdict, outliers, than_base
+from core.training.diagnosis import Diagnosis, outliers, than_base
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class RunDetail(RunView):
     hashes: dict[str, str]
     checkpoints: list[CheckpointView]  # the oldest first
     samples: list[SampleView]  # by step, then by prompt
-    verdict: Verdict  # what the scores say so far
+    verdict: Diagnosis  # what the scores say so far
     photo_scores: list[PhotoScore]  # empty before the first score
     class_pictures: list[SampleView]  # drawn by the untouched base, to train on; by number
     deaths: int
@@ -173,7 +173,7 @@ def detail_of(session: Session, run: Run) -> RunDetail:
         hashes=run.hashes,
         checkpoints=[checkpoint_view(row) for row in checkpoints],
         samples=[sample_view(sample) for sample in grid.values()],
-        verdict=scores.verdict,
+        verdict=scores.diagnosis,
         photo_scores=photo_scores(version.items if version else [], scores),
         class_pictures=[sample_view(sample) for sample in rows if sample.step is None],
         deaths=job.deaths,

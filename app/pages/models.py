@@ -13,7 +13,8 @@ from app.database import Database
 from app.jobs.states import State, Stop
 from app.pages.lines import job_progress, newest_event
 from app.pages.render import Page
-from core.config.train import BITS, knobs
+from core.config.choices import BITS
+from core.config.train import knobs
 from core.estimate import memory
 from core.estimate.requirements import ModelNeeds, Need
 

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app import __version__, resources, wording
 from app.jobs.states import State
-from core.estimate import memory
+from core.device.units import memory_size
 from core.training.diagnosis import Kind
 
 THEMES = ("system", "light", "dark")
@@ -71,11 +71,6 @@ def source_word(source: str) -> str:
 def tone(kind: Kind) -> str:
     """The CSS class of a diagnosis: empty, warn or bad."""
     return wording.TONES[kind]
-
-
-def memory_size(count: int) -> str:
-    """Bytes of memory in GB of 2^30, as macOS shows memory: "24 GB"."""
-    return f"{memory.gib(count)} GB"
 
 
 def count_words(count: int) -> str:

@@ -28,7 +28,7 @@ from app.pages.render import Page
 from app.tables import Event
 from core.config.train import knobs
 from core.dataset import split
-from core.training.diagnosis import Verdict
+from core.training.diagnosis import Diagnosis
 
 ROWS_TO_COME = 12  # empty rows of the sample grid that are laid out beforehand
 LOG_LINES = 500
@@ -43,7 +43,7 @@ class RunPage(Page):
     after: int  # the newest event that the page knows of
     project: ProjectView
     run: RunNow
-    diagnosis: Verdict  # what the scores say so far
+    diagnosis: Diagnosis  # what the scores say so far
     held_out_photos: int  # on how many the run is scored; 0: on one that it trains on
     photo_scores: tuple[PhotoScore, ...]  # empty before the first score
     grid: Grid
@@ -184,7 +184,7 @@ def _run_now(database: Database, detail: RunDetail) -> RunNow:
 
 
 def _held_out_photos(detail: RunDetail, config: Mapping[str, Any]) -> int:
-    held_out = split.wanted(config.get("held_out", "none"), [item["name"] for item in detail.items])
+    held_out = split.held_out(config.get("held_out", "none"), [item["name"] for item in detail.items])
     return held_out if isinstance(held_out, int) else len(held_out)
 
 

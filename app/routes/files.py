@@ -17,7 +17,7 @@ from fastapi.responses import FileResponse, Response
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from app.errors import TooLarge
-from core.errors import disk_trouble_as_sentence
+from core.errors import disk_errors_as_problem
 
 DROPPED_AT_MOST = 2**30  # bytes read and dropped of a refused upload, so that the browser reads the answer
 
@@ -50,7 +50,7 @@ async def received(request: Request, folder: Path, limit: int, name: str) -> Asy
     if announced.isdigit() and int(announced) > limit:
         await _drop(request)
         raise TooLarge(sentence)
-    with disk_trouble_as_sentence(folder):
+    with disk_errors_as_problem(folder):
         handle, temporary = tempfile.mkstemp(prefix="upload-", suffix=".part", dir=folder)
         path = Path(temporary)
         try:

@@ -52,7 +52,7 @@ def run_demo(out: Path, wanted_steps: str | None) -> dict[str, Any]:
         "loss": finished.final_loss,
     }
     if finished.adapter is not None:
-        with files.written_whole(out / "adapter.safetensors") as part:
+        with files.atomic_file(out / "adapter.safetensors") as part:
             shutil.copyfile(finished.adapter, part)
         result["adapter"] = str((out / "adapter.safetensors").resolve())
     for name in ("samples", "loss"):

@@ -13,28 +13,30 @@ from core.config.train import TrainConfig
 from core.distributed.hosts import Hosts
 from core.distributed.launch import launched
 from core.distributed.peer import follow
-from core.distributed.process_group import Group, Invitation, meet, own_name
+from core.distributed.process_group import init_process_group
+from core.distributed.rendezvous import Rendezvous, own_name
 from core.errors import Problem
 from core.hub import catalog
 from core.models.base import Family
 from core.models.load import load_family
+from core.training.group import Group
 
 
 def machine_count(hosts: Hosts | None) -> int:
     """How many machines share a run that starts now: those of mlx.launch, else those of the hosts file, else 1."""
-    invitation = Invitation.from_environment()
-    return invitation.size if invitation else len(hosts.entries) if hosts else 1
+    rendezvous = Rendezvous.from_environment()
+    return rendezvous.size if rendezvous else len(hosts.entries) if hosts else 1
 
 
 @contextmanager
 def group_of(hosts: Hosts | None, machines: int) -> Iterator[Group]:
     """The process group of a run: started by mlx.launch with this process, or on the hosts. Raises TrainingProblem."""
-    invitation = Invitation.from_environment()
-    if invitation is None:
+    rendezvous = Rendezvous.from_environment()
+    if rendezvous is None:
         with launched(hosts, machines, JOIN, ROOT) as group:
             yield group
         return
-    group = meet(invitation)
+    group = init_process_group(rendezvous)
     try:
         yield group
     finally:
@@ -43,8 +45,8 @@ def group_of(hosts: Hosts | None, machines: int) -> Iterator[Group]:
 
 def is_peer() -> bool:
     """Whether mlx.launch started this process as a rank above 0."""
-    invitation = Invitation.from_environment()
-    return invitation is not None and invitation.rank > 0
+    rendezvous = Rendezvous.from_environment()
+    return rendezvous is not None and rendezvous.rank > 0
 
 
 def join(folders: Sequence[Path]) -> int:
@@ -54,10 +56,10 @@ def join(folders: Sequence[Path]) -> int:
         return load_family(catalog.find(config.model, folders).path, quantize=config.base_bits)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for rank 0, which ends the others
-    invitation = Invitation.from_environment()
-    if invitation is None:
+    rendezvous = Rendezvous.from_environment()
+    if rendezvous is None:
         raise Problem("mlx.launch starts this, for `likeness train --hosts FILE`.")
-    group = meet(invitation)
+    group = init_process_group(rendezvous)
     try:
         follow(group, load)
     except Problem as problem:

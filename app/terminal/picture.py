@@ -60,6 +60,6 @@ def draw_to_file(
     )
     text = PngInfo()
     text.add_text("recipe", json.dumps(picture.recipe))
-    with files.written_whole(out) as part:
+    with files.atomic_file(out) as part:
         picture.image.save(part, "PNG", pnginfo=text)
     return picture.recipe

@@ -36,9 +36,9 @@ class ProgressPrinter:
             case Resumed(step=step):
                 self._on_resumed()
                 print_line(f"  goes on from step {step}" if step else "  no checkpoint yet: begins at the first step")
-            case Scored(step=step, verdict=verdict) if step:
+            case Scored(step=step, diagnosis=diagnosis) if step:
                 self._score = progress
-                print_line(f"  {verdict.title}: {verdict.words}")
+                print_line(f"  {diagnosis.title}: {diagnosis.words}")
             case Saved(step=step, folder=folder):
                 print_line(f"  saved step {step}: {folder}")
 
@@ -46,7 +46,7 @@ class ProgressPrinter:
         """How the run does by band of noise, and the photos whose loss stands out."""
         if self._score is None:
             return
-        for sentence in self._score.verdict.bands:
+        for sentence in self._score.diagnosis.bands:
             print_line(f"    {sentence}")
         for index in sorted(outliers(self._score.learned)):
             percent = 100 * (self._score.learned[index] - 1)

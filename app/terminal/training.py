@@ -25,15 +25,15 @@ from core.config.train import TrainConfig
 from core.dataset.examples import Example, caption_sources, read_folder
 from core.device.hardware import this_computer
 from core.distributed.hosts import Hosts
-from core.distributed.process_group import ALONE, Group
 from core.errors import ConfigProblem, DataProblem, FieldProblem, ModelProblem
-from core.estimate.architecture import Anatomy
+from core.estimate.architecture import Architecture
 from core.estimate.memory import forecast
 from core.hub import catalog
 from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint
 from core.training.events import Finished, Request
+from core.training.group import ALONE, Group
 from core.training.preview import prompts_of
 from core.training.trainer import train
 
@@ -113,7 +113,7 @@ def train_folder(
         )
     write_pictures(out, config, subject)
     if finished.adapter is not None:
-        with files.written_whole(out / "adapter.safetensors") as part:
+        with files.atomic_file(out / "adapter.safetensors") as part:
             shutil.copyfile(finished.adapter, part)
     return finished, left_out
 
@@ -218,7 +218,7 @@ def _check_hosts(hosts: Hosts | None, machines: int) -> None:
 
 def _print_forecast(model: Path, config: TrainConfig, out: Path, photos: int) -> None:
     """Whether the run is expected to fit into memory."""
-    fit = forecast(Anatomy.of(model), config, this_computer(out), photos)
+    fit = forecast(Architecture.of(model), config, this_computer(out), photos)
     print_line(fit.sentence)
     if not fit.fits:
         print_line(f"This may well not fit. {fit.offer_words}")
@@ -237,5 +237,5 @@ def _open_rgb(path: Path) -> Image.Image:
 
 
 def _write_png(picture: Image.Image, to: Path) -> None:
-    with files.written_whole(to) as part:
+    with files.atomic_file(to) as part:
         picture.save(part, "PNG")

@@ -15,7 +15,7 @@ from app.worker.work import Work
 from core import files
 from core.adapters import file as adapter_file
 from core.adapters import lora
-from core.config.train import BITS
+from core.config.choices import BITS
 from core.errors import AdapterProblem
 from core.hub import catalog
 from core.models.base import Conditioning, Family
@@ -86,7 +86,7 @@ def _draw_one(
         about={"prompt": params["prompt"], "negative_prompt": "", "adapters": used},
     )
     target = work.home.pictures / f"{work.claim.job_id}-{place}.png"
-    with files.written_whole(target) as part:
+    with files.atomic_file(target) as part:
         picture.image.save(part, "PNG")
     row = Sample(
         job_id=work.claim.job_id,

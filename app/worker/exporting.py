@@ -61,7 +61,7 @@ def _write(work: Work, params: dict[str, Any], source: Path, target: Path) -> No
             )
             work.log(f"Merged {merged.layers} layers; {merged.kept:.1%} of the change is left after rounding.")
         case _:
-            with files.written_whole(target) as part:
+            with files.atomic_file(target) as part:
                 shutil.copyfile(source, part)
                 if files.sha256_of(part) != files.sha256_of(source):
                     raise AdapterProblem("The copy differs from the checkpoint's file. Check the disk.")

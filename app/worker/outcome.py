@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from app.jobs.states import Kind, State
-from core.errors import DiskProblem, OutOfMemory, Problem, disk_trouble_as_sentence, lacks_memory
+from core.errors import DiskProblem, OutOfMemory, Problem, disk_errors_as_problem, is_out_of_memory
 
 LESS_MEMORY = {
     Kind.TRAIN: (
-        "Close other programs, then resume; or resume with changes: a run whose kept activations are none needs the "
+        "Close other programs, then resume; or resume with changes: a run that keeps no activations needs the "
         "least. A smaller picture size or batch needs a new run."
     ),
     Kind.SAMPLE: "Close other programs, or draw a smaller picture or with a base of fewer bits.",
@@ -44,11 +44,11 @@ def explained(error: Exception, kind: Kind) -> Problem:
     """The exception that ended a job of this kind, as a problem with a sentence."""
     if isinstance(error, Problem):
         return error
-    if lacks_memory(error):
+    if is_out_of_memory(error):
         return OutOfMemory(f"There was not enough memory for this. {LESS_MEMORY.get(kind, OTHERS_LESS_MEMORY)}")
     if isinstance(error, OSError):
         try:
-            with disk_trouble_as_sentence(Path(str(error.filename or "A file"))):
+            with disk_errors_as_problem(Path(str(error.filename or "A file"))):
                 raise error
         except DiskProblem as problem:
             return problem

@@ -1,10 +1,10 @@
-"""Captions from a vision model served on this computer, through the OpenAI-compatible interface.
+"""Captions from a vision model on this computer, through an OpenAI-compatible API.
 
-    POST {base}/v1/chat/completions    one user message: the request and the photo as a JPEG data address
-    GET  {base}/v1/models              what the server has
+    POST {base}/v1/chat/completions    one user message: the prompt and the photo as a JPEG data: URL
+    GET  {base}/v1/models              the server's models
 
-Ollama, LM Studio, llama.cpp and mlx-vlm speak it. Photos are private: only loopback addresses are asked, redirects are
-not followed, and proxies from the environment are not used.
+Ollama, LM Studio, llama.cpp and mlx-vlm implement it. Photos are private: only loopback addresses are called, redirects
+are not followed, and proxies from the environment are not used.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ KNOWN = {
     "llama.cpp or mlx-vlm": "http://127.0.0.1:8080",
 }
 SIDE_AT_MOST_PX = 1024
-ANSWER_SECONDS = 300.0  # a model that has yet to be loaded takes its time
-LOOK_SECONDS = 1.0
-TRIES = 4  # of a server that says it is busy
+ANSWER_SECONDS = 300.0  # includes loading the model
+SEARCH_SECONDS = 1.0
+TRIES = 4  # when the server is busy
 TOKENS, MORE_TOKENS = 300, 4096  # of an answer; once one was cut off, it and the following ones get more
 ANSWER_BYTES_AT_MOST = 1_000_000
 NOT_FOR_PHOTOS = re.compile(r"embed|rerank|whisper|tts|bge-|minilm", re.IGNORECASE)
@@ -43,12 +43,12 @@ SEES_PHOTOS = re.compile(r"vl\b|vision|llava|moondream|pixtral|minicpm-v|gemma-?
 
 
 class OpenAICaptioner:
-    """Asks one model of one server. A context manager: it holds a connection."""
+    """Captions from one model of one server. A context manager, because it holds a connection."""
 
     def __init__(self, url: str, model: str, prompt: str) -> None:
-        """`model` "" takes the server's first; `prompt` is what it is asked, placeholders filled in already.
+        """`model` "" selects the server's first; `prompt` has its placeholders filled in.
 
-        Raises CaptionerProblem for an address that is not on this computer, or where nobody answers.
+        Raises CaptionerProblem for an address that is not on this computer, or without a server.
         """
         self._base = base_of(url)
         self._prompt, self._tokens = prompt, TOKENS
@@ -70,7 +70,7 @@ class OpenAICaptioner:
 
         Raises CaptionerProblem, Unreachable, DataProblem.
         """
-        image = data_address(photo)
+        image = data_url(photo)
         try:
             return reply.caption_of(self._answer(image), self._tokens)
         except reply.CutOff:
@@ -99,10 +99,10 @@ class OpenAICaptioner:
 
 
 def find_servers(first: str) -> list[dict[str, Any]]:
-    """The known servers, and `first`, that answer now: [{"url", "name", "models"}]."""
+    """Of `first` and the known servers, those that answer now: [{"url", "name", "models"}]."""
     names = {url: name for name, url in KNOWN.items()}
     found = []
-    with _client(LOOK_SECONDS) as client:
+    with _client(SEARCH_SECONDS) as client:
         for url in dict.fromkeys([first.rstrip("/"), *KNOWN.values()]):
             try:
                 found.append({"url": url, "name": names.get(url, url), "models": _models(client, base_of(url))})
@@ -125,8 +125,8 @@ def base_of(url: str) -> str:
     return f"http://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}"
 
 
-def data_address(photo: Path) -> str:
-    """The photo as seen, at most 1024 px, as a JPEG in a data: address. Raises DataProblem."""
+def data_url(photo: Path) -> str:
+    """The upright photo, at most 1024 px, as a JPEG in a data: URL. Raises DataProblem."""
     image = open_rgb(photo)
     image.thumbnail((SIDE_AT_MOST_PX, SIDE_AT_MOST_PX), Image.Resampling.LANCZOS)
     content = io.BytesIO()
@@ -143,17 +143,17 @@ def _ask(client: httpx.Client, method: str, url: str, body: Mapping[str, Any] | 
     try:
         return client.request(method, url, json=body)
     except httpx.ConnectError:
-        raise Unreachable(f"Nobody answers at {url}. Start Ollama, LM Studio, llama.cpp or mlx-vlm.") from None
+        raise Unreachable(f"No server answers at {url}. Start Ollama, LM Studio, llama.cpp or mlx-vlm.") from None
     except httpx.TimeoutException:
         raise CaptionerProblem(f"{url} did not answer in time. Try a smaller model.") from None
     except (httpx.HTTPError, ValueError) as error:  # a ValueError for a header or a compression that cannot be read
-        raise CaptionerProblem(f"{url} broke off: {str(error).rstrip('.')}.") from error
+        raise CaptionerProblem(f"The connection to {url} failed: {str(error).rstrip('.')}.") from error
 
 
 def _body_of(answer: httpx.Response, base: str) -> bytes:
     """The body of a successful answer. Raises CaptionerProblem with the server's own words for any other."""
     if answer.is_redirect:
-        raise CaptionerProblem(f"{base} sends elsewhere ({answer.status_code}), which is not followed.")
+        raise CaptionerProblem(f"{base} redirects ({answer.status_code}), which is not followed.")
     if answer.status_code >= 400:
         words = reply.failure_in(answer.content)
         raise CaptionerProblem(f"{base} answered {answer.status_code}{f': {words}' if words else ', without a word.'}")

@@ -10,7 +10,8 @@ The first that is not blank counts. Folder and name are compared in Unicode's fo
 files differ in case alone, the one spelled as the photo is comes first. Text is UTF-8, at most 2000 characters, read as
 one line. A caption file without a photo, and one that another one goes before, is reported.
 
-The browser follows the same table: static/js/project/caption_files.js. tests/caption_files.json holds cases that both must pass.
+The browser follows the same table: static/js/project/caption_files.js. tests/caption_files.json holds cases that both
+must pass.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Captions: what a photo shows, in words. From the file beside it (caption_files.py), else from a template.
+"""Captions of photos: from a file beside the photo (caption_files.py), else from a template.
 
 a photo of {trigger} {class_word}   ->   a photo of sks can
 """
@@ -17,9 +17,9 @@ CHARACTERS_AT_MOST = 2000
 
 
 def fill(template: str, trigger: str, class_word: str) -> str:
-    """The template with its placeholders filled in, and runs of spaces made one.
+    """The template with its placeholders filled in and whitespace collapsed.
 
-    Raises DataProblem for a placeholder that does not exist, or a brace that is not closed.
+    Raises DataProblem for an unknown placeholder or an unclosed brace.
     """
     check(template)
     return " ".join(template.format(trigger=trigger, class_word=class_word).split())
@@ -36,9 +36,9 @@ def replace_trigger(caption: str, trigger: str, replacement: str) -> str:
 
 
 def without_trigger(caption: str, trigger: str) -> str:
-    """The caption without the trigger as a word of its own, in any case: "a photo of sks can" -> "a photo of can".
+    """The caption without the trigger as a separate word, in any case: "a photo of sks can" -> "a photo of can".
 
-    Commas and spaces that only it kept apart become one.
+    Commas and spaces on both sides of it are merged.
     """
     left = _word(trigger).sub(" ", caption) if trigger else caption
     left = re.sub(r"\s+(?=[,.;:!?])", "", " ".join(left.split()))
@@ -60,7 +60,7 @@ def trigger_advice(captions: Sequence[str], trigger: str) -> str:
 
 
 def dropout_advice(share: float, class_pictures: int, captions: Sequence[str], trigger: str) -> str:
-    """What leaving the trigger out of a share of these captions cannot do in a run; empty where it can."""
+    """Warnings about trigger dropout with these captions, or ""."""
     found = []
     if share and class_pictures:
         found.append(
@@ -78,7 +78,7 @@ def check(template: str) -> None:
     try:
         fields = [(name, spec, how) for _, name, spec, how in string.Formatter().parse(template) if name is not None]
     except ValueError:
-        raise DataProblem(f"{template!r} has a brace without its partner; {allowed} are filled in.") from None
+        raise DataProblem(f"{template!r} has an unmatched brace; {allowed} are filled in.") from None
     for name, spec, how in fields:
         if name not in PLACEHOLDERS or spec or how:
             raise DataProblem(f"{template!r} has {{{name}}}, which is not known; {allowed} are filled in.")

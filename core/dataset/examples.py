@@ -1,6 +1,6 @@
-"""What one training example is made of, and a folder of photos read as examples.
+"""A training example, and a folder of photos read as examples.
 
-Pillow only; nothing is decoded here but for the check.
+Pillow only; photos are decoded only to validate them.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from core.errors import DataProblem, FieldProblem
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One photo, the part of it that counts, and its caption."""
+    """One photo, its crop, and its caption."""
 
     photo: Path
     sha256: str  # of the photo file
     caption: str
     box: Box | None = None  # None: the centre
-    name: str = ""  # what the user calls it
+    name: str = ""  # the user's file name
     caption_source: str = ""  # ".txt", ".caption" or "metadata.jsonl"; empty for the template
 
 
 def read_folder(folder: Path, trigger: str, class_word: str) -> tuple[list[Example], list[FieldProblem]]:
-    """The examples in a folder, and what is wrong with each photo or caption file that had to be left out.
+    """The examples in a folder, and the problem of each photo or caption file that was left out.
 
     core/dataset/caption_files.py says which caption belongs to which photo; those without one get the template.
 

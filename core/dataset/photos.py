@@ -1,9 +1,9 @@
-"""Reading photos as a person sees them, and saying in a sentence why one cannot be read.
+"""Reading of photos as people see them, with a clear message for each that cannot be read.
 
-    bytes -> inspect -> PhotoFacts (size as seen, format by content, warnings)          the original is never changed
-    file  -> open_rgb -> RGB picture: upright, in sRGB, on white where it was transparent, 8 bit
+    bytes -> inspect -> PhotoFacts (upright size, format by content, warnings)          the original is never changed
+    file  -> open_rgb -> RGB picture: upright, sRGB, 8 bit, on white where it was transparent
 
-Pillow only: the web process imports this for uploads. Sizes are checked before anything is decoded.
+Pillow only: the web process uses this for uploads. Sizes are checked before decoding.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ EXTENSIONS = {
 }
 _ALIASES = {"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tiff": "tif", "heif": "heic", "hif": "heic", "apng": "png"}
 SUFFIXES = frozenset(f".{name}" for name in [*EXTENSIONS.values(), *_ALIASES])
-"""File name endings that are taken for photos when a folder is read."""
+"""Suffixes of files that count as photos when a folder is read."""
 
 _MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F"}
 
@@ -50,15 +50,15 @@ _DAMAGED = (
     struct.error, zlib.error,
 )  # fmt: skip
 
-# Sizes are judged in `_opened`, before decoding and with a sentence; Pillow's own limit would only warn or trace back.
+# `_opened` checks sizes before decoding, with a message; Pillow's own limit would warn or raise.
 Image.MAX_IMAGE_PIXELS = None
-# Damaged notes of the camera inside a photo that can be read otherwise: of no use to whoever looks at the terminal.
+# Pillow warns of damaged EXIF data in photos that are readable otherwise; the terminal's user needs no such warning.
 filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 @dataclass(frozen=True, slots=True)
 class PhotoFacts:
-    """What can be said about a photo without training on it. Width and height are as seen, after the orientation."""
+    """Format, size and warnings of a photo; width and height are those of the upright photo."""
 
     width: int
     height: int
@@ -69,21 +69,23 @@ class PhotoFacts:
 
 
 def inspect(source: Path | bytes, name: str | None = None) -> PhotoFacts:
-    """Decode the photo once and tell what it is. `name` is what the user calls the file, for the extension check.
+    """Decode the photo once and describe it; `name` is the user's file name, to check its suffix.
 
-    Raises DataProblem with a sentence: not an image, cut off, empty, too large, a format that is not read.
+    Raises DataProblem: not an image, cut off, empty, too large, or an unsupported format.
     """
     name = name if name is not None else source.name if isinstance(source, Path) else ""
-    image, _ = _opened(source)
+    image = _opened(source)
     with image:
         _decode(image)
         frames = _frames(image)
-        width, height = _size_as_seen(image)
+        width, height = _upright_size(image)
         extension = EXTENSIONS[str(image.format)]
         warnings = []
         claimed = Path(name).suffix.lower().lstrip(".")
         if claimed and _ALIASES.get(claimed, claimed) != extension:
-            warnings.append(f"is called .{claimed} but is a {_spoken(str(image.format))} file; it is read as that")
+            warnings.append(
+                f"is called .{claimed} but is a {_display_name(str(image.format))} file; it is read as that"
+            )
         if frames > 1:
             warnings.append(f"has {frames} frames; the first one is used")
         if _has_alpha(image):
@@ -98,18 +100,18 @@ def inspect(source: Path | bytes, name: str | None = None) -> PhotoFacts:
 
 
 def size_of(source: Path | bytes) -> tuple[int, int]:
-    """Width and height as seen, from the header alone. Raises DataProblem as `inspect` does, but for damage within."""
-    image, _ = _opened(source)
+    """Upright width and height, from the header alone. Raises DataProblem as `inspect` does, but not for damage."""
+    image = _opened(source)
     with image:
-        return _size_as_seen(image)
+        return _upright_size(image)
 
 
 def open_rgb(source: Path | bytes) -> Image.Image:
-    """The photo as a person sees it: upright, first frame, sRGB, 8-bit RGB, transparent parts on white.
+    """The photo upright, first frame, sRGB, 8-bit RGB, transparent parts on white.
 
     Raises DataProblem as `inspect` does.
     """
-    image, _ = _opened(source)
+    image = _opened(source)
     with image:
         _decode(image)
         return _as_rgb(_upright(image))
@@ -117,9 +119,11 @@ def open_rgb(source: Path | bytes) -> Image.Image:
 
 def write_thumb(source: Path | bytes, to: Path, side_px: int) -> None:
     """Write a JPEG that fits a square of `side_px`, upright, at `to`. Raises DataProblem, DiskProblem."""
-    image, _ = _opened(source)
+    image = _opened(source)
     with image:
-        image.draft("RGB", (2 * side_px, 2 * side_px))  # a JPEG decodes at a fraction of its size, several times faster
+        image.draft(
+            "RGB", (2 * side_px, 2 * side_px)
+        )  # a JPEG can be decoded at a fraction of its size, several times faster
         _decode(image)
         small = _upright(image)
         if small.mode in ("RGB", "L", "CMYK"):
@@ -132,7 +136,7 @@ def write_thumb(source: Path | bytes, to: Path, side_px: int) -> None:
 
 
 def find(folder: Path) -> list[Path]:
-    """The files in `folder` whose names end like photos, by name; hidden files and subfolders are left out.
+    """The files in `folder` with suffixes of photos, by name, without hidden files and subfolders.
 
     Raises DataProblem when the folder is missing or holds none.
     """
@@ -154,9 +158,9 @@ def _photos_in(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
 
 
-def _opened(source: Path | bytes) -> tuple[Image.Image, int]:
-    """The photo, its header read and its sizes judged, not yet decoded; and its size in bytes."""
-    _teach_pillow_heic()
+def _opened(source: Path | bytes) -> Image.Image:
+    """The photo with its header read and its size checked, not yet decoded."""
+    _register_heic()
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     if size == 0:
         raise DataProblem("is empty (0 bytes); it was probably not copied to the end.")
@@ -171,15 +175,15 @@ def _opened(source: Path | bytes) -> tuple[Image.Image, int]:
     except _DAMAGED as error:
         raise _damage(error) from error
     try:
-        _judge(image)
+        _check(image)
     except DataProblem:
         image.close()
         raise
-    return image, size
+    return image
 
 
-def _judge(image: Image.Image) -> None:
-    """Raise DataProblem for a format that is not read, or a size that is not taken."""
+def _check(image: Image.Image) -> None:
+    """Raise DataProblem for an unsupported format, colour mode or size."""
     if image.format not in EXTENSIONS:
         raise DataProblem(f"is a {image.format} file, which is not read; save it as JPEG or PNG.")
     if image.mode.split(";")[0] not in _MODES:
@@ -203,7 +207,7 @@ def _decode(image: Image.Image) -> None:
 
 def _frames(image: Image.Image) -> int:
     if image.format == "MPO":
-        return 1  # the pictures behind the first are the phone's own, such as depth
+        return 1  # the further pictures are the phone's own, such as depth
     try:
         return int(getattr(image, "n_frames", 1))
     except _DAMAGED:
@@ -214,17 +218,17 @@ def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
     except _DAMAGED:
-        return image  # the camera's notes are damaged, the picture is not
+        return image  # the EXIF data is damaged, the picture is not
 
 
-def _size_as_seen(image: Image.Image) -> tuple[int, int]:
+def _upright_size(image: Image.Image) -> tuple[int, int]:
     turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
     return (image.height, image.width) if turned else image.size
 
 
 def _has_alpha(image: Image.Image) -> bool:
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
-        low, _ = image.getchannel(image.mode[-1]).getextrema()
+        low, _ = _extremes(image.getchannel(image.mode[-1]))
         return low < 255
     return "transparency" in image.info
 
@@ -249,26 +253,35 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Colours as the profile means them; a profile that cannot be used is left out, as browsers do."""
+    """Colours converted by the profile; an unusable profile is ignored, as in browsers."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, TypeError):
         return image
+    return converted if converted is not None else image
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit and floating greys scaled to 0..255; Pillow's own conversion would clip them to white."""
+    """16-bit and float greys scaled to 0..255; Pillow's own conversion would clip them to white."""
     if image.mode.startswith("I;16"):
         return image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
-    low, high = image.getextrema()
+    low, high = _extremes(image)
     full = next((top for top in (1.0, 255.0, 65535.0) if high <= top and low >= 0), float(high) or 1.0)
     if image.mode == "I" and full == 1.0:
         full = 255.0
     return image.convert("F").point(lambda value: value * (255.0 / full)).convert("L")
 
 
-def _teach_pillow_heic() -> None:
+def _extremes(image: Image.Image) -> tuple[float, float]:
+    """The least and the greatest value of a picture with one channel."""
+    low, high = image.getextrema()
+    if isinstance(low, tuple) or isinstance(high, tuple):
+        raise ValueError(f"a picture of mode {image.mode} has several channels")
+    return low, high
+
+
+def _register_heic() -> None:
     if "HEIF" in Image.OPEN:
         return
     try:
@@ -299,7 +312,7 @@ def _why_unknown(head: bytes) -> str:
     return f"{what}; JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and HEIC are read."
 
 
-def _spoken(format_name: str) -> str:
+def _display_name(format_name: str) -> str:
     return {"MPO": "JPEG", "HEIF": "HEIC", "WEBP": "WebP"}.get(format_name, format_name)
 
 

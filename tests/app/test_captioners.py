@@ -161,7 +161,7 @@ def test_a_server_without_models_is_a_sentence_and_a_model_for_text_is_not_taken
 
 
 def test_nobody_there_is_a_sentence() -> None:
-    with pytest.raises(CaptionerProblem, match="Nobody answers"):
+    with pytest.raises(CaptionerProblem, match="No server answers"):
         OpenAICaptioner("http://127.0.0.1:9", "", "Describe.")
 
 

@@ -196,6 +196,7 @@ def test_broken_photos_are_named_and_the_rest_is_used(model_folder: Path, photos
     assert [each["field"] for each in object_of(result)["problems"]] == ["cut.jpg", "Stray.TXT"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_finishes_the_step_saves_and_exits_130(model_folder: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ["--class-word", "can", "--model", model_folder, "--config", knobs(tmp_path), "--out", out, "--json"]
@@ -302,6 +303,7 @@ def test_the_command_line_itself_imports_neither_mlx_nor_a_web_server() -> None:
     assert found.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_the_demo_writes_adapter_sheet_and_chart_and_prints_their_paths(
     model_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,10 +14,10 @@ from mlx.utils import tree_flatten
 from core.adapters import lora
 from core.errors import ModelProblem
 from core.hub import catalog
-from core.models.autoencoder import pack, unpack
 from core.models.base import Grid
 from core.models.flux1 import Flux1, FluxTransformer
 from core.models.load import load_family
+from core.models.patches import pack, unpack
 from core.models.text.tokenizers import TextTokenizer
 from tests import tiny
 

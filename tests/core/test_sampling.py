@@ -100,11 +100,11 @@ def test_guidance_means_what_the_model_can_do_with_it(family: Family, dev_like: 
 
 
 def test_embedded_guidance_takes_one_pass_a_step(dev_like: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = []
+    guidances = []
     plain = type(dev_like).embed
-    monkeypatch.setattr(type(dev_like), "embed", lambda *args: told.append(args[-1]) or plain(*args))
+    monkeypatch.setattr(type(dev_like), "embed", lambda *args: guidances.append(args[-1]) or plain(*args))
     draw(dev_like, "a dog", **SIZE, steps=3, guidance=3.5, seed=1)
-    assert told == [3.5] * 3
+    assert guidances == [3.5] * 3
 
 
 def test_noise_can_be_given_and_then_no_seed_is_claimed(family: Family) -> None:

@@ -9,6 +9,8 @@ import pytest
 from bench.real_models import MODELS, write_configs
 from bench.text_encoding import SMALL, measure, write_encoders
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("model", MODELS)
 def test_captions_are_read_at_full_length_from_random_encoders(model: str, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from bench import real_models as real
 from core.models.autoencoder import AutoencoderKL, AutoencoderKLFlux2
 from core.models.flux1 import FluxTransformer
 from core.models.flux2 import TAPS, Flux2Transformer
-from core.models.load import checkpoint_name
+from core.models.parts import checkpoint_name
 from core.models.text.clip import CLIPText
 from core.models.text.qwen3 import Qwen3Encoder
 from core.models.text.t5 import T5Encoder
