@@ -9,7 +9,6 @@ temporary file is removed and the old content stays.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from core import strict_json
 from core.errors import disk_errors_as_problem
 
 
@@ -104,7 +104,7 @@ def write_text(path: Path, content: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON to `path` atomically. Raises DiskProblem."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, strict_json.dumps(content, indent=1) + "\n")
 
 
 def sha256_of(source: Path | bytes) -> str:

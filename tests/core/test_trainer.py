@@ -271,8 +271,11 @@ def test_a_trigger_dropout_that_means_nothing_is_a_warning(family: Family, photo
     assert "class pictures teach the opposite" in opposite[0]
     for number in (0, 1):
         (photos / f"{number}.txt").write_text("a red disc", encoding="utf-8")
-    assert warned() == []
-    assert warned(held_out="2.png") == ["Trigger dropout does nothing here: no caption has the word 'sks'."]
+    (lacking,) = warned()
+    assert lacking.startswith("2 of 3 captions lack the trigger word 'sks'")
+    lacking, vain = warned(held_out="2.png")
+    assert lacking.startswith("No caption has the trigger word 'sks'")
+    assert vain == "Trigger dropout does nothing here: no caption has the word 'sks'."
 
 
 def test_no_photos_wrong_targets_and_wrong_prompts_are_sentences(family: Family, photos: Path, tmp_path: Path) -> None:
