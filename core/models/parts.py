@@ -21,8 +21,8 @@ import mlx.nn as nn
 
 from core.errors import FieldProblem, ModelProblem
 from core.models import quantized
-from core.models.tensors import load_tensors
 from core.models.text.encoder import EncoderOnDisk
+from core.numerics.arrays import load_tensors
 from core.safetensors_file import Place, read_header, read_json, weight_files, weights_sha256_of_all
 
 FLOATS = ("BF16", "F16", "F32")  # the dtypes of a checkpoint; 8-bit floats would need scales that are stored elsewhere
