@@ -74,7 +74,7 @@ def thinned(series: Sequence[tuple[int, float]], points: int) -> list[tuple[int,
 class Scores:
     """What the scores of a run (core/training/events.py, Scored) say."""
 
-    verdict: Diagnosis
+    diagnosis: Diagnosis
     held_out: dict[int, float]  # by photo id, the newest score relative to the base; empty where no photo is held out
     learned: dict[int, float]  # by photo id, the training loss relative to the other photos'
 
@@ -103,8 +103,8 @@ def scores(session: Session, job_id: int) -> Scores:
         for step, values in sorted(found.items())
         if name in values
     ]
-    verdict = diagnose(rows, _newest_losses(session, job_id), name == "held_out")
-    return Scores(verdict, _of_photos("held_out_photo/", newest), _of_photos("photo/", newest))
+    diagnosis = diagnose(rows, _newest_losses(session, job_id), name == "held_out")
+    return Scores(diagnosis, _of_photos("held_out_photo/", newest), _of_photos("photo/", newest))
 
 
 def _newest_losses(session: Session, job_id: int) -> list[float | None]:

@@ -173,7 +173,7 @@ def detail_of(session: Session, run: Run) -> RunDetail:
         hashes=run.hashes,
         checkpoints=[checkpoint_view(row) for row in checkpoints],
         samples=[sample_view(sample) for sample in grid.values()],
-        verdict=scores.verdict,
+        verdict=scores.diagnosis,
         photo_scores=photo_scores(version.items if version else [], scores),
         class_pictures=[sample_view(sample) for sample in rows if sample.step is None],
         deaths=job.deaths,

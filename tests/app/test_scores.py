@@ -80,11 +80,11 @@ def test_scores_are_read_from_events_and_what_a_rewind_made_void_is_not(tmp_path
 
         turning = [score(step, 0.8 + (step / 400 - 1) ** 2 / 5) for step in range(0, 801, 100)]
         found = after(*steps(1, 30, 0.4), *turning)
-        assert (found.verdict.kind, found.verdict.since) == ("memorising", 400)
+        assert (found.diagnosis.kind, found.diagnosis.since) == ("memorising", 400)
         found = after(("rewind", 400, {"to_step": 400}), score(500, 0.75, **{"photo/3": 1.5, "photo/4": 1.0}))
-        assert found.verdict.kind == "learning"
+        assert found.diagnosis.kind == "learning"
         assert (found.held_out, found.learned) == ({7: 0.75}, {3: 1.5, 4: 1.0})
-        assert after(*steps(501, 503, None)).verdict.kind == "diverged"
+        assert after(*steps(501, 503, None)).diagnosis.kind == "diverged"
         assert after(score(600, None)).held_out == {7: math.inf}
 
 
@@ -99,19 +99,19 @@ def test_the_words_go_by_the_photos_own_loss_where_class_pictures_add_theirs(tmp
                 session.add(Event(job_id=job, attempt=1, kind=kind, step=step, payload=payload))
             session.add_all(newest(range(381, 401), loss=2.0, subject_loss=0.2))
         with database.read() as session:
-            assert progress.scores(session, job).verdict.kind == "memorising"
+            assert progress.scores(session, job).diagnosis.kind == "memorising"
         with database.write() as session:
             session.add_all(newest(range(401, 421), loss=2.0, subject_loss=1.6))
         with database.read() as session:
-            assert progress.scores(session, job).verdict.kind == "diverged"
+            assert progress.scores(session, job).diagnosis.kind == "diverged"
         with database.write() as session:
             session.add(Event(job_id=job, attempt=2, kind="rewind", step=400, payload={"to_step": 400}))
         with database.read() as session:
-            assert progress.scores(session, job).verdict.kind == "memorising"  # those steps are void
+            assert progress.scores(session, job).diagnosis.kind == "memorising"  # those steps are void
         with database.write() as session:
             session.add_all(newest(range(401, 404), loss=2.0, subject_loss=0.2))
         with database.read() as session:
-            assert progress.scores(session, job).verdict.kind == "memorising"
+            assert progress.scores(session, job).diagnosis.kind == "memorising"
 
 
 def test_a_photo_that_does_not_belong_to_the_others_stands_out() -> None:
