@@ -36,7 +36,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         part = Path(name)
         try:
             yield part
-            _flush_file(part)
+            flush_file(part)
             part.chmod(0o666 & ~_umask())
             os.replace(part, path)
             _flush_folder(path.parent)
@@ -56,7 +56,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         try:
             yield part
             for each in part.iterdir():
-                _flush_file(each)
+                flush_file(each)
             _flush_folder(part)
             part.chmod(0o777 & ~_umask())
             if path.exists():
@@ -115,7 +115,8 @@ def sha256_of(source: Path | bytes) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _flush_file(path: Path) -> None:
+def flush_file(path: Path) -> None:
+    """Wait until the file's bytes are on the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
