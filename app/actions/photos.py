@@ -77,7 +77,7 @@ def add(database: Database, project_id: int, filename: str, upload: Path, sha256
     try:
         facts = reading.inspect(upload, filename)
     except DataProblem as problem:
-        shown = names.clean(filename, Path(filename).suffix.lower().lstrip(".") or "jpg") if filename else "photo"
+        shown = names.shown(filename)
         raise DataProblem(f"{shown} {problem.message}", [FieldProblem(shown, problem.message)]) from problem
     if not home.thumb(sha256).is_file():
         reading.write_thumb(upload, home.thumb(sha256), THUMB_SIDE_PX)

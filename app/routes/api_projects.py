@@ -16,6 +16,7 @@ from app.actions.projects import ProjectView
 from app.errors import TooLarge
 from app.routes.files import answers_with, cached, received
 from app.routes.given import After, Db, Id, Limit, StrictRoute
+from core.dataset import names
 from core.errors import DataProblem, FieldProblem
 
 router = APIRouter(prefix="/api", tags=["projects"], route_class=StrictRoute)
@@ -105,11 +106,12 @@ def list_photos(db: Db, project_id: Id, after: After = 0, limit: Limit = 500) ->
 async def put_photo(db: Db, project_id: Id, filename: str, request: Request, response: Response) -> PhotoView:
     """Raw bytes of one photo. 201 when it is new, 200 when the project had the same bytes already."""
     await run_in_threadpool(projects.get_project, db, project_id)
+    shown = names.shown(filename)
     try:
-        async with received(request, db.home.uploads, photos.BYTES_AT_MOST, filename) as upload:
+        async with received(request, db.home.uploads, photos.BYTES_AT_MOST, shown) as upload:
             photo, new = await run_in_threadpool(photos.add, db, project_id, filename, upload.path, upload.sha256)
     except TooLarge as problem:
-        problem.problems.append(FieldProblem(filename, problem.message.removeprefix(f"{filename} ")))
+        problem.problems.append(FieldProblem(shown, problem.message.removeprefix(f"{shown} ")))
         raise
     response.status_code = 201 if new else 200
     return photo

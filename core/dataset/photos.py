@@ -1,24 +1,32 @@
 """Reading of photos as people see them, with a clear message for each that cannot be read.
 
-    bytes -> inspect -> PhotoFacts (upright size, format by content, warnings)          the original is never changed
-    file  -> open_rgb -> RGB picture: upright, sRGB, 8 bit, on white where it was transparent
+    bytes -> inspect -> PhotoFacts (size as seen, format by content, warnings)          the original is never changed
+    file  -> open_rgb -> RGB picture: upright, in sRGB, on white where it was transparent, 8 bit
 
-Pillow only: the web process uses this for uploads. Sizes are checked before decoding.
+Pillow only: the web process imports this for uploads. Sizes are checked before anything is decoded, and the threads of
+a process share a budget of pixels, so that a dozen photos at once need no more memory than one.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import struct
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 from warnings import filterwarnings
 
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from core import files
+from core.dataset import colour, formats, hdr
+from core.dataset.formats import ALIASES, EXTENSIONS, RAW_EXTENSIONS
+from core.dataset.heif_boxes import CodePoints
+from core.dataset.pixel_budget import PixelBudget
+from core.device import malloc
 from core.errors import DataProblem
 
 BYTES_AT_MOST = 64 * 2**20
@@ -26,29 +34,25 @@ PIXELS_AT_MOST = 100_000_000
 SIDE_AT_MOST_PX = 20_000
 SIDE_AT_LEAST_PX = 16
 SMALL_SIDE_PX = 256
-
-EXTENSIONS = {
-    "JPEG": "jpg",
-    "MPO": "jpg",  # what some phones write: a JPEG with more pictures behind the first
-    "PNG": "png",
-    "WEBP": "webp",
-    "GIF": "gif",
-    "BMP": "bmp",
-    "TIFF": "tif",
-    "HEIF": "heic",
-    "AVIF": "avif",
-}
-_ALIASES = {"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tiff": "tif", "heif": "heic", "hif": "heic", "apng": "png"}
-SUFFIXES = frozenset(f".{name}" for name in [*EXTENSIONS.values(), *_ALIASES])
+SHOWN_EXTENSION = 20  # characters of a file's ending in a sentence
+SUFFIXES = frozenset(f".{name}" for name in [*EXTENSIONS.values(), *ALIASES])
 """Suffixes of files that count as photos when a folder is read."""
 
-_MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F"}
+BUDGET = PixelBudget(PIXELS_AT_MOST)
+TRIM_FROM_PIXELS = 10**6  # after a photo of this many, freed memory is given back to the system
 
-# What Pillow's decoders raise on damaged files.
-_DAMAGED = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, RuntimeError, TypeError, OverflowError,
-    struct.error, zlib.error,
-)  # fmt: skip
+_MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F"}
+_ORIENTATION = 0x0112  # in EXIF; TIFF files are turned by Pillow itself
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_TIFF_BITS, _TIFF_PLANAR = 258, 284
 
 # `_opened` checks sizes before decoding, with a message; Pillow's own limit would warn or raise.
 Image.MAX_IMAGE_PIXELS = None
@@ -58,7 +62,7 @@ filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 @dataclass(frozen=True, slots=True)
 class PhotoFacts:
-    """Format, size and warnings of a photo; width and height are those of the upright photo."""
+    """What can be said about a photo without training on it. Width and height are as seen, after the orientation."""
 
     width: int
     height: int
@@ -68,67 +72,83 @@ class PhotoFacts:
     warnings: list[str] = field(default_factory=list)
 
 
-def inspect(source: Path | bytes, name: str | None = None) -> PhotoFacts:
-    """Decode the photo once and describe it; `name` is the user's file name, to check its suffix.
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A photo whose header is read and whose sizes are judged."""
 
-    Raises DataProblem: not an image, cut off, empty, too large, or an unsupported format.
+    image: Image.Image
+    file: BinaryIO
+    format: str
+    code_points: CodePoints | None
+
+    def decode(self) -> None:
+        """Raises DataProblem."""
+        with self.decoder_trouble_as_sentence():
+            self.image.load()
+
+    @contextmanager
+    def decoder_trouble_as_sentence(self) -> Iterator[None]:
+        """Turn whatever Pillow and its decoders raise into a DataProblem."""
+        try:
+            yield
+        except Exception as error:  # decoders raise all kinds for damaged files
+            raise formats.problem_of(error, self.format, self.file) from error
+
+
+def inspect(source: Path | bytes, name: str | None = None) -> PhotoFacts:
+    """Decode the photo once and tell what it is. `name` is what the user calls the file, for the extension check.
+
+    Raises DataProblem with a sentence: not an image, cut off, empty, too large, a format that is not read.
     """
     name = name if name is not None else source.name if isinstance(source, Path) else ""
-    image = _opened(source)
-    with image:
-        _decode(image)
-        frames = _frames(image)
-        width, height = _upright_size(image)
-        extension = EXTENSIONS[str(image.format)]
-        warnings = []
-        claimed = Path(name).suffix.lower().lstrip(".")
-        if claimed and _ALIASES.get(claimed, claimed) != extension:
-            warnings.append(
-                f"is called .{claimed} but is a {_display_name(str(image.format))} file; it is read as that"
-            )
+    claimed = Path(name).suffix.lower().lstrip(".")
+    with _opened(source) as photo:
+        if photo.format == "TIFF" and claimed in RAW_EXTENSIONS:
+            raise DataProblem(formats.RAW)
+        photo.decode()
+        image = photo.image
+        with photo.decoder_trouble_as_sentence():
+            width, height = _size_as_seen(image)
+            warnings = _warnings(photo, (width, height))
+            frames = _frames(image)
         if frames > 1:
-            warnings.append(f"has {frames} frames; the first one is used")
-        if _has_alpha(image):
-            warnings.append("has transparent parts; they are shown on white")
-        if image.mode == "CMYK":
-            warnings.append("has print colours (CMYK); they are converted to screen colours")
-        if image.mode.startswith(("I", "F")):
-            warnings.append("has more than 8 bits per pixel; it is read with 8")
-        if min(width, height) < SMALL_SIDE_PX:
-            warnings.append(f"is small: {width} x {height} px; it will look soft when enlarged")
-    return PhotoFacts(width, height, str(image.format), extension, frames, warnings)
+            warnings.insert(0, f"has {frames} frames; the first one is used")
+        extension = EXTENSIONS[photo.format]
+        if claimed and ALIASES.get(claimed, claimed) != extension:
+            words = f"is called .{claimed[:SHOWN_EXTENSION]} but is a {formats.spoken(photo.format)} file"
+            warnings.insert(0, f"{words}; it is read as that")
+    return PhotoFacts(width, height, photo.format, extension, frames, warnings)
 
 
 def size_of(source: Path | bytes) -> tuple[int, int]:
-    """Upright width and height, from the header alone. Raises DataProblem as `inspect` does, but not for damage."""
-    image = _opened(source)
-    with image:
-        return _upright_size(image)
+    """Width and height as seen, from the header alone. Raises DataProblem as `inspect` does, but for damage within."""
+    with _opened(source) as photo:
+        return _size_as_seen(photo.image)
 
 
 def open_rgb(source: Path | bytes) -> Image.Image:
-    """The photo upright, first frame, sRGB, 8-bit RGB, transparent parts on white.
+    """The photo as a person sees it: upright, first frame, sRGB, 8-bit RGB, transparent parts on white.
 
     Raises DataProblem as `inspect` does.
     """
-    image = _opened(source)
-    with image:
-        _decode(image)
-        return _as_rgb(_upright(image))
+    with _opened(source) as photo:
+        photo.decode()
+        with photo.decoder_trouble_as_sentence():
+            return _upright(photo.image, colour.to_rgb(photo.image, colour.coding_of(photo.image, photo.code_points)))
 
 
 def write_thumb(source: Path | bytes, to: Path, side_px: int) -> None:
     """Write a JPEG that fits a square of `side_px`, upright, at `to`. Raises DataProblem, DiskProblem."""
-    image = _opened(source)
-    with image:
-        image.draft(
-            "RGB", (2 * side_px, 2 * side_px)
-        )  # a JPEG can be decoded at a fraction of its size, several times faster
-        _decode(image)
-        small = _upright(image)
-        if small.mode in ("RGB", "L", "CMYK"):
-            small.thumbnail((2 * side_px, 2 * side_px), Image.Resampling.BOX)
-        small = _as_rgb(small)
+    with _opened(source) as photo:
+        image = photo.image
+        with photo.decoder_trouble_as_sentence():
+            # A JPEG can be decoded at a fraction of its size, several times faster.
+            image.draft("RGB", (2 * side_px, 2 * side_px))
+        photo.decode()
+        with photo.decoder_trouble_as_sentence():
+            coding = colour.coding_of(image, photo.code_points)
+            small = colour.to_rgb(image, coding, shrink=max(1, max(image.size) // (2 * side_px)))
+            small = _upright(image, small)
     small.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
     content = io.BytesIO()
     small.save(content, "JPEG", quality=85)
@@ -158,36 +178,79 @@ def _photos_in(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
 
 
-def _opened(source: Path | bytes) -> Image.Image:
-    """The photo with its header read and its size checked, not yet decoded."""
+@contextmanager
+def _opened(source: Path | bytes) -> Iterator[_Opened]:
+    """The photo, not yet decoded; its pixels count in the budget until the block ends.
+
+    Raises DataProblem for what is not read, and sizes that are not taken.
+    """
     _register_heic()
-    size = len(source) if isinstance(source, bytes) else source.stat().st_size
-    if size == 0:
-        raise DataProblem("is empty (0 bytes); it was probably not copied to the end.")
-    if size > BYTES_AT_MOST:
-        raise DataProblem(f"has {size / 2**20:.0f} MB; at most {BYTES_AT_MOST // 2**20} MB. Save it smaller.")
-    handle = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        image = Image.open(handle)
+        file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    except OSError as error:
+        raise DataProblem(f"cannot be opened ({error.strerror}); check that you may read this file.") from error
+    with file:
+        size = file.seek(0, io.SEEK_END)
+        if size == 0:
+            raise DataProblem("is empty (0 bytes); it was probably not copied to the end.")
+        if size > BYTES_AT_MOST:
+            raise DataProblem(f"has {size / 2**20:.0f} MB; at most {BYTES_AT_MOST // 2**20} MB. Save it smaller.")
+        photo = _header(source, file)
+        pixels = photo.image.width * photo.image.height
+        try:
+            _judge(photo)
+            with BUDGET.taken(pixels):
+                try:
+                    yield photo
+                finally:
+                    photo.image.close()
+                    if pixels >= TRIM_FROM_PIXELS:
+                        malloc.release_freed_pages()
+        finally:
+            photo.image.close()
+
+
+def _header(source: Path | bytes, file: BinaryIO) -> _Opened:
+    """The photo with its header read. Raises DataProblem for what is not read."""
+    file.seek(0)
+    head = file.read(formats.HEAD_BYTES)
+    name = formats.readable(head)
+    if not name:
+        raise formats.problem_of_unknown(head)
+    if name == "HEIF" and name not in Image.OPEN:
+        raise DataProblem("is a HEIC photo, and no HEIC reader is installed (pip install pi-heif); or save it as JPEG.")
+    formats.refuse_early(file, head)
+    try:
+        image = _image(source, name)
+        colour.scale_transparent_colour(image)
+        name = str(image.format)
+        return _Opened(image, file, name, hdr.code_points(name, file))
+    except Exception as error:  # decoders raise all kinds for damaged files
+        raise formats.problem_of(error, name, file) from error
+
+
+def _image(source: Path | bytes, name: str) -> Image.Image:
+    """As Pillow opens it; where it does not, raise what the decoder of the format that it begins like has to say."""
+    names = [name] if name not in ("HEIF", "AVIF") else ["AVIF", "HEIF"]  # they share brands
+    try:
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=names)
     except UnidentifiedImageError:
-        head = source[:64] if isinstance(source, bytes) else _head(source)
-        raise DataProblem(_why_unknown(head)) from None
-    except _DAMAGED as error:
-        raise _damage(error) from error
-    try:
-        _check(image)
-    except DataProblem:
-        image.close()
+        with io.BytesIO(source if isinstance(source, bytes) else source.read_bytes()) as content:
+            Image.OPEN[name][0](content, "")
         raise
-    return image
 
 
-def _check(image: Image.Image) -> None:
-    """Raise DataProblem for an unsupported format, colour mode or size."""
-    if image.format not in EXTENSIONS:
-        raise DataProblem(f"is a {image.format} file, which is not read; save it as JPEG or PNG.")
+def _judge(photo: _Opened) -> None:
+    """Raise DataProblem for colours that are not read, or a size that is not taken."""
+    image = photo.image
     if image.mode.split(";")[0] not in _MODES:
         raise DataProblem(f"has colours of a kind ({image.mode}) that is not read; save it as an sRGB JPEG or PNG.")
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(_TIFF_PLANAR) == 2:
+        bits = image.tag_v2.get(_TIFF_BITS, (8,))
+        if isinstance(bits, tuple) and max(bits) > 8 and len(image.getbands()) > 1:
+            raise DataProblem(
+                f"is a TIFF file of {max(bits)} bits in separate planes, which is not supported; save it as PNG."
+            )
     width, height = image.size
     if max(width, height) > SIDE_AT_MOST_PX or width * height > PIXELS_AT_MOST:
         raise DataProblem(
@@ -198,87 +261,54 @@ def _check(image: Image.Image) -> None:
         raise DataProblem(f"has {width} x {height} px; at least {SIDE_AT_LEAST_PX} px a side are needed.")
 
 
-def _decode(image: Image.Image) -> None:
-    try:
-        image.load()
-    except _DAMAGED as error:
-        raise _damage(error) from error
+def _warnings(photo: _Opened, size: tuple[int, int]) -> list[str]:
+    image, warnings = photo.image, []
+    if colour.has_alpha(image):
+        warnings.append("has transparent parts; they are shown on white")
+    if image.mode == "CMYK":
+        warnings.append("has print colours (CMYK); they are converted to screen colours")
+    if image.mode.startswith(("I", "F")):
+        warnings.append("has more than 8 bits per pixel; it is read with 8")
+    if photo.code_points is not None:
+        warnings.append("has colours of high dynamic range (HDR); they are converted to those of an ordinary screen")
+    if min(size) < SMALL_SIDE_PX:
+        warnings.append(f"is small: {size[0]} x {size[1]} px; it will look soft when enlarged")
+    return warnings
 
 
 def _frames(image: Image.Image) -> int:
     if image.format == "MPO":
-        return 1  # the further pictures are the phone's own, such as depth
+        return 1  # the pictures behind the first are the phone's own, such as depth
     try:
         return int(getattr(image, "n_frames", 1))
-    except _DAMAGED:
+    except Exception:  # noqa: BLE001  the further frames are damaged, and unused
         return 1
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How the photo has to be turned to be upright; None where it is, or the EXIF data is damaged."""
+    if isinstance(image, TiffImageFile):
+        return None
     try:
-        return ImageOps.exif_transpose(image)
-    except _DAMAGED:
-        return image  # the EXIF data is damaged, the picture is not
+        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001  the EXIF data is damaged, the picture is not
+        return None
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    return (image.height, image.width) if turned else image.size
+def _upright(image: Image.Image, picture: Image.Image) -> Image.Image:
+    """`picture`, made of `image`, turned as the EXIF data of `image` asks."""
+    turn = _turn(image)
+    return picture if turn is None else picture.transpose(turn)
 
 
-def _has_alpha(image: Image.Image) -> bool:
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
-        low, _ = _extremes(image.getchannel(image.mode[-1]))
-        return low < 255
-    return "transparency" in image.info
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    if image.mode.startswith(("I", "F")):
-        image = _eight_bit(image)
-    if image.mode not in ("RGB", "RGBA", "CMYK", "L"):
-        image = image.convert("RGBA" if image.mode in ("LA", "PA", "RGBa", "La") or _has_alpha(image) else "RGB")
-    elif image.mode in ("RGB", "L") and "transparency" in image.info:
-        image = image.convert("RGBA")
-    alpha = image.getchannel("A") if image.mode == "RGBA" else None
-    if profile:
-        image = _to_srgb(image.convert("RGB") if alpha else image, profile)
-    colours = image.convert("RGB")
-    if alpha is None:
-        return colours
-    on_white = Image.new("RGB", image.size, "white")
-    on_white.paste(colours, mask=alpha)
-    return on_white
-
-
-def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Colours converted by the profile; an unusable profile is ignored, as in browsers."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, TypeError):
-        return image
-    return converted if converted is not None else image
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit and float greys scaled to 0..255; Pillow's own conversion would clip them to white."""
-    if image.mode.startswith("I;16"):
-        return image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
-    low, high = _extremes(image)
-    full = next((top for top in (1.0, 255.0, 65535.0) if high <= top and low >= 0), float(high) or 1.0)
-    if image.mode == "I" and full == 1.0:
-        full = 255.0
-    return image.convert("F").point(lambda value: value * (255.0 / full)).convert("L")
-
-
-def _extremes(image: Image.Image) -> tuple[float, float]:
-    """The least and the greatest value of a picture with one channel."""
-    low, high = image.getextrema()
-    if isinstance(low, tuple) or isinstance(high, tuple):
-        raise ValueError(f"a picture of mode {image.mode} has several channels")
-    return low, high
+def _size_as_seen(image: Image.Image) -> tuple[int, int]:
+    across = (
+        Image.Transpose.TRANSPOSE,
+        Image.Transpose.ROTATE_270,
+        Image.Transpose.TRANSVERSE,
+        Image.Transpose.ROTATE_90,
+    )
+    return (image.height, image.width) if _turn(image) in across else image.size
 
 
 def _register_heic() -> None:
@@ -289,35 +319,3 @@ def _register_heic() -> None:
     except ImportError:
         return
     pi_heif.register_heif_opener()
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(64)
-
-
-def _why_unknown(head: bytes) -> str:
-    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim", b"heis"):
-        return "is a HEIC photo, and no HEIC reader is installed (pip install pi-heif); or save it as JPEG."
-    kinds = {
-        b"%PDF": "a PDF document",
-        b"PK\x03\x04": "a zip archive",
-        b"8BPS": "a Photoshop file",
-        b"<svg": "an SVG drawing",
-        b"<?xm": "an XML file",
-        b"\x1aE\xdf\xa3": "a video",
-    }
-    kind = kinds.get(head[:4], "a video" if head[4:8] == b"ftyp" else "")
-    what = f"is {kind}, not a photo" if kind else "is not an image, or its beginning is missing"
-    return f"{what}; JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and HEIC are read."
-
-
-def _display_name(format_name: str) -> str:
-    return {"MPO": "JPEG", "HEIF": "HEIC", "WEBP": "WebP"}.get(format_name, format_name)
-
-
-def _damage(error: BaseException) -> DataProblem:
-    if isinstance(error, EOFError) or "truncated" in str(error).lower():
-        return DataProblem("is cut off: the end of the file is missing; copy it again.")
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-    return DataProblem(f"is damaged and cannot be read ({reason}); copy it again.")

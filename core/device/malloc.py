@@ -22,3 +22,13 @@ def keep_freed_pages() -> bool:
         return False
     library = ctypes.CDLL(None)
     return bool(library.mallopt(M_MMAP_THRESHOLD, MMAP_FROM_BYTES) and library.mallopt(M_TRIM_THRESHOLD, LARGEST))
+
+
+def release_freed_pages() -> None:
+    """Return the free pages of this process's heap to the system, where the C library is glibc.
+
+    Of many blocks of some megabytes, such as Pillow's of 16 MB, glibc keeps those below the last one in use.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

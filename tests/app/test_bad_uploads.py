@@ -6,12 +6,14 @@ import json
 import struct
 import zlib
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from starlette.testclient import TestClient
 
 from core.dataset.photos import BYTES_AT_MOST
 from tests.app.conftest import PROJECT, picture, problem_of, put
+from tests.core.photo_files import NOT_TIFF, png_with, raw_file
 
 
 @pytest.fixture
@@ -89,6 +91,32 @@ def test_a_length_that_is_not_announced_is_counted(client: TestClient, project: 
     answer = client.put(f"/api/projects/{project}/photos/huge.jpg", content=many())
     assert "64 MB" in problem_of(answer, 413)["message"]
     assert list(client.app.state.database.home.uploads.iterdir()) == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x." + "y" * 250, "x" * 300 + "." + "字" * 100, "." + "z" * 400, "a" * 200 + "." + "b" * 119, "e\u0301" * 300],
+)
+def test_a_name_of_any_length_is_answered_at_once_and_shortened(client: TestClient, project: int, name: str) -> None:
+    error = problem_of(put(client, project, name, b"This is not an image at all."), 422)
+    assert "is not an image" in error["message"]
+    assert len(error["problems"][0]["field"]) <= 120
+    taken = put(client, project, name, picture())
+    assert taken.status_code == 201
+    assert len(taken.json()["name"].encode()) <= 240
+    assert all(len(warning) < 200 for warning in taken.json()["warnings"])
+    put(client, project, name, picture("blue"))  # the name is taken: a number is put behind it
+    names = [photo["name"] for photo in client.get(f"/api/projects/{project}/photos").json()]
+    assert len(set(names)) == 2
+    huge = client.put(
+        f"/api/projects/{project}/photos/{quote(name, safe='')}", headers={"Content-Length": str(BYTES_AT_MOST + 1)}
+    )
+    assert len(problem_of(huge, 413)["problems"][0]["field"]) <= 120
+
+
+def test_unreadable_notes_and_raw_files_are_no_bugs(client: TestClient, project: int) -> None:
+    assert put(client, project, "notes.png", png_with(NOT_TIFF)).status_code == 201
+    assert "camera raw file" in problem_of(put(client, project, "a.dng", raw_file()), 422)["message"]
 
 
 STRANGE: dict[str, tuple[bytes, str]] = {

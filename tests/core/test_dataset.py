@@ -130,8 +130,8 @@ def test_a_colour_profile_is_applied() -> None:
 
 
 def test_a_heic_photo_that_cannot_be_read_is_called_by_its_name() -> None:
-    with pytest.raises(DataProblem, match=r"HEIC|damaged"):
-        photos.inspect(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + b"\x00" * 40)
+    with pytest.raises(DataProblem, match=r"HEIC|cut off"):
+        photos.inspect(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic\x00\x00\x00\x20meta" + b"\x00" * 40)
 
 
 def test_a_thumbnail_fits_its_square_and_is_upright(tmp_path: Path) -> None:
