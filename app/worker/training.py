@@ -35,6 +35,7 @@ from core.config.resolve import Resolved
 from core.dataset.crops import Box
 from core.dataset.examples import Example
 from core.device import backend
+from core.device.units import memory_size
 from core.distributed.launch import launched
 from core.hub import catalog
 from core.models.load import load_family
@@ -119,9 +120,9 @@ def _outcome(work: Work, finished: Finished) -> Outcome:
 
 def _summary(finished: Finished) -> str:
     loss = "" if finished.final_loss is None else f", mean loss of the last steps {finished.final_loss:.4f}"
-    peak = finished.peak_memory_bytes / 2**30
+    peak = memory_size(finished.peak_memory_bytes)
     done = "Stopped" if finished.stopped else "Done"
-    return f"{done} at step {finished.step} after {finished.seconds:.0f} s{loss}, at most {peak:.1f} GB of memory."
+    return f"{done} at step {finished.step} after {finished.seconds:.0f} s{loss}, at most {peak} of memory."
 
 
 def _example(work: Work, item: dict[str, Any]) -> Example:

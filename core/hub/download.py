@@ -36,9 +36,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
-from huggingface_hub.utils._fixes import WeakFileLock
-from huggingface_hub.utils._headers import build_hf_headers
-from huggingface_hub.utils._http import hf_raise_for_status
+from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_status
 
 from core.device.units import disk_size
 from core.errors import DiskProblem, DownloadProblem, GatedProblem, disk_errors_as_problem
