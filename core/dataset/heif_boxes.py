@@ -120,6 +120,8 @@ def _item_ends(fields: _Fields) -> Iterator[int]:
     fields.take(3)
     sizes, more = fields.take(1), fields.take(1)
     offset_size, length_size, base_size, index_size = sizes >> 4, sizes & 15, more >> 4, more & 15
+    if offset_size + length_size == 0:
+        return  # each item is the whole file
     for _ in range(fields.take(2 if version < 2 else 4)):
         fields.take(2 if version < 2 else 4)  # the item's number
         method = fields.take(2) & 15 if version else 0
