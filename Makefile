@@ -1,14 +1,14 @@
 # Every target sets up what it needs in .venv, once. Only Python 3.11 or newer is asked for; PYTHON= names another one.
 #
-#   make studio   the studio in your browser          make test     all tests that need no reference models
-#   make demo     example photos to adapter, no UI    make interop  the tests against torch, diffusers, mflux
-#   make bench    what README claims, measured        make lint     style
-#   make eval PHOTOS=DIR    train each subject in DIR with the defaults and judge the pictures
+#   make studio   the studio in your browser          make quick    tests without browser and processes, in 90 s
+#   make demo     example photos to adapter, no UI    make test     all tests that need no reference models
+#   make bench    the figures of README               make interop  the tests against torch, diffusers, mflux
+#   make lint     style and types                     make eval PHOTOS=DIR   train each subject in DIR, judge pictures
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help studio demo test interop lint bench eval knobs clean
+.PHONY: help studio demo quick test interop lint bench eval knobs clean
 
 FITS := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -26,7 +26,7 @@ RUN := $(VENV)/.run-$(EXTRA)
 OUT ?= demo-out
 
 help:
-	@sed -n '2,7s/^# \{0,1\}//p' Makefile
+	@sed -n '2,6s/^# \{0,1\}//p' Makefile
 
 studio: $(RUN)
 	$(BIN)/likeness
@@ -34,8 +34,14 @@ studio: $(RUN)
 demo: $(RUN)
 	$(BIN)/likeness demo --out $(OUT)
 
+# Two at a time: most tests compute on one core or wait for a process.
+TESTS := $(BIN)/python -m pytest --ignore=tests/interop --numprocesses=2 --dist=loadgroup
+
+quick: $(VENV)/.test
+	$(TESTS) -m "not browser and not slow"
+
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --ignore=tests/interop
+	$(TESTS)
 
 interop: $(VENV)/.interop $(MFLUX)/.ready
 	$(BIN)/python -m pytest tests/interop -W default  # the references warn about themselves

@@ -4,22 +4,26 @@
     likeness demo | train | sample | models
 
 Exit codes: 0 done, 1 failed, 2 wrong use, 130 stopped by the user and saved. Messages go to stderr; with --json the
-last line of stdout is one object. Each verb imports what it needs when it runs: the studio never loads MLX, and
+last line of stdout is one object. Each command imports its modules when it runs: the studio never loads MLX, and
 training never loads a web server.
 """
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.home import home_folder
 from app.terminal import console
 from core.distributed import hosts as hosts_file
-from core.errors import ConfigProblem, FieldProblem, OutOfMemory, Problem, lacks_memory
+from core.errors import ConfigProblem, FieldProblem, OutOfMemory, Problem, is_out_of_memory
+
+if TYPE_CHECKING:
+    from core.training.events import Finished
 
 cli = typer.Typer(
     name="likeness",
@@ -38,7 +42,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the
 def studio(
     context: typer.Context,
     home: Annotated[
-        Path | None, typer.Option(help="Folder for photos, runs and settings; else LIKENESS_HOME, else ~/Likeness.")
+        Path | None, typer.Option(help="Folder for photos, runs and settings. Default: LIKENESS_HOME, else ~/Likeness.")
     ] = None,
     port: Annotated[
         int, typer.Option(help="Port of the studio on this computer; 0 takes any free one.", min=0, max=65535)
@@ -55,13 +59,13 @@ def studio(
     try:
         raise typer.Exit(serve(home_folder(), port, not no_browser) or console.DONE)
     except Problem as problem:
-        raise typer.Exit(console.report(problem, as_json=False)) from None
+        raise typer.Exit(console.print_problem(problem, as_json=False)) from None
 
 
 @cli.command()
 def demo(
     steps: Annotated[
-        str | None, typer.Option(metavar="N", help="Steps to train; else what ends in about three minutes.")
+        str | None, typer.Option(metavar="N", help="Steps to train; without it, a run of about three minutes.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the adapter, the sample sheet and the loss chart.")] = Path(
         "demo-out"
@@ -75,7 +79,7 @@ def demo(
 
         found = run_demo(out, steps)
         if json_:
-            console.answer(found)
+            console.print_json(found)
         return console.STOPPED if found["stopped"] else console.DONE
 
     raise typer.Exit(_computing(work, json_))
@@ -87,65 +91,74 @@ def train(
         Path, typer.Argument(metavar="PHOTOS", help="Folder of photos; a photo's caption is the .txt beside it.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the adapter, samples and checkpoints.")],
-    trigger: Annotated[str | None, typer.Option(help="The rare word that will mean your subject.  [sks]")] = None,
-    class_word: Annotated[str | None, typer.Option(help="What kind of thing it is, such as dog or can.")] = None,
+    trigger: Annotated[str | None, typer.Option(help="The rare word that stands for your subject.  [sks]")] = None,
+    class_word: Annotated[str | None, typer.Option(help="The kind of thing that it is, such as dog or can.")] = None,
     model: Annotated[str | None, typer.Option(help="A model's name (likeness models) or folder.  [pocket]")] = None,
-    steps: Annotated[str | None, typer.Option(metavar="N", help="How many times the adapter changes.")] = None,
+    steps: Annotated[str | None, typer.Option(metavar="N", help="Optimizer steps to train.")] = None,
     config: Annotated[Path | None, typer.Option(help='JSON file of settings, such as {"rank": 8}.')] = None,
     start_from: Annotated[
         Path | None,
-        typer.Option("--from", metavar="FILE", help="An adapter to begin with, with its layers."),
+        typer.Option("--from", metavar="FILE", help="Start from this adapter, with its layers and ranks."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the newest checkpoint in --out.")] = False,
     hosts: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Hosts file of mlx.launch: machines that share each step.")
+        Path | None, typer.Option(metavar="FILE", help="Hosts file of mlx.launch: the machines that share each step.")
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Train an adapter on a folder of photos. Ctrl-C finishes the step, saves and exits 130; --resume goes on.
+    """Train an adapter on a folder of photos. Ctrl-C finishes the step, saves and exits 130; --resume continues.
 
     A photo without a .txt beside it is captioned "a photo of TRIGGER CLASS-WORD".
     """
 
     def work() -> int:
-        from app.terminal import shelf, together, training
+        from app.terminal import config_file, distributed, model_list, training
 
-        if together.is_peer():
-            return together.join(shelf.folders(home_folder()))
+        if distributed.is_peer():
+            return distributed.join(model_list.model_folders(home_folder()))
         if not photos.is_dir():
             raise _wrong("PHOTOS", f"{photos} is not a folder")
         if out.exists() and not out.is_dir():
             raise _wrong("--out", f"{out} is a file; it must be a folder")
         if start_from is not None and not start_from.is_file():
             raise _wrong("--from", f"{start_from} is not a file")
-        user, subject, start = training.stored(out) if resume else ({}, None, None)
-        user |= _settings_in(config)
+        stored = training.load_stored(out) if resume else training.StoredRun({}, None, None)
+        user = stored.user | (config_file.read(config) if config is not None else {})
         user |= {name: value for name, value in (("model", model), ("steps", steps)) if value is not None}
-        word = class_word or (subject.class_word if subject else "")
+        word = class_word or (stored.subject.class_word if stored.subject else "")
         if not word.strip():
-            raise _wrong("--class-word", "is missing; say what kind of thing your subject is, such as dog or can")
-        subject = training.Subject((trigger or (subject.trigger if subject else "sks")).strip(), word.strip())
-        more = {"resume": resume, "start_from": start_from or start}
-        others = hosts_file.read(hosts) if hosts is not None else None
-        places = {"cache": home_folder() / "cache", "folders": shelf.folders(home_folder()), "hosts": others}
-        ended, left_out = training.train_folder(photos, out, subject, user, **more, **places)
-        if ended.adapter is not None:
-            console.say(f"{'Stopped' if ended.stopped else 'Done'} at step {ended.step}: {out / 'adapter.safetensors'}")
+            raise _wrong("--class-word", "is missing; name the kind of thing that your subject is, such as dog or can")
+        name = trigger or (stored.subject.trigger if stored.subject else "sks")
+        finished, left_out = training.train_folder(
+            photos,
+            out,
+            training.Subject(name.strip(), word.strip()),
+            user,
+            home_folder() / "cache",
+            resume=resume,
+            start_from=start_from or stored.start_from,
+            folders=model_list.model_folders(home_folder()),
+            hosts=hosts_file.read(hosts) if hosts is not None else None,
+        )
+        if finished.adapter is not None:
+            console.print_line(
+                f"{'Stopped' if finished.stopped else 'Done'} at step {finished.step}: {out / 'adapter.safetensors'}"
+            )
         if json_:
-            console.answer(_result(ended, out, left_out))
-        return console.STOPPED if ended.stopped else console.DONE
+            console.print_json(_result(finished, out, left_out))
+        return console.STOPPED if finished.stopped else console.DONE
 
     raise typer.Exit(_computing(work, json_))
 
 
 @cli.command(hidden=True)
 def join() -> None:
-    """Take part in a run that another machine leads; mlx.launch starts this."""
+    """Take part in a run of another machine; mlx.launch starts this."""
 
     def work() -> int:
-        from app.terminal import shelf, together
+        from app.terminal import distributed, model_list
 
-        return together.join(shelf.folders(home_folder()))
+        return distributed.join(model_list.model_folders(home_folder()))
 
     if hosts_file.stands_in():
         hosts_file.stand_in()
@@ -155,31 +168,33 @@ def join() -> None:
 
 @cli.command()
 def sample(
-    prompt: Annotated[str, typer.Option(help="What the picture shows, in words.")],
-    out: Annotated[Path, typer.Option(help="The picture's file; its name ends in .png.")],
+    prompt: Annotated[str, typer.Option(help="The prompt to draw.")],
+    out: Annotated[Path, typer.Option(help="File of the picture; its name ends in .png.")],
     model: Annotated[str, typer.Option(help="A model's name (likeness models) or folder.")] = "pocket",
     adapter: Annotated[Path | None, typer.Option(help="An adapter file to draw with.")] = None,
-    strength: Annotated[float, typer.Option(help="How much of the adapter is heard; 0 is none.")] = 1.0,
+    strength: Annotated[float, typer.Option(help="Strength of the adapter; 0 is none.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Same seed, same picture.", min=0, max=2**31 - 1)] = 0,
-    steps: Annotated[int | None, typer.Option(help="Steps from noise to picture; else the model's own.")] = None,
-    base_precision: Annotated[str, typer.Option(help="full, 8-bit, 6-bit or 4-bit: less memory.")] = "full",
+    steps: Annotated[int | None, typer.Option(help="Sampler steps; without it, the model's own number.")] = None,
+    base_precision: Annotated[
+        str, typer.Option(help="Of the base: full, or 8-bit, 6-bit or 4-bit for less memory.")
+    ] = "full",
     json_: Json = False,
 ) -> None:
     """Draw one picture, with or without an adapter."""
 
     def work() -> int:
-        from app.terminal import shelf
+        from app.terminal import model_list
         from app.terminal.picture import draw_to_file
 
         if out.suffix.lower() != ".png":
             raise _wrong("--out", f"{out} must end in .png")
         if not prompt.strip():
-            raise _wrong("--prompt", "is empty; say what the picture shows")
-        folders = shelf.folders(home_folder())
+            raise _wrong("--prompt", "is empty; describe the picture")
+        folders = model_list.model_folders(home_folder())
         recipe = draw_to_file(out, prompt.strip(), model, adapter, strength, seed, steps, base_precision, folders)
-        console.say(f"Drawn: {out}")
+        console.print_line(f"Drawn: {out}")
         if json_:
-            console.answer({"picture": str(out), "recipe": recipe})
+            console.print_json({"picture": str(out), "recipe": recipe})
         return console.DONE
 
     raise typer.Exit(_computing(work, json_))
@@ -187,22 +202,17 @@ def sample(
 
 @cli.command()
 def models(json_: Json = False) -> None:
-    """What is in the catalog, what is on disk, and what each model needs."""
-    from app.terminal import shelf
+    """List the models: which are on disk, and what each needs."""
+    from app.terminal import model_list
 
     try:
-        found = shelf.facts(home_folder())
+        found = model_list.describe_models(home_folder())
     except Problem as problem:
-        raise typer.Exit(console.report(problem, json_)) from None
-    for line in shelf.lines(found):
-        console.say(line)
+        raise typer.Exit(console.print_problem(problem, json_)) from None
+    for line in model_list.format_models(found):
+        console.print_line(line)
     if json_:
-        console.answer({"models": found})
-
-
-def home_folder() -> Path:
-    """LIKENESS_HOME, else ~/Likeness."""
-    return Path(os.environ.get("LIKENESS_HOME") or "~/Likeness").expanduser().resolve()
+        console.print_json({"models": found})
 
 
 def main() -> None:
@@ -210,58 +220,41 @@ def main() -> None:
     cli()
 
 
-def _computing(work: Any, as_json: bool) -> int:
-    """Run a verb that computes: the backend first, problems as sentences, Ctrl-C as 130."""
+def _computing(work: Callable[[], int], as_json: bool) -> int:
+    """Run a command that uses MLX; returns its exit code, also for problems and Ctrl-C."""
     try:
         from core.device import backend
 
         backend.prepare()
         return work()
     except Problem as problem:
-        return console.report(problem, as_json)
+        return console.print_problem(problem, as_json)
     except Exception as error:
-        if not lacks_memory(error):
+        if not is_out_of_memory(error):
             raise
-        return console.report(OutOfMemory(f"There was not enough memory for this. {console.LESS_MEMORY}"), as_json)
+        return console.print_problem(
+            OutOfMemory(f"There was not enough memory for this. {console.LESS_MEMORY}"), as_json
+        )
     except KeyboardInterrupt:
-        console.say("Stopped; the last checkpoint is kept.")
+        console.print_line("Stopped; the last checkpoint is saved.")
         if as_json:
-            console.answer({"error": {"code": "stopped", "message": "Stopped by the user.", "problems": []}})
+            console.print_json({"error": {"code": "stopped", "message": "Stopped by the user.", "problems": []}})
         return console.STOPPED
-
-
-def _settings_in(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise _wrong("--config", f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise _wrong("--config", f"{path} is not JSON: {error}") from None
-    if not isinstance(table, dict):
-        raise _wrong("--config", f'{path} must hold an object of settings, such as {{"rank": 8}}')
-    # A run's own config.json holds {"value", "source"} for each knob; it can be handed back as it is.
-    return {
-        name: value["value"] if isinstance(value, dict) and "value" in value else value
-        for name, value in table.items()
-        if not name.startswith("_")
-    }
 
 
 def _wrong(field: str, message: str) -> ConfigProblem:
     return ConfigProblem("This cannot be done as asked.", [FieldProblem(field, message)])
 
 
-def _result(ended: Any, out: Path, left_out: list[FieldProblem]) -> dict[str, Any]:
+def _result(finished: Finished, out: Path, left_out: list[FieldProblem]) -> dict[str, Any]:
     return {
-        "adapter": str((out / "adapter.safetensors").resolve()) if ended.adapter is not None else None,
-        "steps": ended.step,
-        "final_loss": ended.final_loss,
-        "held_out_loss": ended.held_out_loss,
-        "seconds": round(ended.seconds, 3),
-        "peak_memory_bytes": ended.peak_memory_bytes,
-        "stopped": ended.stopped,
+        "adapter": str((out / "adapter.safetensors").resolve()) if finished.adapter is not None else None,
+        "steps": finished.step,
+        "final_loss": finished.final_loss,
+        "held_out_loss": finished.held_out_loss,
+        "seconds": round(finished.seconds, 3),
+        "peak_memory_bytes": finished.peak_memory_bytes,
+        "stopped": finished.stopped,
         "problems": [{"field": each.field, "message": each.message} for each in left_out],
     }
 

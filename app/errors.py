@@ -2,11 +2,11 @@
 
 Problem
 + NotFound       there is no such project, photo, run ...   HTTP 404   code "not_found"
-+ Conflict       not now: the state does not allow it       HTTP 409   code "conflict"
-+ TooLarge       more bytes than are taken                  HTTP 413   code "too_large"
++ Conflict       the current state does not allow it        HTTP 409   code "conflict"
++ TooLarge       more bytes than the limit                  HTTP 413   code "too_large"
 + HomeProblem    the home folder cannot be used             code "home"
 
-LostJob          a job process finds that its claim is gone; it ends without writing anything more
+ClaimLost        the job was claimed by a newer attempt; this process ends without writing anything more
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from core.errors import DiskProblem, Problem
 
 
 class NotFound(Problem):
-    """What was asked for is not there (any more)."""
+    """The project, photo, run ... does not exist, or not any more."""
 
     code = "not_found"
 
 
 class Conflict(Problem):
-    """The thing is there, but in a state in which this cannot be done; the message says what can."""
+    """The current state does not allow this action; the message says which states do."""
 
     code = "conflict"
 
 
 class TooLarge(Problem):
-    """More bytes than are taken."""
+    """More bytes than the limit."""
 
     code = "too_large"
 
@@ -38,12 +38,12 @@ class HomeProblem(Problem):
     code = "home"
 
 
-class LostJob(Exception):
-    """The row is no longer running under this attempt: this process is a left-over and must write nothing more."""
+class ClaimLost(Exception):
+    """The job no longer runs as this attempt: this process is a left-over and must write nothing more."""
 
 
 def status_of(problem: Problem) -> int:
-    """The HTTP status that a problem is answered with."""
+    """The HTTP status of the response to a problem."""
     if isinstance(problem, NotFound):
         return 404
     if isinstance(problem, Conflict):

@@ -1,9 +1,9 @@
-"""The event table as a stream: one task looks whether the database has changed, and wakes every reader.
+"""The event table as a stream of server-sent events.
 
-    worker commits an event row  ->  PRAGMA data_version changes  ->  the bell rings  ->  each stream reads its new rows
+    a worker commits a row -> PRAGMA data_version changes -> ChangeWatcher wakes the streams -> each reads new rows
 
-The id of a server-sent event is the id of its row, so a reader that comes back with the last id it saw loses nothing
-and sees nothing twice.
+The id of a server-sent event is the id of its row, so a reader that reconnects with the last id it saw misses nothing
+and gets nothing twice.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from starlette.responses import StreamingResponse
 from app.database import Database
 from app.tables import Event, Job, Run
 
-LOOK_SECONDS = 0.1  # a look costs 5 microseconds
+CHECK_SECONDS = 0.1  # a check costs 5 microseconds
 ROWS_AT_ONCE = 500
 RETRY_MS = 1000
-QUIET_SECONDS = 15.0  # after so long a comment is sent: what stands between would close a stream that says nothing
+KEEP_ALIVE_SECONDS = 15.0  # a proxy in between would close a stream that is silent for longer
 
 
-class Bell:
-    """Rings whenever another connection, of this process or another, has committed something."""
+class ChangeWatcher:
+    """Wakes its readers whenever another connection, of this process or another, has committed a change."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -41,33 +41,33 @@ class Bell:
         self.stopping = False
 
     async def watch(self) -> None:
-        """Look until `stop` is called."""
+        """Check until `stop` is called."""
         with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as connection:
             seen = None
             while not self.stopping:
                 (version,) = connection.execute("PRAGMA data_version").fetchone()
                 if version != seen:
                     seen = version
-                    self.ring()
-                await asyncio.sleep(LOOK_SECONDS)
-
-    def ring(self) -> None:
-        self._next.set()
-        self._next = asyncio.Event()
+                    self._notify()
+                await asyncio.sleep(CHECK_SECONDS)
 
     def stop(self) -> None:
         """Wake every reader for the last time."""
         self.stopping = True
-        self.ring()
+        self._notify()
 
     def next(self) -> asyncio.Event:
-        """What will be set at the next ring; take it before reading, so that no change falls in between."""
+        """Is set at the next change. Take it before reading the database, so that no change is missed."""
         return self._next
+
+    def _notify(self) -> None:
+        self._next.set()
+        self._next = asyncio.Event()
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """Whose events a stream carries; all of them when nothing is named."""
+class EventFilter:
+    """Whose events a stream carries; all events when neither is given."""
 
     job_id: int | None = None
     project_id: int | None = None
@@ -78,8 +78,8 @@ def newest_id(session: Session) -> int:
     return session.exec(select(func.max(Event.id))).one() or 0
 
 
-def rows_after(database: Database, chosen: Chosen, after: int, limit: int = ROWS_AT_ONCE) -> list[dict[str, Any]]:
-    """Events with an id above `after`, oldest first, as JSON shows them."""
+def rows_after(database: Database, only: EventFilter, after: int, limit: int = ROWS_AT_ONCE) -> list[dict[str, Any]]:
+    """Events with an id above `after`, oldest first, as JSON."""
     query = (
         select(Event, Run.id)
         .join(Run, col(Run.job_id) == col(Event.job_id), isouter=True)
@@ -87,15 +87,15 @@ def rows_after(database: Database, chosen: Chosen, after: int, limit: int = ROWS
         .order_by(col(Event.id))
         .limit(limit)
     )
-    if chosen.job_id is not None:
-        query = query.where(Event.job_id == chosen.job_id)
-    if chosen.project_id is not None:
-        query = query.where(col(Event.job_id).in_(select(Job.id).where(Job.project_id == chosen.project_id)))
+    if only.job_id is not None:
+        query = query.where(Event.job_id == only.job_id)
+    if only.project_id is not None:
+        query = query.where(col(Event.job_id).in_(select(Job.id).where(Job.project_id == only.project_id)))
     with database.read() as session:
         return [_json(event, run_id) for event, run_id in session.exec(query)]
 
 
-DESCRIPTION = {  # for the API's own, as OpenAPI 3.2 describes such a stream
+DESCRIPTION = {  # of the stream, in OpenAPI 3.2
     "content": {
         "text/event-stream": {
             "itemSchema": {
@@ -109,23 +109,23 @@ DESCRIPTION = {  # for the API's own, as OpenAPI 3.2 describes such a stream
 
 
 class EventStream(StreamingResponse):
-    """FastAPI's own streams hand on what they are told in a task, which fails where a reader leaves meanwhile."""
+    """Without FastAPI's own stream class, which forwards chunks in a task that fails when the reader disconnects."""
 
     media_type = "text/event-stream"
 
 
-async def stream(database: Database, bell: Bell, chosen: Chosen, after: int) -> AsyncIterator[bytes]:
-    """Every event above `after`, then each new one as it is committed, until the reader leaves or the studio closes."""
+async def stream(database: Database, changes: ChangeWatcher, only: EventFilter, after: int) -> AsyncIterator[bytes]:
+    """Events above `after`, then new ones as they are committed, until the reader disconnects or the studio closes."""
     yield format_sse_event(comment="open", retry=RETRY_MS)
-    while not bell.stopping:
-        change = bell.next()
-        rows = await run_in_threadpool(rows_after, database, chosen, after)
+    while not changes.stopping:
+        change = changes.next()
+        rows = await run_in_threadpool(rows_after, database, only, after)
         for row in rows:
             after = row["id"]
             yield format_sse_event(data_str=json.dumps(row), event=row["kind"], id=str(after))
-        while len(rows) < ROWS_AT_ONCE and not bell.stopping and not change.is_set():
+        while len(rows) < ROWS_AT_ONCE and not changes.stopping and not change.is_set():
             try:
-                await asyncio.wait_for(change.wait(), QUIET_SECONDS)
+                await asyncio.wait_for(change.wait(), KEEP_ALIVE_SECONDS)
             except TimeoutError:
                 yield format_sse_event(comment="quiet")
 

@@ -1,4 +1,4 @@
-"""The fields of the new-run form, drawn from the knobs of `core/config/train.py`."""
+"""The knobs of `core/config/train.py` as fields of a form."""
 
 from __future__ import annotations
 
@@ -11,31 +11,29 @@ from core.config.knob import Knob
 from core.config.resolve import Source
 from core.config.train import GROUPS, default_of, kind_of, knobs
 
-SOURCES: dict[Source, str] = {"default": "default", "model": "from the model", "user": "yours"}
-
 CHOICES = {
     "logit_normal": "logit-normal: mostly medium noise",
-    "uniform": "uniform: every amount alike",
+    "uniform": "uniform: every amount of noise alike",
     "model_shift": "as the model itself was trained",
     "adamw": "AdamW",
-    "adafactor": "Adafactor: remembers least",
-    "lion": "Lion: remembers half",
-    "prodigy": "Prodigy: finds the rate",
+    "adafactor": "Adafactor: the least state",
+    "lion": "Lion: half the state",
+    "prodigy": "Prodigy: finds the learning rate",
     "cosine": "cosine: falls to a tenth",
     "cosine_restarts": "cosine with restarts: falls several times",
     "linear": "linear: a line to a tenth",
     "constant": "constant",
-    "full": "full: as this computer computes",
+    "full": "full: the precision this computer computes in",
     "8-bit": "8-bit: about half the memory of 16",
     "6-bit": "6-bit: about two fifths",
     "4-bit": "4-bit: less than a third",
-    "as_fit": "as many as fit into memory",
-    "all": "all: quickest",
-    "none": "none: least memory",
+    "as_fit": "as fit: keep what memory allows",
+    "all": "all: keep all, fastest",
+    "none": "none: recompute all, least memory",
     "as_photographed": "as photographed: each keeps its shape",
     "square": "square",
 }
-"""What a choice means, in words; a choice that is not here is shown as it is."""
+"""Labels of choices; a choice without one is shown as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +46,15 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class KnobField:
-    """One field, ready to draw."""
+    """One field of the form."""
 
     name: str
     label: str
     sentence: str
     kind: str  # int, float, bool, str, choice, lines or sizes
-    value: str  # what stands in it at first
-    default: str  # what stands in it when the user has not touched it; sent only when it differs
+    value: str  # at first
+    default: str  # unless the user changes it; only values that differ are sent
     source: Source
-    source_words: str
     span: str  # "1 to 256"; empty when there is none
     unit: str
     choices: tuple[Option, ...]
@@ -69,22 +66,22 @@ class KnobGroup:
 
     name: str
     label: str
-    gist: str  # their labels, in one line
+    summary: str  # their labels, in one line
     knobs: tuple[KnobField, ...]
 
 
 def fields(model_defaults: Mapping[str, Any], models: tuple[Option, ...]) -> dict[str, KnobField]:
-    """Every knob as a field, by name, filled in with the model's value or ours."""
+    """Every knob by name, filled in with the model's value, else the default."""
     return {name: _field(name, knob, model_defaults, models) for name, knob in knobs().items()}
 
 
 def front(fields_by_name: Mapping[str, KnobField]) -> tuple[KnobField, ...]:
-    """The few that are shown unfolded."""
+    """The fields that are shown unfolded."""
     return tuple(fields_by_name[name] for name, knob in knobs().items() if knob.front)
 
 
 def groups(fields_by_name: Mapping[str, KnobField]) -> tuple[KnobGroup, ...]:
-    """The rest of those given, by group."""
+    """The other fields, by group."""
     known = knobs()
     found = []
     for name, label in GROUPS.items():
@@ -92,8 +89,8 @@ def groups(fields_by_name: Mapping[str, KnobField]) -> tuple[KnobGroup, ...]:
             field for each, field in fields_by_name.items() if known[each].group == name and not known[each].front
         )
         if members:
-            gist = ", ".join(member.label.lower() for member in members)
-            found.append(KnobGroup(name, "More about the run" if name == "run" else label, gist, members))
+            summary = ", ".join(member.label.lower() for member in members)
+            found.append(KnobGroup(name, "More about the run" if name == "run" else label, summary, members))
     return tuple(found)
 
 
@@ -109,7 +106,6 @@ def _field(name: str, knob: Knob, model_defaults: Mapping[str, Any], models: tup
         value=value,
         default=value,
         source=source,
-        source_words=SOURCES[source],
         span=_span(knob),
         unit=knob.unit,
         choices=options,

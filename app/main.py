@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -27,11 +27,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
-from app import resources
-from app.database import Database, Home
+from app import __version__, resources
+from app.database import Database
 from app.errors import HomeProblem, status_of
-from app.events import Bell
+from app.events import ChangeWatcher
+from app.home import Home
 from app.routes import api_projects, api_runs, api_studio, pages
 from app.routes.given import ERRORS
 from app.security import HEADERS, Guard
@@ -39,7 +41,7 @@ from app.worker import lanes
 from app.worker.supervisor import Supervisor
 from core.errors import DiskProblem, FieldProblem, Problem
 
-CLOSE_SECONDS = 300.0  # for jobs to finish a step and save, unless the user is in a hurry
+CLOSE_SECONDS = 300.0  # for jobs to finish a step and save; a second Ctrl-C ends the wait
 LOCK_FILE = "studio.lock"
 
 CODES = {
@@ -64,24 +66,24 @@ log = logging.getLogger(__name__)
 def create_app(home: Path, *, with_jobs: bool = True) -> FastAPI:
     """The application over a home folder. Raises HomeProblem, DiskProblem.
 
-    `with_jobs` False leaves the queue alone, for tests that look at the queue itself.
+    Without `with_jobs` no job is started, for tests of the queue itself.
     """
     database = Database(Home(home.expanduser().absolute()))
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
-        bell = Bell(database.home.database)
-        supervisor = Supervisor(database, bell)
-        application.state.bell, application.state.supervisor = bell, supervisor
+        changes = ChangeWatcher(database.home.database)
+        supervisor = Supervisor(database, changes)
+        application.state.changes, application.state.supervisor = changes, supervisor
         application.state.hurry = asyncio.Event()
-        database.home.keep_reserve()
+        database.home.create_reserve()
         database.home.clear_uploads()
-        tasks = [asyncio.create_task(bell.watch())]
+        tasks = [asyncio.create_task(changes.watch())]
         if with_jobs:
             tasks.append(asyncio.create_task(supervisor.run()))
         yield
         supervisor.closing = True
-        bell.stop()
+        changes.stop()
         await asyncio.gather(*tasks)
         if with_jobs:
             await supervisor.close(CLOSE_SECONDS, application.state.hurry)
@@ -90,9 +92,9 @@ def create_app(home: Path, *, with_jobs: bool = True) -> FastAPI:
     application = FastAPI(
         title="Likeness",
         summary="Teach an image model the likeness of your subject.",
-        version="0.1.0",
+        version=__version__,
         openapi_url="/api/openapi.json",
-        docs_url=None,  # their pages are loaded from elsewhere
+        docs_url=None,  # these pages load scripts from other hosts
         redoc_url=None,
         lifespan=lifespan,
         redirect_slashes=False,
@@ -111,12 +113,12 @@ def create_app(home: Path, *, with_jobs: bool = True) -> FastAPI:
 
 
 def error_body(code: str, message: str, problems: list[FieldProblem]) -> dict[str, Any]:
-    """The one shape of every error."""
+    """The body of every error response."""
     listed = [{"field": problem.field, "message": problem.message} for problem in problems]
     return {"error": {"code": code, "message": message, "problems": listed}}
 
 
-def _answer(
+def _error_response(
     request: Request, status: int, code: str, message: str, problems: list[FieldProblem], headers: Any = None
 ) -> Response:
     if pages.wants_page(request):
@@ -130,25 +132,26 @@ async def _on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     if isinstance(error, DiskProblem):
         log.warning("%s", error)
-    return _answer(request, status_of(error), error.code, error.message, error.problems)
+    return _error_response(request, status_of(error), error.code, error.message, error.problems)
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = error.status_code
     message = SENTENCES.get(status) or f"{error.detail}".rstrip(".") + "."
-    return _answer(request, status, CODES.get(status, HTTPStatus(status).name.lower()), message, [], error.headers)
+    code = CODES.get(status, HTTPStatus(status).name.lower())
+    return _error_response(request, status, code, message, [], error.headers)
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problems = [FieldProblem(_field_of(each["loc"]), _sentence_of(each)) for each in error.errors()]
-    return _answer(request, 422, "invalid", "The request needs another look.", problems)
+    return _error_response(request, 422, "invalid", "The request needs another look.", problems)
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:
     message = f"Something unexpected went wrong: {type(error).__name__}. The terminal has the details."
-    return _answer(request, 500, "bug", message, [], HEADERS)
+    return _error_response(request, 500, "bug", message, [], HEADERS)
 
 
 def _field_of(location: tuple[int | str, ...]) -> str:
@@ -164,66 +167,68 @@ def _sentence_of(detail: dict[str, Any]) -> str:
         return f"cannot be read as JSON: {detail.get('ctx', {}).get('error', detail['msg'])}"
     given = detail.get("input")
     shown = f"is {given!r}; " if isinstance(given, str | int | float | bool) and len(str(given)) < 100 else ""
-    words = str(detail["msg"])
-    return f"{shown}{words[0].lower()}{words[1:]}"
+    message = str(detail["msg"])
+    return f"{shown}{message[0].lower()}{message[1:]}"
 
 
 class _StaticFiles(StaticFiles):
-    """Scripts and styles that a browser asks about again each time, so that none is older than its page."""
+    """Scripts and styles that a browser revalidates each time, so that none is older than its page."""
 
-    def file_response(self, *arguments: Any, **more: Any) -> Response:
-        response = super().file_response(*arguments, **more)
+    def file_response(
+        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        response = super().file_response(full_path, stat_result, scope, status_code)
         response.headers["Cache-Control"] = "no-cache"
         return response
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, ending cleanly with event streams open: readers are told first, and jobs are waited for."""
+    """uvicorn that shuts down cleanly: it ends the event streams first, and waits for the jobs."""
 
     def __init__(self, config: uvicorn.Config, application: FastAPI, url: str, open_browser: bool) -> None:
         super().__init__(config)
         self._application, self._url, self._open_browser = application, url, open_browser
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._asked = 0
+        self._exit_signals = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self.started:
-            say(f"Likeness is at {self._url}   (Ctrl-C ends it; jobs save first and go on at the next start)")
+            _print_line(f"Likeness is at {self._url}   (Ctrl-C ends it; jobs save first and resume at the next start)")
             if self._open_browser:
                 threading.Thread(target=webbrowser.open, args=(self._url,), daemon=True).start()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """First: close properly. Again: leave the jobs to finish alone. A third time: out."""
-        self._asked += 1
-        if self._asked > 2:
+        """First signal: close properly. Second: do not wait for the jobs. Third: exit at once."""
+        self._exit_signals += 1
+        if self._exit_signals > 2:
             self.force_exit = True
-        elif self._asked == 2:
-            self._soon(self._application.state.hurry.set)
+        elif self._exit_signals == 2:
+            self._call_soon(self._application.state.hurry.set)
         else:
             self.should_exit = True
-            say("Closing. Jobs finish their step and save; Ctrl-C again leaves them to it.")
-            self._soon(self._application.state.bell.stop)
+            _print_line("Closing. Jobs finish their step and save; press Ctrl-C again not to wait for them.")
+            self._call_soon(self._application.state.changes.stop)
 
-    def _soon(self, call: Any) -> None:
+    def _call_soon(self, call: Callable[[], object]) -> None:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(call)
 
 
 def serve(home: Path, port: int = 7860, open_browser: bool = True) -> int:
-    """Run the studio until it is asked to end; when it runs already for this home, open that one instead.
+    """Run the studio until a signal ends it; where one already runs for this home, open that one instead.
 
     Returns an exit code. Raises HomeProblem for a home or a port that cannot be used, DiskProblem.
     """
-    place = Home(home.expanduser().absolute())
-    place.lay_out()
-    lock = lanes.hold(place.locks / LOCK_FILE)
+    folder = Home(home.expanduser().absolute())
+    folder.create_folders()
+    lock = lanes.lock(folder.locks / LOCK_FILE)
     if lock is None:
-        return _open_running(place, open_browser)
+        return _open_running(folder, open_browser)
     listener = _listen(port)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    application = create_app(place.root)
+    application = create_app(folder.root)
     os.ftruncate(lock, 0)
     os.pwrite(lock, json.dumps({"url": url, "pid": os.getpid()}).encode(), 0)
     config = uvicorn.Config(
@@ -236,7 +241,7 @@ def serve(home: Path, port: int = 7860, open_browser: bool = True) -> int:
     return 0 if server.started else 1
 
 
-def say(text: str) -> None:
+def _print_line(text: str) -> None:
     """A line for the person at the terminal."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
@@ -247,7 +252,7 @@ def _open_running(home: Home, open_browser: bool) -> int:
         url = json.loads((home.locks / LOCK_FILE).read_text())["url"]
     except (OSError, ValueError, KeyError):
         raise HomeProblem(f"Another Likeness is just starting with {home.root}; try again in a moment.") from None
-    say(f"Likeness already runs at {url} with {home.root}.")
+    _print_line(f"Likeness already runs at {url} with {home.root}.")
     if open_browser:
         webbrowser.open(url)
     return 0

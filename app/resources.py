@@ -1,4 +1,4 @@
-"""Where this installation is, and what lies in it; how another machine starts the same.
+"""Files of this installation, and the command that other machines of a run start.
 
 Templates and static files are beside `app` in a checkout, inside it in an installed wheel.
 """
@@ -10,11 +10,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-JOIN = (sys.executable, "-m", "app.cli", "join")  # in ROOT, on every machine of a run that several share
+JOIN = (sys.executable, "-m", "app.cli", "join")  # in ROOT, on every machine of a distributed run
 
 
 def folder(name: str) -> Path:
-    """The folder `name` ("templates", "static") that belongs to this installation.
+    """The folder `name` ("templates", "static") of this installation.
 
     Raises FileNotFoundError when the installation is damaged.
     """

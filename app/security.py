@@ -1,12 +1,13 @@
-"""Who may talk to the studio: this computer's user, from the studio's own pages or from a program of theirs.
+"""Which requests are accepted: those of the studio's own pages, and of programs on this computer.
 
-Any web page that the user visits can send requests to 127.0.0.1. So, for every request, GET included:
+Any web page that the user visits can send requests to 127.0.0.1. So every request, GET included, is checked:
 
     Host              must be 127.0.0.1, localhost or [::1]        (a foreign name that resolves here is refused)
-    Sec-Fetch-Site    if the browser sends it: same-origin or none (but opening a page by a link is allowed)
+    Sec-Fetch-Site    if the browser sends it: same-origin or none (following a link to a page is allowed)
     Origin            if it is sent: the studio's own
 
-A body has at most a megabyte, but for uploads (PUT), whose routes count for themselves. There is no CORS and no cookie.
+A body has at most a megabyte, except for uploads (PUT), whose routes enforce their own limits. There is no CORS and no
+cookie.
 Source of the scheme: Go 1.25's CrossOriginProtection and datasette's csrf.py.
 """
 
@@ -36,7 +37,7 @@ HEADERS = {
 
 
 class Guard:
-    """Pure ASGI: refuse what comes from elsewhere, and tell the browser what our answers may do."""
+    """ASGI middleware: refuses foreign requests and large bodies, and adds the security headers to responses."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -84,7 +85,7 @@ def trouble_with(method: str, scheme: str, headers: Headers) -> str:
     if site is not None and site not in ("same-origin", "none") and not opens_page:
         return FOREIGN
     origin = headers.get("origin")
-    if origin is None or (origin == "null" and site == "same-origin"):  # what a form sends under "no-referrer"
+    if origin is None or (origin == "null" and site == "same-origin"):  # a form under "no-referrer" sends "null"
         return ""
     return "" if origin.lower() == f"{scheme}://{host}".lower() else FOREIGN
 

@@ -1,6 +1,6 @@
-"""What a user can set for the whole studio: key, default, kind and sentence, in one table.
+"""The settings of the studio: key, default, kind and sentence, in one table.
 
-The settings page and PATCH /api/settings are drawn from `SETTINGS`; only changed values are rows in the database.
+The settings page and PATCH /api/settings follow `SETTINGS`; the database holds rows for changed values only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CAPTION_PROMPT = (
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One setting: what the page draws and what the check needs."""
+    """One setting, for the page and for the check of its value."""
 
     key: str
     default: Any
@@ -43,22 +43,22 @@ SETTINGS: dict[str, Choice] = {
         Choice(
             "resume_automatically",
             True,
-            "Resume by itself",
-            "A run that was cut short, or was going on when the studio closed, resumes from its last checkpoint.",
+            "Resume automatically",
+            "A run that was interrupted, or was running when the studio closed, resumes from its last checkpoint.",
             "bool",
         ),
         Choice(
             "hosts_file",
             "",
             "Hosts file",
-            "Whole path of a file that names machines to train on together (docs/machines.md); empty: here alone.",
+            "Absolute path of a file that lists the machines to train on (docs/machines.md); empty: this one alone.",
             "hosts",
         ),
         Choice(
             "caption_template",
             captions.TEMPLATE,
             "Caption template",
-            "The caption of photos that have none; {trigger} and {class_word} are filled in.",
+            "The caption of photos without one; {trigger} and {class_word} are filled in.",
             "text",
         ),
         Choice(
@@ -71,12 +71,12 @@ SETTINGS: dict[str, Choice] = {
         Choice(
             "captioner_model", "", "Caption model", "The vision model's name; empty takes the server's first.", "text"
         ),
-        Choice("captioner_prompt", CAPTION_PROMPT, "Caption request", "What the vision model is asked.", "text"),
+        Choice("captioner_prompt", CAPTION_PROMPT, "Caption request", "The prompt of the vision model.", "text"),
         Choice(
             "model_folders",
             "",
             "Model folders",
-            "Where models of your own lie, in diffusers' layout; one folder a line. Each holds models, or is one.",
+            "Folders of your own models, in diffusers' layout, one a line. Each is a model, or holds models.",
             "folders",
         ),
     )
@@ -84,25 +84,25 @@ SETTINGS: dict[str, Choice] = {
 
 
 def value_of(session: Session, key: str) -> Any:
-    """The value in force."""
+    """The current value."""
     row = session.get(Setting, key)
     return SETTINGS[key].default if row is None else row.value
 
 
 def values(session: Session) -> dict[str, Any]:
-    """Every value in force, by key."""
+    """Every current value, by key."""
     changed = {row.key: row.value for row in session.exec(select(Setting))}
     return {key: changed.get(key, choice.default) for key, choice in SETTINGS.items()}
 
 
-def checked(requests: Mapping[str, Any]) -> dict[str, Any]:
-    """The values as they will be stored; None goes back to the default.
+def checked(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as they will be stored; None resets a setting to its default.
 
-    Raises ConfigProblem, naming every wrong one.
+    Raises ConfigProblem that names every wrong one.
     """
     problems: list[FieldProblem] = []
     good: dict[str, Any] = {}
-    for key, value in requests.items():
+    for key, value in changes.items():
         if key not in SETTINGS:
             problems.append(FieldProblem(key, f"there is no setting called {key}"))
             continue
@@ -115,7 +115,7 @@ def checked(requests: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(choice: Choice, value: Any) -> tuple[Any, str]:
-    """(value, "") or (anything, a sentence about what is wrong)."""
+    """(value, ""), or (anything, a sentence about the error)."""
     if value is None:
         return choice.default, ""
     if choice.kind == "bool":
@@ -144,13 +144,13 @@ def _read(choice: Choice, value: Any) -> tuple[Any, str]:
 
 
 def hosts_of(text: str) -> Hosts | None:
-    """What the setting's hosts file says; None when there is none. Raises ConfigProblem."""
+    """The hosts of the setting's file; None when the setting is empty. Raises ConfigProblem."""
     return hosts.read(Path(text).expanduser()) if text else None
 
 
 def _hosts_trouble(text: str) -> str:
     if text and not Path(text).expanduser().is_absolute():
-        return f"is {text!r}; give its whole path"
+        return f"is {text!r}; give its absolute path"
     try:
         hosts_of(text)
     except ConfigProblem as problem:
@@ -159,7 +159,7 @@ def _hosts_trouble(text: str) -> str:
 
 
 def folders_of(text: str) -> tuple[Path, ...]:
-    """The folders of a setting, one a line."""
+    """The folders of a setting with one folder a line."""
     return tuple(Path(line).expanduser() for line in text.splitlines() if line)
 
 
@@ -169,12 +169,12 @@ def _read_folders(text: str) -> tuple[str, str]:
         line for line in lines if not Path(line).expanduser().is_absolute() or not Path(line).expanduser().is_dir()
     ]
     if wrong:
-        return "", f"has {wrong[0]!r}, which is not a folder on this computer; give its whole path"
+        return "", f"has {wrong[0]!r}, which is not a folder on this computer; give its absolute path"
     return "\n".join(lines), ""
 
 
 def loopback_trouble(url: str) -> str:
-    """A sentence when `url` is not http on this computer; photos are sent nowhere else."""
+    """A sentence when `url` is not an http address of this computer: photos are sent nowhere else."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port

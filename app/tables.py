@@ -4,8 +4,8 @@
             |        '--< Crop    (likewise)                       '--< Run --- Job --< Event
             '--< Run --< Checkpoint, Sample                        Adapter --- Run + Checkpoint, or imported
 
-Times are UTC. JSON columns hold what only people and programs outside the database read. Ids are never used twice
-(AUTOINCREMENT): a browser may still hold the picture of a row that is gone.
+Times are UTC. JSON columns hold values that no query reads. Ids are never reused (AUTOINCREMENT): a browser
+may still cache the picture of a deleted row.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ IDS_ONCE = {"sqlite_autoincrement": True}
 
 
 def _owner(table: str, *, optional: bool = False, on_delete: str = "CASCADE") -> Any:
-    """A foreign key whose row goes (or is unset) with the row it belongs to."""
+    """A foreign key. When the row that it names is deleted, so is this row, or with SET NULL the key is cleared."""
     return Field(
         default=None if optional else ...,
         sa_column=Column(ForeignKey(f"{table}.id", ondelete=on_delete), nullable=optional, index=True),
@@ -40,10 +40,10 @@ def _json(default: Any) -> Any:
     return Field(default_factory=default, sa_column=Column(JSON, nullable=False))
 
 
-def _word(kind: type[StrEnum], **more: Any) -> Any:
-    """An enumeration kept as its word, as people read it in the file."""
-    words = SaEnum(kind, values_callable=lambda members: [member.value for member in members], native_enum=False)
-    return Field(sa_column=Column(words, nullable=False), **more)
+def _enum(kind: type[StrEnum], default: StrEnum | None = None) -> Any:
+    """An enumeration, stored as its value: a word that people can read in the file."""
+    values = SaEnum(kind, values_callable=lambda members: [member.value for member in members], native_enum=False)
+    return Field(default=... if default is None else default, sa_column=Column(values, nullable=False))
 
 
 class Project(SQLModel, table=True):
@@ -53,13 +53,13 @@ class Project(SQLModel, table=True):
 
     id: int | None = Field(default=None, primary_key=True)
     name: str
-    trigger: str  # the rare word that will mean this subject, e.g. "sks"
-    class_word: str  # what kind of thing it is, e.g. "dog"
+    trigger: str  # the rare word that stands for this subject, e.g. "sks"
+    class_word: str  # the kind of thing that it is, e.g. "dog"
     created_at: datetime = Field(default_factory=now)
 
 
 class Photo(SQLModel, table=True):
-    """An uploaded photo. The original file lies untouched at photos/<sha256>.<ext>."""
+    """An uploaded photo. The original file is kept unchanged at photos/<sha256>.<ext>."""
 
     __table_args__ = (
         UniqueConstraint("project_id", "name"),
@@ -71,7 +71,7 @@ class Photo(SQLModel, table=True):
     project_id: int = _owner("project")
     name: str
     sha256: str = Field(index=True)
-    extension: str  # by content, not by what the user's file was called
+    extension: str  # by content, not by the name of the user's file
     bytes: int
     width: int  # as seen, after the EXIF orientation
     height: int
@@ -80,7 +80,7 @@ class Photo(SQLModel, table=True):
 
 
 class Crop(SQLModel, table=True):
-    """Which part of a photo is trained on; the newest counts."""
+    """The part of a photo to train on; the newest row counts."""
 
     __table_args__ = IDS_ONCE
 
@@ -94,7 +94,7 @@ class Crop(SQLModel, table=True):
 
 
 class Caption(SQLModel, table=True):
-    """What a photo shows, in words; the newest counts, the rest is history."""
+    """The caption of a photo; the newest row counts, the others are its history."""
 
     __table_args__ = IDS_ONCE
 
@@ -106,7 +106,7 @@ class Caption(SQLModel, table=True):
 
 
 class Version(SQLModel, table=True):
-    """What a run trains on, frozen when it is created: [{photo_id, sha256, extension, name, crop, caption}]."""
+    """The examples of a run, frozen when it is created: [{photo_id, sha256, extension, name, crop, caption}]."""
 
     __table_args__ = IDS_ONCE
 
@@ -117,26 +117,26 @@ class Version(SQLModel, table=True):
 
 
 class Job(SQLModel, table=True):
-    """One long piece of work. States and arrows: `app/jobs/states.py`."""
+    """One long piece of work. Its life is drawn in `app/jobs/store.py`."""
 
     __table_args__ = (Index("job_waiting", "lane", "state", "position"), IDS_ONCE)
 
     id: int | None = Field(default=None, primary_key=True)
-    kind: Kind = _word(Kind)
-    lane: Lane = _word(Lane)
-    state: State = _word(State, default=State.QUEUED)
-    position: float = 0.0  # within the lane; the lowest queued one runs next
+    kind: Kind = _enum(Kind)
+    lane: Lane = _enum(Lane)
+    state: State = _enum(State, State.QUEUED)
+    position: float = 0.0  # within the lane; the queued job with the lowest runs next
     project_id: int | None = _owner("project", optional=True)
     params: dict[str, Any] = _json(dict)
 
-    attempt: int = 0  # grows with each claim; writes of an older attempt move nothing
-    deaths: int = 0  # processes lost since the last checkpoint
+    attempt: int = 0  # grows with each claim; a process of an older attempt can write nothing
+    deaths: int = 0  # of its processes, since the last checkpoint
     pid: int | None = None
-    pid_started_at: float | None = None  # with pid and boot_id: names one process, for ever
+    pid_started_at: float | None = None  # with pid and boot_id: identifies one process for ever
     boot_id: str | None = None
     heartbeat_at: datetime | None = None
 
-    stop: Stop = _word(Stop, default=Stop.NONE)  # requests: read by the job after each step
+    stop: Stop = _enum(Stop, Stop.NONE)  # requests of the user, read by the job after each step
     save: bool = False
     sample: bool = False
 
@@ -203,8 +203,8 @@ class Sample(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     job_id: int = _owner("job")
     run_id: int | None = _owner("run", optional=True)
-    step: int | None = None  # of a run's sample; its class pictures have none
-    prompt_id: int = 0  # the column of the grid; stays when prompts are edited; of a class picture, its number
+    step: int | None = None  # of a run's sample; class pictures have none
+    prompt_id: int = 0  # the column of the grid, also after prompts are edited; of a class picture, its number
     prompt: str
     seed: int
     adapter_strength: float = 1.0
@@ -216,7 +216,7 @@ class Sample(SQLModel, table=True):
 
 
 class Adapter(SQLModel, table=True):
-    """A LoRA to draw with: a run's checkpoint, or a file that was imported."""
+    """A LoRA to draw with: a checkpoint of a run, or an imported file."""
 
     __table_args__ = IDS_ONCE
 

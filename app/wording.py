@@ -1,4 +1,7 @@
-"""Numbers, times and states as words on a page. Pure functions; the scripts in static/js/dom.js say the same."""
+"""States, kinds, sources, sizes and times in words. Pure functions and tables.
+
+Pages hand `SCRIPT_WORDS` to their scripts (templates/base.html), which define none of these words themselves.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from typing import Any
 
 from app.jobs.states import Kind, State
 from app.tables import now
+from core.device.units import disk_size
+from core.training import diagnosis
 
 STATES: dict[State, str] = {
     State.QUEUED: "waiting",
@@ -15,7 +20,7 @@ STATES: dict[State, str] = {
     State.SUCCEEDED: "done",
     State.FAILED: "failed",
     State.STOPPED: "stopped",
-    State.CANCELLED: "taken out",
+    State.CANCELLED: "removed",
 }
 
 KINDS: dict[Kind, str] = {
@@ -24,10 +29,38 @@ KINDS: dict[Kind, str] = {
     Kind.SAMPLE: "Picture",
     Kind.DOWNLOAD: "Download",
     Kind.EXPORT: "Export",
-    Kind.IMPORT: "Import",
     Kind.CHECK: "Check",
     Kind.REPORT: "Report",
 }
+
+SOURCES = {
+    "default": "default",
+    "model": "from the model",
+    "user": "yours",
+    "photos": "for your photos",
+    "optimizer": "the optimizer's",
+}
+"""Where the value of a knob comes from: core.config.resolve.Source, and two that the new-run form adds."""
+
+TONES: dict[diagnosis.Kind, str] = {"early": "", "learning": "", "flat": "", "memorising": "warn", "diverged": "bad"}
+"""The CSS class of the note that shows a diagnosis."""
+
+QUEUED = "Waiting for its turn"
+STOPPING = {"stop": "Finishing this step, then saving", "now": "Stopping; the last checkpoint stays"}
+"""The phase of a running job that is asked to stop, by the value of `Job.stop`."""
+
+PLAIN, ADAPTED, UNADAPTED = "the model as it is", "with the adapter, strength", "without it"
+"""Labels of a picture: drawn with no adapter chosen, with the adapters, and without them for comparison."""
+
+SCRIPT_WORDS: dict[str, Any] = {
+    "states": STATES,
+    "sources": SOURCES,
+    "tones": TONES,
+    "queued": QUEUED,
+    "stopping": STOPPING,
+    "pictures": {"plain": PLAIN, "adapted": ADAPTED, "unadapted": UNADAPTED},
+}
+"""What scripts need of the above, as JSON; read by static/js/lib/wording.js."""
 
 
 def plural(count: int, one: str, many: str = "") -> str:
@@ -35,19 +68,11 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def size(count: float) -> str:
-    """Bytes in decimal units, as disks and file managers count them: "9.1 MB"."""
-    if count < 1000:
-        return f"{count:.0f} B"
-    units = ("kB", "MB", "GB", "TB")
-    unit = -1
-    while count >= 999.5 and unit < len(units) - 1:
-        count, unit = count / 1000, unit + 1
-    return f"{count:.1f} {units[unit]}" if count < 10 else f"{count:.0f} {units[unit]}"
+size = disk_size  # of files and disks; memory has core.device.units.memory_size
 
 
 def ago(at: datetime, reference: datetime | None = None) -> str:
-    """How long ago: "just now", "5 minutes ago", then the date."""
+    """How long ago: "just now", "5 minutes ago"; after a week, the date."""
     seconds = ((reference or now()) - at).total_seconds()
     if seconds < 60:
         return "just now"
@@ -61,7 +86,7 @@ def ago(at: datetime, reference: datetime | None = None) -> str:
 
 
 def number(value: Any) -> str:
-    """A knob's value as typed into its field: 0.0001, 300, on, 512 768, one line a prompt."""
+    """A knob's value as typed into its field: 0.0001, 300, on, 512 768; lists of texts with one line each."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, float):
@@ -72,6 +97,6 @@ def number(value: Any) -> str:
     return str(value)
 
 
-def error(kept: Mapping[str, Any] | None) -> str:
+def error(saved: Mapping[str, Any] | None) -> str:
     """The sentence of a job's error; empty without one."""
-    return str(kept.get("message", "")) if kept else ""
+    return str(saved.get("message", "")) if saved else ""

@@ -1,15 +1,15 @@
-"""A training step of FLUX.1 with random weights, ours and that of mlx-examples, with time and peak memory.
+"""Time and peak memory of a training step of FLUX.1 with random weights, ours against mlx-examples'.
 
     git clone https://github.com/ml-explore/mlx-examples
     python -m bench.against_mlx_examples mlx-examples/flux             FLUX.1-dev at full size: a GPU of 140 GB
     python -m bench.against_mlx_examples mlx-examples/flux --small     384 wide, 2 + 4 blocks, float32: any machine
 
 Theirs is their own network, loss, LoRA layer and Adam, compiled as their dreambooth.py compiles a step; ours is
-core/training/step.py, with the activations of all blocks kept, of half of them, of a third, and of none. Rank 16 on
-every linear layer of the blocks but modulation, of which theirs has fewer and wider ones, q, k and v being one; the
-same latents, text and batch. Small, steps are taken in turn; at full size one contestant runs after the other, since
-their memory does not hold two. Neither loads a text encoder or a VAE. A step of ours has a gradient limit and a guard
-besides; theirs has neither. 384 px is, for that width, as many tokens as FLUX.1 has at 1,024 px.
+core/training/step.py, with the activations of all blocks kept, of half of them, of a third, and of none. Both adapt, at
+rank 16, every linear layer of the blocks but modulation; theirs are fewer and wider, since q, k and v are one layer.
+Latents, text and batch are the same. With --small, steps are taken in turn; at full size one contestant runs after the
+other, since the card does not hold two. Neither loads a text encoder or a VAE. Our step also clips the gradient and
+checks it for NaN. 384 px at that width has the ratio of tokens to width that FLUX.1 has at 1,024 px.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from bench import contest
-from bench.full_size import GIB, random_family, write_configs
-from bench.training_step import RANK, describe, random_batch, randomize, step_of
+from bench.random_models import random_family, randomize
+from bench.real_models import write_configs
+from bench.training_step import RANK, describe, random_batch, step_of
+from bench.units import GIB
 
 SMALL = {"num_layers": 2, "num_single_layers": 4, "num_attention_heads": 6, "attention_head_dim": 64,
          "axes_dims_rope": (16, 24, 24), "joint_attention_dim": 256}  # fmt: skip
@@ -45,7 +47,7 @@ def ours(side: int, batch: int, activations: str, small: bool) -> None:
     from core.device import backend
 
     backend.prepare()
-    from core.models.autoencoder import pack
+    from core.models.patches import pack
 
     with tempfile.TemporaryDirectory() as scratch:
         family = random_family(write_configs(Path(scratch), "flux1-dev", SMALL if small else {}), "flux1-dev", None)
@@ -103,16 +105,16 @@ def theirs(folder: Path, side: int, batch: int, small: bool) -> None:
     contest.serve(describe(), lambda: mx.eval(single_step(*arrays, guidance), state))
 
 
-def command(who: str, asked: argparse.Namespace, side: int, batch: int) -> list[str]:
-    given = ["-m", "bench.against_mlx_examples", str(asked.folder), "--serve", who, "--shapes", f"{side}x{batch}"]
-    return [*given, *(["--small"] if asked.small else [])]
+def command(who: str, options: argparse.Namespace, side: int, batch: int) -> list[str]:
+    given = ["-m", "bench.against_mlx_examples", str(options.folder), "--serve", who, "--shapes", f"{side}x{batch}"]
+    return [*given, *(["--small"] if options.small else [])]
 
 
-def measured(who: str, asked: argparse.Namespace, side: int, batch: int) -> tuple[list[float], float]:
-    """Seconds of every step after two warm ones, and the most bytes held by one of them."""
-    one = contest.Contestant(command(who, asked, side, batch))
-    (steps,) = contest.rounds([one], asked.steps)
-    one.leave()
+def measured(who: str, options: argparse.Namespace, side: int, batch: int) -> tuple[list[float], float]:
+    """Seconds of every step after two warm ones, and their peak bytes."""
+    one = contest.Contestant(command(who, options, side, batch))
+    (steps,) = contest.rounds([one], options.steps)
+    one.close()
     return contest.seconds(steps), contest.peak(steps)
 
 
@@ -123,32 +125,32 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--serve", choices=["theirs", *MODES], help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    asked.steps = asked.steps or (24 if asked.small else 5)
-    asked.shapes = asked.shapes or (["256x1", "384x1", "256x4"] if asked.small else ["512x1", "512x4", "1024x1"])
-    shapes = [tuple(map(int, each.split("x"))) for each in asked.shapes]
-    if asked.serve == "theirs":
-        theirs(asked.folder, *shapes[0], asked.small)
-    elif asked.serve:
-        ours(*shapes[0], asked.serve, asked.small)
+    options = parser.parse_args()
+    options.steps = options.steps or (24 if options.small else 5)
+    options.shapes = options.shapes or (["256x1", "384x1", "256x4"] if options.small else ["512x1", "512x4", "1024x1"])
+    shapes = [tuple(map(int, each.split("x"))) for each in options.shapes]
+    if options.serve == "theirs":
+        theirs(options.folder, *shapes[0], options.small)
+    elif options.serve:
+        ours(*shapes[0], options.serve, options.small)
     else:
-        compare(asked, shapes)
+        compare(options, shapes)
 
 
-def compare(asked: argparse.Namespace, shapes: list[tuple[int, ...]]) -> None:
+def compare(options: argparse.Namespace, shapes: list[tuple[int, ...]]) -> None:
     print(f"{'px':>5}{'batch':>6}  {'':<13}{'ms':>8}{'GiB':>8}{'time':>8}{'below':>8}{'memory':>8}")
     for side, batch in shapes:
-        rival, rival_peak = measured("theirs", asked, side, batch)
+        rival, rival_peak = measured("theirs", options, side, batch)
         shape = f"{side:>5}{batch:>6}"
         print(f"{shape}  {'mlx-examples':<13}{milliseconds(rival):>8.0f}{rival_peak / GIB:>8.2f}", flush=True)
         for mode, name in MODES.items():
-            taken, peak = measured(mode, asked, side, batch)
+            taken, peak = measured(mode, options, side, batch)
             against = rival
-            if asked.small:
-                both = [contest.Contestant(command(who, asked, side, batch)) for who in (mode, "theirs")]
-                taken, against = map(contest.seconds, contest.rounds(both, asked.steps))
+            if options.small:
+                both = [contest.Contestant(command(who, options, side, batch)) for who in (mode, "theirs")]
+                taken, against = map(contest.seconds, contest.rounds(both, options.steps))
                 for each in both:
-                    each.leave()
+                    each.close()
             median, bound = contest.ratio(taken, against)
             line = f"{shape}  {name:<13}{milliseconds(taken):>8.0f}{peak / GIB:>8.2f}"
             print(f"{line}{median:>8.2f}{bound:>8.2f}{peak / rival_peak:>8.2f}", flush=True)

@@ -1,13 +1,13 @@
-"""What a training step costs in time and memory, against tokens, batch, rank and blocks, and a picture of it.
+"""Time and memory of a training step against tokens, batch, rank and blocks, as a table and an SVG.
 
     python -m bench.cost_curves [--steps 3] [--picture docs/pictures/cost_curves.svg]
 
-A FLUX.1 with random weights, 192 wide, in float32: 256 image tokens, batch 1, rank 16 and 2 + 4 blocks, of which one is
-varied at a time, with the activations of all blocks kept, of half of them, and of none. Each line is a process of its
-own; time is the median of its steps after one that does not count, memory the most that MLX's arrays held in them.
+A FLUX.1 with random weights, 192 wide, in float32, with 256 image tokens, batch 1, rank 16 and 2 + 4 blocks. One of
+these is varied at a time, with the activations of all blocks kept, of half of them, and of none. Each line is measured
+in a process of its own; time is the median of its steps after one that is not counted, memory the peak of MLX's arrays.
 
-At the end: is memory without activations kept linear in tokens? A line is fitted to it, and each doubling of the
-tokens is held against the memory before.
+At the end a line is fitted to the memory without activations kept, which should be linear in tokens, and the ratio at
+each doubling of the tokens is printed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -24,15 +22,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.contest import MIB
-from bench.full_size import random_family, write_configs
+from bench.process import run_bench
+from bench.random_models import random_family
+from bench.real_models import write_configs
 from bench.training_step import random_batch, step_of
+from bench.units import MIB
 
 SMALL = {"num_attention_heads": 3, "attention_head_dim": 64, "axes_dims_rope": (16, 24, 24), "joint_attention_dim": 256}
 TEXT_TOKENS, TOKEN_PX = 32, 16
 VARIED = {"tokens": (128, 256, 512, 1024, 2048), "batch": (1, 2, 4, 8), "rank": (4, 16, 64), "blocks": (3, 6, 12, 24)}
 MODES = {"all": ("all kept", "#3b82f6"), "half": ("half kept", "#c2792b"), "none": ("none kept", "#2f9e6b")}
-GREY = "#808890"  # seen on white and on black
+GREY = "#808890"  # legible on white and on black
 PANEL, GAP_X, GAP_Y, LEFT, TOP = (190, 150), 62, 62, 62, 46  # px of the picture
 
 
@@ -54,7 +54,7 @@ class Cost:
 
 
 def measure(setting: Setting, steps: int) -> Cost:
-    """In this process, which should be fresh."""
+    """Measured in this process, which should be fresh."""
     from core.device import backend
 
     backend.prepare()
@@ -66,8 +66,8 @@ def measure(setting: Setting, steps: int) -> Cost:
     with tempfile.TemporaryDirectory() as scratch:
         family = random_family(write_configs(Path(scratch), "flux1-dev", changes), "flux1-dev", None)
         shapes = {"tokens": (setting.batch, TEXT_TOKENS, SMALL["joint_attention_dim"]), "pooled": (setting.batch, 768)}
-        told = {name: mx.random.normal(shape).astype(family.dtype) for name, shape in shapes.items()}
-        one = random_batch(family, rows * TOKEN_PX, setting.batch, told, setting.tokens // rows * TOKEN_PX)
+        conditioning = {name: mx.random.normal(shape).astype(family.dtype) for name, shape in shapes.items()}
+        one = random_batch(family, rows * TOKEN_PX, setting.batch, conditioning, setting.tokens // rows * TOKEN_PX)
         kept = setting.blocks // 2 if setting.mode == "half" else setting.mode
         take = step_of(family, one, {"rank": setting.rank, "activations": kept})
         take()
@@ -82,15 +82,11 @@ def measure(setting: Setting, steps: int) -> Cost:
 
 def in_a_process(setting: Setting, steps: int) -> Cost:
     """`measure` in a fresh process."""
-    command = [sys.executable, "-m", "bench.cost_curves", "--steps", str(steps), "--one", json.dumps(asdict(setting))]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{setting}: {done.stderr[-2000:]}")
-    return Cost(**json.loads(done.stdout.splitlines()[-1]))
+    return Cost(**run_bench("cost_curves", "--steps", steps, "--one", json.dumps(asdict(setting))))
 
 
 def settings(varied: Mapping[str, Sequence[int]]) -> list[Setting]:
-    """All of them, each once."""
+    """Every setting of the table, each once."""
     found = (
         replace(Setting(mode=mode), **{knob: value})
         for knob, values in varied.items()
@@ -107,12 +103,12 @@ def line_of(points: Mapping[float, float]) -> tuple[float, float, float]:
 
 
 def doublings(points: Mapping[float, float]) -> list[float]:
-    """The value at twice each place over the value there, where both are known."""
+    """f(2 x) / f(x) for every x where both are known."""
     return [points[2 * place] / value for place, value in points.items() if 2 * place in points]
 
 
 def picture(costs: Mapping[Setting, Cost], varied: Mapping[str, Sequence[int]]) -> str:
-    """An SVG: time above, memory below, a column for each knob that was varied."""
+    """An SVG: time above, memory below, one column for each varied knob."""
     width, height = LEFT + len(varied) * (PANEL[0] + GAP_X), TOP + 2 * (PANEL[1] + GAP_Y)
     drawn = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
@@ -154,9 +150,9 @@ def _panel(corner: tuple[int, int], curves: Mapping[str, Mapping[int, float]], b
     for share in (0, 0.5, 1):
         cost = share * top / 1.05
         x, y = place(0, cost)
-        said = f"{cost:.0f}" if top > 20 else f"{cost:.2g}"
+        label = f"{cost:.0f}" if top > 20 else f"{cost:.2g}"
         drawn.append(f'<path d="M{x:.1f} {y:.1f}h-4" stroke="{GREY}"/>')
-        drawn.append(f'<text x="{x - 7:.1f}" y="{y + 4:.1f}" text-anchor="end">{said}</text>')
+        drawn.append(f'<text x="{x - 7:.1f}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
     drawn.append(f'<text x="{x0 + width / 2}" y="{y0 + height + 36}" text-anchor="middle">{below}</text>')
     drawn.append(f'<text x="{x0 + 6}" y="{y0 + 2}">{beside}</text>')
     for mode, curve in curves.items():
@@ -191,11 +187,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--picture", type=Path, default=Path("docs/pictures/cost_curves.svg"))
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    asked: Any = parser.parse_args()
-    if asked.one:
-        print(json.dumps(asdict(measure(Setting(**json.loads(asked.one)), asked.steps))))
+    options: Any = parser.parse_args()
+    if options.one:
+        print(json.dumps(asdict(measure(Setting(**json.loads(options.one)), options.steps))))
         return
-    run(VARIED, asked.steps, asked.picture)
+    run(VARIED, options.steps, options.picture)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Does Pocket learn real subjects?  `make eval PHOTOS=DIR`, where DIR holds one folder of photos for each subject.
 
-For each subject: train with the model's own default settings and time it; draw 8 pictures of "a photo of sks <class>"
-and 8 of "sks <class> on the beach" with fixed seeds; see to which subject's photos each is nearest. The untouched base
-model draws the same prompts and should be at chance.
+For each subject: train with the model's default settings and time it; draw 8 pictures of "a photo of sks <class>" and 8
+of "sks <class> on the beach" with fixed seeds; find the subject whose photos each is nearest to. The base model without
+the adapter draws the same prompts and should be at chance.
 
     feature    of a 128 px square crop, every pixel weighted by a Gaussian about the centre (sigma a quarter side):
                  colour   histogram over CIE Lab, 4 x 12 x 12 bins (L, a, b)
@@ -10,7 +10,7 @@ model draws the same prompts and should be at chance.
     distance   chi2(colour) + 0.5 * chi2(edges),   chi2(p, q) = sum (p - q)^2 / (p + q) / 2, each in 0..1
     nearest    the subject with the smallest mean distance to its 2 nearest photos
 
-How good the feature is, the first lines say: each photo is held against all other photos.
+The first line printed is the accuracy of the feature itself: each photo is compared with all other photos.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import numpy as np
 from PIL import Image
 
 from app import sheet
-from app.terminal.console import say
+from app.terminal.console import print_line
 from app.terminal.training import Subject, run, write_pictures
 from core import files
 from core.adapters import file as adapter_file
@@ -56,14 +56,14 @@ SIDE_PX = 128
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """What a picture looks like, roughly: two histograms, each summing to 1."""
+    """Two histograms of a picture, each summing to 1."""
 
     colour: np.ndarray
     edges: np.ndarray
 
 
 def feature_of(picture: Image.Image) -> Feature:
-    """The feature of the docstring; the picture is cut to its central square."""
+    """The feature described above, of the picture's central square."""
     rgb_HW3 = np.asarray(crops.cut(picture.convert("RGB"), (SIDE_PX, SIDE_PX)), dtype=np.float64) / 255
     lab_HW3 = lab_of(rgb_HW3)
     place = (np.arange(SIDE_PX) + 0.5) / SIDE_PX - 0.5
@@ -133,7 +133,7 @@ def drawn(family: Family, config: TrainConfig, prompt: str) -> list[Image.Image]
 
 
 def evaluate(folder: Path, known: dict[str, list[Feature]], user: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Train on one subject, draw, judge, write its sheet; returns the numbers."""
+    """Train on one subject, draw, classify, and write its sheet; returns the figures."""
     subject = Subject(TRIGGER, CLASS_WORDS.get(folder.name, folder.name.replace("_", " ")))
     entry = catalog.find("pocket")
     config = resolve(user, entry.defaults).config
@@ -148,15 +148,15 @@ def evaluate(folder: Path, known: dict[str, list[Feature]], user: dict[str, Any]
     lora.attach_factors(family.transformer, adapter_file.read(ended.adapter, family.name).factors, name="subject")
     pictures = {kind: drawn(family, config, prompt) for kind, prompt in prompts.items()}
 
-    def judged(images: Sequence[Image.Image]) -> list[str]:
+    def classify(images: Sequence[Image.Image]) -> list[str]:
         return [nearest(feature_of(image), known) for image in images]
 
     found: dict[str, Any] = {"subject": folder.name, "class_word": subject.class_word, "train_seconds": seconds}
     found |= {"steps": config.steps, "final_loss": ended.final_loss, "nearest": {}, "hits": {}, "base_hits": {}}
     for kind in prompts:
-        found["nearest"][kind] = judged(pictures[kind])
+        found["nearest"][kind] = classify(pictures[kind])
         found["hits"][kind] = found["nearest"][kind].count(folder.name)
-        found["base_hits"][kind] = judged(base[kind]).count(folder.name)
+        found["base_hits"][kind] = classify(base[kind]).count(folder.name)
     originals = [photos.open_rgb(path) for path in photos.find(folder)]
     rows = [sheet.Row("photos", [crops.cut(each, (256, 256)) for each in originals[:PICTURES]])]
     for kind, prompt in prompts.items():
@@ -169,7 +169,7 @@ def evaluate(folder: Path, known: dict[str, list[Feature]], user: dict[str, Any]
 
 
 def table_of(results: list[dict[str, Any]]) -> str:
-    """The results as text, with the bars in the head."""
+    """The results as text, with the required figures in the head."""
     line = "{:<16}{:>10}{:>8}{:>16}{:>16}{:>14}{:>14}\n"
     text = line.format("subject", "minutes", "loss", "plain of 8", "beach of 8", "base plain", "base beach")
     text += line.format(
@@ -208,7 +208,7 @@ def main() -> int:
         try:
             results.append(evaluate(folder, known, user, options.out))
         except Problem as problem:
-            say(f"{folder.name}: {problem}")
+            print_line(f"{folder.name}: {problem}")
             return 1
         files.write_json(options.out / "results.json", {"photo_accuracy": accuracy, "subjects": results})
     sys.stdout.write(f"\n{table_of(results)}\nSheets and results.json are in {options.out.resolve()}\n")

@@ -1,8 +1,8 @@
-"""How soon the studio shows its first page, and how soon an event is in the browser: `python -m bench.first_page`.
+"""The studio's start-up time, and the delay of an event to the browser: `python -m bench.first_page`.
 
-first page   from the start of the process to the last byte of `GET /`, in an empty home; at most 1.5 s is the aim
-event        from the commit of an event row to its text in the page of a run, in Chromium, while that run trains;
-             at most 0.5 s is the aim
+first page   from the start of the process to the last byte of `GET /`, in an empty home; the goal is at most 1.5 s
+event        from the commit of an event row to its text on the run's page, in Chromium, while that run trains; the
+             goal is at most 0.5 s
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ WATCH_FOR_TEXT = """() => {
 
 @contextmanager
 def studio(home: Path) -> Iterator[tuple[int, float]]:
-    """A running studio: its port, and the seconds until its first page was there."""
+    """A running studio: its port, and the seconds until it had served its first page."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = int(listener.getsockname()[1])
@@ -51,7 +51,7 @@ def studio(home: Path) -> Iterator[tuple[int, float]]:
     try:
         while True:
             try:
-                ask(port, "GET", "/")
+                request(port, "GET", "/")
                 break
             except OSError:
                 if process.poll() is not None or time.perf_counter() - began > 60:
@@ -63,7 +63,7 @@ def studio(home: Path) -> Iterator[tuple[int, float]]:
         process.wait(timeout=120)
 
 
-def ask(port: int, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+def request(port: int, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
     headers = {"Content-Type": "application/json"} if body is not None else {}
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         connection.request(method, path, json.dumps(body) if body is not None else None, headers)
@@ -86,7 +86,8 @@ def event_delays(chromium: str) -> list[float]:
     """Seconds from commit to text, for each of EVENTS rows."""
     from playwright.sync_api import sync_playwright
 
-    from app.database import Database, Home
+    from app.database import Database
+    from app.home import Home
     from app.tables import Event
 
     flags = ["--disable-gpu", "--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
@@ -97,13 +98,15 @@ def event_delays(chromium: str) -> list[float]:
         sync_playwright() as playwright,
         playwright.chromium.launch(executable_path=chromium, args=flags) as browser,
     ):
-        project = ask(port, "POST", "/api/projects/example", {})["id"]
-        run = ask(port, "POST", f"/api/projects/{project}/runs", {"steps": 2000, "sample_every": 0})
+        project = request(port, "POST", "/api/projects/example", {})["id"]
+        run = request(port, "POST", f"/api/projects/{project}/runs", {"steps": 2000, "sample_every": 0})
         page = browser.new_page()
         page.goto(f"http://127.0.0.1:{port}/runs/{run['id']}")
-        page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")  # the log is folded
+        page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")  # the log is collapsed
         page.evaluate(WATCH_FOR_TEXT)
-        while ask(port, "GET", f"/api/runs/{run['id']}")["step"] < 2:
+        while (detail := request(port, "GET", f"/api/runs/{run['id']}"))["step"] < 2:
+            if detail["state"] == "failed":
+                raise SystemExit(f"The run failed: {detail['error']}")
             page.wait_for_timeout(200)
         database = Database(Home(Path(home)))
         for index in range(EVENTS):
@@ -112,11 +115,11 @@ def event_delays(chromium: str) -> list[float]:
             with database.write() as session:
                 session.add(Event(job_id=run["job_id"], attempt=1, kind="log", payload=log))
             committed[word] = time.time()
-            page.wait_for_timeout(137)  # out of step with the studio's own looking
+            page.wait_for_timeout(137)  # not a multiple of the studio's polling interval
         page.wait_for_timeout(2000)
         seen = page.evaluate("window.seenAt")
         database.close()
-        ask(port, "POST", f"/api/runs/{run['id']}/stop", {"now": True})
+        request(port, "POST", f"/api/runs/{run['id']}/stop", {"now": True})
     return [seen.get(word, float("inf")) / 1000 - at for word, at in committed.items()]
 
 

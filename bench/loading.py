@@ -1,39 +1,39 @@
-"""How much memory loading a model takes, whole and quantized, against the memory of the model that is loaded.
+"""The peak memory of loading a model, whole and quantized, against the size of the loaded model.
 
     python -m bench.loading [FOLDER]
 
 FOLDER is a model in diffusers' layout; without one a FLUX.1 with random weights is written: 1.4e8 parameters, bfloat16,
-in shards. Each line is a process of its own and loads the transformer:
+in shards. Each line is measured in a process of its own, which loads the transformer:
 
     model      bytes of the loaded weights
-    arrays     the most that MLX's arrays held at once, over what they held before
-    process    the most that the process had resident, over what it had before: arrays, Python's objects, and freed
+    arrays     the peak of MLX's arrays, less what they held before
+    process    the peak resident memory of the process, less what it had before: arrays, Python's objects, and freed
                buffers that MLX keeps for the next arrays (at most 32 MB on a CPU)
 
-MLX reads each tensor into an array of its own. Pages of the file that the system keeps in its cache meanwhile belong to
-no process, are given up when anyone needs the memory, and are not counted.
+MLX reads each tensor into an array of its own. The system's file cache belongs to no process and is not counted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from bench.process import run_bench
+from bench.units import MIB
+
 SHARD_BYTES = 64e6
-FLUX: dict[str, Any] = {  # FLUX.1's shape: its proportions, with narrower and fewer blocks
+FLUX: dict[str, Any] = {  # FLUX.1's proportions, with narrower and fewer blocks
     "num_layers": 8, "num_single_layers": 16, "attention_head_dim": 64, "num_attention_heads": 8, "in_channels": 64,
     "joint_attention_dim": 1024, "pooled_projection_dim": 256, "guidance_embeds": True, "axes_dims_rope": [16, 24, 24],
 }  # fmt: skip
 
 
 def write_flux(folder: Path) -> Path:
-    """Write a model folder whose transformer is `FLUX` with random weights; of its other parts only the configs."""
+    """Write a model folder whose transformer is `FLUX` with random weights; its other parts have configs only."""
     import mlx.core as mx
     from mlx.utils import tree_flatten
 
@@ -77,7 +77,7 @@ def write_flux(folder: Path) -> Path:
 
 
 def measure(folder: Path, precision: str) -> dict[str, float]:
-    """Load the transformer in this process, which should be fresh: bytes by what is measured, and seconds."""
+    """Load the transformer in this process, which should be fresh: seconds, and bytes as described above."""
     from core.device import backend
 
     backend.prepare()
@@ -97,15 +97,15 @@ def measure(folder: Path, precision: str) -> dict[str, float]:
         "seconds": time.perf_counter() - began,
         "model": sum(value.nbytes for _, value in tree_flatten(transformer.parameters())),
         "arrays": mx.get_peak_memory() - arrays_before,
-        "process": most_resident() - resident_before,
+        "process": peak_resident() - resident_before,
     }
 
 
-def most_resident() -> int:
-    """The most bytes this process has had resident so far."""
+def peak_resident() -> int:
+    """The peak resident bytes of this process so far."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
-    except OSError:  # not Linux, where getrusage would count the process that started this one
+    except OSError:  # not Linux; there, getrusage would count the parent process
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
@@ -114,29 +114,28 @@ def most_resident() -> int:
 
 def in_a_process(folder: Path, precision: str) -> dict[str, float]:
     """`measure` in a fresh process."""
-    command = [sys.executable, "-m", "bench.loading", str(folder), "--precision", precision]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return run_bench("loading", folder, "--precision", precision)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--precision", help="measure one precision in this process and print it as JSON")
-    asked = parser.parse_args()
-    if asked.precision:
-        print(json.dumps(measure(asked.folder, asked.precision)))
+    options = parser.parse_args()
+    if options.precision:
+        print(json.dumps(measure(options.folder, options.precision)))
         return
     with tempfile.TemporaryDirectory() as scratch:
-        folder = asked.folder or write_flux(Path(scratch, "model"))
+        folder = options.folder or write_flux(Path(scratch, "model"))
         files = sum(path.stat().st_size for path in (folder / "transformer").glob("*.safetensors"))
-        print(f"files {files / 2**20:.0f} MB; in MB, and the most over the model itself")
+        print(f"files {files / MIB:.0f} MB; in MB, and the most over the model itself")
         print(f"{'base':<8}{'model':>8}{'arrays':>8}{'':>8}{'process':>9}{'':>8}{'seconds':>9}")
         for precision in ("full", "8-bit", "6-bit", "4-bit"):
-            found = in_a_process(folder, precision)
-            model, arrays, process = (found[name] / 2**20 for name in ("model", "arrays", "process"))
+            row = in_a_process(folder, precision)
+            model, arrays, process = (row[name] / MIB for name in ("model", "arrays", "process"))
             print(
                 f"{precision:<8}{model:>8.0f}{arrays:>8.0f}{arrays / model:>7.2f}x"
-                f"{process:>9.0f}{process / model:>7.2f}x{found['seconds']:>9.1f}"
+                f"{process:>9.0f}{process / model:>7.2f}x{row['seconds']:>9.1f}"
             )
 
 

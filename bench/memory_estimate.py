@@ -1,26 +1,28 @@
-"""How far the forecast of a run's memory is off: predicted and measured peaks of whole runs, on this computer.
+"""The forecast of a run's memory against the measured peaks of whole runs, on this computer.
 
     python -m bench.memory_estimate
 
-Pocket with its text encoders, and middling networks of every family with random weights, whose texts are drawn: other
-widths, depths, sizes, batches, ranks and precisions. Every row is a run of its own (`core.training.trainer.train`, two
-steps and two pictures), in a fresh process; measured is the most that MLX's arrays held from its start to its end.
+Pocket with its text encoders, and networks of every family with random weights and random prompt embeddings, in several
+widths, depths, picture sizes, batch sizes, ranks and precisions. Every row is a run (`core.training.trainer.train`, two
+steps and two pictures) in a fresh process; measured is the peak of MLX's arrays over the whole run.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.process import run_bench
+from bench.real_models import write_configs
+from bench.units import MIB
+
 FLUX = {"num_attention_heads": 2, "num_layers": 2, "num_single_layers": 3}
 Z_IMAGE = {"dim": 256, "n_heads": 2, "n_kv_heads": 2, "n_layers": 5}
-LARGE_ADAPTER = {"side_px": 64, "batch_size": 1, "activations": "none", "rank": 256}  # its update takes the most
+LARGE_ADAPTER = {"side_px": 64, "batch_size": 1, "activations": "none", "rank": 256}  # its update is the peak
 ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [  # model, changes to its config, knobs
     ("pocket", {}, {"activations": "all"}),
     ("pocket", {}, {"side_px": 384, "batch_size": 1, "rank": 64}),
@@ -48,7 +50,7 @@ def run(number: int) -> dict[str, int]:
     from core.dataset.examples import read_folder
     from core.device.hardware import this_computer
     from core.estimate import memory
-    from core.estimate.architecture import Anatomy
+    from core.estimate.architecture import Architecture
     from core.hub import catalog
     from core.models.load import load_family
     from core.pocket import assets
@@ -57,14 +59,14 @@ def run(number: int) -> dict[str, int]:
 
     model, changes, knobs = ROWS[number]
     if model != "pocket":
-        from bench.full_size import measure, write_configs
+        from bench.full_size import measure
 
-        found = measure(model, KNOBS | knobs, changes)
+        row = measure(model, KNOBS | knobs, changes)
         with tempfile.TemporaryDirectory() as scratch:
-            anatomy = replace(Anatomy.of(write_configs(Path(scratch), model, changes)), **found["parameters"])
+            architecture = replace(Architecture.of(write_configs(Path(scratch), model, changes)), **row["parameters"])
         config = resolve(KNOBS | {"rank": 16} | knobs).config
-        forecast = memory.needs(anatomy, config, this_computer(Path.cwd()), 1)
-        return {"predicted": forecast.memory, "measured": found["most"]}
+        forecast = memory.needs(architecture, config, this_computer(Path.cwd()), 1)
+        return {"predicted": forecast.memory, "measured": row["most"]}
     entry = catalog.find("pocket")
     config = resolve(KNOBS | {"sample_every": 2} | knobs, entry.defaults).config
     examples, _ = read_folder(assets.EXAMPLES, assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
@@ -73,32 +75,28 @@ def run(number: int) -> dict[str, int]:
         out, cache = Path(scratch, "run"), Path(scratch, "cache")
         *_, last = train(load_family(entry.folder), examples, config, out, **words, cache=cache)
     assert isinstance(last, Finished)
-    forecast = memory.needs(Anatomy.of(entry.folder), config, this_computer(Path.cwd()), len(examples))
+    forecast = memory.needs(Architecture.of(entry.folder), config, this_computer(Path.cwd()), len(examples))
     return {"predicted": forecast.memory, "measured": last.peak_memory_bytes}
 
 
 def in_a_process(number: int) -> dict[str, int]:
     """`run` in a fresh process."""
-    command = [sys.executable, "-m", "bench.memory_estimate", "--one", str(number)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{ROWS[number]}: {done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return run_bench("memory_estimate", "--one", number)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.one is not None:
-        print(json.dumps(run(asked.one)))
+    options = parser.parse_args()
+    if options.one is not None:
+        print(json.dumps(run(options.one)))
         return
     print(f"{'predicted':>9}{'measured':>10}{'ratio':>7}   MB; model, settings")
     for number, (model, changes, knobs) in enumerate(ROWS):
         row = in_a_process(number)
-        said = ", ".join(f"{name} {value}" for name, value in (changes | knobs).items())
-        predicted, measured = row["predicted"] / 2**20, row["measured"] / 2**20
-        print(f"{predicted:>9.0f}{measured:>10.0f}{predicted / measured:>7.2f}   {model}: {said}", flush=True)
+        changed = ", ".join(f"{name} {value}" for name, value in (changes | knobs).items())
+        predicted, measured = row["predicted"] / MIB, row["measured"] / MIB
+        print(f"{predicted:>9.0f}{measured:>10.0f}{predicted / measured:>7.2f}   {model}: {changed}", flush=True)
 
 
 if __name__ == "__main__":

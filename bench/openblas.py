@@ -1,8 +1,8 @@
-"""What core/device/openblas.py gains: matrix products and convolutions with MLX's own BLAS and with OpenBLAS in its place.
+"""Matrix products and convolutions with MLX's own BLAS and with OpenBLAS in its place (core/device/openblas.py).
 
     python -m bench.openblas
 
-Each column is a process of its own, since a BLAS is chosen before MLX is first imported. Medians of five, in ms.
+Each column is measured in a process of its own, since MLX loads its BLAS when it is imported. Medians of five, in ms.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 
+from bench.process import run_bench
+
 
 def measure(stock: bool) -> dict[str, float]:
-    """Milliseconds by what was computed; "blas" is told by name."""
+    """Milliseconds by computation."""
     if stock:
         import mlx.core as mx  # first, so that prepare() comes too late
     from core.device import backend
@@ -55,19 +55,14 @@ def measure(stock: bool) -> dict[str, float]:
     }
 
 
-def in_a_process(which: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "bench.openblas", "--one", which]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--one", choices=["stock", "openblas"], help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.one:
-        print(json.dumps(measure(stock=asked.one == "stock")))
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(stock=options.one == "stock")))
         return
-    stock, quick = in_a_process("stock"), in_a_process("openblas")
+    stock, quick = (run_bench("openblas", "--one", blas) for blas in ("stock", "openblas"))
     print(f"{'':<38}{'own BLAS':>10}{'OpenBLAS':>10}")
     for name in stock:
         print(f"{name:<38}{stock[name]:>10.1f}{quick[name]:>10.1f}   {stock[name] / quick[name]:.0f} times")

@@ -1,12 +1,12 @@
-"""Does Pocket draw what it is asked for? Its pictures, judged by a classifier that has only ever seen rendered scenes.
+"""Does Pocket draw what it is asked for? A classifier trained on rendered scenes alone names its pictures.
 
     python -m bench.pocket_recognition --photos DIR [--device cuda --workers 14] [--weights DIR] [--sprites FILE]
 
-Trains the classifier for --seconds on scenes with one thing (`core/pocket/scenes.py`), measures its top-1 on scenes it
-has not seen (other seeds, other drawings of the places), then draws --count pictures of "a photo of a <name>", names
-evenly over the vocabulary, 28 steps, and counts those whose name it finds. Also the autoencoder's mean PSNR over a
-folder of photos at 256 px. Prints one JSON object on standard output, progress on standard error. Needs torch and
-diffusers (the `interop` group): both are tools of measurement, Likeness does not import them.
+Trains the classifier for --seconds on scenes with one thing (`core/pocket/scenes.py`), and measures its top-1 accuracy
+on unseen scenes (other seeds and backgrounds). Then Pocket draws --count pictures of "a photo of a <name>" in 28 steps,
+names spread evenly over the vocabulary, and the classifier's top-1 on them is the result. Also measured: the
+autoencoder's mean PSNR over a folder of photos at 256 px. Prints one JSON object on standard output and progress on
+standard error. Needs torch and diffusers (the `interop` group), which the product itself does not import.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from core.pocket.drawing import draw, sheet
 from core.pocket.scenes import Backgrounds, Scenes, Sprites
 from core.pocket.vocabulary import NAMES, article
 
-SIDE, SEEN = 256, 128  # pictures are drawn at SIDE px and looked at by the classifier at SEEN px
+SIDE, SEEN = 256, 128  # px: of the pictures, and of the classifier's input
 PORTION = 64
 Drawn = tuple[np.ndarray, np.ndarray]
 
-_scenes: Scenes | None = None  # a drawing process's own
+_scenes: Scenes | None = None  # one in each drawing process
 
 
 class Residual(nn.Module):
@@ -56,7 +56,7 @@ class Residual(nn.Module):
 
 
 def classifier(width: int) -> nn.Module:
-    """Pictures (B, 3, SEEN, SEEN) in [-1, 1] to scores (B, names)."""
+    """A network from pictures (B, 3, SEEN, SEEN) in [-1, 1] to scores (B, names)."""
     layers: list[nn.Module] = [nn.Conv2d(3, width, 5, 2, 2, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
     before = width
     for factor in (1, 2, 4, 8):
@@ -67,13 +67,13 @@ def classifier(width: int) -> nn.Module:
 
 
 def start_drawing(sprites: Path | None, seed: int, each: int) -> None:
-    """What a drawing process does first."""
+    """Initializer of a drawing process."""
     global _scenes
     _scenes = Scenes(Sprites(sprites), Backgrounds(seed, each))
 
 
 def portion(seed: int) -> Drawn:
-    """PORTION scenes of one thing: uint8 (PORTION, 3, SEEN, SEEN) and the numbers of their names."""
+    """PORTION scenes of one thing: uint8 (PORTION, 3, SEEN, SEEN), and indices into NAMES."""
     rng = np.random.default_rng(seed)
     drawn = [_scenes.draw(rng, SIDE, single=True) for _ in range(PORTION)]
     pixels = np.stack([s.pixels_HW3 for s in drawn]).reshape(PORTION, SEEN, 2, SEEN, 2, 3).mean((2, 4))
@@ -81,7 +81,7 @@ def portion(seed: int) -> Drawn:
 
 
 class Stream:
-    """Portions drawn ahead by other processes, or here when there are none."""
+    """Portions of scenes, drawn ahead by worker processes, or in this process without --workers."""
 
     def __init__(self, options: argparse.Namespace, seed: int, each: int) -> None:
         self.seed, self.workers, self.coming = seed * 1_000_000, None, []
@@ -113,8 +113,8 @@ class Stream:
             self.workers.shutdown(cancel_futures=True)
 
 
-def altered(pixels: torch.Tensor) -> torch.Tensor:
-    """Shifted, brightened, softened and grainy: what a drawn picture may be without being another thing."""
+def augmented(pixels: torch.Tensor) -> torch.Tensor:
+    """Augmented: shifted, brightened, blurred and with grain."""
     x = pixels.float() / 127.5 - 1
     if torch.rand(()) < 0.4:
         x = functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
@@ -126,7 +126,7 @@ def altered(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def train(options: argparse.Namespace) -> nn.Module:
-    """A classifier after --seconds of scenes."""
+    """Train a classifier for --seconds."""
     stream, device = Stream(options, 11, options.backgrounds), options.device
     model = classifier(options.width).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
@@ -145,7 +145,7 @@ def train(options: argparse.Namespace) -> nn.Module:
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * min(1.0, (step + 1) / 100) * (0.01 + 0.99 * (1 - share))
         with torch.autocast(device.type, torch.bfloat16):
-            scores = model(altered(pixels[chosen]).contiguous(memory_format=torch.channels_last))
+            scores = model(augmented(pixels[chosen]).contiguous(memory_format=torch.channels_last))
         loss = functional.cross_entropy(scores.float(), names[chosen], label_smoothing=0.05)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -158,25 +158,25 @@ def train(options: argparse.Namespace) -> nn.Module:
 
 
 @torch.no_grad()
-def named(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """The number of the name of each picture: uint8 (B, 3, SEEN, SEEN)."""
+def classify(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """The index into NAMES of each picture: uint8 (B, 3, SEEN, SEEN)."""
     device = next(model.parameters()).device
     return torch.cat([model(chunk.to(device).float() / 127.5 - 1).argmax(-1).cpu() for chunk in pixels.split(64)])
 
 
 def unseen_scenes(model: nn.Module, options: argparse.Namespace) -> float:
-    """Top-1 on scenes from other seeds and other drawings of the places."""
+    """Top-1 accuracy on scenes with other seeds and backgrounds."""
     stream, right, count = Stream(options, 97, 4), 0, 0
     while count < options.unseen:
         pixels, names = stream.next()
-        right += int((named(model, torch.from_numpy(pixels)) == torch.from_numpy(names)).sum())
+        right += int((classify(model, torch.from_numpy(pixels)) == torch.from_numpy(names)).sum())
         count += len(names)
     stream.close()
     return right / count
 
 
 def drawn_pictures(model: nn.Module, parts: Parts, options: argparse.Namespace) -> tuple[float, list[str]]:
-    """(top-1 on --count pictures drawn by Pocket, the names that were missed); a sheet of them at --sheet."""
+    """Top-1 accuracy on --count pictures drawn by Pocket, and the missed names; writes a sheet of them to --sheet."""
     asked = [NAMES[i * len(NAMES) // options.count % len(NAMES)] for i in range(options.count)]
     if options.count > len(NAMES):
         asked = [NAMES[i % len(NAMES)] for i in range(options.count)]
@@ -189,7 +189,7 @@ def drawn_pictures(model: nn.Module, parts: Parts, options: argparse.Namespace) 
     if options.sheet:
         sheet(drawn[:96], 12).resize((1536, 1024)).save(options.sheet)
     small = drawn.reshape(-1, SEEN, 2, SEEN, 2, 3).mean((2, 4)).astype(np.uint8).transpose(0, 3, 1, 2)
-    found = [NAMES[i] for i in named(model, torch.from_numpy(small)).tolist()]
+    found = [NAMES[i] for i in classify(model, torch.from_numpy(small)).tolist()]
     missed = [f"{name}: {other}" for name, other in zip(asked, found, strict=True) if name != other]
     return 1 - len(missed) / len(asked), missed
 

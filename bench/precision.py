@@ -1,10 +1,10 @@
-"""What quantizing the base costs: how far Pocket's velocity moves, and how long a product takes.
+"""The error and the time of a quantized base: Pocket's velocity, and one matrix product.
 
     python -m bench.precision
 
-Velocity: the eight example photos with their captions at three amounts of noise; the distance from the whole base's
-velocity, relative to that velocity, for three choices of layers (core/models/quantized.py packs "blocks").
-Products: y = x W^T and dx = g W for 304 tokens, 256 to 1,024 wide, in the two ways that are described there; medians.
+Velocity: the eight example photos with their captions at three amounts of noise. The error is |v - v_full| / |v_full|
+against the unquantized base, for three choices of layers (core/models/quantized.py packs "blocks").
+Products: y = x W^T and dx = g W for 304 tokens, 256 to 1,024 wide, in both ways described there; medians.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from core.device import backend
 
@@ -40,30 +42,16 @@ def velocity_errors() -> dict[str, list[float]]:
     import mlx.nn as nn
 
     from core.adapters.lora import WITHIN_A_BLOCK
-    from core.dataset import latents
-    from core.dataset.buckets import Bucket
-    from core.dataset.examples import read_folder
     from core.hub import catalog
     from core.models.load import load_family
     from core.models.quantized import GROUP
-    from core.pocket import assets
 
     family = load_family(catalog.find("pocket").folder)
-    grid = family.grid(SIDE_PX, SIDE_PX)
-    inputs = []
-    with tempfile.TemporaryDirectory() as cache:
-        examples, _ = read_folder(assets.EXAMPLES, assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
-        for number, example in enumerate(examples):
-            clean = latents.latents_of(family, example, Bucket(SIDE_PX, SIDE_PX), Path(cache))
-            noise = mx.random.normal(clean.shape, key=mx.random.key(number))
-            text = family.encode_text([example.caption])
-            inputs += [((1 - sigma) * clean + sigma * noise, mx.array([sigma]), text) for sigma in SIGMAS]
+    grid, inputs = family.grid(SIDE_PX, SIDE_PX), noisy_photos(family)
 
     def velocities() -> list[mx.array]:
-        found = []
-        for l_t, sigma, text in inputs:
-            found.append(family.velocity(l_t, sigma, text, grid, 1.0))
-            mx.eval(found)
+        found = [family.velocity(l_t, sigma, text, grid, 1.0) for l_t, sigma, text in inputs]
+        mx.eval(found)
         return found
 
     targets = set(family.presets["all_linear"])
@@ -73,26 +61,56 @@ def velocity_errors() -> dict[str, list[float]]:
         "every linear layer": lambda path: True,
     }
     linear = [(path, each) for path, each in family.transformer.named_modules() if isinstance(each, nn.Linear)]
-    expected = velocities()
+    full = velocities()
     errors: dict[str, list[float]] = {}
     for name, chosen in choices.items():
+        layers = [each for path, each in linear if chosen(path) and each.weight.shape[1] % GROUP == 0]
         errors[name] = []
         for bits in BITS:
-            layers = [each for path, each in linear if chosen(path) and each.weight.shape[1] % GROUP == 0]
-            kept = [each.weight for each in layers]
-            for each in layers:
-                each.weight = mx.dequantize(*mx.quantize(each.weight, GROUP, bits), group_size=GROUP, bits=bits)
-            pairs = zip(velocities(), expected, strict=True)
-            errors[name].append(
-                statistics.mean(float(mx.linalg.norm(v - whole) / mx.linalg.norm(whole)) for v, whole in pairs)
-            )
-            for each, weight in zip(layers, kept, strict=True):
-                each.weight = weight
+            with rounded(layers, bits):
+                pairs = zip(velocities(), full, strict=True)
+            distances = [float(mx.linalg.norm(v - v_full) / mx.linalg.norm(v_full)) for v, v_full in pairs]
+            errors[name].append(statistics.mean(distances))
     return errors
 
 
+def noisy_photos(family: Any) -> list[tuple[Any, Any, Any]]:
+    """(l_t, sigma, text) of every example photo at each of SIGMAS."""
+    import mlx.core as mx
+
+    from core.dataset import latents
+    from core.dataset.buckets import Bucket
+    from core.dataset.examples import read_folder
+    from core.pocket import assets
+
+    inputs = []
+    with tempfile.TemporaryDirectory() as cache:
+        examples, _ = read_folder(assets.EXAMPLES, assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
+        for number, example in enumerate(examples):
+            l_T = latents.latents_of(family, example, Bucket(SIDE_PX, SIDE_PX), Path(cache))
+            eps = mx.random.normal(l_T.shape, key=mx.random.key(number))
+            text = family.encode_text([example.caption])
+            inputs += [((1 - sigma) * l_T + sigma * eps, mx.array([sigma]), text) for sigma in SIGMAS]
+    return inputs
+
+
+@contextmanager
+def rounded(layers: Sequence[Any], bits: int) -> Iterator[None]:
+    """Round the layers' weights to what quantization to `bits` leaves of them, and restore them at the end."""
+    import mlx.core as mx
+
+    from core.models.quantized import GROUP
+
+    exact = [each.weight for each in layers]
+    for each in layers:
+        each.weight = mx.dequantize(*mx.quantize(each.weight, GROUP, bits), group_size=GROUP, bits=bits)
+    yield
+    for each, weight in zip(layers, exact, strict=True):
+        each.weight = weight
+
+
 def product_times() -> dict[str, list[float]]:
-    """Milliseconds of one product at each of BITS, by which product and how it is taken."""
+    """Milliseconds of one product at each of BITS, by product and by way of computing it."""
     import mlx.core as mx
 
     from core.models.quantized import GROUP, unpack

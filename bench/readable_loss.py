@@ -1,16 +1,16 @@
-"""Do the words beside the loss chart tell the truth, and what do the scores behind them cost?  With Pocket.
+"""Checks the diagnosis of Pocket's runs against densely scored loss curves, and times the scoring.
 
     python -m bench.readable_loss [--runs overfit healthy diverged] [--every 4] [--side 128] [--seed 0] [--shrink]
 
-Three runs on the example photos: one made to learn three photos by heart, one with a low rate, one with an absurd rate.
-Every few steps the held-out photos are also scored densely, and independently: other noise, many draws for each photo,
-at as many quantiles of the sigmas that training draws. Where that curve is lowest is what "memorising since" has to
-name. Single steps of a high rate jump about, by as much as the curve's floor is deep: so the step found is where its
-trend is lowest, a quartic in log step over a quarter to four times the lowest step. What other draws could have found
-is told by drawing the draws again (bootstrap): in nine of ten of those the step is between the two that are printed.
+Three runs on the example photos: one that memorises three photos, one with a low learning rate, one with an absurd one.
+Every few steps the held-out photos are also scored densely and independently: with other noise and many draws for each
+photo, at as many quantiles of training's sigma distribution. "memorising since" should name the minimum of that curve.
+With a high learning rate single steps scatter by as much as the minimum is deep, so the minimum is that of the curve's
+trend: a quartic in log step, fitted from a quarter to four times the lowest step. The printed interval is a bootstrap
+over the draws and holds 90% of the resampled minima.
 
-The cost is what the scores take of the time of scores and steps. That of a large model is worked out from Pocket's
-times at batch 1: an evaluation of the network and a step grow alike.
+The cost is the share of scoring in the time of scores and steps. For a large model it is estimated from Pocket's times
+at batch 1, since scoring and stepping scale alike.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from core.dataset import buckets, latents, photos
 from core.dataset.examples import Example, read_folder
 from core.errors import TrainingProblem
 from core.hub import catalog
-from core.loss import per_example_loss
+from core.loss import dreambooth_loss
 from core.models.base import Family, stacked
 from core.models.load import load_family
 from core.pocket import assets
@@ -53,15 +53,15 @@ RUNS: dict[str, dict[str, Any]] = {
     "diverged": {"photos": 8, "learning_rate": 0.3, "steps": 60},
 }
 DRAWS = 64  # of a photo, in each dense score
-AGAIN = 200  # times that draws are drawn again
-FLOOR = 0.005  # a score that is not above the lowest by more is as good as it
+RESAMPLES = 200
+FLOOR = 0.005  # scores this close to the lowest count as equal
 SHRUNK_STEPS = 8
 LARGE_STEPS = 1000
 
 
 @dataclass(slots=True)
-class Pending:
-    """What a run said, and what the dense scores say."""
+class Record:
+    """The scores and times of one run, and its dense scores."""
 
     scores: list[Scored] = field(default_factory=list)
     dense: dict[int, np.ndarray] = field(default_factory=dict)  # losses by photo and draw
@@ -70,7 +70,7 @@ class Pending:
 
 
 class Dense:
-    """The held-out photos with noise and sigmas of their own."""
+    """Scores the held-out photos with noise and sigmas of its own."""
 
     def __init__(self, family: Family, examples: Sequence[Example], config: TrainConfig, cache: Path) -> None:
         self.family, self.config = family, config
@@ -86,25 +86,23 @@ class Dense:
             self.photos.append((l_T, noise, mx.array(sigmas), stacked([texts[each.caption]] * DRAWS), grid))
 
     def score(self) -> np.ndarray:
-        """The loss of each photo at each draw, with the adapter as it is."""
+        """The loss of each photo at each draw with the current adapter."""
         found = []
         for l_T, noise, sigmas, conditioning, grid in self.photos:
-
-            def predict(l_t: mx.array, sigma: mx.array, text: Any = conditioning, where: Any = grid) -> mx.array:
-                return self.family.velocity(l_t, sigma, text, where, self.config.train_guidance)
-
             clean = mx.broadcast_to(l_T, noise.shape)
-            found.append(np.array(per_example_loss(predict, clean, noise, sigmas)))
+            l_t = flow.interpolate(clean, noise, sigmas)
+            velocity = self.family.velocity(l_t, sigmas, conditioning, grid, self.config.train_guidance)
+            found.append(np.array(dreambooth_loss(velocity, clean, noise)))
         return np.stack(found)
 
 
 def relative(losses: np.ndarray, base: np.ndarray) -> float:
-    """The mean over photos of the loss against the base's."""
+    """The mean over photos of loss / base's loss."""
     return float((losses.mean(axis=1) / base.mean(axis=1)).mean())
 
 
 def turning_point(curve: Mapping[int, float]) -> float:
-    """Where the trend of a curve is lowest."""
+    """The step where the trend of a curve is lowest."""
     raw = min(curve, key=curve.__getitem__)
     logs = {math.log(step): value for step, value in curve.items() if step and raw / 4 <= step <= 4 * raw}
     x = np.array(list(logs)) - math.log(max(raw, 1))
@@ -113,11 +111,11 @@ def turning_point(curve: Mapping[int, float]) -> float:
     return max(raw, 1) * math.exp(places[trend.argmin()])
 
 
-def found_again(dense: Mapping[int, np.ndarray]) -> tuple[float, float]:
-    """Between which steps the turning point is in nine of ten draws of the draws."""
+def turning_interval(dense: Mapping[int, np.ndarray]) -> tuple[float, float]:
+    """The 5th and 95th percentile of the turning point over resampled draws."""
     random, (_, draws) = np.random.default_rng(0), dense[0].shape
     found = []
-    for _ in range(AGAIN):
+    for _ in range(RESAMPLES):
         some = random.integers(0, draws, draws)
         curve = {step: relative(losses[:, some], dense[0][:, some]) for step, losses in dense.items()}
         found.append(turning_point(curve))
@@ -125,70 +123,70 @@ def found_again(dense: Mapping[int, np.ndarray]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def follow(name: str, every: int, changes: dict[str, Any], place: Path) -> tuple[Pending, TrainConfig]:
-    """One run and its dense scores; those are taken out of the times."""
+def follow(name: str, every: int, changes: dict[str, Any], place: Path) -> tuple[Record, TrainConfig]:
+    """One run and its dense scores, whose time is not counted."""
     entry, knobs = catalog.find("pocket"), RUNS[name] | changes
     examples, _ = read_folder(assets.EXAMPLES, assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
     examples = examples[: knobs.pop("photos")]
     config = resolve({"sample_every": 0, "save_every": 10_000, **knobs}, entry.defaults).config
-    family, cache, told = load_family(entry.folder), place / "cache", Pending()
+    family, cache, record = load_family(entry.folder), place / "cache", Record()
     chosen = validation.choose(config.held_out, [each.name for each in examples], config.seed)
     dense = Dense(family, [examples[index] for index in chosen], config, cache)
-    told.dense[0] = dense.score()
+    record.dense[0] = dense.score()
     words = {"trigger": assets.EXAMPLE_TRIGGER, "class_word": assets.EXAMPLE_CLASS_WORD}
     since = time.perf_counter()
     try:
         for progress in train(family, examples, config, place / name, **words, cache=cache):
             took = time.perf_counter() - since
             if isinstance(progress, Stepped):
-                told.step_seconds.append(progress.seconds)
+                record.step_seconds.append(progress.seconds)
                 if progress.step % every == 0:
-                    told.dense[progress.step] = dense.score()
+                    record.dense[progress.step] = dense.score()
             elif isinstance(progress, Scored):
-                told.scores.append(progress)
-                told.score_seconds.append(took)
+                record.scores.append(progress)
+                record.score_seconds.append(took)
             since = time.perf_counter()
     except TrainingProblem as problem:
         print(f"  ended: {problem.message}")
-    return told, config
+    return record, config
 
 
-def report(name: str, told: Pending, config: TrainConfig) -> None:
-    verdict = told.scores[-1].verdict
-    curve = {step: relative(losses, told.dense[0]) for step, losses in told.dense.items()}
+def report(name: str, record: Record, config: TrainConfig) -> None:
+    verdict = record.scores[-1].diagnosis
+    curve = {step: relative(losses, record.dense[0]) for step, losses in record.dense.items()}
     raw, last = min(curve, key=curve.__getitem__), max(curve)
     floor = [step for step, value in curve.items() if value <= curve[raw] + FLOOR]
-    print(f"{name}: {config.steps} steps at rate {config.learning_rate:g}, {len(told.scores[-1].held_out)} held out")
+    print(f"{name}: {config.steps} steps at rate {config.learning_rate:g}, {len(record.scores[-1].held_out)} held out")
     print(f"  words     {verdict.title}. {verdict.words}")
     for words in verdict.bands:
         print(f"            {words}")
-    print(f"  scores    {' '.join(f'{each.step}:{each.relative:.3f}' for each in told.scores)}")
+    print(f"  scores    {' '.join(f'{each.step}:{each.relative:.3f}' for each in record.scores)}")
     print(f"  dense     {' '.join(f'{step}:{value:.3f}' for step, value in curve.items())}")
     lowest = f"lowest {curve[raw]:.3f} at step {raw}, as good from {floor[0]} to {floor[-1]}"
     print(f"            {lowest}; last {curve[last]:.3f}")
     if verdict.since and verdict.kind == "memorising":
-        turn, (low, high) = turning_point(curve), found_again(told.dense)
+        turn, (low, high) = turning_point(curve), turning_interval(record.dense)
         found = f"{turn:.0f} found ({low:.0f} to {high:.0f})"
         print(f"  step      {verdict.since} named, {found}: {verdict.since / turn - 1:+.0%}")
-    scoring, stepping = sum(told.score_seconds), sum(told.step_seconds)
+    scoring, stepping = sum(record.score_seconds), sum(record.step_seconds)
     print(f"  cost      {100 * scoring / (scoring + stepping):.1f}% of the time of steps and scores")
 
 
 def cost(title: str, steps: int, every: int, place: Path, **knobs: Any) -> None:
-    """What scoring one photo at this interval takes of a run of so many steps, from the middle times of a short one."""
+    """Print the share of scoring in a run of `steps`, from the median times of a short run."""
     entry = catalog.find("pocket")
     examples, _ = read_folder(assets.EXAMPLES, assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
     short = {"steps": 30, "sample_every": 0, "save_every": 10_000, "score_every": 2, "held_out": "1"}
     config = resolve({**short, **knobs}, entry.defaults).config
-    told, since = Pending(), time.perf_counter()
+    record, since = Record(), time.perf_counter()
     words = {"trigger": assets.EXAMPLE_TRIGGER, "class_word": assets.EXAMPLE_CLASS_WORD}
     for progress in train(load_family(entry.folder), examples, config, place / "cost", **words, cache=place / "cache"):
         if isinstance(progress, Stepped):
-            told.step_seconds.append(progress.seconds)
+            record.step_seconds.append(progress.seconds)
         elif isinstance(progress, Scored):
-            told.score_seconds.append(time.perf_counter() - since)
+            record.score_seconds.append(time.perf_counter() - since)
         since = time.perf_counter()
-    step, score = (statistics.median(each) for each in (told.step_seconds, told.score_seconds))
+    step, score = (statistics.median(each) for each in (record.step_seconds, record.score_seconds))
     scores = len({*range(0, steps + 1, every), *validation.early_scores(every), steps})
     share = scores * score / (scores * score + steps * step)
     print(f"{title}: a step {step:.2f} s, a score {score:.2f} s; {scores} scores in {steps} steps: {100 * share:.1f}%")
@@ -203,17 +201,17 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="another run of the same kind")
     parser.add_argument("--shrink", action="store_true", help="a few small steps: to try the command, not to measure")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         own = resolve({}, catalog.find("pocket").defaults).config
-        small = {"side_px": 64} if asked.shrink else {}
+        small = {"side_px": 64} if options.shrink else {}
         large = {"batch_size": 1, "score_draws": 1} | small
         cost("cost with Pocket's defaults", own.steps, own.score_every, Path(folder), **small)
         cost("cost with a large model's knobs", LARGE_STEPS, TrainConfig().score_every, Path(folder), **large)
-        changes = small | {"steps": SHRUNK_STEPS} if asked.shrink else {"side_px": asked.side}
-        changes |= {"seed": asked.seed}
-        for name in asked.runs:
-            report(name, *follow(name, asked.every, changes, Path(folder)))
+        changes = small | {"steps": SHRUNK_STEPS} if options.shrink else {"side_px": options.side}
+        changes |= {"seed": options.seed}
+        for name in options.runs:
+            report(name, *follow(name, options.every, changes, Path(folder)))
 
 
 if __name__ == "__main__":

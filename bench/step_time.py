@@ -1,8 +1,8 @@
-"""How long a training step and a picture take with Pocket on this machine, and how much memory they need.
+"""Time and memory of a training step and of a picture with Pocket on this machine.
 
     python -m bench.step_time [--steps 20] [--side 256] [--stock]
 
---stock leaves MLX's own BLAS in place (Linux CPUs), which is what this costs without core/device/openblas.py.
+--stock leaves MLX's own BLAS in place (Linux CPUs) instead of OpenBLAS (core/device/openblas.py).
 """
 
 from __future__ import annotations
@@ -12,35 +12,19 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+
+from bench.units import MIB
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--side", type=int, help="px; the model's own size without it")
-    parser.add_argument("--stock", action="store_true")
-    asked = parser.parse_args()
-    if asked.stock:
-        import mlx.core  # noqa: F401  (first, so that prepare() comes too late)
-    from core.device import backend
-
-    backend.prepare()
-    from core.config.resolve import resolve
+def measure(config: Any, entry: Any) -> tuple[list[float], list[float], int]:
+    """A run on the example photos: seconds of each step and of each picture, and peak bytes of arrays."""
     from core.dataset.examples import read_folder
-    from core.hub import catalog
     from core.models.load import load_family
     from core.pocket import assets
     from core.training.events import Finished, Phase, Sampled, Stepped
     from core.training.trainer import train
 
-    described = backend.describe()
-    print(
-        ", ".join(f"{name} {described[name]}" for name in ("device_name", "device", "dtype", "blas", "threads", "mlx"))
-    )
-    entry = catalog.find("pocket")
-    user = {"steps": asked.steps, "sample_every": asked.steps, "warmup_steps": 0}
-    user |= {"side_px": asked.side} if asked.side else {}
-    config = resolve(user, entry.defaults).config
     examples, _ = read_folder(assets.EXAMPLES, assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
     steps: list[float] = []
     pictures: list[float] = []
@@ -55,21 +39,47 @@ def main() -> None:
             class_word=assets.EXAMPLE_CLASS_WORD,
             cache=Path(folder, "cache"),
         )
-        since = began = time.perf_counter()
-        for progress in run:
+        since = time.perf_counter()
+        for event in run:
             now = time.perf_counter()
-            if isinstance(progress, Stepped):
-                steps.append(progress.seconds)
-            elif isinstance(progress, Sampled):
+            if isinstance(event, Stepped):
+                steps.append(event.seconds)
+            elif isinstance(event, Sampled):
                 pictures.append(now - since)
-            elif isinstance(progress, Finished):
-                peak = progress.peak_memory_bytes
-            if not (isinstance(progress, Phase) and progress.done):  # ticks within a picture are part of it
+            elif isinstance(event, Finished):
+                peak = event.peak_memory_bytes
+            if not (isinstance(event, Phase) and event.done):  # progress within a picture counts towards it
                 since = now
+    return steps, pictures, peak
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--side", type=int, help="px; the model's own size without it")
+    parser.add_argument("--stock", action="store_true")
+    options = parser.parse_args()
+    if options.stock:
+        import mlx.core  # noqa: F401  (first, so that prepare() comes too late)
+    from core.device import backend
+
+    backend.prepare()
+    from core.config.resolve import resolve
+    from core.hub import catalog
+
+    described = backend.describe()
+    shown = ("device_name", "device", "dtype", "blas", "threads", "mlx")
+    print(", ".join(f"{name} {described[name]}" for name in shown))
+    entry = catalog.find("pocket")
+    user = {"steps": options.steps, "sample_every": options.steps, "warmup_steps": 0}
+    user |= {"side_px": options.side} if options.side else {}
+    config = resolve(user, entry.defaults).config
+    began = time.perf_counter()
+    steps, pictures, peak = measure(config, entry)
     print(f"batch {config.batch_size}, rank {config.rank}, {config.side_px} px, {config.sample_steps} sampler steps")
     print(f"step      {statistics.median(steps):.2f} s, median of {len(steps)}")
     print(f"picture   {statistics.median(pictures):.1f} s, median of {len(pictures)}")
-    print(f"peak      {peak / 2**20:.0f} MB of arrays; all in all {time.perf_counter() - began:.0f} s")
+    print(f"peak      {peak / MIB:.0f} MB of arrays; all in all {time.perf_counter() - began:.0f} s")
 
 
 if __name__ == "__main__":

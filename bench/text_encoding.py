@@ -1,19 +1,17 @@
-"""Text encoders at their full size, with random weights on the disk: what reading captions costs, in time and memory.
+"""Text encoders at their full size, with random weights on the disk: time and memory of reading captions.
 
     python -m bench.text_encoding [--models flux1-dev klein-4b ...] [--captions 10] [--folder DIR]
 
-The reading is the real one (core/models/text/encoder.py): layer after layer from the files, every caption through each.
-Every caption has more tokens than the model takes, so it is cut to the most. The files are written
-under --folder, up to 16 GB a model, one after the other, and removed. Memory is the most that MLX's arrays held; each
-model is a process of its own.
+Captions are encoded as in a run (core/models/text/encoder.py): layer by layer from the files, every caption through
+each. A caption has more tokens than the model takes, so it is cut to the maximum. The files, up to 16 GB a model, are
+written under --folder, one model after the other, and removed. Memory is the peak of MLX's arrays; each model is
+measured in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -22,8 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.full_size import GIB, MODELS, write_configs
-from tests.interop import real_configs as real
+from bench import real_models as real
+from bench.process import run_bench
+from bench.real_models import MODELS, write_configs
+from bench.units import GIB
 
 CAPTIONS = 10
 SMALL: dict[str, Any] = {
@@ -32,27 +32,22 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-CLIP_L = real.CLIP_L | {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}  # what the configs leave to transformers
-T5_XXL = real.T5_XXL | {"layer_norm_epsilon": 1e-6, "relative_attention_num_buckets": 32,
-                        "relative_attention_max_distance": 128}  # fmt: skip
-
-
 def encoders(model: str) -> list[tuple[str, dict[str, Any], Callable[[dict[str, Any]], Any]]]:
-    """Folder, config and builder of each text encoder that a model reads with."""
+    """Folder, config and builder of each text encoder of a model."""
     from core.models import flux2, z_image
     from core.models.text.clip import CLIPText
     from core.models.text.qwen3 import Qwen3Encoder
     from core.models.text.t5 import T5Encoder
 
     if model == "flux1-dev":
-        return [("text_encoder", CLIP_L, CLIPText), ("text_encoder_2", T5_XXL, T5Encoder)]
+        return [("text_encoder", real.CLIP_L_COMPLETE, CLIPText), ("text_encoder_2", real.T5_XXL_COMPLETE, T5Encoder)]
     config = real.QWEN3_8B if model == "klein-9b" else real.QWEN3_4B
     taps = z_image.TAPS if model == "z-image" else flux2.TAPS
     return [("text_encoder", config, partial(Qwen3Encoder, taps=taps))]
 
 
 def write_encoders(folder: Path, model: str, changes: dict[str, Any]) -> None:
-    """Their random weights in bfloat16, a shard for each layer, and tokenizers of few words but the full length."""
+    """Write random weights in bfloat16, a shard for each layer, and tokenizers of few words but the full length."""
     import mlx.core as mx
     from mlx.utils import tree_flatten
 
@@ -64,14 +59,14 @@ def write_encoders(folder: Path, model: str, changes: dict[str, Any]) -> None:
         for path, value in tree_flatten(build(config).parameters()):
             shards[".".join(path.split(".")[:3])][path] = value.shape
         tiny.write_json(folder / name / "config.json", config)
-        where: dict[str, str] = {}
+        weight_map: dict[str, str] = {}
         for number, shapes in enumerate(shards.values()):
             drawn = {path: (0.02 * mx.random.normal(shape)).astype(mx.bfloat16) for path, shape in shapes.items()}
             mx.save_safetensors(str(folder / name / f"{number}.safetensors"), drawn)
-            where |= dict.fromkeys(drawn, f"{number}.safetensors")
+            weight_map |= dict.fromkeys(drawn, f"{number}.safetensors")
             del drawn
             mx.clear_cache()
-        tiny.write_json(folder / name / "model.safetensors.index.json", {"weight_map": where})
+        tiny.write_json(folder / name / "model.safetensors.index.json", {"weight_map": weight_map})
     if model == "flux1-dev":
         for name in ("tokenizer", "tokenizer_2"):
             tiny.write_tokenizer(folder / name, begin=name == "tokenizer", tokens=None)
@@ -80,7 +75,7 @@ def write_encoders(folder: Path, model: str, changes: dict[str, Any]) -> None:
 
 
 def measure(folder: Path, captions: int) -> dict[str, Any]:
-    """Read so many captions in this process, which should be fresh: seconds, tokens of one, and the most bytes held."""
+    """Encode this many captions in this process, which should be fresh: seconds, shape of one, and peak bytes."""
     from core.device import backend
 
     backend.prepare()
@@ -90,29 +85,23 @@ def measure(folder: Path, captions: int) -> dict[str, Any]:
 
     family = load_family(folder)
     began = time.perf_counter()
-    read = family.encode_each([f"{number} " + "a photo of sks " * 200 for number in range(captions)])
+    encoded = family.encode_each([f"{number} " + "a photo of sks " * 200 for number in range(captions)])
     mx.synchronize()
     return {
         "seconds": time.perf_counter() - began,
         "peak": backend.peak_memory(),
-        "shape": read[0]["tokens"].shape,
+        "shape": encoded[0]["tokens"].shape,
         "device": str(mx.device_info().get("device_name", "cpu")),
     }
 
 
-def in_processes(model: str, captions: int, shrink: bool, folder: Path | None = None) -> dict[str, Any]:
-    """`measure` in a fresh process, of encoders that another wrote; the files are gone afterwards."""
-    found: dict[str, Any] = {}
+def measure_model(model: str, captions: int, shrink: bool, folder: Path | None = None) -> dict[str, Any]:
+    """`measure` in a fresh process, of encoders that another process has written; the files are removed afterwards."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         write_configs(Path(scratch), model, {})
-        for one in ("write", "read"):
-            command = [sys.executable, "-m", "bench.text_encoding", "--one", one, "--models", model]
-            command += ["--folder", scratch, "--captions", str(captions), *(["--shrink"] if shrink else [])]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                raise SystemExit(f"{model}, {one}: {done.stderr[-2000:]}")
-            found = json.loads(done.stdout) if done.stdout else {}
-    return found
+        options = ["--models", model, "--folder", scratch, "--captions", captions, *(["--shrink"] if shrink else [])]
+        run_bench("text_encoding", "--one", "write", *options)
+        return run_bench("text_encoding", "--one", "read", *options)
 
 
 def main() -> None:
@@ -122,23 +111,23 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the files go; the system's temporary folder without it")
     parser.add_argument("--shrink", action="store_true", help="few narrow layers: to try the command, not to measure")
     parser.add_argument("--one", choices=["write", "read"], help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.one == "write":
+    options = parser.parse_args()
+    if options.one == "write":
         from core.device import backend
 
         backend.prepare()
-        write_encoders(asked.folder, asked.models[0], SMALL if asked.shrink else {})
+        write_encoders(options.folder, options.models[0], SMALL if options.shrink else {})
         return
-    if asked.one == "read":
-        print(json.dumps(measure(asked.folder, asked.captions)))
+    if options.one == "read":
+        print(json.dumps(measure(options.folder, options.captions)))
         return
     print(f"{'model':<11}{'captions':>9}{'tokens':>8}{'width':>7}{'read':>9}{'GiB':>7}  device", flush=True)
-    for model in asked.models:
-        found = in_processes(model, asked.captions, asked.shrink, asked.folder)
-        _, tokens, width = found["shape"]
+    for model in options.models:
+        row = measure_model(model, options.captions, options.shrink, options.folder)
+        _, tokens, width = row["shape"]
         print(
-            f"{model:<11}{asked.captions:>9}{tokens:>8}{width:>7}{found['seconds']:>7.1f} s"
-            f"{found['peak'] / GIB:>7.2f}  {found['device']}",
+            f"{model:<11}{options.captions:>9}{tokens:>8}{width:>7}{row['seconds']:>7.1f} s"
+            f"{row['peak'] / GIB:>7.2f}  {row['device']}",
             flush=True,
         )
 

@@ -1,10 +1,10 @@
-"""One training step of ours on a network with random weights, again and again, as the benches take it.
+"""One training step on a network with random weights, to be timed as often as a bench likes.
 
-    family = random_family(write_configs(folder, "klein-4b", changes), "klein-4b", None)     bench/full_size.py
-    take = step_of(family, random_batch(family, 256, 1, conditioning), {"rank": 16})
-    take()                                                                                   core/training/step.py
+    family = random_family(write_configs(folder, "klein-4b", changes), "klein-4b", None)     bench/random_models.py
+    take_step = step_of(family, random_batch(family, 256, 1, conditioning), {"rank": 16})
+    take_step()                                                                              core/training/step.py
 
-It is the step of a run, optimizer, gradient limit and guard included. Batch and sigma are the same every time.
+It is the step of a run, with its optimizer, gradient clipping and guard. Batch and sigma are the same every time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RANK = 16
 def random_batch(
     family: Any, side_px: int, batch: int, conditioning: Mapping[str, Any], width_px: int | None = None
 ) -> Any:
-    """`batch` photos as noise, square or `width_px` wide, at sigma 0.5, with this conditioning; evaluated."""
+    """A batch of noise in place of photos, square or `width_px` wide, at sigma 0.5; evaluated."""
     import mlx.core as mx
 
     from core.dataset.batches import Batch
@@ -34,18 +34,18 @@ def random_batch(
 
 
 def step_of(family: Any, batch: Any, knobs: Mapping[str, Any], targets: str = "all_linear") -> Callable[[], Any]:
-    """A function that takes a step; with the knob `activations` at "all" every block keeps its own, at "none" none.
+    """A function that takes one step.
 
-    A number there is how many blocks do, which a run finds out for itself.
+    The knob `activations` is "all", "none", or the number of blocks that keep theirs, which a run works out itself.
     """
     import mlx.core as mx
 
     from core.adapters import lora
     from core.config.resolve import resolve
     from core.training.checkpoint import State
-    from core.training.optimizers import RULES
+    from core.training.optimizers import OPTIMIZERS
     from core.training.step import Step
-    from core.training.update import begin
+    from core.training.update import init
 
     knobs = {"rank": RANK, "batch_size": batch.clean_BLC.shape[0], "warmup_steps": 0} | dict(knobs)
     kept = knobs.pop("activations", "all")
@@ -53,7 +53,7 @@ def step_of(family: Any, batch: Any, knobs: Mapping[str, Any], targets: str = "a
     paths = lora.resolve_targets(family.transformer, family.presets, targets)
     adapter = lora.attach(family.transformer, paths, config.rank, config.rank, mx.random.key(0))
     parameters = adapter.parameters()
-    state = State(0, parameters, begin(RULES[config.optimizer], parameters, averages=False), {}, "", {}, 0)
+    state = State(0, parameters, init(OPTIMIZERS[config.optimizer], parameters, with_ema=False), {}, "", {}, 0)
     state.kept = {"all": None, "none": 0}.get(kept, kept)
     taker = Step(family, adapter, config, state)
 
@@ -70,34 +70,15 @@ def step_of(family: Any, batch: Any, knobs: Mapping[str, Any], targets: str = "a
     leave = 1 if backend.prepare().policy.runs_ahead else 0
 
     def step() -> list[Any]:
-        """As the training loop takes it: where the device runs ahead, told before the last one is read."""
+        """As the training loop does it: on devices that run ahead, it is queued before the previous one is read."""
         taker.submit(state.step + 1, Same())
         return list(taker.read(leave))
 
     return step
 
 
-def randomize(network: Any, dtype: Any) -> None:
-    """Draw a foreign network's weights, as bench/full_size.py draws ours, and freeze it."""
-    import mlx.core as mx
-    from mlx.utils import tree_flatten, tree_unflatten
-
-    for name, value in tree_flatten(network.parameters()):
-        drawn = (0.02 * mx.random.normal(value.shape) if value.ndim > 1 else mx.ones(value.shape)).astype(dtype)
-        mx.eval(drawn)
-        network.update(tree_unflatten([(name, drawn)]))
-    network.freeze()
-
-
-def numbers_in(network: Any) -> int:
-    """How many numbers its parameters hold."""
-    from mlx.utils import tree_flatten
-
-    return sum(value.size for _, value in tree_flatten(network.parameters()))
-
-
 def describe(blas: str = "") -> dict[str, str]:
-    """What computes here; `blas` where another process than ours has taken it."""
+    """Device, MLX version and BLAS; `blas` where the caller has loaded it without `backend.prepare()`."""
     import mlx.core as mx
 
     device = str(mx.device_info().get("device_name", "cpu"))

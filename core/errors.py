@@ -1,18 +1,18 @@
-"""What can go wrong, as a tree. Every message is shown to the user as it is.
+"""The errors that users see, as a class tree. Every message is shown unchanged.
 
-    Problem              anything a user can read and act on; has a `code`, a `message`, and `problems` by field
-    + ConfigProblem      a knob out of its range                 code "config"
+    Problem              an error that a user can act on; has a `code`, a `message`, and `problems` by field
+    + ConfigProblem      a knob is out of range                  code "config"
     + DataProblem        the photos or the captions              code "data"
-    + ModelProblem       a model folder that is missing parts    code "model"
-    + AdapterProblem     a LoRA file that does not fit           code "adapter"
-    + CaptionerProblem   the captioning server did not answer    code "captioner"
-    + DownloadProblem    a model did not arrive whole            code "download"
-      + GatedProblem     its owner asks for something first      code "gated"
-    + DiskProblem        no room, or no right, to write          code "disk"
-    + TrainingProblem    the run cannot go on                    code "training"
-    + OutOfMemory        the computer has too little of it       code "memory"
+    + ModelProblem       a model folder is incomplete            code "model"
+    + AdapterProblem     a LoRA file does not fit                code "adapter"
+    + CaptionerProblem   the captioning server failed            code "captioner"
+    + DownloadProblem    a model could not be downloaded         code "download"
+      + GatedProblem     its owner requires a licence first      code "gated"
+    + DiskProblem        no space or permission to write         code "disk"
+    + TrainingProblem    the run cannot continue                 code "training"
+    + OutOfMemory        too little memory                       code "memory"
 
-A bug stays a bare exception: it has a traceback, not a sentence.
+A bug stays a plain exception, with a traceback.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
-    """One thing that is wrong: the field (a knob, a file name, a tensor) and a sentence about it."""
+    """One error: the field (a knob, a file name, a tensor) and a message that continues its name."""
 
     field: str
     message: str
 
 
 class Problem(Exception):
-    """Something the user can read and act on: what is wrong, with the value, and what to do."""
+    """An error that the user can act on; the message says what is wrong and what to do."""
 
     code = "problem"
 
@@ -47,7 +47,7 @@ class Problem(Exception):
 
 
 class ConfigProblem(Problem):
-    """A knob is out of its range or of the wrong kind; `problems` names each one."""
+    """Knobs are out of range or of the wrong type; `problems` names each one."""
 
     code = "config"
 
@@ -59,7 +59,7 @@ class DataProblem(Problem):
 
 
 class ModelProblem(Problem):
-    """A model folder is missing, incomplete, or of a shape we do not know; `problems` names each tensor or file."""
+    """A model folder is missing, incomplete or of an unknown architecture; `problems` names each tensor or file."""
 
     code = "model"
 
@@ -71,31 +71,31 @@ class AdapterProblem(Problem):
 
 
 class CaptionerProblem(Problem):
-    """The vision model that should write captions is not there or gave no usable answer."""
+    """The vision model that writes captions is unavailable or gave no usable answer."""
 
     code = "captioner"
 
 
 class DownloadProblem(Problem):
-    """A model could not be downloaded; what has arrived is kept, and trying again goes on from there."""
+    """A model could not be downloaded; a new attempt continues with what has arrived."""
 
     code = "download"
 
 
 class GatedProblem(DownloadProblem):
-    """The model is handed out only to people who have accepted its licence, and who say who they are with a token."""
+    """The model requires an accepted licence and a Hugging Face token."""
 
     code = "gated"
 
 
 class DiskProblem(Problem):
-    """The disk is full or read-only; what was being written is not there, what was there before still is."""
+    """The disk is full or read-only; the old content is still there, nothing of the new one is."""
 
     code = "disk"
 
 
 class TrainingProblem(Problem):
-    """The run cannot go on, for example after several steps in a row with a loss that is not a number."""
+    """The run cannot continue, for example after several steps in a row with a loss that is not finite."""
 
     code = "training"
 
@@ -106,24 +106,25 @@ class OutOfMemory(Problem):
     code = "memory"
 
 
-def lacks_memory(error: BaseException) -> bool:
-    """Whether this is Python, MLX on a card or a Mac, or a library saying that there is no memory left.
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is an out-of-memory error of Python, of a library, or of MLX on a GPU.
 
-    On a CPU MLX does not say it: the process ends.
+    On a CPU MLX raises none: the system kills the process.
     """
-    words = str(error).lower()
-    told = any(each in words for each in ("out of memory", "insufficient memory", "malloc", "unable to allocate"))
-    return isinstance(error, MemoryError) or told
+    if isinstance(error, MemoryError):
+        return True
+    message = str(error).lower()
+    return any(each in message for each in ("out of memory", "insufficient memory", "malloc", "unable to allocate"))
 
 
 @contextmanager
-def disk_trouble_as_sentence(path: Path) -> Iterator[None]:
-    """Turn the operating system's "no space", "quota" and "read-only" into a `DiskProblem` that names `path`."""
+def disk_errors_as_problem(path: Path) -> Iterator[None]:
+    """Turn the system's errors "no space", "quota", "read-only" ... into a `DiskProblem` that names `path`."""
     reasons = {
         errno.ENOSPC: "the disk is full",
         errno.EDQUOT: "your disk quota is used up",
         errno.EROFS: "the disk is read-only",
-        errno.EACCES: "this folder may not be written to",
+        errno.EACCES: "writing to this folder is not permitted",
         errno.EFBIG: "the file would be larger than this disk or account allows",
     }
     try:

@@ -1,15 +1,14 @@
-"""Writing files so that a reader sees the old whole or the new whole, never a part.
+"""Atomic file writing: a reader sees the complete old content or the complete new one.
 
     write to a temporary name beside the target  ->  flush to the disk  ->  rename over the target
 
-Standard library only: the web process uses it too. A full or read-only disk is a `DiskProblem` that names the file;
-the temporary file is gone then, and what was there before still is.
+Standard library only: the web process uses it too. On a full or read-only disk a `DiskProblem` names the file; the
+temporary file is removed and the old content stays.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -18,25 +17,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from core.errors import disk_trouble_as_sentence
+from core import strict_json
+from core.errors import disk_errors_as_problem
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to; when the block ends well, it becomes `path`.
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write to; when the block succeeds, it is renamed to `path`.
 
-    The temporary name keeps the suffix of `path`, for writers that look at it.
+    The temporary name has the suffix of `path`, for writers that depend on it.
 
     Raises DiskProblem when the disk is full, read-only or forbidden.
     """
-    with disk_trouble_as_sentence(path):
+    with disk_errors_as_problem(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".part-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
         part = Path(name)
         try:
             yield part
-            _flush_file(part)
+            flush_file(part)
             part.chmod(0o666 & ~_umask())
             os.replace(part, path)
             _flush_folder(path.parent)
@@ -45,18 +45,18 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def folder_written_whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder to fill; when the block ends well, it becomes `path`, in place of what was there.
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill; when the block succeeds, it replaces `path`.
 
     Raises DiskProblem when the disk is full, read-only or forbidden.
     """
-    with disk_trouble_as_sentence(path):
+    with disk_errors_as_problem(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".part-", dir=path.parent))
         try:
             yield part
             for each in part.iterdir():
-                _flush_file(each)
+                flush_file(each)
             _flush_folder(part)
             part.chmod(0o777 & ~_umask())
             if path.exists():
@@ -71,14 +71,14 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
 
 
-def clear_parts(folder: Path) -> None:
-    """Tidy up after a process that was killed while it wrote in `folder`, where nobody else writes.
+def remove_partial_writes(folder: Path) -> None:
+    """Clean up after a process that was killed while writing in `folder`, where nobody else writes.
 
-    What is half-written goes. What was moved away for something that never came comes back.
+    Partial files are deleted, and folders that were moved away for a replacement that never came are restored.
 
     Raises DiskProblem when the disk is read-only or forbidden.
     """
-    with disk_trouble_as_sentence(folder):
+    with disk_errors_as_problem(folder):
         for old in folder.glob(".old-*"):
             for each in old.iterdir():
                 if not (folder / each.name).exists():
@@ -92,19 +92,19 @@ def clear_parts(folder: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, whole or not at all. Raises DiskProblem."""
-    with written_whole(path) as part:
+    """Write `content` to `path` atomically. Raises DiskProblem."""
+    with atomic_file(path) as part:
         part.write_bytes(content)
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write UTF-8 text to `path`, whole or not at all. Raises DiskProblem."""
+    """Write UTF-8 text to `path` atomically. Raises DiskProblem."""
     write_bytes(path, content.encode())
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON to `path`, whole or not at all. Raises DiskProblem."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    """Write JSON to `path` atomically. Raises DiskProblem."""
+    write_text(path, strict_json.dumps(content, indent=1) + "\n")
 
 
 def sha256_of(source: Path | bytes) -> str:
@@ -115,13 +115,14 @@ def sha256_of(source: Path | bytes) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _flush_file(path: Path) -> None:
+def flush_file(path: Path) -> None:
+    """Wait until the file's bytes are on the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 def _flush_folder(path: Path) -> None:
-    """Make a rename durable; systems that cannot flush a folder (Windows) do without."""
+    """Make a rename durable, where the system can flush folders (not on Windows)."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -132,7 +133,7 @@ def _flush_folder(path: Path) -> None:
 
 
 def _umask() -> int:
-    """The permissions mask; mkstemp makes files private to the user, whom others may share a folder with."""
+    """The process's umask, because mkstemp makes files private and folders may be shared."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -4,8 +4,8 @@
     sigma = 0  image  (t = T)       T_theta(l_t, t) predicts the velocity  eps - l_T
                                     l'_{t+1} = l_t + eps'_t * (sigma_{t+1} - sigma_t)
 
-Generation walks t = 0 ... T, from noise to image. The sampler step and the training loss (`core/loss.py`) are two
-readings of this one equation: with the exact velocity, a step from any t to any later t lands on the path.
+Generation goes from t = 0 to T, from noise to image. The sampler step and the training loss (`core/loss.py`) follow
+from the same equation: with the exact velocity, a step from any t to any later t stays on the path.
 
 Shapes   B batch   L tokens   C channels of one 2x2 latent patch
 Dtypes   sigma is float32, always; latents and network may be bfloat16
@@ -17,25 +17,23 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
+from typing import TypeVar
 
 import mlx.core as mx
 
-from core.config.train import SigmaDraw
+from core.config.choices import SigmaDraw
+
+Sigma = TypeVar("Sigma", mx.array, float)
 
 
 def interpolate(clean_BLC: mx.array, noise_BLC: mx.array, sigma_B: mx.array) -> mx.array:
     """l_t = (1 - sigma_t) * l_T + sigma_t * eps, in the dtype of `clean_BLC`.
 
-    The products are taken in float32 and rounded once, so a bfloat16 path is the rounded exact path.
+    The products are computed in float32 and rounded once, so a bfloat16 path is the rounded exact path.
     """
     sigma_B11 = sigma_B.astype(mx.float32)[:, None, None]
     l_t = (1.0 - sigma_B11) * clean_BLC.astype(mx.float32) + sigma_B11 * noise_BLC.astype(mx.float32)
     return l_t.astype(clean_BLC.dtype)
-
-
-def velocity(clean_BLC: mx.array, noise_BLC: mx.array) -> mx.array:
-    """eps - l_T: what the network is asked to predict, at every t of the path."""
-    return noise_BLC - clean_BLC
 
 
 def euler_step(l_t_BLC: mx.array, velocity_BLC: mx.array, sigma: float, sigma_next: float) -> mx.array:
@@ -43,17 +41,17 @@ def euler_step(l_t_BLC: mx.array, velocity_BLC: mx.array, sigma: float, sigma_ne
     return l_t_BLC + velocity_BLC * (sigma_next - sigma)
 
 
-def shift(sigma: mx.array | float, factor: float) -> mx.array | float:
-    """Move sigmas towards noise: s * sigma / (1 + (s - 1) * sigma); factor 1 leaves them as they are."""
+def shift(sigma: Sigma, factor: float) -> Sigma:
+    """Move sigmas towards noise: s * sigma / (1 + (s - 1) * sigma); factor 1 changes nothing."""
     return factor * sigma / (1.0 + (factor - 1.0) * sigma)
 
 
 def draw_sigmas(key: mx.array, shape: tuple[int, ...], draw: SigmaDraw, model_shift: float = 1.0) -> mx.array:
     """Sigmas to train at, float32, strictly between 0 and 1.
 
-    uniform        every amount of noise equally often
+    uniform        all sigmas equally often
     logit_normal   sigmoid of a standard normal: the middle more often than the ends
-    model_shift    logit-normal, then shifted as the model shifts its own drawing schedule
+    model_shift    logit-normal, then shifted like the model's drawing schedule
     """
     if draw == "uniform":
         edge = 2.0**-20  # keeps l_t from being exactly the photo or exactly the noise
@@ -63,7 +61,7 @@ def draw_sigmas(key: mx.array, shape: tuple[int, ...], draw: SigmaDraw, model_sh
 
 
 def quantile(share: float, draw: SigmaDraw, model_shift: float = 1.0) -> float:
-    """The sigma that this share of `draw_sigmas` lies below; `share` is between 0 and 1, and neither."""
+    """The quantile of `draw_sigmas` at `share`, which is strictly between 0 and 1."""
     if draw == "uniform":
         return share
     sigma = 1.0 / (1.0 + math.exp(-NormalDist().inv_cdf(share)))
@@ -78,7 +76,7 @@ def schedule(steps: int, factor: float = 1.0) -> list[float]:
 def dynamic_shift(
     tokens: int, base_tokens: int = 256, max_tokens: int = 4096, base_mu: float = 0.5, max_mu: float = 1.15
 ) -> float:
-    """exp(mu), with mu linear in the number of image tokens: larger pictures need more of the noisy steps.
+    """exp(mu), with mu linear in the number of image tokens: larger pictures need more noisy steps.
 
     The defaults are FLUX.1-dev's; a model's scheduler_config.json holds its own.
     """

@@ -1,8 +1,8 @@
 """Randomness is a function, not a state.
 
-Every random draw takes a key made from (run seed, step, global index of the example, purpose). So there is no random
-state to save or to race for: a resumed run draws what the uninterrupted one would have drawn, and the order in which
-threads or machines ask does not matter.
+Every random draw takes a key made from (run seed, step, global index of the example, purpose). There is no random state
+to save or to share: a resumed run draws the numbers of the uninterrupted one, and the order of calls from threads or
+machines has no effect.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import mlx.core as mx
 
 
 def number_for(purpose: str, *coordinates: int) -> int:
-    """A 64-bit number that depends on the purpose and the coordinates and on nothing else."""
+    """A 64-bit number, a function of the purpose and the coordinates alone."""
     text = ":".join([purpose, *(str(int(c)) for c in coordinates)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
@@ -24,7 +24,7 @@ def key_for(purpose: str, *coordinates: int) -> mx.array:
 
 
 def fraction_for(purpose: str, *coordinates: int) -> float:
-    """A number in [0, 1), for coin tosses made in Python: caption dropout, flips."""
+    """A number in [0, 1), for random choices in Python: caption dropout, flips."""
     return (number_for(purpose, *coordinates) >> 11) / 2**53
 
 

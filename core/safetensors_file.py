@@ -1,11 +1,11 @@
-"""What a safetensors file says about itself, read and checked without reading a tensor; and such files, written.
+"""Safetensors files: their headers, read and validated without loading tensors, and the writing of such files.
 
     8 bytes        length of the header, little-endian
     header         JSON: {name: {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {str: str}}
     the rest       the tensors, end to end, with no gap
 
-A file that comes from elsewhere is believed in nothing: every size is checked against the file's before memory is
-asked for. Plain Python, so the web process can judge an uploaded adapter without loading any machine learning.
+Files are not trusted: every size is checked against the file's size before memory is allocated. Plain Python, so that
+the web process can validate an uploaded adapter without importing MLX.
 
 Source: the format's description at https://github.com/huggingface/safetensors.
 """
@@ -35,7 +35,7 @@ HASH_NAME = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """One tensor of a file: its type in the format's words ("F32", "BF16", ...), shape and place in bytes."""
+    """One tensor of a file: its dtype in the format's spelling ("F32", "BF16", ...), its shape and byte range."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -49,7 +49,7 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Every tensor of a file by name, the file's metadata, and at which byte of it the tensors begin."""
+    """The tensors of a file by name, its metadata, and the byte at which the tensors begin."""
 
     tensors: dict[str, TensorInfo]
     metadata: dict[str, str]
@@ -62,7 +62,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a tensor lies: its file, its name there, what the header says of it, and the byte at which it begins."""
+    """Where a tensor is stored: its file, its name and header entry there, and the byte at which it begins."""
 
     path: Path
     name: str
@@ -72,7 +72,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A tensor to be written: its type in the format's words, its shape, and its bytes wherever they lie in memory."""
+    """A tensor to write: its dtype in the format's spelling, its shape, and a view of its bytes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -80,7 +80,7 @@ class Content:
 
 
 def header_of(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:
-    """What a file of these types and shapes begins with; the tensors follow end to end, in this order."""
+    """The header of a file with these dtypes and shapes; the tensors follow end to end, in this order."""
     table: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     place = 0
     for name, (dtype, shape) in tensors.items():
@@ -88,12 +88,12 @@ def header_of(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapp
         table[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [place, end]}
         place = end
     text = json.dumps(table).encode()
-    text += b" " * (-len(text) % 8)  # the format wants the tensors to begin at a multiple of 8
+    text += b" " * (-len(text) % 8)  # the format requires that tensors begin at a multiple of 8
     return struct.pack("<Q", len(text)) + text
 
 
 def write(path: Path, contents: Mapping[str, Content], metadata: Mapping[str, str]) -> None:
-    """Write a file; any thread can do it. Raises OSError."""
+    """Write a file, from any thread. Raises OSError."""
     with path.open("wb") as file:
         file.write(header_of({name: (each.dtype, each.shape) for name, each in contents.items()}, metadata))
         for each in contents.values():
@@ -101,21 +101,21 @@ def write(path: Path, contents: Mapping[str, Content], metadata: Mapping[str, st
 
 
 def holds(path: Path, contents: Mapping[str, Content]) -> bool:
-    """Whether a file can be read and has these tensors, bit for bit, and no others."""
+    """Whether a file is readable and has exactly these tensors, bit for bit."""
     try:
         header = read_header(path)
     except ModelProblem:
         return False
-    found = {name: (info.dtype, info.shape) for name, info in header.tensors.items()}
-    return found == {name: (each.dtype, each.shape) for name, each in contents.items()} and all(
+    stored = {name: (info.dtype, info.shape) for name, info in header.tensors.items()}
+    return stored == {name: (each.dtype, each.shape) for name, each in contents.items()} and all(
         read_bytes(path, header, name) == each.data for name, each in contents.items()
     )
 
 
 def read_header(path: Path, problem: type[Problem] = ModelProblem) -> Header:
-    """The header of a safetensors file, with every size checked against the file's.
+    """The header of a safetensors file, with every size checked against the file's size.
 
-    Raises `problem` (ModelProblem, or AdapterProblem where the file is one) with a sentence that names the file.
+    Raises `problem` (ModelProblem, or AdapterProblem for an adapter) with a message that names the file.
     """
     try:
         with path.open("rb") as file:
@@ -123,7 +123,7 @@ def read_header(path: Path, problem: type[Problem] = ModelProblem) -> Header:
             start = file.read(8)
             length = int.from_bytes(start, "little")
             if len(start) < 8 or length > size - 8:
-                raise problem(f"{path.name} is not a whole safetensors file: it is cut off, or of another format.")
+                raise problem(f"{path.name} is not a complete safetensors file: it is cut off, or of another format.")
             if length > MAX_HEADER_BYTES:
                 raise problem(
                     f"{path.name} has a header of {length:,} bytes; at most {MAX_HEADER_BYTES:,} are allowed."
@@ -150,7 +150,7 @@ def read_header(path: Path, problem: type[Problem] = ModelProblem) -> Header:
 
 
 def read_bytes(path: Path, header: Header, name: str) -> bytes:
-    """One tensor of a file as it lies there. The header is the file's own, so its sizes have been checked."""
+    """The bytes of one tensor; `header` is this file's, so its sizes have been checked."""
     info = header.tensors[name]
     with path.open("rb") as file:
         file.seek(header.body + info.begin)
@@ -158,7 +158,7 @@ def read_bytes(path: Path, header: Header, name: str) -> bytes:
 
 
 def read_rows(place: Place, rows: Iterable[int]) -> bytes:
-    """Some rows of a matrix, end to end. Raises ModelProblem for a row that it lacks, or when they cannot be read."""
+    """Rows of a matrix, end to end. Raises ModelProblem for a row out of range, or when they cannot be read."""
     length = (place.info.end - place.info.begin) // place.info.shape[0]
     found = []
     try:
@@ -166,7 +166,7 @@ def read_rows(place: Place, rows: Iterable[int]) -> bytes:
             for row in rows:
                 if not 0 <= row < place.info.shape[0]:
                     raise ModelProblem(
-                        f"{place.path} has {place.info.shape[0]:,} rows in {place.name}, and no {row:,}."
+                        f"{place.path} has {place.info.shape[0]:,} rows in {place.name}, and no row {row:,}."
                     )
                 file.seek(place.begin + row * length)
                 found.append(file.read(length))
@@ -186,7 +186,7 @@ def read_number(path: Path, header: Header, name: str) -> float:
 def weight_files(folder: Path, stem: str) -> list[Path]:
     """The safetensors files of one part: `stem`.safetensors, or the shards that its index names.
 
-    Raises ModelProblem when there is neither, or when shards are missing (all of them are named).
+    Raises ModelProblem when there is neither, or with every missing shard.
     """
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     if single.is_file():
@@ -197,10 +197,10 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
     if not isinstance(table, dict) or not table or not all(isinstance(name, str) for name in table.values()):
         raise ModelProblem(f"{index} names no files: it needs a table called weight_map.")
     names = sorted(set(table.values()))
-    strangers = [name for name in names if Path(name).name != name]
-    missing = [name for name in names if name not in strangers and not (folder / name).is_file()]
-    if strangers or missing:
-        problems = [FieldProblem(name, "lies outside of the model's folder") for name in strangers]
+    outside = [name for name in names if Path(name).name != name]
+    missing = [name for name in names if name not in outside and not (folder / name).is_file()]
+    if outside or missing:
+        problems = [FieldProblem(name, "lies outside of the model's folder") for name in outside]
         problems += [FieldProblem(name, "is not there") for name in missing]
         raise ModelProblem(f"{folder} is incomplete. Download the model again.", problems)
     return [folder / name for name in names]
@@ -220,13 +220,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def weights_sha256(path: Path) -> str:
-    """The file's SHA-256, in hex; a link into a download cache that names files by their hash is taken at its word."""
+    """The file's SHA-256, in hex; for a link into the Hugging Face cache the name of its target, which is the hash."""
     target = path.resolve()
     return target.name if path.is_symlink() and HASH_NAME.fullmatch(target.name) else sha256_of(path)
 
 
 def weights_sha256_of_all(paths: Iterable[Path]) -> str:
-    """One SHA-256 for several files, by their names and contents, in the order of their names."""
+    """One SHA-256 for several files, of their names and contents in name order."""
     lines = [f"{path.name} {weights_sha256(path)}\n" for path in sorted(paths)]
     return sha256_of("".join(lines).encode())
 
@@ -273,7 +273,7 @@ def _is_size(value: Any) -> bool:
 
 
 def _gaps(tensors: dict[str, TensorInfo], body_bytes: int) -> list[FieldProblem]:
-    """The tensors must fill the rest of the file end to end: no gap, no overlap, nothing missing."""
+    """Check that the tensors fill the rest of the file end to end, without gap or overlap."""
     place = 0
     for name, info in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
         if info.begin != place:

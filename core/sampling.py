@@ -5,28 +5,29 @@
     embedded guidance      eps' = T_theta(l, t, prompt; g)       one pass, g an input of the network (FLUX.1-dev)
     true guidance          eps' = e_0 + w (e_1 - e_0)            two passes: e_1 with the prompt, e_0 with the negative
 
-The recipe that comes with a picture holds all that is needed to draw it again. `sampler_steps` is a generator: whoever
-walks it can stop between two steps.
+A picture's recipe holds everything needed to draw it again. `sampler_steps` is a generator, so its caller can stop
+between two steps.
 
 Sources: "DreamBooth loss" (Filip Strand, 2024); Ho and Salimans 2022, arXiv:2207.12598; diffusers' FluxPipeline.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
 
 import mlx.core as mx
+import numpy as np
 from PIL import Image
 
 from core import flow
-from core.config.train import precision_of
+from core.config.choices import precision_of
 from core.device.backend import describe, evaluate
 from core.errors import ConfigProblem, FieldProblem
 from core.models.base import Conditioning, Family, Grid
-from core.models.blockwise import Walk
+from core.models.blockwise import BlockwiseVelocity
 from core.models.quantized import bits_of
 from core.randomness import key_for
 
@@ -44,19 +45,19 @@ class Guidance:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A drawn picture and how to draw it again."""
+    """A drawn picture and the recipe to draw it again."""
 
     image: Image.Image
     recipe: dict[str, Any]
-    l_T: mx.array  # what the image was decoded from: float32 (1, L, C)
+    l_T: mx.array  # the latent of the image: float32 (1, L, C)
 
 
 def guidance_for(family: Family, guidance: float, true_guidance: float | None = None) -> Guidance:
-    """What `guidance` means to this model; the one place that decides.
+    """The meaning of the knob `guidance` for this model.
 
-    A model distilled with guidance (FLUX.1-dev) takes it as an input, and draws with true guidance only on request.
-    A model without that input (Pocket) can follow its prompt more closely only by true guidance, so there `guidance`
-    is its weight, against the negative prompt, which is empty unless given; 1 or less turns it off.
+    A model distilled with guidance (FLUX.1-dev) takes it as an input, and uses true guidance only on request.
+    A model without that input (Pocket) follows its prompt more closely by true guidance only, so `guidance` is the
+    weight w, against the negative prompt, which is empty by default; 1 or less turns it off.
     """
     if family.embeds_guidance:
         return Guidance(embedded=guidance, true=max(1.0, true_guidance or 1.0))
@@ -64,7 +65,7 @@ def guidance_for(family: Family, guidance: float, true_guidance: float | None = 
 
 
 def starting_noise(grid: Grid, seed: int) -> mx.array:
-    """l_0 of a seed: float32 (1, L, C); it depends on the seed and the grid alone."""
+    """l_0 of a seed: float32 (1, L, C); a function of the seed and the grid alone."""
     return mx.random.normal((1, grid.tokens, grid.channels), dtype=mx.float32, key=key_for("picture", seed))
 
 
@@ -81,17 +82,31 @@ def sampler_steps(
 
     `negative` is needed where `guidance.true` is above 1 and ignored elsewhere.
     """
-    sigmas, walk = family.drawing_sigmas(steps, grid), Walk(family)
+    sigmas, velocity_of = family.drawing_sigmas(steps, grid), BlockwiseVelocity(family)
     l_t = noise_1LC.astype(mx.float32)
     for sigma, sigma_next in pairwise(sigmas):
         sigma_1 = mx.array([sigma], dtype=mx.float32)
-        velocity = walk(l_t, sigma_1, conditioning, grid, guidance.embedded).astype(mx.float32)
+        velocity = velocity_of(l_t, sigma_1, conditioning, grid, guidance.embedded).astype(mx.float32)
         if guidance.true > 1.0 and negative is not None:
-            away = walk(l_t, sigma_1, negative, grid, guidance.embedded).astype(mx.float32)
+            away = velocity_of(l_t, sigma_1, negative, grid, guidance.embedded).astype(mx.float32)
             velocity = away + guidance.true * (velocity - away)
         l_t = flow.euler_step(l_t, velocity, sigma, sigma_next)
         evaluate(l_t)
         yield l_t
+
+
+class DrawingOptions(TypedDict, total=False):
+    """The options of `drawing`."""
+
+    height_px: Required[int]
+    width_px: Required[int]
+    steps: Required[int]
+    guidance: Required[float]
+    seed: Required[int]
+    true_guidance: float | None
+    negative_prompt: str | Conditioning
+    noise: mx.array | None
+    about: Mapping[str, Any] | None
 
 
 def draw(
@@ -99,18 +114,19 @@ def draw(
     prompt: str | Conditioning,
     *,
     on_step: OnStep | None = None,
-    **options: Any,
+    **options: Unpack[DrawingOptions],
 ) -> Picture:
-    """Draw one picture at once: `drawing` with its options, walked to its end.
+    """Draw one picture: `drawing` run to its end.
 
     Raises what `drawing` raises; whatever `on_step` raises.
     """
-    walk = drawing(family, prompt, **options)
+    progress = drawing(family, prompt, **options)
     while True:
         try:
-            done, steps = next(walk)
+            done, steps = next(progress)
         except StopIteration as end:
-            return end.value
+            picture: Picture = end.value
+            return picture
         if on_step is not None:
             on_step(done, steps)
 
@@ -131,32 +147,30 @@ def drawing(
 ) -> Generator[tuple[int, int], None, Picture]:
     """Draw one picture, yielding (steps done, steps in all) after each step and returning the picture.
 
-    `prompt` and `negative_prompt` are text, or conditioning that `family.encode_each` made of it (then the
-    text encoders are not needed). `guidance` and `true_guidance`: see `guidance_for`. `noise`, float32 (1, L, C),
-    replaces the seed's. `about` is laid into the recipe: the prompt where conditioning was given, adapter hashes.
+    `prompt` and `negative_prompt` are text, or its conditioning from `family.encode_each`, for which no text encoder is
+    loaded. `guidance` and `true_guidance`: see `guidance_for`. `noise`, float32 (1, L, C), replaces the seed's. `about`
+    is added to the recipe: the prompt where conditioning was given, adapter hashes.
 
-    Raises ConfigProblem for sizes and steps that cannot be, ModelProblem for a broken model.
+    Raises ConfigProblem for impossible sizes and steps, ModelProblem for a broken model.
     """
     _check(family, height_px, width_px, steps)
     grid = family.grid(height_px, width_px)
-    weight = guidance_for(family, guidance, true_guidance)
-    told = [prompt, negative_prompt] if weight.true > 1.0 else [prompt]
-    texts = [each for each in told if isinstance(each, str)]
-    read = dict(zip(texts, family.encode_each(texts) if texts else (), strict=True))
-    conditioning, negative = ([read[each] if isinstance(each, str) else each for each in told] + [None])[:2]
+    strength = guidance_for(family, guidance, true_guidance)
+    conditioning, *negative = _conditionings(family, [prompt, negative_prompt] if strength.true > 1.0 else [prompt])
     noise_1LC = starting_noise(grid, seed) if noise is None else noise
-    walk = sampler_steps(family, conditioning, negative, grid, steps, weight, noise_1LC)
     clean_1LC = noise_1LC
-    for done, l_t in enumerate(walk, start=1):
+    latents = sampler_steps(family, conditioning, negative[0] if negative else None, grid, steps, strength, noise_1LC)
+    for done, l_t in enumerate(latents, start=1):
         clean_1LC = l_t
         yield done, steps
+    computer = describe()
     recipe = {
         "prompt": prompt if isinstance(prompt, str) else None,
-        "negative_prompt": negative_prompt if isinstance(negative_prompt, str) and weight.true > 1.0 else None,
+        "negative_prompt": negative_prompt if isinstance(negative_prompt, str) and strength.true > 1.0 else None,
         "seed": seed if noise is None else None,
         "steps": steps,
         "guidance": guidance,
-        "true_guidance": weight.true,
+        "true_guidance": strength.true,
         "width_px": width_px,
         "height_px": height_px,
         "family": family.name,
@@ -164,20 +178,28 @@ def drawing(
         "adapters": [],
         "dtype": str(family.dtype).removeprefix("mlx.core."),
         "precision": precision_of(bits_of(family.transformer)),
-        "device": describe()["device"],
-        "mlx": mx.__version__,
+        "device": computer["device"],
+        "mlx": computer["mlx"],
         **(about or {}),
     }
     return Picture(to_image(family.decode(clean_1LC, grid)), recipe, clean_1LC)
 
 
-def ticks(walk: Generator[tuple[int, int], None, Picture]) -> Generator[None, None, Picture]:
-    """The same drawing, with a None after each step: for whoever yields pictures and only lets others ask between."""
+def _conditionings(family: Family, prompts: Sequence[str | Conditioning]) -> list[Conditioning]:
+    """The conditioning of each prompt; those that are text are encoded together."""
+    texts = [each for each in prompts if isinstance(each, str)]
+    encoded = dict(zip(texts, family.encode_each(texts) if texts else (), strict=True))
+    return [encoded[each] if isinstance(each, str) else each for each in prompts]
+
+
+def ticks(progress: Generator[tuple[int, int], None, Picture]) -> Generator[None, None, Picture]:
+    """The same drawing, yielding None after each step."""
     while True:
         try:
-            next(walk)
+            next(progress)
         except StopIteration as end:
-            return end.value
+            picture: Picture = end.value
+            return picture
         yield None
 
 
@@ -185,8 +207,7 @@ def to_image(pixels_1HWC: mx.array) -> Image.Image:
     """A picture from float pixels in [-1, 1], rounded to 8 bits a channel."""
     levels = mx.round((mx.clip(pixels_1HWC[0].astype(mx.float32), -1.0, 1.0) + 1.0) * 127.5).astype(mx.uint8)
     evaluate(levels)
-    height, width, _ = levels.shape
-    return Image.frombytes("RGB", (width, height), bytes(memoryview(levels)))
+    return Image.fromarray(np.array(levels))
 
 
 def _check(family: Family, height_px: int, width_px: int, steps: int) -> None:

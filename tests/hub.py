@@ -23,7 +23,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from core.hub.registry import Known
+from core.hub.registry import KnownModel
 from tests import tiny_z_image
 from tests.tiny import make_model_folder
 
@@ -103,7 +103,7 @@ NEEDLESS = {
 }  # fmt: skip
 
 
-def add_turbo(hub: Hub, known: Known, folder: Path) -> None:
+def add_turbo(hub: Hub, known: KnownModel, folder: Path) -> None:
     """Put a tiny Z-Image-Turbo and its training assistant on the hub, each in its repository."""
     model, assistant = tiny_z_image.make_model_folder(folder / "model", turbo=True), folder / "assistant"
     assistant.mkdir()

@@ -12,13 +12,13 @@ import mlx.core as mx
 
 @dataclass
 class Peak:
-    held: int  # bytes before
-    over: int = 0  # bytes over those, the most at once; set when the computation is done
+    held: int  # bytes before the computation
+    over: int = 0  # peak bytes above those; set after the computation
 
 
 @contextmanager
 def peak() -> Iterator[Peak]:
-    """What earlier tests left in cycles goes first: freed in between, it would hide as much of the peak."""
+    """Yields the peak of the computation inside. Garbage is collected first: freed during it, it would hide a peak."""
     gc.collect()
     mx.reset_peak_memory()
     found = Peak(mx.get_active_memory())

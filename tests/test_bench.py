@@ -1,7 +1,7 @@
 """No command that README names, or that `make bench` runs, breaks unseen: each explains itself, and many are tried.
 
-What is found at these sizes means nothing. Others are tried by tests of their own: preflight, loading, cost_curves,
-text_encoding, distributed, and with the references against_mflux.
+The figures at these sizes mean nothing. Tests of their own try memory_estimate, loading, cost_curves, text_encoding,
+distributed and, with the references, against_mflux.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def test_every_command_explains_itself_and_the_options_it_is_given_are_there(
     with pytest.raises(SystemExit) as ended:
         run(monkeypatch, name, "--help")
     assert ended.value.code == 0
-    said = capsys.readouterr().out
-    assert said.startswith("usage:")
+    output = capsys.readouterr().out
+    assert output.startswith("usage:")
     options = {option for each, given in COMMANDS if each == name for option in re.findall(r"--[\w-]+", given)}
-    assert options <= set(re.findall(r"--[\w-]+", said))
+    assert options <= set(re.findall(r"--[\w-]+", output))
 
 
 def test_make_bench_runs_what_needs_nothing_by_hand() -> None:
@@ -49,22 +49,25 @@ def test_make_bench_runs_what_needs_nothing_by_hand() -> None:
     assert len(re.findall("-m bench", BENCH)) > 8
 
 
+@pytest.mark.slow
 def test_products_and_exponentials_are_timed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(monkeypatch, "blas")
+    run(monkeypatch, "openblas")
     run(monkeypatch, "exponentials")
-    said = capsys.readouterr().out
-    assert len(re.findall(r"^(?:matmul|linear|conv2d|its gradient|attention).* times$", said, re.MULTILINE)) == 5
-    assert len(re.findall(r"MLX's own +[\d.]+ ms   powers of two +[\d.]+ ms$", said, re.MULTILINE)) == 3
+    output = capsys.readouterr().out
+    assert len(re.findall(r"^(?:matmul|linear|conv2d|its gradient|attention).* times$", output, re.MULTILINE)) == 5
+    assert len(re.findall(r"MLX's own +[\d.]+ ms   powers of two +[\d.]+ ms$", output, re.MULTILINE)) == 3
 
 
+@pytest.mark.slow
 def test_a_step_and_a_picture_are_timed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run(monkeypatch, "step_time", "--steps", "1", "--side", "64")
-    said = capsys.readouterr().out
-    assert re.search(r"batch 2, rank 16, 64 px, .*\nstep +[\d.]+ s.*\npicture +[\d.]+ s.*\npeak ", said)
+    output = capsys.readouterr().out
+    assert re.search(r"batch 2, rank 16, 64 px, .*\nstep +[\d.]+ s.*\npicture +[\d.]+ s.*\npeak ", output)
 
 
+@pytest.mark.slow
 def test_a_packed_base_is_a_little_off_and_fewer_bits_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "SIDE_PX", 64)
     monkeypatch.setattr(precision, "BITS", (8, 4))
@@ -74,6 +77,8 @@ def test_a_packed_base_is_a_little_off_and_fewer_bits_more(monkeypatch: pytest.M
     assert all(len(times) == 2 for times in precision.product_times().values())
 
 
+@pytest.mark.browser
+@pytest.mark.xdist_group("browser")
 def test_the_studio_is_timed_to_its_first_page_and_an_event_to_the_browser() -> None:
     once = "import sys; from bench import first_page as it; it.STARTS = it.EVENTS = 1; sys.argv[1:] = []; it.main()"
     done = subprocess.run(  # a process has one browser driver, and other tests may have had it
@@ -83,7 +88,8 @@ def test_the_studio_is_timed_to_its_first_page_and_an_event_to_the_browser() -> 
     assert re.search(r"^first page +[\d.]+ s.*\nevent +[\d.]+ s, slowest [\d.]+ s of 1, ", done.stdout)
 
 
-def test_a_job_at_full_size_is_told_by_its_parts_and_its_most(
+@pytest.mark.slow
+def test_a_job_at_full_size_is_measured_by_its_phases_and_as_a_whole(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(full_size, "GIB", 2**20)  # a small job's figures in MB, or they would all be 0.0
@@ -109,15 +115,16 @@ def test_the_turning_point_of_a_dense_curve_is_that_of_its_trend(monkeypatch: py
     turn = min(range(1, 240), key=lambda step: 1 - 0.1 * (1 - math.exp(-((step / 12) ** 1.5))) + 0.0005 * step)
     assert readable_loss.turning_point(jumpy) == pytest.approx(turn, rel=0.1)
     dense = {step: level * value * (1 + draw.normal(0, 0.01, level.shape)) for step, value in curve.items()}
-    low, high = readable_loss.found_again(dense)
+    low, high = readable_loss.turning_interval(dense)
     assert turn - 8 < low < high < turn + 8
 
 
-def test_words_and_their_cost_are_held_against_dense_scores(
+@pytest.mark.slow
+def test_diagnoses_and_their_cost_are_compared_with_dense_scores(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(monkeypatch, "readable_loss", "--runs", "overfit", "--shrink")
-    said = capsys.readouterr().out
-    assert len(re.findall(r"^cost with .* scores in \d+ steps: [\d.]+%$", said, re.MULTILINE)) == 2
-    assert re.search(r"^overfit: 8 steps at rate 0.001, 2 held out\n  words +Too early to say", said, re.MULTILINE)
-    assert re.search(r"dense +0:1.000 4:[\d.]+ 8:[\d.]+\n +lowest [\d.]+ at step \d+, as good from", said)
+    output = capsys.readouterr().out
+    assert len(re.findall(r"^cost with .* scores in \d+ steps: [\d.]+%$", output, re.MULTILINE)) == 2
+    assert re.search(r"^overfit: 8 steps at rate 0.001, 2 held out\n  words +Too early to say", output, re.MULTILINE)
+    assert re.search(r"dense +0:1.000 4:[\d.]+ 8:[\d.]+\n +lowest [\d.]+ at step \d+, as good from", output)

@@ -58,6 +58,50 @@ def test_paths_in_the_text_are_there(guide: Path) -> None:
     assert not [path for path in named if not (ROOT / path).exists()]
 
 
+def texts_that_name_files() -> list[Path]:
+    folders = ("app", "core", "bench", "docs", "static", "templates", "tests")
+    written = [
+        path for folder in folders for path in sorted((ROOT / folder).rglob("*")) if path.suffix in (".py", ".js")
+    ]
+    return [path for path in [*GUIDES, *written] if path != Path(__file__) and "vendor" not in path.parts]
+
+
+def test_files_named_in_docstrings_comments_and_guides_are_there() -> None:
+    file = re.compile(
+        r"(?<![\w/.])((?:app|core|bench|docs|static|templates|tests)/[\w/.-]+\.(?:py|md|js|css|html|json))\b"
+    )
+    within_a_wheel = ("app/static/", "app/templates/")
+    missing = {
+        f"{path.relative_to(ROOT)} names {found}"
+        for path in texts_that_name_files()
+        for found in file.findall(text(path))
+        if not found.startswith(within_a_wheel) and not (ROOT / found).exists()
+    }
+    assert not missing
+
+
+def test_modules_named_in_docstrings_comments_and_guides_are_there() -> None:
+    missing = {
+        f"{path.relative_to(ROOT)} names {found}"
+        for path in texts_that_name_files()
+        for found in re.findall(r"`((?:app|core|bench)\.[a-z][\w.]*\w)", text(path))
+        if not names_a_module(found)
+    }
+    assert not missing
+
+
+def names_a_module(dotted: str) -> bool:
+    """Whether this is a package, a module, or something within a module."""
+    place = ROOT
+    for part in dotted.split("."):
+        if (place / f"{part}.py").is_file():
+            return True
+        place /= part
+        if not place.is_dir():
+            return False
+    return True
+
+
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
 def test_commands_in_the_text_are_there(guide: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", text(ROOT / "Makefile"), re.MULTILINE))
@@ -90,7 +134,7 @@ def test_every_foreign_module_at_run_time_comes_with_a_dependency() -> None:
     foreign = {
         (module, name)
         for module in modules()
-        if not module.startswith("core.pocket.")
+        if not module.startswith(("core.pocket.", "bench."))
         for name in imports(module)
         if name.split(".")[0] not in known
     }

@@ -1,7 +1,7 @@
-"""The map of who may import whom, and other rules of the house that a reader may rely on.
+"""Which module may import which, and a few rules that hold for every file.
 
 `app` imports `core`, `core` never imports `app`, and inside both a module imports only from levels below its own or
-from its own package. A new module has to be given a level here.
+from its own package. A new module needs a level here.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lowest first. A name stands for the module and, unless a longer name is listed, for all below it.
 CORE_LEVELS: list[tuple[str, ...]] = [
-    ("core.errors", "core.randomness", "core.pocket"),
+    ("core.errors", "core.randomness", "core.strict_json", "core.pocket.assets"),
     ("core.config", "core.files", "core.device"),
     ("core.flow", "core.numerics", "core.safetensors_file",
      "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
-     "core.dataset.names", "core.dataset.split", "core.dataset.colour", "core.dataset.formats", "core.dataset.hdr",
-     "core.dataset.heif_boxes", "core.dataset.pixel_budget", "core.dataset.tiff_tags"),
+     "core.dataset.caption_files", "core.dataset.names", "core.dataset.split", "core.dataset.colour",
+     "core.dataset.formats", "core.dataset.hdr", "core.dataset.heif_boxes", "core.dataset.pixel_budget",
+     "core.dataset.tiff_tags"),
     ("core.loss", "core.hub", "core.adapters", "core.captioners"),
     ("core.estimate",),
     ("core.models",),
     ("core.dataset", "core.sampling"),
     ("core.training",),
     ("core.distributed",),
-    ("core.pocket.pretrain", "core.pocket.*"),
+    ("core.pocket",),
 ]  # fmt: skip
 APP_LEVELS: list[tuple[str, ...]] = [
     ("app.errors", "app.resources", "app.sheet", "app.jobs.states", "app.jobs.process"),
@@ -48,23 +49,27 @@ APP_LEVELS: list[tuple[str, ...]] = [
 LEVELS = [("core",), *CORE_LEVELS, ("app",), *APP_LEVELS, ("bench",)]
 MODULES_AT_CORES_TOP = 9  # beside its packages
 
-COMPUTES = ("app.worker", "app.terminal", "app.cli")  # processes of their own; the web process is all the rest,
+COMPUTES = ("app.worker", "app.terminal", "app.cli")  # run in processes of their own; the web process is the rest
 SUPERVISES = ("app.worker.supervisor", "app.worker.lanes")  # and these two
-LIGHT_CORE = {  # what the web process may know of core: nothing that needs MLX or numpy
-    "core.errors", "core.files", "core.safetensors_file",
-    "core.config.knob", "core.config.layer_ranks", "core.config.optimizer_defaults", "core.config.resolve",
-    "core.config.train",
+LIGHT_CORE = {  # the modules of core that the web process may import: none needs MLX or numpy
+    "core.errors", "core.files", "core.safetensors_file", "core.strict_json",
+    "core.config.choices", "core.config.knob", "core.config.layer_ranks", "core.config.optimizer_defaults",
+    "core.config.resolve", "core.config.train",
     "core.hub.cache", "core.hub.catalog", "core.hub.layout", "core.hub.registry",
     "core.estimate.architecture", "core.estimate.memory", "core.estimate.requirements",
-    "core.adapters.key_maps", "core.device.hardware", "core.distributed.hosts", "core.pocket.assets",
+    "core.adapters.key_maps", "core.device.hardware", "core.device.units", "core.device.working_set",
+    "core.distributed.hosts", "core.pocket.assets",
     "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
-    "core.dataset.names", "core.dataset.split", "core.dataset.colour", "core.dataset.formats", "core.dataset.hdr",
-    "core.dataset.heif_boxes", "core.dataset.pixel_budget", "core.dataset.tiff_tags", "core.device.malloc",
-    "core.captioners.openai", "core.training.diagnosis", "core.training.trend",
+    "core.dataset.caption_files", "core.dataset.names", "core.dataset.split", "core.dataset.colour",
+    "core.dataset.formats", "core.dataset.hdr", "core.dataset.heif_boxes", "core.dataset.pixel_budget",
+    "core.dataset.tiff_tags", "core.device.malloc",
+    "core.captioners.base", "core.captioners.openai", "core.captioners.reply",
+    "core.training.diagnosis", "core.training.trend",
 }  # fmt: skip
-HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub"}
+HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub", "cv2", "objc", "Vision"}
 HOSTS = {  # every address that a tracked file may name: sources, standards, and this computer
     "127.0.0.1", "localhost", "github.com", "arxiv.org", "w3.org", "json-schema.org", "huggingface.co",
+    "keepachangelog.com",
 }  # fmt: skip
 
 
@@ -138,7 +143,7 @@ def test_a_module_imports_only_from_below_or_from_its_own_package() -> None:
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:
-    """Removes, again and again, every module that imports none of the rest: what remains imports in circles."""
+    """Repeatedly removes the modules that import none of the remaining ones; those left import in circles."""
     left = {module: set(imports(module)) & modules().keys() - {module} for module in modules()}
     while free := [module for module, needed in left.items() if not needed & left.keys()]:
         for module in free:
@@ -188,11 +193,11 @@ def test_the_light_part_of_core_imports_nothing_heavy() -> None:
 
 
 def test_the_product_runs_without_the_references() -> None:
-    foreign = {"torch", "transformers", "diffusers", "peft", "mflux"}
+    foreign = {"torch", "transformers", "diffusers", "peft", "mflux", "flux"}
     wrong = [
         f"{module} imports {name}"
         for module in modules()
-        if not module.startswith(("core.pocket.", "bench."))  # what made Pocket and what compares may use anything
+        if not module.startswith(("core.pocket.", "bench."))  # pretraining and comparisons may use anything
         for name in imports(module)
         if name.split(".")[0] in foreign
     ]

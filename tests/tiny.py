@@ -21,7 +21,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from core.models.autoencoder import AutoencoderKL
 from core.models.flux1 import FluxTransformer
-from core.models.load import convolution_names
+from core.models.parts import convolution_names
 from core.models.text.clip import CLIPText
 from core.models.text.t5 import T5Encoder
 

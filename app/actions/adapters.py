@@ -1,4 +1,4 @@
-"""Adapters to draw with: the checkpoints of runs, and files brought from elsewhere."""
+"""Adapters to draw with: the checkpoints of runs, and imported files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.errors import Conflict, NotFound
 from app.tables import Adapter, Checkpoint, Project
 from core import safetensors_file
 from core.adapters import key_maps
-from core.errors import AdapterProblem, disk_trouble_as_sentence
+from core.errors import AdapterProblem, disk_errors_as_problem
 
 BYTES_AT_MOST = 2 * 2**30
 
@@ -52,10 +52,10 @@ def get_adapter(database: Database, adapter_id: int) -> AdapterView:
 
 
 def import_file(database: Database, name: str, upload: Path, sha256: str, model: str) -> tuple[AdapterView, bool]:
-    """Take in the adapter file at `upload` (moved from there); False when the same bytes were here already.
+    """Import the adapter file at `upload` (moved from there); False when the same bytes were here already.
 
-    Only its header is judged here, by the table that the reader has (core/adapters/key_maps.py); whether its layers fit
-    the model is known when it is drawn with.
+    Only its header is checked, against the key maps of the reader (core/adapters/key_maps.py). Whether its layers fit
+    the model shows when it is loaded to draw.
 
     Raises AdapterProblem, NotFound for an unknown model, ModelProblem for a broken one, DiskProblem.
     """
@@ -65,7 +65,7 @@ def import_file(database: Database, name: str, upload: Path, sha256: str, model:
         if same is not None:
             return _view(session, same), False
     target = database.home.adapters / f"{sha256}.safetensors"
-    with disk_trouble_as_sentence(target):
+    with disk_errors_as_problem(target):
         os.replace(upload, target)
     shown = Path(name.replace("\\", "/")).name.removesuffix(".safetensors").strip()[:100] or "adapter"
     with database.write() as session:
@@ -76,12 +76,12 @@ def import_file(database: Database, name: str, upload: Path, sha256: str, model:
 
 
 def rank_of(path: Path, name: str, family: str) -> int:
-    """The rank of a LoRA file for a model of this family, from its header. Raises AdapterProblem when it is none."""
+    """The rank of a LoRA file for a model of this family, from its header. Raises AdapterProblem for any other file."""
     try:
         header = safetensors_file.read_header(path, AdapterProblem)
     except AdapterProblem as problem:
         raise AdapterProblem(problem.message.replace(path.name, name), problem.problems) from problem
-    return key_maps.largest_rank(header, key_maps.held_in(header, family, name))
+    return key_maps.largest_rank(header, key_maps.factor_pairs(header, family, name))
 
 
 def delete(database: Database, adapter_id: int) -> None:

@@ -1,4 +1,4 @@
-"""Captions for many photos at once, written by a job: from the template, or by a vision model on this computer."""
+"""A job that captions many photos: from the template, or by a vision model on this computer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 from sqlmodel import col, select
 
 from app import settings
-from app.actions import photos, projects
+from app.actions import projects
+from app.actions.photo_views import newest_captions
 from app.database import Database
 from app.jobs import store
 from app.jobs.states import Kind, Lane
@@ -33,7 +34,7 @@ def start(
 ) -> int:
     """Caption the photos that have no caption (all with `overwrite`, or just `photo_ids`); returns the job's id.
 
-    What is not given comes from the settings. Raises NotFound, ConfigProblem, DataProblem when there is nothing to do.
+    Arguments left out come from the settings. Raises NotFound, ConfigProblem, DataProblem when there is nothing to do.
     """
     with database.write() as session:
         projects.find(session, project_id)
@@ -44,7 +45,7 @@ def start(
         if strangers:
             raise DataProblem(f"Photo {strangers[0]} is not in this project.")
         wanted = list(photo_ids) if photo_ids is not None else every
-        written = photos.newest_captions(session, wanted)
+        written = newest_captions(session, wanted)
         if not overwrite:
             wanted = [each for each in wanted if each not in written or not written[each].text]
         if not wanted:
@@ -54,14 +55,14 @@ def start(
                 else "Every photo has a caption already; choose to overwrite them to write new ones."
             )
         params |= {"photo_ids": wanted, "overwrite": overwrite}
-        lane = Lane.IO if backend == "template" else Kind.CAPTION.lane  # a template needs no memory, nor a wait
+        lane = Lane.IO if backend == "template" else Kind.CAPTION.lane  # a template needs no model in memory
         job = store.enqueue(session, Kind.CAPTION, params, project_id=project_id, steps=len(wanted), lane=lane)
         return int(job.id or 0)
 
 
 def servers(database: Database) -> list[dict[str, Any]]:
-    """The vision servers that answer here now: [{"url", "name", "models"}], the one in the settings first."""
-    from core.captioners import openai  # its HTTP client is only loaded when somebody asks
+    """The vision servers that answer on this computer: [{"url", "name", "models"}], the one of the settings first."""
+    from core.captioners import openai  # imports an HTTP client: only on demand
 
     with database.read() as session:
         own = str(settings.value_of(session, "captioner_url"))

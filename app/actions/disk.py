@@ -1,4 +1,4 @@
-"""Files of the home folder: what they take, which ones nothing refers to any more, and the trash."""
+"""Files of the home folder: their sizes, those that no row refers to any more, and the trash."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlmodel import Session, select
 
-from app.database import Database, Home
+from app.database import Database
 from app.errors import Conflict
-from app.jobs import store
+from app.home import Home
+from app.jobs import lane_queue
 from app.jobs.states import Kind
 from app.tables import Adapter, Job, Photo, Run
 
@@ -47,14 +48,14 @@ class Loose:
     others: list[Path] = field(default_factory=list)
 
     def keep_referenced(self, session: Session) -> None:
-        """Leave what another photo or the frozen list of a run still needs; call after the rows are deleted."""
+        """Keep files that another photo or the frozen list of a run refers to; call after the rows are deleted."""
         needed = set(session.exec(select(Photo.sha256)))
         frozen = "SELECT DISTINCT json_extract(value, '$.sha256') FROM version, json_each(version.items)"
         needed |= {sha256 for (sha256,) in session.connection().execute(text(frozen))}
         self.photos = {sha256: paths for sha256, paths in self.photos.items() if sha256 not in needed}
 
     def to_trash(self, label: str) -> None:
-        """Move them to a folder of the trash that says what they were; thumbnails are simply removed."""
+        """Move them to a folder of the trash named after `label` and the time; thumbnails are deleted."""
         paths = [path for group in self.photos.values() for path in group] + self.others
         paths = [path for path in paths if path.exists()]
         if not paths:
@@ -76,7 +77,7 @@ def files_of_photos(home: Home, rows: Iterable[Photo]) -> Loose:
 
 
 def files_of_project(session: Session, home: Home, project_id: int) -> Loose:
-    """The project's photos, those that only its runs still hold, and the folders of its runs and of their exports."""
+    """The project's photos, deleted ones that its runs still refer to, and the folders of its runs and exports."""
     loose = files_of_photos(home, session.exec(select(Photo).where(Photo.project_id == project_id)))
     frozen = text(
         "SELECT DISTINCT json_extract(value, '$.sha256'), json_extract(value, '$.extension') "
@@ -90,7 +91,7 @@ def files_of_project(session: Session, home: Home, project_id: int) -> Loose:
 
 
 def files_of_exports(session: Session, home: Home, run_id: int) -> list[Path]:
-    """The folders of what was exported from a run."""
+    """The folders of a run's exports."""
     ids = session.exec(select(Job.id).where(Job.kind == Kind.EXPORT, Job.params["run"].as_integer() == run_id))
     return [home.exports / str(job_id) for job_id in ids]
 
@@ -115,23 +116,23 @@ def use(database: Database) -> DiskUse:
 
 
 def empty_trash(database: Database) -> int:
-    """Delete what lies in the trash, for good; returns the bytes that became free."""
+    """Delete everything in the trash for good; returns the bytes freed."""
     return _empty(database.home.trash)
 
 
 def clear_cache(database: Database) -> int:
-    """Delete cached latents and texts, which are made again when needed; returns the bytes that became free.
+    """Delete cached latents and text embeddings, which are made again when needed; returns the bytes freed.
 
-    Raises Conflict while a job runs, which may be about to read them.
+    Raises Conflict while a job runs, since it may be about to read them.
     """
     with database.read() as session:
-        if store.running(session):
+        if lane_queue.running(session):
             raise Conflict("A job is running and may need the cache; clear it afterwards.")
     return sum(_empty(folder) for folder in database.home.cache.iterdir() if folder != database.home.uploads)
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of every file below `folder`; files that go away meanwhile count nothing."""
+    """Bytes of every file below `folder`; files deleted meanwhile count nothing."""
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:

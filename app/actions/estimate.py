@@ -1,4 +1,4 @@
-"""Before a run: how many steps suit so many photos, how long they take, which rate, and whether memory suffices."""
+"""Before a run: how many steps suit the photos, how long they take, and whether memory and disk suffice."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from app.wording import number
 from core.config.optimizer_defaults import FOLLOWING, rate_advice
 from core.config.resolve import resolve
 from core.config.train import TrainConfig
-from core.dataset.captions import dropout_advice
+from core.dataset.captions import dropout_advice, trigger_advice
 from core.device.hardware import this_computer
 from core.errors import ModelProblem
-from core.estimate.architecture import Anatomy
+from core.estimate.architecture import Architecture
 from core.estimate.memory import Forecast, forecast
 from core.estimate.requirements import PHOTOS
 from core.hub.catalog import Entry
@@ -41,16 +41,16 @@ SCORES_EARLY = 8  # of step 0, and around the first full interval (core/training
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """What the new-run page offers."""
+    """What the form of a new run shows beside the knobs."""
 
     steps: int
-    seconds: float  # for the whole run, samples, class pictures and scores included; machines work side by side
+    seconds: float  # of the whole run, with samples, class pictures and scores
     seconds_per_step: float
-    measured: bool  # from an earlier run on this computer, else a rough figure
+    measured: bool  # on an earlier run on this computer; else a rough figure
     sentence: str
-    fit: Forecast | None  # memory and disk against this computer's; None for a model that is not here
-    own: dict[str, str]  # what the optimizer brings along, by knob and as a form shows it, where the user sets nothing
-    advice: str = ""  # about a learning rate that does not suit the optimizer, or a dropout that does nothing
+    fit: Forecast | None  # None for a model that is not here
+    own: dict[str, str]  # the optimizer's own defaults by knob, as a form shows them; the user's values override them
+    advice: str = ""  # a learning rate that does not suit the optimizer, captions without the trigger, a vain dropout
 
 
 def suggest(
@@ -58,62 +58,75 @@ def suggest(
     model: str,
     photos: int,
     knobs: Mapping[str, Any] | None = None,
-    told: Sequence[str] = (),
+    captions: Sequence[str] = (),
     trigger: str = "",
 ) -> Suggestion:
-    """A number of steps for so many photos (the user's own, when `knobs` has one), and the time it will take.
+    """A number of steps for so many photos (the user's own, when `knobs` has one), and the time they will take.
 
-    `told` are the photos' captions, as far as something is to be said about them.
+    The photos' `captions` and `trigger` are for the advice.
 
     Raises NotFound for an unknown model, ConfigProblem for knobs out of range.
     """
     entry = models.find(database, model)
     given = {name: value for name, value in (knobs or {}).items() if name != "model"}
     config = resolve(given, entry.defaults).config
-    if "steps" not in given:
-        steps = suggested_steps(config.steps, photos)
-    else:
-        steps = config.steps
+    steps = config.steps if "steps" in given else suggested_steps(config.steps, photos)
     with database.read() as session:
         measured = _measured(session, model, config)
     pace = measured if measured is not None else _rough(entry.parameters, config)
-    rounds = steps // config.sample_every + 1 if config.sample_every else 0
-    twice = 2 if config.sample_guidance > 1 else 1
-    forward = pace * FORWARD_SHARE / _examples(config)  # of one picture
-    samples = rounds * len(config.sample_prompts) * config.sample_steps * twice * forward
-    best = resolve({}, entry.defaults).config  # class pictures are drawn as the model is drawn with best
-    class_pictures = config.class_pictures * best.sample_steps * (2 if best.sample_guidance > 1 else 1) * forward
-    scores = (SCORES_EARLY + steps // config.score_every) * _scored(config.held_out)
-    scores *= len(BANDS) * config.score_draws * forward
-    seconds = START_SECONDS + class_pictures + steps * pace + samples + scores
+    best = resolve({}, entry.defaults).config
+    seconds = _seconds(replace(config, steps=steps), pace, best)
     origin = "at the pace of your last run" if measured is not None else "a rough figure until the first run here"
-    words = f"About {spoken(seconds)}, {origin}."
-    fit = fits(entry, replace(config, steps=steps), photos, database.home.root) if entry.usable else None
     free = resolve({**given, **dict.fromkeys(FOLLOWING)}, entry.defaults).config
-    own = {name: number(getattr(free, name)) for name in FOLLOWING}
     rate = rate_advice(config.optimizer, config.learning_rate)
-    dropout = dropout_advice(config.trigger_dropout, config.class_pictures, told, trigger)
-    advice = f"{rate} {dropout}".strip()
-    return Suggestion(steps, seconds, pace, measured is not None, words, fit, own, advice)
+    dropout = dropout_advice(config.trigger_dropout, config.class_pictures, captions, trigger)
+    return Suggestion(
+        steps=steps,
+        seconds=seconds,
+        seconds_per_step=pace,
+        measured=measured is not None,
+        sentence=f"About {spoken(seconds)}, {origin}.",
+        fit=fits(entry, replace(config, steps=steps), photos, database.home.root) if entry.usable else None,
+        own={name: number(getattr(free, name)) for name in FOLLOWING},
+        advice=" ".join(each for each in (rate, trigger_advice(captions, trigger), dropout) if each),
+    )
+
+
+def _seconds(config: TrainConfig, pace: float, best: TrainConfig) -> float:
+    """Of a whole run at `pace` seconds a step; `best` is how the model draws best, as class pictures are drawn."""
+    forward = pace * FORWARD_SHARE / _examples(config)  # of one picture
+    rounds = config.steps // config.sample_every + 1 if config.sample_every else 0
+    samples = rounds * len(config.sample_prompts) * config.sample_steps * _evaluations(config)
+    class_pictures = config.class_pictures * best.sample_steps * _evaluations(best)
+    scores = (SCORES_EARLY + config.steps // config.score_every) * _scored(config.held_out)
+    forwards = samples + class_pictures + scores * len(BANDS) * config.score_draws
+    return START_SECONDS + config.steps * pace + forwards * forward
+
+
+def _evaluations(config: TrainConfig) -> int:
+    """Of the network for each sampler step: two with guidance."""
+    return 2 if config.sample_guidance > 1 else 1
 
 
 def fits(entry: Entry, config: TrainConfig, photos: int, home: Path) -> Forecast | None:
-    """What the run needs against what this computer has; None for a model whose files say too little."""
+    """The run's memory and disk against this computer's; None for a model whose files say too little."""
+    if entry.folder is None:
+        return None
     try:
-        anatomy = Anatomy.of(entry.folder)
+        architecture = Architecture.of(entry.folder)
     except (ModelProblem, KeyError):
         return None
-    return forecast(anatomy, config, this_computer(home), max(photos, 1))
+    return forecast(architecture, config, this_computer(home), max(photos, 1))
 
 
 def suggested_steps(base: int, photos: int) -> int:
-    """More photos want more steps, but not in proportion: the square root, to the next fifty."""
+    """Steps grow with the square root of the number of photos, rounded up to the next fifty."""
     times = min(max(math.sqrt(photos / PHOTOS), 1.0), STEPS_AT_MOST_TIMES)
     return base if times == 1.0 else int(math.ceil(base * times / 50) * 50)
 
 
 def spoken(seconds: float) -> str:
-    """A length of time as people say it."""
+    """A duration in words: "40 seconds", "12 minutes", "1.5 hours"."""
     if seconds < 90:
         return f"{max(round(seconds / 10) * 10, 10)} seconds"
     if seconds < 90 * 60:
@@ -122,9 +135,9 @@ def spoken(seconds: float) -> str:
 
 
 def _measured(session: Session, model: str, config: TrainConfig) -> float | None:
-    """Seconds a step of the newest run of this model, scaled to this picture size and batch."""
+    """Seconds a step of the model's newest run with a known pace, scaled to this picture size and batch."""
     for run in session.exec(select(Run).order_by(col(Run.id).desc()).limit(20)):
-        used = {name: entry["value"] for name, entry in run.config.items()}
+        used: dict[str, Any] = {name: entry["value"] for name, entry in run.config.items()}
         if used["model"] != model:
             continue
         job = session.get(Job, run.job_id)
@@ -132,14 +145,14 @@ def _measured(session: Session, model: str, config: TrainConfig) -> float | None
         attempt = session.exec(attempts.order_by(col(Event.id).desc()).limit(1)).first()
         pace = progress.seconds_per_step(session, run.job_id, attempt) if job and attempt is not None else None
         if pace is not None:
-            then = _pixels(used["side_px"], *used.get("more_sides_px", ())) * used["batch_size"] * used["accumulate"]
-            then *= 2 if used.get("class_pictures") else 1
+            examples = int(used["batch_size"] * used["accumulate"]) * (2 if used.get("class_pictures") else 1)
+            then = _pixels(used["side_px"], *used.get("more_sides_px", ())) * examples
             return pace * _pixels(*config.sides_px) * _examples(config) / then
     return None
 
 
 def _examples(config: TrainConfig) -> int:
-    """How many a step trains on."""
+    """How many examples a step trains on."""
     return config.examples_at_once * config.accumulate
 
 
@@ -151,7 +164,7 @@ def _scored(choice: str) -> int:
 
 
 def _pixels(*sides_px: int) -> float:
-    """Of a training picture, the mean over the sizes that a run has."""
+    """Pixels of a training picture, the mean over the sizes of a run."""
     sides = set(sides_px)
     return sum(side**2 for side in sides) / len(sides)
 

@@ -11,7 +11,7 @@ from app.actions.projects import ProjectView
 from app.database import Database
 from app.errors import NotFound
 from core import files
-from core.dataset import captions
+from core.dataset import caption_files
 from core.dataset import photos as reading
 from core.pocket import assets
 
@@ -19,9 +19,9 @@ NAME = "Example"
 
 
 def names() -> list[str]:
-    """The files of the example photos; none while Pocket is not whole."""
-    whole = assets.EXAMPLES.is_dir() and assets.WEIGHTS.is_dir()
-    return [path.name for path in reading.find(assets.EXAMPLES)] if whole else []
+    """The files of the example photos; none while Pocket is incomplete."""
+    complete = assets.EXAMPLES.is_dir() and assets.WEIGHTS.is_dir()
+    return [path.name for path in reading.find(assets.EXAMPLES)] if complete else []
 
 
 def file_of(name: str) -> Path:
@@ -32,7 +32,7 @@ def file_of(name: str) -> Path:
 
 
 def create(database: Database) -> ProjectView:
-    """Make the project; when something goes wrong, nothing of it stays. Raises DataProblem, DiskProblem."""
+    """Create the project; after an error, nothing of it stays. Raises DataProblem, DiskProblem."""
     found = reading.find(assets.EXAMPLES)
     project = projects.create(database, NAME, assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
     try:
@@ -40,7 +40,7 @@ def create(database: Database) -> ProjectView:
             with tempfile.TemporaryDirectory(dir=database.home.uploads) as folder:
                 copy = Path(shutil.copyfile(path, Path(folder) / path.name))
                 photo, _ = photos.add(database, project.id, path.name, copy, files.sha256_of(copy))
-            if text := captions.read(path.with_suffix(".txt")):
+            if text := caption_files.read(path.with_suffix(".txt")):
                 photos.change(database, photo.id, caption=text)
     except Exception:
         projects.delete(database, project.id)

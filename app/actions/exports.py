@@ -1,4 +1,4 @@
-"""Files of a run's adapter for other programs, made by a job: kohya's form, or merged into the base."""
+"""Exports of a run's adapter for other programs, written by a job: diffusers, kohya, or merged into the base."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from sqlmodel import Session, col, select
 
 from app import wording
 from app.actions import models, runs
-from app.database import Database, Home
+from app.database import Database
 from app.errors import Conflict, NotFound
+from app.home import Home
 from app.jobs import store
 from app.jobs.states import Kind, State
 from app.tables import Job
@@ -23,13 +24,13 @@ STRENGTH_AT_MOST = 4
 
 
 def export(database: Database, run_id: int, step: int | None, format_name: str, strength: float = 1.0) -> int:
-    """Write a checkpoint's adapter in another program's form, in a job; returns the job's id.
+    """Write a checkpoint's adapter in another format, in a job; returns the job's id.
 
-    A file that was made already, and is still there, is not made again: its job's id is returned. `strength` counts
-    where the adapter is merged.
+    When the same file was written before and is still there, that job's id is returned. `strength` applies to merged
+    files only.
 
-    Raises NotFound, Conflict before the first checkpoint, ConfigProblem for what cannot be written so, DiskProblem
-    when a merged file would not fit.
+    Raises NotFound, Conflict before the first checkpoint, ConfigProblem for a format that is not possible, DiskProblem
+    when there is no room for a merged file.
     """
     adapter = runs.adapter_file(database, run_id, step)
     with database.read() as session:
@@ -54,7 +55,7 @@ def export(database: Database, run_id: int, step: int | None, format_name: str, 
 
 
 def exported_file(database: Database, job_id: int) -> runs.AdapterFile:
-    """What an export job has written. Raises NotFound, Conflict while it is not done."""
+    """The file that an export job has written. Raises NotFound, Conflict while it is not done."""
     with database.read() as session:
         job = store.get(session, job_id)
         if job.kind is not Kind.EXPORT:
@@ -77,7 +78,7 @@ def _check(database: Database, model: str, format_name: str, strength: float) ->
     if format_name in ("kohya", "merged"):
         family = models.family_of(database, model)
         if format_name == "kohya" and family not in key_maps.FAMILIES:
-            problems.append(FieldProblem("format", f"is kohya, which has no names for {family}; take diffusers"))
+            problems.append(FieldProblem("format", f"is kohya, which has no keys for {family}; choose diffusers"))
     if problems:
         raise ConfigProblem("The file cannot be written like this.", problems)
 
@@ -88,12 +89,12 @@ def _check_room(database: Database, model: str) -> None:
     needed, free = sum(path.stat().st_size for path in files), shutil.disk_usage(database.home.exports).free
     if needed > free:
         raise DiskProblem(
-            f"The merged file takes {wording.size(needed)}, and {wording.size(free)} are free. Make room."
+            f"The merged file takes {wording.size(needed)}, and {wording.size(free)} are free. Free some space."
         )
 
 
 def _same(session: Session, home: Home, params: dict[str, object]) -> int | None:
-    """The job that has made this very file, or is about to; a checkpoint that was written anew is another one."""
+    """The job that has written this file or will; a file older than its checkpoint does not count."""
     states = (State.QUEUED, State.RUNNING, State.SUCCEEDED)
     chosen = select(Job).where(Job.kind == Kind.EXPORT, col(Job.state).in_(states)).order_by(col(Job.id).desc())
     for job in session.exec(chosen).all():

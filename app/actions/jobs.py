@@ -1,4 +1,4 @@
-"""Jobs: what runs, what waits, and changing the order."""
+"""Jobs: listing, stopping, retrying, and changing the order of those that wait."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sqlmodel import Session, col, select
 
 from app.database import Database
 from app.errors import Conflict
-from app.jobs import store
+from app.jobs import lane_queue, store
 from app.jobs.states import Kind, Lane, State, Stop
 from app.tables import Job, Project, Run, now
 
-SILENT_AFTER = timedelta(seconds=30)  # the process beats every second; older than this shows as "not responding"
+SILENT_AFTER = timedelta(seconds=30)  # without a heartbeat, which comes every second: "not responding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class JobView:
     kind: Kind
     lane: Lane
     state: State
-    stop: Stop  # what the user requests of it: none, stop or now
-    place: int | None  # among the waiting ones of its lane; 0 runs next
+    stop: Stop  # the user's request: none, stop or now
+    place: int | None  # among those that wait in its lane; 0 runs next
     project_id: int | None
     project_name: str | None
     model: str | None  # the one that a download fetches or a picture is drawn with
@@ -39,7 +39,7 @@ class JobView:
     error: dict[str, Any] | None
     result: dict[str, Any]
     deaths: int
-    not_responding: bool  # it runs, but has said nothing for a while
+    not_responding: bool  # it runs, but has sent no heartbeat for a while
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -67,10 +67,10 @@ def list_jobs(
 
 
 def queue(database: Database) -> list[JobView]:
-    """What runs and what waits, in the order in which it will run."""
+    """The jobs that run, then those that wait in the order in which they will run."""
     with database.read() as session:
-        waiting = [job for lane in Lane for job in store.waiting(session, lane)]
-        return views(session, [*store.running(session), *waiting])
+        waiting = [job for lane in Lane for job in lane_queue.queued(session, lane)]
+        return views(session, [*lane_queue.running(session), *waiting])
 
 
 def get_job(database: Database, job_id: int) -> JobView:
@@ -80,7 +80,7 @@ def get_job(database: Database, job_id: int) -> JobView:
 
 
 def stop(database: Database, job_id: int, *, at_once: bool = False) -> JobView:
-    """Take a waiting job out; let a running one finish its step and save, or (`at_once`) drop the step.
+    """Remove a waiting job; let a running one finish its step and save, or (`at_once`) drop the step.
 
     Raises NotFound, and Conflict when it has ended.
     """
@@ -91,7 +91,7 @@ def stop(database: Database, job_id: int, *, at_once: bool = False) -> JobView:
 def move(database: Database, job_id: int, place: int) -> JobView:
     """Put a waiting job at `place`; 0 runs next. Raises NotFound, Conflict."""
     with database.write() as session:
-        job = store.move(session, job_id, place)
+        job = lane_queue.move(session, job_id, place)
         session.flush()
         return views(session, [job])[0]
 
@@ -106,12 +106,12 @@ def retry(database: Database, job_id: int) -> JobView:
 
 
 def silent(job: Job) -> bool:
-    """Whether a running job has not beaten for a while."""
+    """Whether a running job has sent no heartbeat for `SILENT_AFTER`."""
     return job.state is State.RUNNING and job.heartbeat_at is not None and now() - job.heartbeat_at > SILENT_AFTER
 
 
 def views(session: Session, rows: Sequence[Job]) -> list[JobView]:
-    places = {job.id: place for lane in Lane for place, job in enumerate(store.waiting(session, lane))}
+    places = {job.id: place for lane in Lane for place, job in enumerate(lane_queue.queued(session, lane))}
     ids = [int(row.id or 0) for row in rows]
     runs = {run.job_id: run for run in session.exec(select(Run).where(col(Run.job_id).in_(ids)))}
     names = {project.id: project.name for project in session.exec(select(Project))}
@@ -140,5 +140,5 @@ def views(session: Session, rows: Sequence[Job]) -> list[JobView]:
             ended_at=row.ended_at,
         )
         for row in rows
-        for run in [runs.get(row.id)]
+        for run in [runs.get(int(row.id or 0))]
     ]

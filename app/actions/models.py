@@ -1,4 +1,4 @@
-"""The models a run can start from or a picture can be drawn with: what is known, what is here, and fetching one."""
+"""The models of the catalog, what is on this computer, and downloading one."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ class ModelView:
     what_for: str
     licence: str
     commercial: str  # what the licence says about commercial use; empty for a model of the user's own
-    on_disk: bool  # the whole of it
+    on_disk: bool  # complete
     supported: bool  # whether this version can load its family
     usable: bool  # on disk and supported
-    lacks_assistant: bool  # whether it is here, and its training assistant, which could be downloaded, is not
+    lacks_assistant: bool  # whether it is here without its training assistant, which can be downloaded
     trains: bool  # whether a run should start from it
     draws_with: str  # the model that its adapters draw best with
-    trouble: str  # why it cannot be used as it is; empty when nothing is wrong, or when it is simply not here
-    folder: str | None  # where it lies
+    trouble: str  # why it cannot be used; empty when it can, and when it is only not here
+    folder: str | None  # its location
     parameters: int | None  # of the transformer
     text_parameters: int | None  # of its text encoders
     bytes: int | None  # of the download, to 0.1%
-    bytes_here: int  # how much of a download has arrived, while it is not whole
+    bytes_here: int  # of an incomplete download
     page: str | None  # where a person reads about it and accepts its licence
-    gated: str  # what has to be accepted there first; empty for nothing
-    download: JobView | None  # the newest job that fetched it, or tried
-    needs: ModelNeeds | None  # predicted memory and disk, by precision and picture size; None where nobody can say
+    gated: str  # the licence to accept there first; empty for none
+    download: JobView | None  # the newest download job
+    needs: ModelNeeds | None  # by precision and picture size; None where nothing can be predicted
     defaults: Mapping[str, Any]  # knobs it sets; see core/config/train.py
-    drawing: Mapping[str, Any]  # {"steps", "guidance", "side_px"}: how it is drawn with best
+    drawing: Mapping[str, Any]  # {"steps", "guidance", "side_px"} that suit it
 
 
 def list_models(database: Database) -> list[ModelView]:
@@ -61,13 +61,8 @@ def list_models(database: Database) -> list[ModelView]:
     ]
 
 
-def get_model(database: Database, name: str) -> ModelView:
-    """Raises NotFound."""
-    return _view(find(database, name), _downloads(database).get(name), database.home.root)
-
-
 def find(database: Database, name: str) -> catalog.Entry:
-    """The entry of a name, whether it is here or not. Raises NotFound, with the names there are."""
+    """The entry of a name, whether it is here or not. Raises NotFound, which lists the known names."""
     known = catalog.models(folders(database))
     if name not in known:
         raise NotFound(f"There is no model called {name}; there is {', '.join(known)}.")
@@ -83,7 +78,7 @@ def family_of(database: Database, name: str) -> str:
 
 
 def folder_of(database: Database, name: str) -> Path:
-    """Where a model lies, whole. Raises NotFound, ModelProblem with what it lacks."""
+    """The folder of a complete model. Raises NotFound, ModelProblem with what it lacks."""
     entry = find(database, name)
     if entry.folder is None or not entry.usable:
         raise ModelProblem(entry.trouble or f"{entry.title} is not on this computer yet. Download it first.")
@@ -91,7 +86,7 @@ def folder_of(database: Database, name: str) -> Path:
 
 
 def title(database: Database, name: str) -> str:
-    """What a model is called on a page."""
+    """The title of a model, as pages show it."""
     return catalog.title_of(name, folders(database))
 
 
@@ -109,16 +104,16 @@ def draws_with(database: Database, name: str) -> str:
 
 
 def folders(database: Database) -> tuple[Path, ...]:
-    """Where models are looked for beside the hub's cache: the home, and what the settings name."""
+    """The folders searched for models beside the hub's cache: the home's, and those of the settings."""
     with database.read() as session:
         named = settings.folders_of(settings.value_of(session, "model_folders"))
     return (database.home.models, *named)
 
 
 def download(database: Database, name: str) -> int:
-    """Fetch a model in a job, or go on fetching it, or fetch what its training needs; returns the job's id.
+    """Download a model or its training assistant in a job, resuming an earlier download; returns the job's id.
 
-    Raises NotFound, Conflict when there is nothing to fetch or it could not be loaded.
+    Raises NotFound, Conflict when there is nothing to download, or nothing that could be loaded.
     """
     entry = find(database, name)
     if entry.on_disk and not entry.lacks_assistant:

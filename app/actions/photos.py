@@ -1,18 +1,18 @@
-"""Photos of a project: taking them in, showing them, captions and crops, letting them go."""
+"""Photos of a project: adding, listing, captioning, cropping, deleting."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app.actions import disk, projects
+from app.actions.photo_views import PhotoView, newest_captions, views
 from app.database import Database
 from app.errors import NotFound
 from app.tables import Caption, Crop, Photo, now
@@ -20,11 +20,11 @@ from core.dataset import captions as caption_words
 from core.dataset import names
 from core.dataset import photos as reading
 from core.dataset.crops import WHOLE, Box
-from core.errors import DataProblem, FieldProblem, disk_trouble_as_sentence
+from core.errors import DataProblem, FieldProblem, disk_errors_as_problem
 
 BYTES_AT_MOST = reading.BYTES_AT_MOST
 THUMB_SIDE_PX = 448
-TYPING_PAUSE = timedelta(seconds=60)  # a caption typed on within this time is one caption, not many
+TYPING_PAUSE = timedelta(seconds=60)  # edits of a caption less than this apart are one entry of its history
 
 UNCHANGED: Final = object()
 
@@ -38,26 +38,6 @@ MEDIA_TYPES = {
     "heic": "image/heic",
     "avif": "image/avif",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class PhotoView:
-    """One photo with its newest caption and crop."""
-
-    id: int
-    project_id: int
-    name: str
-    sha256: str
-    bytes: int
-    width: int  # as seen
-    height: int
-    warnings: list[str]
-    caption: str | None
-    caption_origin: str | None  # "user", "template" or the name of a vision model
-    crop: dict[str, float] | None  # {"left", "top", "right", "bottom"} in fractions, None for the whole photo
-    file_url: str
-    thumb_url: str
-    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +64,7 @@ def get_photo(database: Database, photo_id: int) -> PhotoView:
 
 
 def add(database: Database, project_id: int, filename: str, upload: Path, sha256: str) -> tuple[PhotoView, bool]:
-    """Take in the file at `upload` (moved from there) under a clean and free name.
+    """Add the file at `upload` (moved from there) under a clean and free name.
 
     Returns the photo, and False when the project had the same bytes already. Raises NotFound; DataProblem with a
     sentence about this file; DiskProblem.
@@ -104,7 +84,7 @@ def add(database: Database, project_id: int, filename: str, upload: Path, sha256
     size = upload.stat().st_size
     target = home.photo(sha256, facts.extension)
     if not target.is_file():
-        with disk_trouble_as_sentence(target):
+        with disk_errors_as_problem(target):
             os.replace(upload, target)  # the upload was flushed to the disk when it ended
     with database.write() as session:
         projects.find(session, project_id)
@@ -127,7 +107,7 @@ def add(database: Database, project_id: int, filename: str, upload: Path, sha256
 
 
 def change(database: Database, photo_id: int, *, caption: Any = UNCHANGED, crop: Any = UNCHANGED) -> PhotoView:
-    """Write a caption (text; None or "" takes it away) or a crop ({"left", "top", "right", "bottom"}; None is whole).
+    """Write a caption (text; None or "" removes it) or a crop ({"left", "top", "right", "bottom"}; None is whole).
 
     Raises NotFound, DataProblem.
     """
@@ -184,7 +164,7 @@ def caption_history(database: Database, photo_id: int) -> list[Caption]:
 
 
 def write_caption(session: Session, photo_id: int, text: str, origin: str) -> None:
-    """A new caption, unless it says what the newest one says; one that is being typed grows in place."""
+    """Add a caption, unless the newest one is equal; an edit within `TYPING_PAUSE` replaces the newest."""
     newest = newest_captions(session, [photo_id]).get(photo_id)
     if newest is not None and newest.text == text:
         return
@@ -204,60 +184,8 @@ def find(session: Session, photo_id: int) -> Photo:
     return row
 
 
-def newest_captions(session: Session, photo_ids: Iterable[int]) -> dict[int, Caption]:
-    """The caption that counts, by photo id."""
-    newest = select(func.max(Caption.id)).where(col(Caption.photo_id).in_(list(photo_ids))).group_by(Caption.photo_id)
-    return {row.photo_id: row for row in session.exec(select(Caption).where(col(Caption.id).in_(newest)))}
-
-
-def newest_crops(session: Session, photo_ids: Iterable[int]) -> dict[int, Crop]:
-    """The crop that counts, by photo id; none for a photo that is used whole."""
-    newest = select(func.max(Crop.id)).where(col(Crop.photo_id).in_(list(photo_ids))).group_by(Crop.photo_id)
-    rows = session.exec(select(Crop).where(col(Crop.id).in_(newest)))
-    return {row.photo_id: row for row in rows if _box(row) != WHOLE}
-
-
-def crop_json(row: Crop | None) -> dict[str, float] | None:
-    return None if row is None else {"left": row.left, "top": row.top, "right": row.right, "bottom": row.bottom}
-
-
-def thumb_url(row: Photo) -> str:
-    return f"/api/photos/{row.id}/thumb?v={row.sha256[:12]}"
-
-
-def views(session: Session, rows: Iterable[Photo]) -> list[PhotoView]:
-    rows = list(rows)
-    ids = [int(row.id or 0) for row in rows]
-    captions, crops = newest_captions(session, ids), newest_crops(session, ids)
-    return [_view(row, captions.get(int(row.id or 0)), crops.get(int(row.id or 0))) for row in rows]
-
-
-def _view(row: Photo, caption: Caption | None, crop: Crop | None) -> PhotoView:
-    shown = caption if caption is not None and caption.text else None
-    return PhotoView(
-        id=int(row.id or 0),
-        project_id=row.project_id,
-        name=row.name,
-        sha256=row.sha256,
-        bytes=row.bytes,
-        width=row.width,
-        height=row.height,
-        warnings=row.warnings,
-        caption=shown.text if shown else None,
-        caption_origin=shown.origin if shown else None,
-        crop=crop_json(crop),
-        file_url=f"/api/photos/{row.id}/file?v={row.sha256[:12]}",
-        thumb_url=thumb_url(row),
-        created_at=row.created_at,
-    )
-
-
 def _same_bytes(session: Session, project_id: int, sha256: str) -> Photo | None:
     return session.exec(select(Photo).where(Photo.project_id == project_id, Photo.sha256 == sha256)).one_or_none()
-
-
-def _box(row: Crop) -> Box:
-    return Box(row.left, row.top, row.right, row.bottom)
 
 
 def _read_caption(caption: Any) -> str:

@@ -1,4 +1,4 @@
-"""Drawing pictures with finished adapters, and looking at what was drawn."""
+"""Pictures drawn with finished adapters: drawing, listing, deleting."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from app.errors import NotFound
 from app.jobs import store
 from app.jobs.states import Kind
 from app.tables import Adapter, Checkpoint, Sample
-from core.config.train import BITS
+from core.config.choices import BITS
 from core.errors import ConfigProblem, FieldProblem
 from core.hub import catalog
 
@@ -28,33 +28,26 @@ SEEDS = 2**31
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PictureRequest:
-    """What to draw. None means the model's own value; a seed of None is drawn by lot."""
+    """What to draw. None stands for the model's own value, and for a random seed."""
 
     model: str = "pocket"
     prompt: str = ""
-    adapters: Sequence[Mapping[str, Any]] = ()  # [{"id", "strength"}] or [{"run", "step"?, "strength"}]
+    adapters: Sequence[Mapping[str, Any]] = ()  # {"id", "strength"} or {"run", "step"?, "strength"}
     seed: int | None = None
-    count: int = 1  # pictures with this seed, the next number, ...
+    count: int = 1  # pictures: with this seed, the next number, ...
     steps: int | None = None
     guidance: float | None = None
     width: int | None = None
     height: int | None = None
-    base_precision: str = "full"  # of core.config.train.BasePrecision
+    base_precision: str = "full"  # of core.config.choices.BasePrecision
     without: bool = False  # also draw each picture without the adapters, to compare
 
 
 def list_pictures(database: Database, after: int = 0, limit: int = 200) -> list[SampleView]:
-    """Pictures of the drawing page with an id above `after`, oldest first; samples of runs are with their run."""
+    """Pictures with an id above `after`, oldest first. Samples of runs are not among them."""
     with database.read() as session:
         chosen = select(Sample).where(col(Sample.run_id).is_(None), col(Sample.id) > after)
         return [sample_view(row) for row in session.exec(chosen.order_by(col(Sample.id)).limit(limit)).all()]
-
-
-def newest_pictures(database: Database, limit: int = 60) -> list[SampleView]:
-    """The same, the newest first: what the page opens with."""
-    with database.read() as session:
-        chosen = select(Sample).where(col(Sample.run_id).is_(None)).order_by(col(Sample.id).desc()).limit(limit)
-        return [sample_view(row) for row in session.exec(chosen).all()]
 
 
 def draw(database: Database, request: PictureRequest) -> int:
@@ -65,13 +58,13 @@ def draw(database: Database, request: PictureRequest) -> int:
     with database.write() as session:
         stack: list[dict[str, Any]] = []
         project_id = None
-        for place, wanted in enumerate(request.adapters):
-            row, strength, trouble = _adapter(session, wanted)
-            if trouble or row is None:
-                problems.append(FieldProblem(f"adapters.{place}", trouble))
+        for index, chosen in enumerate(request.adapters):
+            row, strength, problem = _adapter(session, chosen)
+            if problem or row is None:
+                problems.append(FieldProblem(f"adapters.{index}", problem))
                 continue
             if not catalog.adapters_fit(row.model, request.model):
-                problems.append(FieldProblem(f"adapters.{place}", f"was made for {row.model}, not for {request.model}"))
+                problems.append(FieldProblem(f"adapters.{index}", f"was made for {row.model}, not for {request.model}"))
             if row.run_id is not None:
                 project_id = runs.find(session, row.run_id).project_id
             stack.append({"id": row.id, "file": row.file, "sha256": row.sha256, "strength": strength})
@@ -128,7 +121,7 @@ def _problems(request: PictureRequest, here: Sequence[str]) -> list[FieldProblem
     if len(request.prompt) > PROMPT_CHARACTERS:
         problems.append(FieldProblem("prompt", f"has {len(request.prompt)} characters; at most {PROMPT_CHARACTERS}"))
     elif not request.prompt.strip():
-        problems.append(FieldProblem("prompt", "is empty; say what to draw"))
+        problems.append(FieldProblem("prompt", "is empty; describe the picture"))
     if request.base_precision not in BITS:
         problems.append(FieldProblem("base_precision", f"is {request.base_precision!r}; it can be {', '.join(BITS)}"))
     spans: list[tuple[str, float | None, float, float]] = [
@@ -147,22 +140,22 @@ def _problems(request: PictureRequest, here: Sequence[str]) -> list[FieldProblem
     return problems
 
 
-def _adapter(session: Session, wanted: Mapping[str, Any]) -> tuple[Adapter | None, float, str]:
-    """(row, strength, "") or (None, 0, a sentence about what is wrong)."""
+def _adapter(session: Session, chosen: Mapping[str, Any]) -> tuple[Adapter | None, float, str]:
+    """(row, strength, "") of one entry of `adapters`, or (None, 0, the problem with it)."""
     try:
-        strength = float(wanted.get("strength", 1.0))
+        strength = float(chosen.get("strength", 1.0))
     except (TypeError, ValueError):
-        return None, 0, f"has the strength {wanted.get('strength')!r}; it must be a number"
+        return None, 0, f"has the strength {chosen.get('strength')!r}; it must be a number"
     if not -4 <= strength <= 4:
         return None, 0, f"has the strength {strength:g}; it can be -4 to 4"
-    odd = [key for key in ("id", "run", "step") if type(wanted.get(key)) not in (int, type(None))]
+    odd = [key for key in ("id", "run", "step") if type(chosen.get(key)) not in (int, type(None))]
     if odd:
-        return None, 0, f"has the {odd[0]} {wanted[odd[0]]!r}; it must be a whole number"
-    if wanted.get("id") is not None:
-        row = session.get(Adapter, wanted["id"])
+        return None, 0, f"has the {odd[0]} {chosen[odd[0]]!r}; it must be a whole number"
+    if chosen.get("id") is not None:
+        row = session.get(Adapter, chosen["id"])
     else:
-        chosen = select(Adapter).join(Checkpoint).where(Adapter.run_id == wanted.get("run"))
-        if wanted.get("step") is not None:
-            chosen = chosen.where(Checkpoint.step == wanted["step"])
-        row = session.exec(chosen.order_by(col(Checkpoint.step).desc()).limit(1)).first()
+        query = select(Adapter).join(Checkpoint).where(Adapter.run_id == chosen.get("run"))
+        if chosen.get("step") is not None:
+            query = query.where(Checkpoint.step == chosen["step"])
+        row = session.exec(query.order_by(col(Checkpoint.step).desc()).limit(1)).first()
     return (row, strength, "") if row is not None else (None, 0, "is not there; choose another adapter or checkpoint")

@@ -1,6 +1,6 @@
-"""What a run has reported: its curves, thinned for a chart, and how long it will still take.
+"""A run's metric events: its curves, thinned for a chart, its scores, its pace and the time left.
 
-Rows of a resumed run that came after the step it went back to do not count: a `rewind` event says so.
+A `rewind` event, written when a run resumes, voids every earlier row after its `to_step`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from sqlalchemy import and_, func, or_
 from sqlmodel import Session, col, select
 
 from app.tables import Event, now
-from core.training.diagnosis import BANDS, LOSSES_AVERAGED, Score, Verdict, judge
+from core.training.diagnosis import BANDS, LOSSES_AVERAGED, Diagnosis, Score, diagnose
 
-ETA_STEPS = 200  # the speed is taken from the newest steps; a laptop on battery slows down
+ETA_STEPS = 200  # the pace is that of the newest steps, since a laptop on battery slows down
 POINTS_DEFAULT = 1000
 POINTS_AT_MOST = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """Series by name, each a list of [step, value]; and where the event stream goes on."""
+    """Series by name, each a list of [step, value], and the newest event id, to open the event stream after."""
 
     series: dict[str, list[tuple[int, float]]]
     last_event_id: int
@@ -34,7 +34,7 @@ class Curves:
 def curves(
     session: Session, job_id: int, names: Sequence[str] = (), after: int = 0, points: int = POINTS_DEFAULT
 ) -> Curves:
-    """The metric rows of events above `after`, at most about `points` for each series; lows and highs are kept."""
+    """The metrics of events above `after`, each series thinned to about `points` values."""
     rows = session.execute(
         select(Event.id, Event.kind, Event.step, Event.payload)
         .where(Event.job_id == job_id, col(Event.id) > after, col(Event.kind).in_(("metric", "rewind")))
@@ -56,36 +56,36 @@ def curves(
 
 
 def thinned(series: Sequence[tuple[int, float]], points: int) -> list[tuple[int, float]]:
-    """The lowest and the highest of each stretch, with the first and the last: the picture stays what it was."""
+    """The first and last value, and the lowest and highest of each stretch between: a chart looks the same."""
     points = min(max(points, 4), POINTS_AT_MOST)
     if len(series) <= points:
         return list(series)
     stretches = (points - 2) // 2
     inner = series[1:-1]
-    kept = [series[0]]
+    chosen = [series[0]]
     for number in range(stretches):
         stretch = inner[number * len(inner) // stretches : (number + 1) * len(inner) // stretches]
         lowest, highest = min(stretch, key=_value), max(stretch, key=_value)
-        kept += sorted({lowest, highest})
-    return [*kept, series[-1]]
+        chosen += sorted({lowest, highest})
+    return [*chosen, series[-1]]
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What was scored every so many steps (core/training/events.py, Scored), by step."""
+    """What the scores of a run (core/training/events.py, Scored) say."""
 
-    verdict: Verdict
+    diagnosis: Diagnosis
     held_out: dict[int, float]  # by photo id, the newest score relative to the base; empty where no photo is held out
     learned: dict[int, float]  # by photo id, the training loss relative to the other photos'
 
 
 def scores(session: Session, job_id: int) -> Scores:
-    """What the scores of a run say."""
+    """Diagnose the run from its score rows and its newest losses."""
     is_score = func.json_extract(Event.payload, "$.lr").is_(None)  # a step's row has its learning rate
     chosen = select(Event.kind, Event.step, Event.payload).where(Event.job_id == job_id).order_by(col(Event.id))
     found: dict[int, dict[str, float | None]] = {}
     for kind, step, payload in session.execute(
-        chosen.where(or_(Event.kind == "rewind", and_(Event.kind == "metric", is_score)))
+        chosen.where(or_(col(Event.kind) == "rewind", and_(col(Event.kind) == "metric", is_score)))
     ):
         if kind == "rewind":
             found = {each: values for each, values in found.items() if each <= payload["to_step"]}
@@ -103,23 +103,23 @@ def scores(session: Session, job_id: int) -> Scores:
         for step, values in sorted(found.items())
         if name in values
     ]
-    verdict = judge(rows, _newest_losses(session, job_id), name == "held_out")
-    return Scores(verdict, _of_photos("held_out_photo/", newest), _of_photos("photo/", newest))
+    diagnosis = diagnose(rows, _newest_losses(session, job_id), name == "held_out")
+    return Scores(diagnosis, _of_photos("held_out_photo/", newest), _of_photos("photo/", newest))
 
 
 def _newest_losses(session: Session, job_id: int) -> list[float | None]:
-    """The photos' own, of the newest steps, the oldest of them first; None where a loss was not a number."""
-    is_step = and_(Event.kind == "metric", func.json_extract(Event.payload, "$.lr").is_not(None))
+    """The photos' losses in the newest steps, the oldest first; None where a loss was not a number."""
+    is_step = and_(col(Event.kind) == "metric", func.json_extract(Event.payload, "$.lr").is_not(None))
     chosen = select(Event.kind, Event.step, Event.payload).where(Event.job_id == job_id)
-    rows = session.execute(chosen.where(or_(Event.kind == "rewind", is_step)).order_by(col(Event.id).desc()))
+    rows = session.execute(chosen.where(or_(col(Event.kind) == "rewind", is_step)).order_by(col(Event.id).desc()))
     found: list[float | None] = []
     before = math.inf
     for kind, step, payload in rows:
         if kind == "rewind":
             before = min(before, payload["to_step"] + 1)
-        elif step < before:  # else it is void, or was taken again
+        elif step < before:  # later ones are void
             before = step
-            found.append(payload.get("subject_loss", payload.get("loss")))  # earlier versions told the whole alone
+            found.append(payload.get("subject_loss", payload.get("loss")))  # older versions wrote the total only
         if len(found) == LOSSES_AVERAGED:
             break
     return found[::-1]
@@ -130,7 +130,7 @@ def _of_photos(prefix: str, values: Mapping[str, float | None]) -> dict[int, flo
 
 
 def _number(value: float | None) -> float:
-    """A number that was kept; null was none."""
+    """JSON has no infinity: null stands for any value that was not finite."""
     return math.inf if value is None else value
 
 
@@ -152,12 +152,12 @@ def eta_seconds(session: Session, job_id: int, attempt: int, step: int, steps: i
         return 0.0 if steps and steps <= step else None
     (first_step, first_at), (last_step, last_at) = taken[0], taken[-1]
     pace = (last_at - first_at).total_seconds() / max(last_step - first_step, 1)
-    since = (now() - last_at).total_seconds()  # a step or a sample that is under way has used up some of it
+    since = (now() - last_at).total_seconds()  # the step or sample under way has used some of the pace
     return max((steps - step) * pace - min(since, pace), 0.0)
 
 
 def seconds_per_step(session: Session, job_id: int, attempt: int) -> float | None:
-    """The middle pause between two steps of an attempt, which leaves out samples and checkpoints."""
+    """The median time between two steps of an attempt, so that samples and checkpoints do not count."""
     taken = _step_times(session, job_id, attempt)
     gaps = [
         (later - earlier).total_seconds() / (next_step - step)

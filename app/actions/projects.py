@@ -1,4 +1,4 @@
-"""Projects: one subject each."""
+"""Projects, one subject each: listing, creating, changing, deleting."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app.actions import disk
+from app.actions.photo_views import newest_captions, thumb_url
 from app.database import Database
 from app.errors import Conflict, NotFound
 from app.jobs.states import State
-from app.tables import Job, Photo, Project, Run
+from app.tables import Caption, Job, Photo, Project, Run
+from core.dataset.captions import CHARACTERS_AT_MOST, has_trigger, replace_trigger
 from core.errors import ConfigProblem, FieldProblem
 
 NAME_CHARACTERS = 100
@@ -30,6 +32,7 @@ class ProjectView:
     created_at: datetime
     photos: int  # how many
     captioned: int  # how many of them have a caption
+    captions_with_trigger: int  # how many of these have the trigger as a word of its own
     runs: int  # how many
     cover_url: str | None  # thumbnail of the first photo
     working: bool  # a job of this project waits or runs
@@ -52,7 +55,7 @@ def create(database: Database, name: str, trigger: str, class_word: str) -> Proj
     """Raises ConfigProblem, naming every field that needs another look."""
     words = _checked({"name": name, "trigger": trigger, "class_word": class_word})
     with database.write() as session:
-        row = Project(**words)
+        row = Project(name=words["name"], trigger=words["trigger"], class_word=words["class_word"])
         session.add(row)
         session.flush()
         return _view(session, row)
@@ -65,12 +68,20 @@ def change(
     name: str | None = None,
     trigger: str | None = None,
     class_word: str | None = None,
+    replace_in_captions: bool = False,
 ) -> ProjectView:
-    """Rename, or choose other words; None leaves a field as it is. Raises NotFound, ConfigProblem."""
-    requests = {"name": name, "trigger": trigger, "class_word": class_word}
-    words = _checked({field: value for field, value in requests.items() if value is not None})
+    """Rename, or choose other words; None leaves a field as it is.
+
+    With `replace_in_captions` a new trigger takes the old one's place in the captions, whose history keeps the old.
+
+    Raises NotFound, ConfigProblem.
+    """
+    given = {"name": name, "trigger": trigger, "class_word": class_word}
+    words = _checked({field: value for field, value in given.items() if value is not None})
     with database.write() as session:
         row = find(session, project_id)
+        if replace_in_captions and "trigger" in words:
+            _replace_in_captions(session, project_id, row.trigger, words["trigger"])
         for field, value in words.items():
             setattr(row, field, value)
         session.add(row)
@@ -84,8 +95,8 @@ def delete(database: Database, project_id: int) -> None:
     """
     with database.write() as session:
         row = find(session, project_id)
-        if _jobs(session, project_id, (State.RUNNING,)):
-            raise Conflict(f"{row.name} has a job that is running; stop it first.")
+        if _count_jobs(session, project_id, (State.RUNNING,)):
+            raise Conflict(f"{row.name} has a running job; stop it first.")
         loose = disk.files_of_project(session, database.home, project_id)
         session.delete(row)
         session.flush()
@@ -101,14 +112,27 @@ def find(session: Session, project_id: int) -> Project:
     return row
 
 
-def _jobs(session: Session, project_id: int, states: tuple[State, ...]) -> int:
+def _replace_in_captions(session: Session, project_id: int, trigger: str, replacement: str) -> None:
+    rows = session.exec(select(Photo).where(Photo.project_id == project_id)).all()
+    newest = newest_captions(session, [int(row.id or 0) for row in rows])
+    for row in rows:
+        caption = newest.get(int(row.id or 0))
+        text = replace_trigger(caption.text, trigger, replacement) if caption else ""
+        if caption is None or text == caption.text:
+            continue
+        if len(text) > CHARACTERS_AT_MOST:
+            words = f"makes the caption of {row.name} too long: {len(text)} characters; at most {CHARACTERS_AT_MOST}"
+            raise ConfigProblem("The project needs another look.", [FieldProblem("trigger", words)])
+        session.add(Caption(photo_id=caption.photo_id, text=text, origin=caption.origin))
+    session.flush()
+
+
+def _count_jobs(session: Session, project_id: int, states: tuple[State, ...]) -> int:
     chosen = select(func.count()).where(Job.project_id == project_id, col(Job.state).in_(states))
     return session.exec(chosen).one()
 
 
 def _view(session: Session, row: Project) -> ProjectView:
-    from app.actions.photos import newest_captions, thumb_url
-
     photos = session.exec(select(Photo).where(Photo.project_id == row.id).order_by(col(Photo.id))).all()
     captions = newest_captions(session, [int(photo.id or 0) for photo in photos])
     return ProjectView(
@@ -119,9 +143,10 @@ def _view(session: Session, row: Project) -> ProjectView:
         created_at=row.created_at,
         photos=len(photos),
         captioned=sum(1 for caption in captions.values() if caption.text),
+        captions_with_trigger=sum(has_trigger(caption.text, row.trigger) for caption in captions.values()),
         runs=session.exec(select(func.count()).where(Run.project_id == row.id)).one(),
         cover_url=thumb_url(photos[0]) if photos else None,
-        working=_jobs(session, int(row.id or 0), (State.QUEUED, State.RUNNING)) > 0,
+        working=_count_jobs(session, int(row.id or 0), (State.QUEUED, State.RUNNING)) > 0,
     )
 
 
@@ -138,7 +163,7 @@ def _checked(fields: dict[str, str]) -> dict[str, str]:
         elif not words[field].isprintable():
             problems.append(FieldProblem(field, "has characters that cannot be shown"))
         elif field != "name" and set("{}") & set(words[field]):
-            problems.append(FieldProblem(field, f"is {value!r}; braces are kept for templates"))
+            problems.append(FieldProblem(field, f"is {value!r}; braces are reserved for templates"))
     if problems:
         raise ConfigProblem("The project needs another look.", problems)
     return words

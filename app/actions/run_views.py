@@ -1,4 +1,4 @@
-"""How runs are shown: in lists, and in full on their page."""
+"""How runs are shown: in lists, and in full on their own page."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app.actions import jobs, progress
-from app.database import Home
 from app.jobs import store
 from app.jobs.states import State, Stop
 from app.tables import Checkpoint, Event, Project, Run, Sample, Version
-from core.training.diagnosis import Verdict, outliers, than_base
-
-LOG_LINES = 200
+from core.training.diagnosis import Diagnosis, outliers, than_base
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +51,13 @@ class CheckpointView:
 
 @dataclass(frozen=True, slots=True)
 class PhotoScore:
-    """How one of the run's photos does."""
+    """The loss of one of the run's photos, against the base or the other photos."""
 
     photo_id: int
     name: str
     held_out: bool
-    relative: float | None  # held out: to the untouched base; trained on: to the other photos. None: not known yet
-    outlier: bool  # it costs much more than the others
+    relative: float | None  # held out: to the untouched base; trained on: to the other photos; None: unknown yet
+    outlier: bool  # its loss is far above the others'
     words: str  # "12% above the others"
 
 
@@ -75,7 +72,7 @@ class RunView:
     name: str
     model: str
     state: State
-    stop: Stop  # what the user requests of it: none, stop or now
+    stop: Stop  # the user's request: none, stop or now
     phase: str
     step: int
     steps: int
@@ -100,21 +97,48 @@ class RunDetail(RunView):
     hashes: dict[str, str]
     checkpoints: list[CheckpointView]  # the oldest first
     samples: list[SampleView]  # by step, then by prompt
-    verdict: Verdict  # what the scores say so far
+    verdict: Diagnosis  # what the scores say so far
     photo_scores: list[PhotoScore]  # empty before the first score
-    class_pictures: list[SampleView]  # what the untouched base drew of the class, to be trained on; by number
+    class_pictures: list[SampleView]  # drawn by the untouched base, to train on; by number
     deaths: int
     not_responding: bool
     can_stop: bool
     can_resume: bool
-    last_event_id: int  # open the event stream with ?after= this
+    last_event_id: int  # to open the event stream with ?after=
 
 
 def list_view(session: Session, run: Run) -> RunView:
-    return RunView(**_common(session, run))
+    job = store.get(session, run.job_id)
+    project = session.get(Project, run.project_id)
+    version = session.get(Version, run.version_id)
+    samples = select(Sample.id).where(Sample.run_id == run.id, col(Sample.step).is_not(None))
+    cover = session.exec(samples.order_by(col(Sample.id).desc())).first()
+    is_running = job.state is State.RUNNING
+    return RunView(
+        id=int(run.id or 0),
+        job_id=run.job_id,
+        project_id=run.project_id,
+        project_name=project.name if project else "",
+        name=run.name,
+        model=run.config["model"]["value"],
+        state=job.state,
+        stop=job.stop,
+        phase=job.phase,
+        step=job.step,
+        steps=job.steps,
+        loss=progress.newest_loss(session, run.job_id),
+        eta_seconds=progress.eta_seconds(session, run.job_id, job.attempt, job.step, job.steps) if is_running else None,
+        error=job.error,
+        photos=len(version.items) if version else 0,
+        cover_url=picture_url(cover) if cover is not None else None,
+        created_at=run.created_at,
+        started_at=job.started_at,
+        ended_at=job.ended_at,
+    )
 
 
-def detail_of(session: Session, home: Home, run: Run) -> RunDetail:
+def detail_of(session: Session, run: Run) -> RunDetail:
+    view = list_view(session, run)
     job = store.get(session, run.job_id)
     version = session.get(Version, run.version_id)
     checkpoints = session.exec(select(Checkpoint).where(Checkpoint.run_id == run.id).order_by(col(Checkpoint.step)))
@@ -123,7 +147,25 @@ def detail_of(session: Session, home: Home, run: Run) -> RunDetail:
     grid = {(sample.step, sample.prompt_id): sample for sample in rows if sample.step is not None}
     scores = progress.scores(session, run.job_id)
     return RunDetail(
-        **_common(session, run),
+        id=view.id,
+        job_id=view.job_id,
+        project_id=view.project_id,
+        project_name=view.project_name,
+        name=view.name,
+        model=view.model,
+        state=view.state,
+        stop=view.stop,
+        phase=view.phase,
+        step=view.step,
+        steps=view.steps,
+        loss=view.loss,
+        eta_seconds=view.eta_seconds,
+        error=view.error,
+        photos=view.photos,
+        cover_url=view.cover_url,
+        created_at=view.created_at,
+        started_at=view.started_at,
+        ended_at=view.ended_at,
         config=run.config,
         started_from=job.params.get("start_from", {}).get("name"),
         items=version.items if version else [],
@@ -131,7 +173,7 @@ def detail_of(session: Session, home: Home, run: Run) -> RunDetail:
         hashes=run.hashes,
         checkpoints=[checkpoint_view(row) for row in checkpoints],
         samples=[sample_view(sample) for sample in grid.values()],
-        verdict=scores.verdict,
+        verdict=scores.diagnosis,
         photo_scores=photo_scores(version.items if version else [], scores),
         class_pictures=[sample_view(sample) for sample in rows if sample.step is None],
         deaths=job.deaths,
@@ -161,7 +203,7 @@ def sample_view(row: Sample) -> SampleView:
 
 
 def photo_scores(items: Sequence[Mapping[str, Any]], scores: progress.Scores) -> list[PhotoScore]:
-    """Every photo of the run once something is known of one, those that cost most first, the held-out ones last."""
+    """Every photo once any has a score: those trained on by falling loss, then those held out."""
     if not scores.learned and not scores.held_out:
         return []
     unusual = outliers(scores.learned)
@@ -193,34 +235,3 @@ def checkpoint_view(row: Checkpoint) -> CheckpointView:
 
 def picture_url(sample_id: int) -> str:
     return f"/api/pictures/{sample_id}/file"
-
-
-def _common(session: Session, run: Run) -> dict[str, Any]:
-    job = store.get(session, run.job_id)
-    project = session.get(Project, run.project_id)
-    version = session.get(Version, run.version_id)
-    samples = select(Sample.id).where(Sample.run_id == run.id, col(Sample.step).is_not(None))
-    cover = session.exec(samples.order_by(col(Sample.id).desc())).first()
-    is_running = job.state is State.RUNNING
-    eta = progress.eta_seconds(session, run.job_id, job.attempt, job.step, job.steps) if is_running else None
-    return {
-        "id": int(run.id or 0),
-        "job_id": run.job_id,
-        "project_id": run.project_id,
-        "project_name": project.name if project else "",
-        "name": run.name,
-        "model": run.config["model"]["value"],
-        "state": job.state,
-        "stop": job.stop,
-        "phase": job.phase,
-        "step": job.step,
-        "steps": job.steps,
-        "loss": progress.newest_loss(session, run.job_id),
-        "eta_seconds": eta,
-        "error": job.error,
-        "photos": len(version.items) if version else 0,
-        "cover_url": picture_url(cover) if cover is not None else None,
-        "created_at": run.created_at,
-        "started_at": job.started_at,
-        "ended_at": job.ended_at,
-    }

@@ -11,14 +11,14 @@ from app.tables import Setting
 
 
 def get_settings(database: Database) -> dict[str, Any]:
-    """Every setting's value in force, by key."""
+    """The current value of every setting, by key."""
     with database.read() as session:
         return settings.values(session)
 
 
-def change(database: Database, requests: Mapping[str, Any]) -> dict[str, Any]:
-    """Set some of them; None goes back to the default. Raises ConfigProblem, and nothing is changed then."""
-    good = settings.checked(requests)
+def change(database: Database, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Set some of them; None restores the default. Raises ConfigProblem, and then changes nothing."""
+    good = settings.checked(changes)
     with database.write() as session:
         for key, value in good.items():
             session.merge(Setting(key=key, value=value))

@@ -1,16 +1,4 @@
-"""The life of a job.
-
-    queued --> running --> succeeded ------.
-       |          |------> failed -----------+--> queued   the user resumes, continues with more steps, or retries
-       |          |------> stopped -----------'
-       |          '------> queued      its process died, or the studio was closed: resumes by itself from its last
-       |                               checkpoint; failed after three deaths with no new checkpoint in between
-       |--> cancelled                  taken out before it ran (stop on a queued job)
-       '--> stopped                    taken out while it waited to go on: what it had saved stays, and can be resumed
-
-`store.py` is the only module that writes `Job.state`. Each of its writes names the state and the attempt that it
-expects to find, so a row can only move along an arrow and a left-over process can write nothing.
-"""
+"""States, requests, lanes and kinds of jobs. `store.py` draws the life of a job; `ARROWS` is that drawing as data."""
 
 from __future__ import annotations
 
@@ -18,16 +6,16 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    QUEUED = "queued"  #: waits for its lane to be free
+    QUEUED = "queued"  #: waits for a free place in its lane
     RUNNING = "running"  #: a process has claimed it
-    SUCCEEDED = "succeeded"  #: done, all of it
-    FAILED = "failed"  #: ended with a sentence in `error`; can be queued again
-    STOPPED = "stopped"  #: the user asked; what was done is saved
-    CANCELLED = "cancelled"  #: taken out before it ran
+    SUCCEEDED = "succeeded"  #: all of it is done
+    FAILED = "failed"  #: `error` says why; can be queued again
+    STOPPED = "stopped"  #: the user stopped it; what was done is saved, and it can be queued again
+    CANCELLED = "cancelled"  #: removed before it ever ran
 
 
 class Stop(StrEnum):
-    """What the user requests of a running job. A request is not a state: the job reads it after each step."""
+    """The user's request to end a running job. It is not a state: the job reads it after each step."""
 
     NONE = "none"
     STOP = "stop"  #: finish the step, save, end
@@ -35,8 +23,8 @@ class Stop(StrEnum):
 
 
 class Lane(StrEnum):
-    MEMORY = "memory"  #: holds a model: one at a time
-    IO = "io"  #: reads, writes, downloads: beside it, a few at a time
+    MEMORY = "memory"  #: holds a model in memory: one job at a time
+    IO = "io"  #: reads, writes, downloads: a few at a time, beside the memory lane
 
 
 class Kind(StrEnum):
@@ -45,7 +33,6 @@ class Kind(StrEnum):
     SAMPLE = "sample"
     DOWNLOAD = "download"
     EXPORT = "export"
-    IMPORT = "import"
     CHECK = "check"
     REPORT = "report"
 
@@ -71,4 +58,4 @@ ARROWS: frozenset[tuple[State, State]] = frozenset(
 
 ENDED: frozenset[State] = frozenset({State.SUCCEEDED, State.FAILED, State.STOPPED, State.CANCELLED})
 
-DEATHS_ALLOWED = 3  # without a new checkpoint in between; the job may be what kills its process
+DEATHS_ALLOWED = 3  # without a new checkpoint in between: the job itself may be what kills its process

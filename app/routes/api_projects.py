@@ -10,10 +10,11 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
 from app.actions import captions, examples, photos, projects
-from app.actions.photos import UNCHANGED, PhotoView
+from app.actions.photo_views import PhotoView
+from app.actions.photos import UNCHANGED
 from app.actions.projects import ProjectView
 from app.errors import TooLarge
-from app.routes.files import answers_with, kept, received
+from app.routes.files import answers_with, cached, received
 from app.routes.given import After, Db, Id, Limit, StrictRoute
 from core.dataset import names
 from core.errors import DataProblem, FieldProblem
@@ -28,13 +29,16 @@ class ProjectBody(BaseModel):
 
 
 class ProjectChange(BaseModel):
+    """What to change; `replace_in_captions` puts a new trigger in the place of the old one in the captions."""
+
     name: str | None = None
     trigger: str | None = None
     class_word: str | None = None
+    replace_in_captions: bool = False
 
 
 class CaptionJobBody(BaseModel):
-    """How captions are written; what is left out comes from the settings."""
+    """How to write captions; fields left out come from the settings."""
 
     backend: str = "template"
     template: str | None = None
@@ -78,7 +82,14 @@ def get_project(db: Db, project_id: Id) -> ProjectView:
 
 @router.patch("/projects/{project_id}")
 def change_project(db: Db, project_id: Id, body: ProjectChange) -> ProjectView:
-    return projects.change(db, project_id, **body.model_dump())
+    return projects.change(
+        db,
+        project_id,
+        name=body.name,
+        trigger=body.trigger,
+        class_word=body.class_word,
+        replace_in_captions=body.replace_in_captions,
+    )
 
 
 @router.delete("/projects/{project_id}", status_code=204)
@@ -143,21 +154,21 @@ def caption_history(db: Db, photo_id: Id) -> list[dict[str, Any]]:
 @router.get("/photos/{photo_id}/file", **answers_with("image/*"))
 def photo_file(db: Db, photo_id: Id, request: Request, v: str | None = None) -> Response:
     file = photos.file_of(db, photo_id)
-    return kept(request, file.path, file.media_type, file.tag, version=v)
+    return cached(request, file.path, file.media_type, file.tag, version=v)
 
 
 @router.get("/photos/{photo_id}/thumb", **answers_with("image/jpeg"))
 def photo_thumb(db: Db, photo_id: Id, request: Request, v: str | None = None) -> Response:
     file = photos.thumb_of(db, photo_id)
-    return kept(request, file.path, file.media_type, file.tag, version=v)
+    return cached(request, file.path, file.media_type, file.tag, version=v)
 
 
 @router.patch("/photos/{photo_id}")
 def change_photo(db: Db, photo_id: Id, body: dict[str, Any] = Body()) -> PhotoView:  # noqa: B008
-    """{"caption": text} and/or {"crop": {"left", "top", "right", "bottom"}}; null takes either away."""
-    strangers = [FieldProblem(key, "cannot be changed") for key in body if key not in ("caption", "crop")]
-    if strangers:
-        raise DataProblem("Only the caption and the crop of a photo can be changed.", strangers)
+    """{"caption": text} and/or {"crop": {"left", "top", "right", "bottom"}}; null removes either."""
+    unknown = [FieldProblem(key, "cannot be changed") for key in body if key not in ("caption", "crop")]
+    if unknown:
+        raise DataProblem("Only the caption and the crop of a photo can be changed.", unknown)
     return photos.change(db, photo_id, caption=body.get("caption", UNCHANGED), crop=body.get("crop", UNCHANGED))
 
 

@@ -1,4 +1,4 @@
-"""JSON: training runs, their curves, and the adapters that come of them."""
+"""JSON: training runs, their curves, and their adapters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
-from app.actions import adapters, estimate, exports, runs
+from app.actions import adapters, estimate, exports, run_setup, runs
 from app.actions.adapters import AdapterView
 from app.actions.run_views import RunDetail, RunView
 from app.jobs.states import State
@@ -27,7 +27,7 @@ class StopBody(BaseModel):
 
 class ResumeBody(BaseModel):
     steps: int | None = Field(default=None, description="How many steps the run should have in all.")
-    activations: str | None = Field(default=None, description="Kept activations: as_fit, all or none.")
+    activations: str | None = Field(default=None, description="Gradient checkpointing: as_fit, all or none.")
 
 
 class NameBody(BaseModel):
@@ -59,23 +59,23 @@ def list_runs(db: Db, project_id: Id, after: After = 0, limit: Limit = 200) -> l
 def create_run(db: Db, project_id: Id, body: dict[str, Any] = Body()) -> RunDetail:  # noqa: B008
     """Every knob of core/config/train.py by its name, "name", and "start_from", an adapter's id to begin with.
 
-    What is left out takes the model's value.
+    Knobs left out take the model's value.
     """
     given = dict(body)
     name, start_from = str(given.pop("name", None) or ""), given.pop("start_from", None)
-    return runs.create(db, project_id, given, name=name, start_from=start_from)
+    return run_setup.create(db, project_id, given, name=name, start_from=start_from)
 
 
 @router.get("/projects/{project_id}/suggestion")
 def suggestion(db: Db, project_id: Id, request: Request, model: str = "pocket") -> estimate.Suggestion:
     """How many steps suit this project's photos, and how long they take; any knob may be given as well."""
     given = {key: value for key, value in request.query_params.items() if key != "model" and value != ""}
-    return runs.suggest(db, project_id, model, given)
+    return run_setup.suggest(db, project_id, model, given)
 
 
 @router.get("/knobs")
 def list_knobs() -> list[dict[str, Any]]:
-    """Every setting of a run: what a form needs to draw it."""
+    """Every knob of a run, with what a form needs to show it."""
     return [
         {
             "name": name,
@@ -122,7 +122,8 @@ def stop_run(db: Db, run_id: Id, body: StopBody | None = None) -> StateNow:
 
 @router.post("/runs/{run_id}/resume", status_code=202)
 def resume_run(db: Db, run_id: Id, body: ResumeBody | None = None) -> StateNow:
-    return StateNow(state=runs.resume(db, run_id, **(body.model_dump() if body else {})))
+    given = body or ResumeBody()
+    return StateNow(state=runs.resume(db, run_id, steps=given.steps, activations=given.activations))
 
 
 @router.post("/runs/{run_id}/save", status_code=202)

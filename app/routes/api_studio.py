@@ -11,11 +11,12 @@ from app import events
 from app.actions import disk, jobs, models, pictures, projects, runs, settings
 from app.actions.jobs import JobView
 from app.actions.models import ModelView
+from app.actions.pictures import PictureRequest
 from app.actions.run_views import SampleView
 from app.jobs.states import Kind, State
 from app.routes.api_projects import JobStarted
 from app.routes.api_runs import StateNow, StopBody
-from app.routes.files import answers_with, kept
+from app.routes.files import answers_with, cached
 from app.routes.given import ID_AT_MOST, After, Db, Id, Limit, StrictRoute
 
 router = APIRouter(prefix="/api", tags=["studio"], route_class=StrictRoute)
@@ -23,7 +24,7 @@ MaybeId = Annotated[int | None, Query(ge=1, le=ID_AT_MOST)]
 
 
 class PictureBody(BaseModel):
-    """What to draw; what is left out takes the model's own value, the seed is drawn by lot."""
+    """What to draw; fields left out take the model's own value, the seed a random one."""
 
     prompt: str
     model: str = "pocket"
@@ -36,6 +37,21 @@ class PictureBody(BaseModel):
     height: int | None = None
     base_precision: str = "full"
     without: bool = False
+
+    def as_request(self) -> PictureRequest:
+        return PictureRequest(
+            prompt=self.prompt,
+            model=self.model,
+            adapters=self.adapters,
+            seed=self.seed,
+            count=self.count,
+            steps=self.steps,
+            guidance=self.guidance,
+            width=self.width,
+            height=self.height,
+            base_precision=self.base_precision,
+            without=self.without,
+        )
 
 
 class MoveBody(BaseModel):
@@ -53,14 +69,14 @@ def list_pictures(db: Db, after: After = 0, limit: Limit = 200) -> list[SampleVi
 
 @router.post("/pictures", status_code=202)
 def draw_pictures(db: Db, body: PictureBody) -> JobStarted:
-    return JobStarted(job_id=pictures.draw(db, pictures.PictureRequest(**body.model_dump())))
+    return JobStarted(job_id=pictures.draw(db, body.as_request()))
 
 
 @router.get("/pictures/{sample_id}/file", **answers_with("image/png"))
 def picture_file(db: Db, sample_id: Id, request: Request) -> Response:
     path = pictures.file_of(db, sample_id)
     stat = path.stat()
-    return kept(request, path, "image/png", f"{sample_id}-{stat.st_mtime_ns:x}-{stat.st_size:x}")
+    return cached(request, path, "image/png", f"{sample_id}-{stat.st_mtime_ns:x}-{stat.st_size:x}")
 
 
 @router.delete("/pictures/{sample_id}", status_code=204)
@@ -144,16 +160,16 @@ def _starting_point(
     project: MaybeId = None,
     after: str | None = None,
     last_event_id: Annotated[str | None, Header()] = None,
-) -> tuple[events.Chosen, int]:
-    """Whose events, and after which; answered before the stream opens, so that a wrong id is a plain 404."""
+) -> tuple[events.EventFilter, int]:
+    """Whose events, and after which. Resolved before the stream opens, so that a wrong id is a plain 404."""
     if run is not None:
         job = runs.get_run(db, run).job_id
     if job is not None:
         jobs.get_job(db, job)
     if project is not None:
         projects.get_project(db, project)
-    chosen = events.Chosen(job, project)
-    for given in (last_event_id, after):  # a reconnect knows better than the address it was opened with
+    chosen = events.EventFilter(job, project)
+    for given in (last_event_id, after):  # a reconnect's header is newer than the address
         if given is not None and given.strip().isdecimal():
             return chosen, min(int(given), ID_AT_MOST)
     if job is None and project is None:
@@ -164,8 +180,8 @@ def _starting_point(
 
 @router.get("/events", response_class=events.EventStream, responses={200: events.DESCRIPTION})
 async def stream_events(
-    request: Request, db: Db, start: Annotated[tuple[events.Chosen, int], Depends(_starting_point)]
+    request: Request, db: Db, start: Annotated[tuple[events.EventFilter, int], Depends(_starting_point)]
 ) -> Response:
     """Events of a run, a job or a project from the beginning (or after=); of everything, from now on."""
-    stream = events.stream(db, request.app.state.bell, *start)
+    stream = events.stream(db, request.app.state.changes, *start)
     return events.EventStream(stream, headers={"Cache-Control": "no-cache"})

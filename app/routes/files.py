@@ -1,4 +1,4 @@
-"""Files in and out: uploads streamed to the disk, and pictures that browsers may keep."""
+"""Files in and out: uploads streamed to the disk, and files that browsers may cache."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from fastapi.responses import FileResponse, Response
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from app.errors import TooLarge
-from core.errors import disk_trouble_as_sentence
+from core.errors import disk_errors_as_problem
 
-DROPPED_AT_MOST = 2**30  # bytes of a refused upload read and dropped, so that the browser gets to read the answer
+DROPPED_AT_MOST = 2**30  # bytes read and dropped of a refused upload, so that the browser reads the answer
 
 
 class _NameConvertor(PathConvertor):
-    """A file name in an address: anything, line breaks included, since a user's disk may hold it."""
+    """A file name in an address: any characters, line breaks included, since file systems allow them."""
 
     regex = "(?s:.*)"
 
@@ -33,56 +33,56 @@ register_url_convertor("name", _NameConvertor())
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A body on the disk, under a temporary name."""
+    """An uploaded body on the disk, under a temporary name."""
 
     path: Path
     sha256: str
 
 
 @asynccontextmanager
-async def received(request: Request, folder: Path, limit: int, what: str) -> AsyncIterator[Upload]:
-    """Stream the body to a temporary file in `folder`; it is gone when the block ends, unless it was moved.
+async def received(request: Request, folder: Path, limit: int, name: str) -> AsyncIterator[Upload]:
+    """Stream the body to a temporary file in `folder`, deleted when the block ends unless it was moved.
 
-    Raises TooLarge, before anything is written where the length is announced; DiskProblem.
+    Raises TooLarge, before anything is written when the length is announced; DiskProblem.
     """
-    sentence = f"{what} has more than {limit // 2**20} MB, which is the most that is taken. Save it smaller."
+    sentence = f"{name} has more than {limit // 2**20} MB, the limit. Save it smaller."
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
         await _drop(request)
         raise TooLarge(sentence)
-    with disk_trouble_as_sentence(folder):
-        handle, name = tempfile.mkstemp(prefix="upload-", suffix=".part", dir=folder)
-        path = Path(name)
+    with disk_errors_as_problem(folder):
+        handle, temporary = tempfile.mkstemp(prefix="upload-", suffix=".part", dir=folder)
+        path = Path(temporary)
         try:
-            digest, size = hashlib.sha256(), 0
+            digest, length = hashlib.sha256(), 0
             with os.fdopen(handle, "wb") as file:
                 async for chunk in request.stream():
-                    size += len(chunk)
-                    if size <= limit:
+                    length += len(chunk)
+                    if length <= limit:
                         digest.update(chunk)
                         file.write(chunk)
-                    elif size > limit + DROPPED_AT_MOST:
+                    elif length > limit + DROPPED_AT_MOST:
                         break
                 await run_in_threadpool(_flush, file)
-            if size > limit:
+            if length > limit:
                 raise TooLarge(sentence)
             yield Upload(path, digest.hexdigest())
         finally:
             path.unlink(missing_ok=True)
 
 
-def kept(request: Request, path: Path, media_type: str, tag: str, *, version: str | None = None) -> Response:
-    """A file with its tag; 304 when the browser has it. One that names its version may be kept for ever."""
+def cached(request: Request, path: Path, media_type: str, tag: str, *, version: str | None = None) -> Response:
+    """A file with an ETag; 304 when the browser has it. An address with the current version may be cached for ever."""
     etag = f'"{tag}"'
-    lasting = version is not None and tag.startswith(version)
-    headers = {"ETag": etag, "Cache-Control": f"private, {'max-age=31536000, immutable' if lasting else 'no-cache'}"}
+    immutable = version is not None and tag.startswith(version)
+    headers = {"ETag": etag, "Cache-Control": f"private, {'max-age=31536000, immutable' if immutable else 'no-cache'}"}
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
     return FileResponse(path, media_type=media_type, headers=headers)
 
 
 def answers_with(media_type: str) -> dict[str, Any]:
-    """How a route that answers with a file describes itself; laid into its decorator."""
+    """Arguments for the decorator of a route that answers with a file: its OpenAPI description."""
     content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
     return {"response_class": Response, "responses": {200: {"description": "The file", "content": content}}}
 

@@ -1,4 +1,4 @@
-"""What routes are given: the database, checked numbers from the address, and JSON that the database can hold."""
+"""Parameters of routes: the database, checked numbers from the address, and JSON that the database can hold."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def _database(request: Request) -> Database:
 
 
 class _StrictRequest(Request):
-    """A request whose JSON is what can be kept and sent back: UTF-8 text, and numbers of at most 64 bits."""
+    """A request whose JSON can be stored and sent back: UTF-8 text, and numbers of at most 64 bits."""
 
     async def json(self) -> Any:
-        """The body. Raises JSONDecodeError, which is answered with 422, also for what Python's reader lets through or
-        trips over: half a character (a lone surrogate), NaN, whole numbers that SQLite cannot hold, endless depth."""
+        """The body. Raises JSONDecodeError, which is answered with 422, also where Python's reader is more lenient or
+        fails otherwise: lone surrogates, NaN, integers too large for SQLite, too deep nesting."""
         content = await self.body()
         try:
             found = json.loads(content, parse_int=_whole_number, parse_constant=_no_number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from dataclasses import asdict
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from app.terminal import training
-from app.terminal.console import duration, interruptible, say
-from core import files
+from app.terminal.console import duration, interruptible, print_line
+from core import files, strict_json
 from core.config.resolve import resolve
 from core.dataset import photos
 from core.dataset.examples import read_folder
@@ -26,7 +25,10 @@ SHEETS = 4  # rows of samples after the untrained one
 
 
 def run_demo(out: Path, wanted_steps: str | None) -> dict[str, Any]:
-    """Train on the example photos in `out` and say where everything is. Raises every Problem that training raises."""
+    """Train on the example photos, write to `out` and print where each result is; returns the results for programs.
+
+    Raises every Problem that training raises.
+    """
     began = time.monotonic()
     subject = training.Subject(assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
     entry = catalog.find("pocket")
@@ -35,36 +37,43 @@ def run_demo(out: Path, wanted_steps: str | None) -> dict[str, Any]:
     user = {"steps": steps, "save_every": max(1, steps // 2), "sample_every": every}
     resolved = resolve(user, entry.defaults)
     config = resolved.config
-    _keep_other_runs(out)
+    _check_out(out)
     examples, _ = read_folder(assets.EXAMPLES, subject.trigger, subject.class_word)
-    say(f"Pocket learns {subject.trigger!r}, a {subject.class_word}, from {len(examples)} example photos.")
-    family = load_family(entry.folder)
+    print_line(f"Pocket learns {subject.trigger!r}, a {subject.class_word}, from {len(examples)} example photos.")
+    family = load_family(entry.path)
     files.write_json(out / "config.json", {**resolved.as_json(), "_subject": asdict(subject), "_demo": True})
     with interruptible() as interrupt:
-        ended = training.run(family, examples, config, out, subject, out / "cache", interrupt=interrupt)
+        finished = training.run(family, examples, config, out, subject, out / "cache", interrupt=interrupt)
     training.write_pictures(out, config, subject, photos.find(assets.EXAMPLES))
-    found: dict[str, Any] = {"adapter": None, "steps": ended.step, "stopped": ended.stopped, "loss": ended.final_loss}
-    if ended.adapter is not None:
-        with files.written_whole(out / "adapter.safetensors") as part:
-            shutil.copyfile(ended.adapter, part)
-        found["adapter"] = str((out / "adapter.safetensors").resolve())
+    result: dict[str, Any] = {
+        "adapter": None,
+        "steps": finished.step,
+        "stopped": finished.stopped,
+        "loss": finished.final_loss,
+    }
+    if finished.adapter is not None:
+        with files.atomic_file(out / "adapter.safetensors") as part:
+            shutil.copyfile(finished.adapter, part)
+        result["adapter"] = str((out / "adapter.safetensors").resolve())
     for name in ("samples", "loss"):
         path = out / f"{name}.png"
-        found[f"{name}_picture"] = str(path.resolve()) if path.is_file() else None
-    found["seconds"] = round(time.monotonic() - began, 1)
-    say(f"\nDone in {duration(found['seconds'])}.")
-    say(f"  the adapter        {found['adapter']}")
-    say(f"  the sample sheet   {found['samples_picture']}")
-    say(f"  the loss chart     {found['loss_picture']}")
-    say(f"Draw with it:  likeness sample --adapter {out / 'adapter.safetensors'} \\")
-    say(f'                 --prompt "a photo of {subject.trigger} {subject.class_word} in the snow" --out picture.png')
-    return found
+        result[f"{name}_picture"] = str(path.resolve()) if path.is_file() else None
+    result["seconds"] = round(time.monotonic() - began, 1)
+    print_line(f"\nDone in {duration(result['seconds'])}.")
+    print_line(f"  the adapter        {result['adapter']}")
+    print_line(f"  the sample sheet   {result['samples_picture']}")
+    print_line(f"  the loss chart     {result['loss_picture']}")
+    print_line(f"Draw with it:  likeness sample --adapter {out / 'adapter.safetensors'} \\")
+    print_line(
+        f'                 --prompt "a photo of {subject.trigger} {subject.class_word} in the snow" --out picture.png'
+    )
+    return result
 
 
-def _keep_other_runs(out: Path) -> None:
-    """A demo may be run again in its folder; a training of the user's own is never written over."""
+def _check_out(out: Path) -> None:
+    """Raise ConfigProblem for a folder with a run of the user's own. An earlier demo may be replaced."""
     try:
-        earlier_demo = bool(json.loads((out / "config.json").read_text(encoding="utf-8")).get("_demo"))
+        earlier_demo = bool(strict_json.loads((out / "config.json").read_bytes()).get("_demo"))
     except (OSError, ValueError, AttributeError):
         earlier_demo = False
     if checkpoint.steps_saved(out) and not earlier_demo:

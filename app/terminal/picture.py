@@ -30,9 +30,9 @@ def draw_to_file(
     base_precision: str,
     folders: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Draw one picture to `out` and return its recipe, which also lies in the PNG's text.
+    """Draw one picture to `out` and return its recipe, which is stored in the PNG's text too.
 
-    The model may lie in one of `folders`, or where core/hub/catalog.py looks by itself.
+    The model is looked for in `folders` too (core/hub/catalog.py).
 
     Raises ConfigProblem, ModelProblem, AdapterProblem, DiskProblem.
     """
@@ -41,7 +41,7 @@ def draw_to_file(
         entry = catalog.find(model, folders)
     except ModelProblem as problem:
         raise ConfigProblem("This cannot be drawn.", [FieldProblem("model", problem.message)]) from None
-    family = load_family(entry.folder, quantize=bits)
+    family = load_family(entry.path, quantize=bits)
     adapters = []
     if adapter is not None:
         held = adapter_file.read(adapter, family.name)
@@ -60,6 +60,6 @@ def draw_to_file(
     )
     text = PngInfo()
     text.add_text("recipe", json.dumps(picture.recipe))
-    with files.written_whole(out) as part:
+    with files.atomic_file(out) as part:
         picture.image.save(part, "PNG", pnginfo=text)
     return picture.recipe

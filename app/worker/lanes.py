@@ -1,6 +1,6 @@
-"""Lock files of the lanes: as many jobs run in a lane as it has locks, whichever server started them.
+"""Lock files of the lanes: a lane runs as many jobs as it has lock files, whichever server started them.
 
-The kernel drops a lock when its holder dies, however it dies.
+The kernel releases a lock when its holder dies, however it dies.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from app.jobs.states import Lane
 PLACES = {Lane.MEMORY: 1, Lane.IO: 3}
 
 
-def take(locks: Path, lane: Lane) -> int | None:
-    """Hold a place in the lane until this process ends; None when all are held."""
+def take_place(locks: Path, lane: Lane) -> int | None:
+    """Lock a place in the lane until this process ends; None when all are taken."""
     for place in range(PLACES[lane]):
-        handle = hold(locks / f"{lane}-{place}.lock")
+        handle = lock(locks / f"{lane}-{place}.lock")
         if handle is not None:
             return handle
     return None
 
 
-def hold(path: Path) -> int | None:
+def lock(path: Path) -> int | None:
     """An open, locked file handle, or None when another process holds the lock."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

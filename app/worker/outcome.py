@@ -1,17 +1,18 @@
-"""How a job ends, and what is said when it ends badly."""
+"""How a job ends, and the sentence about a failure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from app.jobs.states import Kind, State
-from core.errors import DiskProblem, OutOfMemory, Problem, disk_trouble_as_sentence, lacks_memory
+from core.errors import DiskProblem, OutOfMemory, Problem, disk_errors_as_problem, is_out_of_memory
 
 LESS_MEMORY = {
     Kind.TRAIN: (
-        "Close other programs, then resume; or resume with changes: a run whose kept activations are none needs the "
+        "Close other programs, then resume; or resume with changes: a run that keeps no activations needs the "
         "least. A smaller picture size or batch needs a new run."
     ),
     Kind.SAMPLE: "Close other programs, or draw a smaller picture or with a base of fewer bits.",
@@ -20,29 +21,34 @@ OTHERS_LESS_MEMORY = "Close other programs, then start it again."
 
 
 class Bug(Problem):
-    """Something that nobody foresaw; the log file has the traceback."""
+    """An unexpected exception; the log file has the traceback."""
 
     code = "bug"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`state` QUEUED gives the job back, because the studio closes."""
+    """The state in which a job ends. QUEUED gives it back, because the studio closes."""
 
     state: State
-    error: Mapping[str, Any] | None = None
+    error: Mapping[str, str] | None = None
     result: Mapping[str, Any] | None = None
 
 
+def failure(problem: Problem) -> Outcome:
+    """FAILED, with the problem's code and sentences."""
+    return Outcome(State.FAILED, error={"code": problem.code, "message": str(problem)})
+
+
 def explained(error: Exception, kind: Kind) -> Problem:
-    """Any exception that ended a job of this kind as a problem with a sentence."""
+    """The exception that ended a job of this kind, as a problem with a sentence."""
     if isinstance(error, Problem):
         return error
-    if lacks_memory(error):
+    if is_out_of_memory(error):
         return OutOfMemory(f"There was not enough memory for this. {LESS_MEMORY.get(kind, OTHERS_LESS_MEMORY)}")
     if isinstance(error, OSError):
         try:
-            with disk_trouble_as_sentence(error.filename or "A file"):
+            with disk_errors_as_problem(Path(str(error.filename or "A file"))):
                 raise error
         except DiskProblem as problem:
             return problem

@@ -1,13 +1,14 @@
-"""What a job's process holds while it works: its claim, the requests of the user, and a way to say how it goes.
+"""What the process of a job holds while it works: its claim, the user's requests, and the ways to report progress.
 
-A thread beats, so that a long load or drawing still shows life, and reads the requests. Three it acts on itself:
+A thread sends a heartbeat twice a second, so that a long load or drawing still shows life, and reads the requests with
+it into `Work.requests`. The job itself looks at `should_stop` between two steps and ends properly. The thread ends the
+process in three cases:
 
-    stop = now      the outcome is written and the process ends in the middle of its step; files are written whole, so
-                    at most a temporary one is left, which the next attempt clears away
-    any stop, when  likewise: what is on the disk is useful at every moment, and a silent server must not keep anybody
-    `ends_anywhere` waiting
-    the claim is    the process ends without a word: it is a left-over
-    gone
+    stop = "now"              writes the outcome and exits in the middle of a step; files are renamed into place when
+                              complete, so at most a temporary one is left, which the next attempt removes
+    any stop, when            likewise: for a download, whose bytes on disk are useful at any moment, and which must not
+    `interruptible` is set    wait for a silent server
+    the claim is lost         exits without writing: a newer attempt has taken over
 """
 
 from __future__ import annotations
@@ -17,61 +18,67 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Unpack
 
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
 from app.database import Database
-from app.errors import LostJob
+from app.errors import ClaimLost
 from app.jobs import store
+from app.jobs.process import EXIT_CLAIM_LOST, EXIT_DONE
 from app.jobs.states import State, Stop
-from app.jobs.store import Claim, Requests
+from app.jobs.store import Claim, JobProgress, Requests
 from app.tables import Job
 from core.errors import DiskProblem
 
-BEAT_SECONDS = 0.5
-LEFT_OVER = 3  # exit code of a process whose claim is gone
+HEARTBEAT_SECONDS = 0.5
 
 
-class Leaving:
-    """Whether the studio closes: SIGTERM and SIGHUP ask for a proper end, Ctrl-C is the server's business."""
+class Stopped(Exception):
+    """The job ends early, between two steps; its state is `Work.stop_state`."""
+
+
+class Shutdown:
+    """Whether the studio closes: SIGTERM and SIGHUP request it. Ctrl-C goes to the server, and is ignored here."""
 
     def __init__(self) -> None:
-        self._asked = threading.Event()
-        signal.signal(signal.SIGTERM, self._ask)
-        signal.signal(signal.SIGHUP, self._ask)
+        self._requested = threading.Event()
+        signal.signal(signal.SIGTERM, self._request)
+        signal.signal(signal.SIGHUP, self._request)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def _ask(self, *_: object) -> None:
-        self._asked.set()
+    def _request(self, *_: object) -> None:
+        self._requested.set()
 
     @property
-    def asked(self) -> bool:
-        return self._asked.is_set()
+    def requested(self) -> bool:
+        return self._requested.is_set()
 
 
 class Work:
     """One attempt at one job."""
 
-    def __init__(self, database: Database, claim: Claim, leaving: Leaving) -> None:
-        self.database, self.claim, self.leaving = database, claim, leaving
+    def __init__(self, database: Database, claim: Claim, shutdown: Shutdown) -> None:
+        self.database, self.claim, self.shutdown = database, claim, shutdown
         self.home = database.home
         self.requests = Requests(Stop.NONE, save=False, sample=False)
-        self.ends_anywhere = False  # whether there is no step to finish: a stop, or the studio closing, ends it at once
-        self._over = threading.Event()
-        self._writing = threading.Lock()
-        self._beats = threading.Thread(target=self._beat, name="beats", daemon=True)
+        self.interruptible = (
+            False  # there is no step to finish: a stop, or the studio closing, ends the process at once
+        )
+        self._finished = threading.Event()
+        self._write_lock = threading.Lock()
+        self._heartbeats = threading.Thread(target=self._send_heartbeats, name="heartbeats", daemon=True)
 
     def __enter__(self) -> Work:
-        self._beats.start()
+        self._heartbeats.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._beats.join()
+        self._finished.set()
+        self._heartbeats.join()
 
     @property
     def job(self) -> Job:
@@ -81,68 +88,75 @@ class Work:
 
     @property
     def should_stop(self) -> bool:
-        """Whether to finish what is in hand, save and end."""
-        return self.leaving.asked or self.requests.stop is not Stop.NONE
+        """Whether to finish the current step, save and end: the user or the studio asks for it."""
+        return self.shutdown.requested or self.requests.stop is not Stop.NONE
+
+    @property
+    def stop_state(self) -> State:
+        """The state of a job that ends early: STOPPED by the user, QUEUED again when only the studio closes."""
+        return State.QUEUED if self.requests.stop is Stop.NONE else State.STOPPED
+
+    def raise_if_stopped(self) -> None:
+        """Raises Stopped where `should_stop`."""
+        if self.should_stop:
+            raise Stopped
 
     def take_requests(self) -> Requests:
-        """The requests for a checkpoint and for samples, which the caller grants; new ones count from now."""
-        with self._writing:
-            found = store.take_requests(self.database, self.claim)
-            self.requests = Requests(found.stop, save=False, sample=False)
-        return found
+        """Read and clear the pending save and sample requests. Raises ClaimLost."""
+        with self._write_lock:
+            pending = store.take_requests(self.database, self.claim)
+            self.requests = Requests(pending.stop, save=False, sample=False)
+        return pending
 
     @contextmanager
-    def telling(self, **columns: Any) -> Iterator[Session]:
-        """A transaction in which rows and events are added, as long as the claim holds. Raises LostJob."""
-        with self._writing, store.holding(self.database, self.claim, **columns) as session:
+    def transaction(self, **columns: Unpack[JobProgress]) -> Iterator[Session]:
+        """A transaction that sets columns of the job; the caller adds rows and events. Raises ClaimLost."""
+        with self._write_lock, store.transaction(self.database, self.claim, **columns) as session:
             yield session
 
-    def tell(self, kind: str, payload: Mapping[str, Any], step: int | None = None, **columns: Any) -> None:
-        """One event, and columns of the job with it. Raises LostJob."""
-        with self.telling(**columns) as session:
-            store.tell(session, self.claim, kind, payload, step)
-
-    def phase(self, name: str, done: int, of: int) -> None:
-        """What is being done, other than steps."""
-        self.tell("phase", {"name": name, "done": done, "of": of}, phase=name)
+    def report_phase(self, name: str, done: int, of: int) -> None:
+        """Report work other than training steps: "encoding photos", 3 of 12. Raises ClaimLost."""
+        with self.transaction(phase=name) as session:
+            store.append_event(session, self.claim, "phase", {"name": name, "done": done, "of": of})
 
     def log(self, text: str, level: str = "info") -> None:
-        """A sentence for the user's log and for the log file."""
-        note(text, level)
-        self.tell("log", {"level": level, "text": text})
+        """Write a sentence to the user's log and to the log file. Raises ClaimLost."""
+        write_log(text, level)
+        with self.transaction() as session:
+            store.append_event(session, self.claim, "log", {"level": level, "text": text})
 
-    def _beat(self) -> None:
-        while not self._over.wait(BEAT_SECONDS):
+    def _send_heartbeats(self) -> None:
+        while not self._finished.wait(HEARTBEAT_SECONDS):
             try:
-                with self._writing:  # or what was read before they were taken would be requested again
-                    self.requests = store.beat(self.database, self.claim)
-            except LostJob:
-                note("another attempt has taken over; this one ends", "warning")
-                os._exit(LEFT_OVER)
-            except (OperationalError, DiskProblem) as error:  # a full disk is told by what the job itself writes
-                note(f"no beat: {error}", "warning")
+                with self._write_lock:  # else requests read before `take_requests` could be stored after it
+                    self.requests = store.heartbeat(self.database, self.claim)
+            except ClaimLost:
+                write_log("another attempt has taken over; this process ends", "warning")
+                os._exit(EXIT_CLAIM_LOST)
+            except (OperationalError, DiskProblem) as error:  # the job's own writes report a full disk
+                write_log(f"no heartbeat: {error}", "warning")
                 continue
-            if self.requests.stop is Stop.NOW or (self.ends_anywhere and self.should_stop):
-                self._end_now()
+            if self.requests.stop is Stop.NOW or (self.interruptible and self.should_stop):
+                self._exit_now()
 
-    def _end_now(self) -> None:
-        with self._writing:
-            if self._over.is_set():
+    def _exit_now(self) -> None:
+        with self._write_lock:
+            if self._finished.is_set():
                 return
             try:
                 if self.requests.stop is Stop.NONE:
-                    note("given back, because the studio closes")
+                    write_log("given back, because the studio closes")
                     store.release(self.database, self.claim)
                 else:
-                    note("stopped at once by the user")
+                    write_log("stopped at once by the user")
                     store.end(self.database, self.claim, State.STOPPED)
-            except LostJob:
-                os._exit(LEFT_OVER)
-            os._exit(0)
+            except ClaimLost:
+                os._exit(EXIT_CLAIM_LOST)
+            os._exit(EXIT_DONE)
 
 
-def note(text: str, level: str = "info") -> None:
-    """A line of the log file; on a full disk there is none, and the job's outcome says why."""
+def write_log(text: str, level: str = "info") -> None:
+    """Write a line to the log file. On a full disk it is dropped; the job's outcome reports the disk."""
     with suppress(OSError):
         sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {level:<8}{text}\n")
         sys.stderr.flush()

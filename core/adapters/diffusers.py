@@ -1,10 +1,10 @@
-"""The one portable adapter file: diffusers, ComfyUI, mflux, Forge and Draw Things all read it, at the same strength.
+"""The portable adapter file: diffusers, ComfyUI, mflux, Forge and Draw Things all read it, at the same strength.
 
     transformer.<module path>.lora_A.weight   (rank, in)        bfloat16, alpha / rank multiplied into B,
     transformer.<module path>.lora_B.weight   (out, rank)       no alpha tensors, metadata of strings only
 
-Most of those programs skip what they do not know without a word, so a file is read back and compared before it counts,
-and one that would do nothing is refused. The header names no captions and no files of the user.
+Most of those programs silently skip unknown tensors, so every file is read back and compared, and one without effect
+is refused. The header contains no captions and no file names of the user.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from core.adapters.lora import Factors
 from core.config.optimizer_defaults import TRAITS
 from core.config.train import TrainConfig
 
-TOLD = (
+CONFIG_KNOBS = (
     "learning_rate", "schedule", "warmup_steps", "weight_decay", "clip_norm", "ema_decay", "sigma_draw", "targets",
     "ranks", "batch_size", "accumulate", "side_px",
 )  # fmt: skip
-"""Knobs that the header tells besides the ones that have names of their own there."""
+"""Knobs in the header's training_config; others have header fields of their own."""
 
 
 def write(path: Path, factors: Factors, metadata: Mapping[str, str]) -> None:
-    """Write (A, alpha / rank * B) by module path to `path`, whole, read back and compared.
+    """Write (A, alpha / rank * B) by module path to `path`, atomically, and compare it with what is read back.
 
-    Raises AdapterProblem when it would do nothing or is not finite, DiskProblem when it cannot be written.
+    Raises AdapterProblem when it is without effect or not finite, DiskProblem when it cannot be written.
     """
     adapter_file.check_worth(factors)
     adapter_file.write(path, tensors_of(factors), metadata)
 
 
 def tensors_of(factors: Factors) -> dict[str, mx.array]:
-    """What the file holds: bfloat16 by the names of diffusers."""
+    """The tensors of the file: bfloat16, by their names in diffusers."""
     tensors: dict[str, mx.array] = {}
     for module, (a_RI, b_OR) in factors.items():
         tensors[f"{DIFFUSERS}{module}.lora_A.weight"] = mx.contiguous(a_RI.astype(mx.bfloat16))
@@ -59,13 +59,13 @@ def metadata_for(
     photos: int,
     started_at: float,
 ) -> dict[str, str]:
-    """What the header says: which base model, how it was trained, the trigger word. Strings only, nothing private.
+    """The header: base model, training settings, trigger word. Strings only, nothing private.
 
-    `modelspec` is the family's: the "architecture" and "implementation" of the base. `rank` is the highest of a layer.
+    `modelspec` has the family's "architecture" and "implementation"; `rank` is the highest of any layer.
     """
-    model = Path(config.model).name  # a model may be a folder; where it lies is the user's business
+    model = Path(config.model).name  # a model may be a folder, whose path is private
     now = datetime.now(UTC)
-    settings = {name: getattr(config, name) for name in TOLD}
+    settings = {name: getattr(config, name) for name in CONFIG_KNOBS}
     found = {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": modelspec["architecture"],
@@ -82,7 +82,7 @@ def metadata_for(
         "ss_base_model_version": family,
         "ss_network_module": "networks.lora_flux" if family == "flux1" else "networks.lora",
         "ss_network_dim": str(rank),
-        "ss_network_alpha": str(rank),  # alpha / rank is in B, so a reader of this one multiplies by 1
+        "ss_network_alpha": str(rank),  # alpha / rank is in B already, so a reader must multiply by 1
         "ss_learning_rate": f"{config.learning_rate:g}",
         "ss_optimizer": TRAITS[config.optimizer].title,
         "ss_steps": str(step),

@@ -1,14 +1,14 @@
-"""An adapter as a file: read from any form, and written so that what lies on the disk is known to be right.
+"""Adapter files: read from every supported form, written with a read-back check.
 
     y = W x + (alpha / rank) B A x          alpha / rank is multiplied into B when a file is read
 
-    a fused layer, three (or four) of ours in one:      [B_q]             q gets the rows that are its own, and of A
-                                                    B = [B_k],  A         those that its rows of B use: all of them,
-                                                        [B_v]             or its own block where B is block-diagonal
+    a fused layer contains three or four of ours:       [B_q]             q gets its own rows of B, and those rows of A
+                                                    B = [B_k],  A         that they use: all, or its own block where B
+                                                        [B_v]             is block-diagonal
 
-alpha is a tensor beside A and B (kohya), or stands in the header (diffusers), or in adapter_config.json beside a file
-that PEFT saved; with none of them it is the rank. Splitting drops only rows of A that are multiplied by zeros, so
-B A stays what it was.
+alpha is a tensor beside A and B (kohya), an entry of the header (diffusers), or in adapter_config.json beside a file
+saved by PEFT; without any of them it is the rank. Splitting drops only rows of A that are multiplied by zeros, so B A
+does not change.
 
 Dtypes   factors float32, whatever the file holds
 
@@ -26,22 +26,24 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 from safetensors import safe_open
 
 from core import files, safetensors_file
-from core.adapters.key_maps import DIFFUSERS, Held, bare_name, held_in
+from core.adapters.key_maps import DIFFUSERS, FactorPair, bare_name, factor_pairs
 from core.adapters.lora import Factors
 from core.errors import AdapterProblem
+from core.numerics import arrays
 from core.safetensors_file import Content, Header, read_header, read_number
 
 PLAIN = {mx.float32: ("F32", mx.float32), mx.bfloat16: ("BF16", mx.uint16)}
-"""A dtype in the format's words, and one of its width that Python's memoryview knows."""
+"""A dtype in the format's spelling, and one of the same width that Python's buffers support."""
 PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterFile:
-    """What an adapter file holds: (A, B) by module path, float32, and its metadata."""
+    """The content of an adapter file: (A, B) by module path, float32, and its metadata."""
 
     factors: dict[str, tuple[mx.array, mx.array]]
     metadata: dict[str, str]
@@ -57,17 +59,17 @@ class AdapterFile:
 
 
 def read(path: Path, family: str) -> AdapterFile:
-    """Read an adapter file for a model of this family ("flux1"), ours or another program's.
+    """Read an adapter file for a model of this family ("flux1"), saved by Likeness or another program.
 
-    Raises AdapterProblem, naming the tensors, when it is broken, foreign, or has halves missing.
+    Raises AdapterProblem that names the tensors when it is damaged, of an unknown form, or incomplete.
     """
     header = read_header(path, AdapterProblem)
-    held = held_in(header, family, path.name)
-    scales = _scales(path, header, held)
+    pairs = factor_pairs(header, family, path.name)
+    scales = _scales(path, header, pairs)
     factors: dict[str, tuple[mx.array, mx.array]] = {}
     try:
-        tensors = mx.load(str(path), format="safetensors")
-        for pair in held:
+        tensors = arrays.load_tensors(path)
+        for pair in pairs:
             a_RI, b_OR = tensors.pop(pair.a).astype(mx.float32), tensors.pop(pair.b).astype(mx.float32)
             factors.update(_split(pair, a_RI, b_OR * scales[pair.name]))
         mx.eval(factors)
@@ -86,46 +88,46 @@ def write(
     metadata: Mapping[str, str],
     check: Callable[[Path], None] = lambda _: None,
 ) -> None:
-    """Write tensors to `path`, whole and read back: bit for bit here, by name with the reader that others have.
+    """Write tensors to `path` atomically and read them back: the bits here, the names with the safetensors library.
 
-    `check` may look at the written file, and raise, before it gets its name.
+    `check` may inspect the written file, and raise, before it is renamed to `path`.
 
-    Raises AdapterProblem when what is on the disk differs, DiskProblem when it cannot be written.
+    Raises AdapterProblem when the written file differs, DiskProblem when it cannot be written.
     """
     contents = contents_of(tensors)
-    with files.written_whole(path) as part:
+    with files.atomic_file(path) as part:
         fill(part, contents, metadata, path.name)
         check(part)
 
 
 def fill(part: Path, contents: Mapping[str, Content], metadata: Mapping[str, str], name: str) -> None:
-    """`write` into a file that gets its name, and is flushed, later; `name` is what a sentence calls it.
+    """`write` into a temporary file that the caller flushes and renames; messages call it `name`.
 
-    Any thread can do it. Raises AdapterProblem when what can be read there differs.
+    Works in any thread. Raises AdapterProblem when the written file differs.
     """
     safetensors_file.write(part, contents, {"format": "pt", **metadata})
     with safe_open(part, framework="np") as other:
-        whole = set(other.keys()) == contents.keys()
-    if not whole or not safetensors_file.holds(part, contents):
-        raise AdapterProblem(f"{name} was written, but what is on the disk differs. Check the disk.")
+        same_names = set(other.keys()) == contents.keys()
+    if not same_names or not safetensors_file.holds(part, contents):
+        raise AdapterProblem(f"{name} was written, but reading it back gives other values. Check the disk.")
 
 
 def contents_of(tensors: Mapping[str, mx.array]) -> dict[str, Content]:
-    """The bytes of float32 and bfloat16 arrays where they lie, evaluated, for a thread that must not touch MLX.
+    """Views of the bytes of float32 and bfloat16 arrays, evaluated, for a thread that must not use MLX.
 
-    As long as they are held nothing writes over the arrays. On CUDA they are moved to where the processor can read.
+    The views keep the arrays alive. On CUDA the arrays are moved to memory that the processor can read.
     """
     rows = {name: mx.contiguous(value) for name, value in tensors.items()}
     plain = {name: value.view(PLAIN[value.dtype][1]) for name, value in rows.items()}
     mx.eval(plain)
     return {
-        name: Content(PLAIN[value.dtype][0], value.shape, memoryview(plain[name]).cast("B"))
+        name: Content(PLAIN[value.dtype][0], value.shape, arrays.bytes_view(plain[name]))
         for name, value in rows.items()
     }
 
 
 def check_worth(factors: Factors) -> None:
-    """Raise AdapterProblem when an adapter is empty, not finite, or all zeros (then it would change nothing)."""
+    """Raise AdapterProblem when an adapter is empty, not finite, or all zeros and so without effect."""
     if not factors:
         raise AdapterProblem("This adapter is empty: it has no layers.")
     if not all_finite(factors):
@@ -140,35 +142,35 @@ def all_finite(factors: Factors) -> bool:
 
 def used_columns(b_OR: mx.array) -> list[int]:
     """The columns of B that are not all zeros."""
-    return [index for index, used in enumerate(mx.any(b_OR != 0, axis=0).tolist()) if used]
+    return [int(column) for column in np.flatnonzero(np.asarray(mx.any(b_OR != 0, axis=0)))]
 
 
-def _split(pair: Held, a_RI: mx.array, b_OR: mx.array) -> dict[str, tuple[mx.array, mx.array]]:
-    """The factors of each layer that the pair is for; a fused part that would change nothing is left out."""
+def _split(pair: FactorPair, a_RI: mx.array, b_OR: mx.array) -> dict[str, tuple[mx.array, mx.array]]:
+    """The factors of each layer of the pair; parts of a fused layer with B = 0 are left out."""
     if pair.swapped:
         first, second = mx.split(b_OR, 2, axis=0)
         b_OR = mx.concatenate([second, first])
     if len(pair.layers) == 1:
         return {pair.layers[0]: (a_RI, b_OR)}
-    found, begin = {}, 0
+    factors, begin = {}, 0
     for layer, rows in zip(pair.layers, pair.rows, strict=True):
         part_OR = b_OR[begin : begin + rows]
         begin += rows
         used = used_columns(part_OR)
         if used:
-            found[layer] = (a_RI[mx.array(used)], part_OR[:, mx.array(used)])
-    return found
+            factors[layer] = (a_RI[mx.array(used)], part_OR[:, mx.array(used)])
+    return factors
 
 
-def _scales(path: Path, header: Header, held: list[Held]) -> dict[str, float]:
-    """alpha / rank of each pair, by the name that the file has for its layer."""
-    ranks = {pair.name: header.tensors[pair.a].shape[0] for pair in held}
+def _scales(path: Path, header: Header, pairs: list[FactorPair]) -> dict[str, float]:
+    """alpha / rank of each pair, by the file's name of its layer."""
+    ranks = {pair.name: header.tensors[pair.a].shape[0] for pair in pairs}
     scales = {
-        pair.name: read_number(path, header, pair.alpha) / ranks[pair.name] for pair in held if pair.alpha is not None
+        pair.name: read_number(path, header, pair.alpha) / ranks[pair.name] for pair in pairs if pair.alpha is not None
     }
     config = _peft_config(path, header.metadata)
     if scales and config:
-        raise AdapterProblem(f"{path.name} says its alpha twice, in tensors and in its metadata; they may disagree.")
+        raise AdapterProblem(f"{path.name} has alpha twice, in tensors and in its metadata; they may disagree.")
     if config:
         scales = {name: _peft_scale(bare_name(name)[0], rank, config, path.name) for name, rank in ranks.items()}
     if not all(math.isfinite(scale) for scale in scales.values()):
@@ -177,7 +179,7 @@ def _scales(path: Path, header: Header, held: list[Held]) -> dict[str, float]:
 
 
 def _peft_config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The settings of PEFT's LoraConfig that come with a file, or nothing. Raises AdapterProblem."""
+    """PEFT's LoraConfig of a file, or {}. Raises AdapterProblem."""
     text = metadata.get("lora_adapter_metadata", "")
     beside = path.with_name(PEFT_CONFIG)
     try:
@@ -189,7 +191,7 @@ def _peft_config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _peft_scale(layer: str, rank: int, config: Mapping[str, Any], file_name: str) -> float:
-    """lora_alpha / rank, or over the root of the rank with rsLoRA; `alpha_pattern` names layers that have their own."""
+    """lora_alpha / rank, or lora_alpha / sqrt(rank) with rsLoRA; `alpha_pattern` overrides alpha by layer."""
     try:
         alpha = float(config["lora_alpha"])
         for pattern, value in dict(config.get("alpha_pattern") or {}).items():

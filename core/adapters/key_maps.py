@@ -1,4 +1,4 @@
-"""What adapter files call the layers of a model, in every form that is read or written here.
+"""Names of layers in adapter files, in every form that Likeness reads or writes.
 
     form        before the layer     a layer                          after it
     diffusers   transformer.         transformer_blocks.0.attn.to_q   .lora_A.weight     .lora_B.weight
@@ -6,13 +6,13 @@
     BFL         diffusion_model.     double_blocks.0.img_attn.qkv     the same, or .lora_down.weight .lora_up.weight
     kohya       lora_unet_           double_blocks_0_img_attn_qkv     .lora_down.weight  .lora_up.weight  .alpha
 
-The three parts are told apart one by one, so their mixtures (and a layer with nothing before it) are read as well. A
-tensor that fits nowhere is named; a file with such a tensor is not read, because it would not draw as it was trained.
+Prefix, layer and suffix are matched independently, so mixtures of the forms, and layers without a prefix, are read as
+well. A file with an unknown tensor is refused, with the tensor's name, because it would not draw as it was trained.
 
-The rows below hold what the models' own code (BFL, Z-Image's) calls a layer beside what diffusers calls it. Where
-diffusers has split a layer, `rows` says how B's rows are shared out, counted in widths d of the layer's input.
+The rows below map the layer names of the models' own code (BFL's, Z-Image's) to those of diffusers. Where diffusers
+splits a layer, `rows` says how many rows of B each part gets, in widths d of the layer's input.
 
-Plain Python: the web process judges an uploaded file by its header alone.
+Plain Python: the web process validates an uploaded file by its header alone.
 
 Sources: diffusers 0.42.1, loaders/lora_conversion_utils.py; ai-toolkit's and sd-scripts' saved files.
 """
@@ -36,30 +36,33 @@ _FACTOR = re.compile(
 _FLOATS = ("F32", "F16", "BF16")
 _NUMBERS = (*_FLOATS, "F64", "I64", "I32")
 _SHOWN = 12
-_OTHER_KINDS = (  # (what the tensor's name holds, what that says)
-    (r"dora_scale|lora_magnitude_vector", "belongs to a DoRA; only plain LoRA is read here"),
-    (r"\b(lokr|hada|oft|boft|glora)_|lora_mid|\bdiff(_b)?$", "belongs to a LyCORIS of another kind; only LoRA is read"),
-    (r"^(lora_te|text_encoder|clip_|t5xxl)", "is for a text encoder; Likeness adapts the transformer alone"),
+_OTHER_KINDS = (  # (pattern in the tensor's name, what such a tensor is)
+    (r"dora_scale|lora_magnitude_vector", "belongs to a DoRA; only plain LoRA is supported"),
+    (
+        r"\b(lokr|hada|oft|boft|glora)_|lora_mid|\bdiff(_b)?$",
+        "belongs to another kind of LyCORIS; only LoRA is supported",
+    ),
+    (r"^(lora_te|text_encoder|clip_|t5xxl)", "is for a text encoder; only the transformer is adapted"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One layer as its model's own code names it, and the layers that it is in diffusers. {} is the block's number."""
+    """A layer's name in its model's own code, and the names of the same layers in diffusers; {} is the block number."""
 
     theirs: str
     ours: tuple[str, ...]
-    rows: tuple[int, ...] = (1,)  # for each of ours, in widths of the layer's input
-    swapped: bool = False  # the halves of the rows (shift, scale) stand in the other order in diffusers
+    rows: tuple[int, ...] = (1,)  # rows of B for each of ours, in widths of the layer's input
+    swapped: bool = False  # diffusers has the halves of the rows (shift, scale) in the other order
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """One pair of factors in a file: its tensors, and the layers of ours that it is for, from B's first row down."""
+class FactorPair:
+    """One pair of factors in a file: its tensors, and our layers, in the order of their rows in B."""
 
-    name: str  # the layer, as the file calls it
+    name: str  # of the layer in the file
     layers: tuple[str, ...]
-    rows: tuple[int, ...]  # of B, one for each layer
+    rows: tuple[int, ...]  # of B for each layer
     swapped: bool
     a: str  # names of tensors
     b: str
@@ -71,7 +74,7 @@ def _one(theirs: str, ours: str, *, swapped: bool = False) -> Row:
 
 
 def _flux_attention(theirs: str, ours: str) -> Iterator[Row]:
-    """The two streams' attention in a double block, which FLUX.1 and FLUX.2 share."""
+    """Attention of both streams in a double block, the same in FLUX.1 and FLUX.2."""
     for stream, names in (("img", ("to_q", "to_k", "to_v")), ("txt", ("add_q_proj", "add_k_proj", "add_v_proj"))):
         yield Row(f"{theirs}.{stream}_attn.qkv", tuple(f"{ours}.attn.{name}" for name in names), (1, 1, 1))
     yield _one(f"{theirs}.img_attn.proj", f"{ours}.attn.to_out.0")
@@ -151,18 +154,18 @@ Z_IMAGE = (
 FAMILIES = {"flux1": FLUX1, "flux2": FLUX2, "z_image": Z_IMAGE}
 
 
-def held_in(header: Header, family: str, file_name: str) -> list[Held]:
-    """Every pair of factors in a file, and where it belongs in a model of this family.
+def factor_pairs(header: Header, family: str, file_name: str) -> list[FactorPair]:
+    """The pairs of factors in a file, with their layers in a model of this family.
 
-    Raises AdapterProblem that names each tensor which is not understood, misshapen, double or alone.
+    Raises AdapterProblem that names each tensor that is unknown, misshapen, duplicate or without its partner.
     """
     problems: list[FieldProblem] = []
-    tensors: dict[str, dict[str, str]] = {}  # layer, as the file calls it -> {"A", "B", "alpha"} -> tensor
+    tensors: dict[str, dict[str, str]] = {}  # layer in the file -> "A", "B" or "alpha" -> tensor
     for key, info in header.tensors.items():
         found = _FACTOR.fullmatch(key)
         trouble = next((words for pattern, words in _OTHER_KINDS if re.search(pattern, key)), "")
         if trouble or found is None:
-            problems.append(FieldProblem(key, trouble or "is no part of a LoRA in a form that is read here"))
+            problems.append(FieldProblem(key, trouble or "is not part of a LoRA in a supported form"))
             continue
         part = "alpha" if found["alpha"] else found["ab"] or {"down": "A", "up": "B"}[found["way"]]
         if part == "alpha":
@@ -171,40 +174,40 @@ def held_in(header: Header, family: str, file_name: str) -> list[Held]:
         elif info.dtype not in _FLOATS or len(info.shape) != 2 or 0 in info.shape:
             problems.append(FieldProblem(key, f"is {info.dtype} {info.shape}; it must be a matrix of 16 or 32 bit"))
         if tensors.setdefault(found["name"], {}).setdefault(part, key) != key:
-            problems.append(FieldProblem(key, f"says again what {tensors[found['name']][part]} says"))
-    pairs = [_pair(name, parts, header, family, problems) for name, parts in tensors.items()]
-    held = [pair for pair in pairs if pair is not None]
-    for layer, names in _claimed(held).items():
+            problems.append(FieldProblem(key, f"duplicates {tensors[found['name']][part]}"))
+    found_pairs = [_pair(name, parts, header, family, problems) for name, parts in tensors.items()]
+    pairs = [pair for pair in found_pairs if pair is not None]
+    for layer, names in _tensors_by_layer(pairs).items():
         if len(names) > 1:
             problems.append(FieldProblem(names[1], f"is for {layer}, and so is {names[0]}"))
     if not any("A" in parts for parts in tensors.values()):
-        words = f"{file_name} holds no LoRA: none of its {len(header.tensors)} tensors is a lora_A or a lora_down."
-        raise AdapterProblem(words, _shortened(problems))
+        message = f"{file_name} holds no LoRA: none of its {len(header.tensors)} tensors is a lora_A or a lora_down."
+        raise AdapterProblem(message, _shortened(problems))
     if problems:
-        raise AdapterProblem(f"{file_name} is not an adapter file that can be read here.", _shortened(problems))
-    return held
+        raise AdapterProblem(f"{file_name} is not an adapter file in a supported form.", _shortened(problems))
+    return pairs
 
 
-def largest_rank(header: Header, held: list[Held]) -> int:
-    """The largest rank of a layer; pairs that stand for several layers may stack those layers' ranks."""
-    simple = [pair for pair in held if len(pair.layers) == 1]
-    return max(header.tensors[pair.a].shape[0] for pair in simple or held)
+def largest_rank(header: Header, pairs: list[FactorPair]) -> int:
+    """The largest rank of a layer; pairs of fused layers count only when there are no others, as they stack ranks."""
+    simple = [pair for pair in pairs if len(pair.layers) == 1]
+    return max(header.tensors[pair.a].shape[0] for pair in simple or pairs)
 
 
 def bare_name(name: str) -> tuple[str, bool]:
-    """A layer's name without what stands before it, and whether underscores stand for its dots."""
+    """A layer's name without its prefix, and whether it has underscores in place of dots."""
     for before in _BEFORE_UNDERSCORES:
         if name.startswith(before):
             return name.removeprefix(before), True
-    while (before := next((each for each in _BEFORE if name.startswith(each)), None)) is not None:
-        name = name.removeprefix(before)
+    while found := next((each for each in _BEFORE if name.startswith(each)), None):
+        name = name.removeprefix(found)
     return name, False
 
 
 def rows_with_numbers(family: str, layer: str) -> tuple[Row, str] | None:
-    """The row that holds this diffusers path, and the block's number in it; None where no row does.
+    """The row of this diffusers path, and the block number in it; None without one.
 
-    The first row counts: later ones are other programs' spellings of it.
+    The first matching row wins: later ones are other programs' spellings.
     """
     for row in FAMILIES.get(family, ()):
         for ours in row.ours:
@@ -214,16 +217,18 @@ def rows_with_numbers(family: str, layer: str) -> tuple[Row, str] | None:
     return None
 
 
-def _pair(name: str, parts: dict[str, str], header: Header, family: str, problems: list[FieldProblem]) -> Held | None:
-    """One layer's tensors as a pair, or None with what is wrong with them added to `problems`."""
+def _pair(
+    name: str, parts: dict[str, str], header: Header, family: str, problems: list[FieldProblem]
+) -> FactorPair | None:
+    """One layer's tensors as a pair, or None, with the reasons added to `problems`."""
     if "A" not in parts or "B" not in parts:
         key = next(iter(parts.values()))
-        lacks = " and ".join(word for part, word in (("A", "lora_A"), ("B", "lora_B")) if part not in parts)
-        problems.append(FieldProblem(key, f"has no {lacks} beside it"))
+        missing = " and ".join(word for part, word in (("A", "lora_A"), ("B", "lora_B")) if part not in parts)
+        problems.append(FieldProblem(key, f"has no {missing} beside it"))
         return None
     a, b = (header.tensors[parts[part]] for part in "AB")
     if len(a.shape) != 2 or len(b.shape) != 2:
-        return None  # named already
+        return None  # reported already
     if a.shape[0] != b.shape[1]:
         problems.append(FieldProblem(parts["B"], f"is {b.shape} and its lora_A is {a.shape}; they do not share a rank"))
         return None
@@ -234,14 +239,14 @@ def _pair(name: str, parts: dict[str, str], header: Header, family: str, problem
     layers = tuple(ours.format(number) for ours in row.ours)
     rows = tuple(share * a.shape[1] for share in row.rows) if len(layers) > 1 else (b.shape[0],)
     if sum(rows) != b.shape[0]:
-        wanted = " + ".join(str(each) for each in rows)
-        problems.append(FieldProblem(parts["B"], f"has {b.shape[0]} rows; {name} needs {wanted}"))
+        expected = " + ".join(str(each) for each in rows)
+        problems.append(FieldProblem(parts["B"], f"has {b.shape[0]} rows; {name} needs {expected}"))
         return None
-    return Held(name, layers, rows, row.swapped, parts["A"], parts["B"], parts.get("alpha"))
+    return FactorPair(name, layers, rows, row.swapped, parts["A"], parts["B"], parts.get("alpha"))
 
 
 def _row_of(name: str, family: str) -> tuple[Row | None, str]:
-    """The row of a layer's name and the block's number; a dotted name that no row knows is taken as a path of ours."""
+    """The row of a layer's name and the block number; an unknown dotted name is taken as a path in diffusers."""
     bare, underscores = bare_name(name)
     for pattern, row in _patterns(family, underscores):
         match = pattern.fullmatch(bare)
@@ -252,7 +257,7 @@ def _row_of(name: str, family: str) -> tuple[Row | None, str]:
 
 @cache
 def _patterns(family: str, underscores: bool) -> list[tuple[re.Pattern[str], Row]]:
-    """Every name that a row answers to: the model's own, and those of diffusers one by one."""
+    """The patterns of all names of a family's layers: the model's own, and each of diffusers."""
     found = []
     for row in FAMILIES.get(family, ()):
         found.append((_pattern(row.theirs, underscores), row))
@@ -265,12 +270,12 @@ def _pattern(name: str, underscores: bool) -> re.Pattern[str]:
     return re.compile(re.escape(text).replace(r"\{\}", r"(\d+)"))
 
 
-def _claimed(held: list[Held]) -> dict[str, list[str]]:
-    claims: dict[str, list[str]] = {}
-    for pair in held:
+def _tensors_by_layer(pairs: list[FactorPair]) -> dict[str, list[str]]:
+    tensors: dict[str, list[str]] = {}
+    for pair in pairs:
         for layer in pair.layers:
-            claims.setdefault(layer, []).append(pair.a)
-    return claims
+            tensors.setdefault(layer, []).append(pair.a)
+    return tensors
 
 
 def _shortened(problems: list[FieldProblem]) -> list[FieldProblem]:

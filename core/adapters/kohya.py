@@ -1,16 +1,15 @@
-"""The form of kohya's sd-scripts, which ComfyUI and Forge read without a table: the layers of the model's own code.
+"""Adapter files in the form of kohya's sd-scripts, with the layers of the model's own code, as ComfyUI and Forge have.
 
     lora_unet_<layer, _ for .>.lora_down.weight   (rank, in)       bfloat16, alpha / rank multiplied into lora_up
     lora_unet_<layer, _ for .>.lora_up.weight     (out, rank)
     lora_unet_<layer, _ for .>.alpha              the rank, float32, so that a reader multiplies by 1
 
-Where that code has one layer for several of ours (q, k, v, and FLUX.1's linear1), their adapters become one:
+Where that code fuses several of our layers (q, k, v, and FLUX.1's linear1), their adapters are fused too:
 
     lora_down = [A_q; A_k; A_v]          lora_up = block_diag(B_q, B_k, B_v)          rank_q + rank_k + rank_v
 
-and a part that has no adapter keeps rows of zeros. diffusers and our own reader take the blocks apart again exactly.
-Not every program reads this form: mflux has no name for Z-Image's fused layers; there, as everywhere, the form of
-core/adapters/diffusers.py loads.
+A part without an adapter gets rows of zeros. diffusers and our reader split the blocks again exactly. Not every program
+reads this form: mflux lacks Z-Image's fused layers. The form of core/adapters/diffusers.py loads everywhere.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ from core.adapters.key_maps import FAMILIES, KOHYA, Row, rows_with_numbers
 from core.adapters.lora import Factors
 from core.errors import AdapterProblem, FieldProblem
 
-LARGEST_ERROR = 1e-5  # of what is read back, relative: splitting moves no number, but shorter sums round otherwise
+LARGEST_ERROR = 1e-5  # relative, of what is read back: splitting is exact, but shorter sums round differently
 _PROBES = 4
 
 
 def write(path: Path, factors: Factors, metadata: Mapping[str, str], family: str) -> None:
-    """Write (A, alpha / rank * B) by module path to `path` in kohya's form, read back and compared.
+    """Write (A, alpha / rank * B) by module path to `path` in kohya's form, and compare it with what is read back.
 
-    Raises AdapterProblem when it would do nothing, is not finite, or has a layer without a name in this form;
+    Raises AdapterProblem when it is without effect, not finite, or has a layer without a name in this form;
     DiskProblem when it cannot be written.
     """
     adapter_file.check_worth(factors)
@@ -44,13 +43,13 @@ def write(path: Path, factors: Factors, metadata: Mapping[str, str], family: str
 
 
 def tensors_of(factors: Factors, family: str) -> dict[str, mx.array]:
-    """The tensors of a file by name. Raises AdapterProblem naming every layer that has no name in this form."""
+    """The tensors of the file. Raises AdapterProblem that lists every layer without a name in this form."""
     if family not in FAMILIES:
-        raise AdapterProblem(f"Kohya's form has no names for the layers of {family}; take the diffusers form.")
+        raise AdapterProblem(f"Kohya's form has no names for the layers of {family}; use the diffusers form.")
     places = {layer: rows_with_numbers(family, layer) for layer in factors}
     problems = [FieldProblem(layer, "has no name in kohya's form") for layer, place in places.items() if place is None]
     if problems:
-        raise AdapterProblem("This adapter cannot be written in kohya's form; take the diffusers form.", problems)
+        raise AdapterProblem("This adapter cannot be written in kohya's form; use the diffusers form.", problems)
     tensors: dict[str, mx.array] = {}
     for row, number in dict.fromkeys(place for place in places.values() if place is not None):
         down_RI, up_OR = _fused(row, [factors.get(layer.format(number)) for layer in row.ours])
@@ -62,7 +61,7 @@ def tensors_of(factors: Factors, family: str) -> dict[str, mx.array]:
 
 
 def _fused(row: Row, parts: list[tuple[mx.array, mx.array] | None]) -> tuple[mx.array, mx.array]:
-    """One pair of factors for all the parts of a layer, None where a part has no adapter."""
+    """One pair of factors for all parts of a fused layer; a part is None without an adapter."""
     there = [part for part in parts if part is not None]
     down_RI = mx.concatenate([a_RI for a_RI, _ in there])
     width, ranks = down_RI.shape[1], [a_RI.shape[0] for a_RI, _ in there]
@@ -83,14 +82,14 @@ def _fused(row: Row, parts: list[tuple[mx.array, mx.array] | None]) -> tuple[mx.
 
 
 def _check(part: Path, factors: Factors, family: str, name: str) -> None:
-    """Raise AdapterProblem unless the file, read as any other, changes every layer as `factors` do."""
-    found = adapter_file.read(part, family).factors
+    """Raise AdapterProblem unless the file, read back, has the same effect on every layer as `factors`."""
+    stored = adapter_file.read(part, family).factors
     for layer, (a_RI, b_OR) in factors.items():
         x_NI = mx.random.normal((_PROBES, a_RI.shape[1]), key=mx.random.key(0))
-        wanted = (x_NI @ a_RI.T.astype(mx.float32)) @ b_OR.T.astype(mx.float32)
-        held = found.pop(layer, None)
-        given = mx.zeros_like(wanted) if held is None else (x_NI @ held[0].T) @ held[1].T
-        if mx.linalg.norm(given - wanted).item() > LARGEST_ERROR * mx.linalg.norm(wanted).item():
+        expected = (x_NI @ a_RI.T.astype(mx.float32)) @ b_OR.T.astype(mx.float32)
+        pair = stored.pop(layer, None)
+        actual = mx.zeros_like(expected) if pair is None else (x_NI @ pair[0].T) @ pair[1].T
+        if float(mx.linalg.norm(actual - expected)) > LARGEST_ERROR * float(mx.linalg.norm(expected)):
             raise AdapterProblem(f"{name} was written, but {layer} would not change as it was trained to.")
-    if found:
-        raise AdapterProblem(f"{name} was written, but it would change {next(iter(found))}, which was not trained.")
+    if stored:
+        raise AdapterProblem(f"{name} was written, but it would change {next(iter(stored))}, which was not trained.")

@@ -5,9 +5,10 @@
     A  (rank, in)    small random        B  (out, rank)   zeros
 
 B starts at zero, so a freshly attached adapter changes no bit of the output. Each adapter on a layer has its own rank,
-alpha and live strength, and is trained or frozen; at strength 0 it costs nothing.
+alpha and strength, and is trained or frozen; at strength 0 it costs nothing.
 
-Dtypes   A and B are float32 (the master weights); the product is taken in the activations' dtype
+Shapes   S tokens of all examples   I inputs   O outputs   R rank
+Dtypes   A and B are float32 (the master weights); the product is computed in the activations' dtype
 
 Source: Hu et al. 2021, arXiv:2106.09685.
 """
@@ -26,11 +27,12 @@ import mlx.nn as nn
 
 from core.config.layer_ranks import LayerRank
 from core.errors import AdapterProblem, ConfigProblem, FieldProblem
-from core.numerics.staged_eval import passed, reached
+from core.numerics.functional import custom_function
+from core.numerics.staged_eval import mark, mark_forward
 
 Factors = Mapping[str, tuple[mx.array, mx.array]]
 """(A, B) by full module path."""
-WITHIN_A_BLOCK = re.compile(r"\w+\.\d+\..+")  # "transformer_blocks.3.attn.to_q": a layer of a list at the network's top
+WITHIN_A_BLOCK = re.compile(r"\w+\.\d+\..+")  # "transformer_blocks.3.attn.to_q": a layer of a block
 
 
 class LowRank(nn.Module):
@@ -44,37 +46,39 @@ class LowRank(nn.Module):
         self.strength = strength
 
     def onto(self, y: mx.array, x: mx.array) -> mx.array:
-        """y and this part of x."""
+        """y + strength * scale * B (A x)."""
         a_RI, b_OR = self.lora_A.astype(x.dtype), self.lora_B.astype(x.dtype)
         flat_y, flat_x = (each.reshape(-1, each.shape[-1]) for each in (y, x))
         low = mx.stop_gradient(flat_x @ a_RI.T)
-        passed(low)
+        mark_forward(low)
         return _added(self.strength * self.scale)(flat_y, flat_x, low, a_RI, b_OR).reshape(y.shape)
 
 
 @functools.cache
 def _added(scale: float) -> Callable[..., mx.array]:
-    """(y, x, x A^T, A, B) to y + scale (x A^T) B^T. The gradient takes x A^T as a constant, which it needs again.
+    """(y, x, x A^T, A, B) to y + scale (x A^T) B^T, with the gradient
 
-    dA = scale (g B)^T x;   dB = scale g^T (x A^T);   dx = scale (g B) A. A product of its own for the sum or the scale
-    would be a kernel more for each of a large model's 400 layers, and a gradient that lies transposed another.
+        dA = scale (g B)^T x;   dB = scale g^T (x A^T);   dx = scale (g B) A
+
+    x A^T is an argument because dB reuses it. Sum and scale are fused into the products, and no gradient is transposed:
+    each would be one more kernel for each of a large model's 400 layers.
     """
 
-    @mx.custom_function
+    @custom_function
     def added(y_SO: mx.array, x_SI: mx.array, low_SR: mx.array, a_RI: mx.array, b_OR: mx.array) -> mx.array:
         return mx.addmm(y_SO, low_SR, b_OR.T, alpha=scale)
 
     @added.vjp
     def gradient(primals: Sequence[mx.array], g_SO: mx.array, _sum_SO: mx.array) -> tuple[mx.array, ...]:
         _, x_SI, low_SR, a_RI, b_OR = primals
-        unasked = mx.zeros_like(low_SR)
-        reached(g_SO)
+        of_low = mx.zeros_like(low_SR)  # x A^T has no gradient of its own
+        mark(g_SO)
         g_SR = g_SO @ b_OR
         if scale != 1.0:
-            g_SR, low_SR = g_SR * scale, low_SR * scale  # here, where they are narrow
+            g_SR, low_SR = g_SR * scale, low_SR * scale  # before the wide products
         da_RI, db_OR = g_SR.T @ x_SI, g_SO.T @ low_SR
-        reached(da_RI, db_OR)
-        return g_SO, g_SR @ a_RI, unasked, da_RI, db_OR
+        mark(da_RI, db_OR)
+        return g_SO, g_SR @ a_RI, of_low, da_RI, db_OR
 
     return added
 
@@ -96,7 +100,7 @@ class LoRALinear(nn.Module):
 
 
 class Adapter:
-    """One adapter across all its layers: what training changes and what a file holds."""
+    """One adapter across all its layers: the parameters of a training run, the content of a file."""
 
     def __init__(self, transformer: nn.Module, name: str, parts: dict[str, LowRank], trained: bool) -> None:
         self.name = name
@@ -106,7 +110,7 @@ class Adapter:
 
     @property
     def strength(self) -> float:
-        """How much of the adapter is heard: 1 as trained, 0 not at all. A compiled function keeps the value it saw."""
+        """The adapter's factor: 1 as trained, 0 off. A compiled function keeps the value it was compiled with."""
         return next(iter(self.parts.values())).strength
 
     @strength.setter
@@ -122,16 +126,16 @@ class Adapter:
         return found
 
     def update(self, parameters: Mapping[str, mx.array]) -> None:
-        """Put other values in place of `parameters()`; the names must be the same."""
+        """Replace the values of `parameters()`; the names must be the same."""
         for path, part in self.parts.items():
             part.lora_A, part.lora_B = parameters[f"{path}.lora_A"], parameters[f"{path}.lora_B"]
 
     def folded(self) -> dict[str, tuple[mx.array, mx.array]]:
-        """(A, alpha / rank * B) by path: the form files hold, in which no alpha is needed."""
+        """(A, alpha / rank * B) by path: the form of files, which needs no alpha."""
         return {path: (part.lora_A, part.lora_B * part.scale) for path, part in self.parts.items()}
 
     def detach(self) -> None:
-        """Take the adapter off; a layer without adapters is the plain linear layer again."""
+        """Remove the adapter; a layer without adapters becomes the plain linear layer again."""
         for path in self.parts:
             layer = find(self._transformer, path)
             del layer.adapters[self.name]
@@ -151,9 +155,9 @@ def attach(
     name: str = "subject",
     trained: bool = True,
 ) -> Adapter:
-    """Put a fresh adapter on the linear layers at `targets` (full module paths). All else in the network is frozen.
+    """Attach a fresh adapter to the linear layers at `targets` (full module paths); freeze the rest of the network.
 
-    `own` gives some of them a rank and an alpha of their own.
+    `own` maps some of the targets to their own rank and alpha.
 
     Raises AdapterProblem, naming every target that is not a linear layer of this model.
     """
@@ -171,7 +175,7 @@ def attach(
 def attach_factors(
     transformer: nn.Module, factors: Factors, *, name: str, strength: float = 1.0, trained: bool = False
 ) -> Adapter:
-    """Put an adapter with these (A, B) on, as a file holds them: alpha / rank is already in B, ranks may differ.
+    """Attach an adapter with these (A, B) from a file: alpha / rank is part of B, ranks may differ.
 
     Raises AdapterProblem, naming every path that is not a linear layer here and every factor of a wrong shape.
     """
@@ -192,7 +196,7 @@ def attach_factors(
 def resolve_targets(transformer: nn.Module, presets: Mapping[str, Sequence[str]], wanted: str) -> list[str]:
     """Full module paths for the knob `targets`: names of presets, paths and globs, with commas between them.
 
-    What lies outside the blocks is not meant: no gradient goes there (core/training/gradient.py).
+    Layers outside the blocks are excluded: no gradient is computed for them (core/training/gradient.py).
 
     Raises ConfigProblem naming each one that matches no linear layer of a block.
     """
@@ -208,14 +212,14 @@ def resolve_targets(transformer: nn.Module, presets: Mapping[str, Sequence[str]]
             unmatched.append(f"{pattern!r} matches {why}")
         found.update(dict.fromkeys(matches))
     if unmatched or not found:
-        say = "; ".join(unmatched) or "is empty"
+        problem = "; ".join(unmatched) or "is empty"
         hint = f"use {', '.join(presets)} or module paths such as {linear[0] if linear else 'blocks.0.attn.to_q'}"
-        raise ConfigProblem("Some settings need another look.", [FieldProblem("targets", f"{say}; {hint}")])
+        raise ConfigProblem("Some settings need another look.", [FieldProblem("targets", f"{problem}; {hint}")])
     return list(found)
 
 
 def check_trainable(paths: Iterable[str], trouble: str) -> None:
-    """Raise AdapterProblem, beginning with `trouble`, that names those of `paths` that lie outside the blocks."""
+    """Raise AdapterProblem, beginning with `trouble`, that names those of `paths` outside the blocks."""
     outside = [path for path in paths if not WITHIN_A_BLOCK.fullmatch(path)]
     if outside:
         raise AdapterProblem(trouble, _shortened([FieldProblem(path, "is outside the blocks") for path in outside]))
@@ -224,7 +228,7 @@ def check_trainable(paths: Iterable[str], trouble: str) -> None:
 def resolve_ranks(
     targets: Sequence[str], presets: Mapping[str, Sequence[str]], wanted: Sequence[LayerRank], scale: float
 ) -> dict[str, tuple[int, float]]:
-    """(rank, alpha) of each of `targets` that the knob `ranks` gives its own; `scale` is alpha / rank of the others.
+    """(rank, alpha) of each target with an own rank in the knob `ranks`; `scale` is alpha / rank of the others.
 
     Raises ConfigProblem naming each entry that matches none of them.
     """
@@ -242,7 +246,7 @@ def resolve_ranks(
 
 
 def _matching(paths: Sequence[str], presets: Mapping[str, Sequence[str]], pattern: str) -> Sequence[str]:
-    """The layers of a preset, or those of `paths` that a glob fits."""
+    """The layers of a preset, or those of `paths` that match a glob."""
     return presets[pattern] if pattern in presets else [path for path in paths if fnmatch.fnmatchcase(path, pattern)]
 
 
@@ -323,6 +327,6 @@ def _put(transformer: nn.Module, path: str, module: nn.Module) -> None:
 
 
 def _shortened(problems: list[FieldProblem], shown: int = 12) -> list[FieldProblem]:
-    """The first dozen; a foreign file would name hundreds."""
+    """The first dozen problems; a foreign file has hundreds."""
     more = len(problems) - shown
     return problems if more <= 0 else [*problems[:shown], FieldProblem("...", f"and {more} more")]

@@ -1,14 +1,14 @@
-"""A whole transformer with an adapter worked into its weights: one file for programs that take no adapters.
+"""A transformer with an adapter merged into its weights: one file for programs without support for adapters.
 
     W' = W + strength * (alpha / rank) B A          for each adapted layer, in float32, then in W's own dtype
-    W' = W                                          byte by byte for all the others
+    W' = W                                          copied byte by byte for all other tensors
 
-The file is diffusers' `transformer/diffusion_pytorch_model.safetensors`, whether the source was in shards or not;
-`config` in its header is the text of the config.json that belongs beside it. Tensors pass one at a time, so memory
-holds one layer and never the model. What is written is hashed on its way, and the file on the disk is read back and
-must have that hash before it counts.
+The file is diffusers' `transformer/diffusion_pytorch_model.safetensors`, also when the source is in shards; `config` in
+its header is the text of the config.json that belongs beside it. Tensors are processed one at a time, so memory holds
+one layer and never the model. The bytes are hashed while they are written, and the file must have that hash when it is
+read back.
 
-A change below half a step of W's dtype is lost to rounding: `Merged.kept` says how much of the change arrived.
+A change below half a step of W's dtype is lost to rounding; `Merged.kept` is the share of the change that remains.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
+import numpy as np
 from safetensors import safe_open
 
 from core import files
 from core.adapters import file as adapter_file
 from core.adapters.lora import Factors
 from core.errors import AdapterProblem, FieldProblem, ModelProblem
+from core.numerics.arrays import bytes_view
 from core.safetensors_file import Header, TensorInfo, header_of, read_bytes, read_header, weight_files
 
 STEM = "diffusion_pytorch_model"
@@ -35,7 +37,7 @@ OnTensor = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What came of it: how many layers were changed, and the share of the change that rounding left, 1 for all."""
+    """The number of merged layers, and the share of the change that rounding kept, at most about 1."""
 
     layers: int
     kept: float
@@ -50,14 +52,14 @@ def write(
     strength: float = 1.0,
     on_tensor: OnTensor = lambda _done, _of: None,
 ) -> Merged:
-    """Write the weights in the folder `transformer` with (A, alpha / rank * B) merged in to `path`.
+    """Write the weights of the folder `transformer`, with (A, alpha / rank * B) merged in, to `path`.
 
-    Raises AdapterProblem for an adapter that is worth nothing or made for another model, and where the sum leaves the
-    range of the weights' dtype; ModelProblem for a broken folder; DiskProblem; whatever `on_tensor` raises.
+    Raises AdapterProblem for an adapter without effect or for another model, and when a sum overflows the weights'
+    dtype; ModelProblem for a damaged folder; DiskProblem; whatever `on_tensor` raises.
     """
     adapter_file.check_worth(factors)
     if not strength:
-        raise AdapterProblem("With a strength of 0 the adapter would change nothing.")
+        raise AdapterProblem("With a strength of 0 the adapter has no effect.")
     sources = [(source, read_header(source)) for source in weight_files(transformer, STEM)]
     tensors = {name: (source, header) for source, header in sources for name in header.tensors}
     _check_layers(factors, tensors)
@@ -66,18 +68,18 @@ def write(
     except OSError as error:
         raise ModelProblem(f"{transformer / 'config.json'} cannot be read: {error.strerror}.") from None
     about = {"format": "pt", **metadata, "config": config}
-    sums = {"wanted": 0.0, "kept": 0.0}
-    with files.written_whole(path) as part:
+    sums = {"intended": 0.0, "kept": 0.0}
+    with files.atomic_file(path) as part:
         digest = hashlib.sha256()
         with part.open("wb") as file:
             for content in _contents(tensors, factors, strength, about, sums, on_tensor):
                 digest.update(content)
                 file.write(content)
         with safe_open(part, framework="np") as other:
-            whole = set(other.keys()) == tensors.keys()
-        if not whole or files.sha256_of(part) != digest.hexdigest():
-            raise AdapterProblem(f"{path.name} was written, but what is on the disk differs. Check the disk.")
-    return Merged(len(factors), sums["kept"] / sums["wanted"])
+            same_names = set(other.keys()) == tensors.keys()
+        if not same_names or files.sha256_of(part) != digest.hexdigest():
+            raise AdapterProblem(f"{path.name} was written, but reading it back gives other values. Check the disk.")
+    return Merged(len(factors), sums["kept"] / sums["intended"])
 
 
 def _contents(
@@ -88,7 +90,7 @@ def _contents(
     sums: dict[str, float],
     on_tensor: OnTensor,
 ) -> Iterator[bytes]:
-    """The bytes of the new file in order: its header, then every tensor."""
+    """The bytes of the new file: its header, then every tensor."""
     infos = {name: header.tensors[name] for name, (_, header) in tensors.items()}
     yield header_of({name: (info.dtype, info.shape) for name, info in infos.items()}, metadata)
     for done, (name, (source, header)) in enumerate(tensors.items(), start=1):
@@ -110,24 +112,24 @@ def _summed(
 ) -> bytes:
     a_RI, b_OR = pair
     dtype = DTYPES[info.dtype]
-    w_OI = mx.array(memoryview(content)).view(dtype).reshape(info.shape).astype(mx.float32)
+    w_OI = mx.array(np.frombuffer(content, np.uint8)).view(dtype).reshape(info.shape).astype(mx.float32)
     change_OI = strength * (b_OR @ a_RI)
     new_OI = (w_OI + change_OI).astype(dtype)
     real_OI = new_OI.astype(mx.float32) - w_OI
-    wanted, kept = (change_OI * change_OI).sum(), (change_OI * real_OI).sum()
-    fine = mx.all(mx.isfinite(new_OI))
-    mx.eval(new_OI, wanted, kept, fine)
-    if not fine.item():
+    intended, kept = (change_OI * change_OI).sum(), (change_OI * real_OI).sum()
+    finite = mx.all(mx.isfinite(new_OI))
+    mx.eval(new_OI, intended, kept, finite)
+    if not finite.item():
         raise AdapterProblem(
-            f"With this adapter {layer} leaves the range of {info.dtype}, in which the model is stored; use less of it."
+            f"With this adapter {layer} overflows {info.dtype}, the dtype of the model; use a lower strength."
         )
-    sums["wanted"] += wanted.item()
-    sums["kept"] += kept.item()
-    return bytes(memoryview(new_OI.view(mx.uint8)))
+    sums["intended"] += float(intended)
+    sums["kept"] += float(kept)
+    return bytes(bytes_view(new_OI.view(mx.uint8)))
 
 
 def _check_layers(factors: Factors, tensors: Mapping[str, tuple[Path, Header]]) -> None:
-    """Raise AdapterProblem naming each layer that this model does not have in this shape and as plain numbers."""
+    """Raise AdapterProblem that names each layer missing in this model, or with another shape, or quantized."""
     problems = []
     for layer, (a_RI, b_OR) in factors.items():
         place = tensors.get(f"{layer}.weight")

@@ -1,4 +1,4 @@
-"""Captions from a template: the same words for every photo."""
+"""Captions from a template: the same text for every photo."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class TemplateCaptioner:
     origin = "template"
 
     def __init__(self, template: str, trigger: str, class_word: str) -> None:
-        """Raises DataProblem for a placeholder that does not exist."""
+        """Raises DataProblem for an unknown placeholder."""
         self._text = captions.fill(template, trigger, class_word)
 
     def caption(self, photo: Path) -> str:

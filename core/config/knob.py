@@ -1,7 +1,7 @@
-"""One knob: what a form needs to draw it, and how a value that somebody gives is read and judged.
+"""One knob: its description for a form, and the parsing and validation of its values.
 
-A wrong value is answered with a sentence that goes on from the knob's name: "steps" "is 0 steps; it can be 1 to 100000
-steps". The knobs themselves are in `core/config/train.py`.
+The message about a wrong value continues the knob's name: "steps" "is 0 steps; it can be 1 to 100000 steps". The knobs
+themselves are in `core/config/train.py`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-SIZES_AT_MOST = 4  # of a knob of several sizes
-LINES_AT_MOST = 8  # of a knob of several lines
+SIZES_AT_MOST = 4  # in a knob of kind "sizes"
+LINES_AT_MOST = 8  # in a knob of kind "lines"
 
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """What a form needs to draw one field and what a check needs to judge its value."""
+    """One setting: how a form shows it, and which values are valid."""
 
     label: str
     sentence: str
@@ -26,20 +26,36 @@ class Knob:
     above: float | None = None
     unit: str = ""
     choices: tuple[str, ...] = ()
-    may_be_empty: bool = False  # of a text
-    front: bool = False  # one of the few that the form shows unfolded
+    may_be_empty: bool = False  # for text
+    front: bool = False  # one of the few that the form shows without unfolding
 
 
-def knob(default: Any, label: str, sentence: str, group: str, **more: Any) -> Any:
+def knob(
+    default: Any,
+    label: str,
+    sentence: str,
+    group: str,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    above: float | None = None,
+    unit: str = "",
+    may_be_empty: bool = False,
+    front: bool = False,
+) -> Any:
     """A dataclass field that carries its `Knob`."""
-    return field(default=default, metadata={"knob": Knob(label, sentence, group, **more)})
+    one = Knob(
+        label, sentence, group, at_least=at_least, at_most=at_most, above=above, unit=unit, may_be_empty=may_be_empty,
+        front=front,
+    )  # fmt: skip
+    return field(default=default, metadata={"knob": one})
 
 
 def read(kind: str, given: Any, one: Knob, allowed: tuple[str, ...]) -> tuple[Any, str]:
-    """(value, "") or (anything, a sentence about what is wrong).
+    """Parse and validate: (value, "") or (anything, a message about what is wrong).
 
     `kind` is "int", "float", "bool", "str", "choice", "lines" (several strings) or "sizes" (several whole numbers).
-    Strings as a form sends them are read as numbers and switches; `allowed`, where it is not empty, lists the words.
+    Strings from a form are parsed as numbers and switches; `allowed`, unless empty, lists the valid words.
     """
     if kind == "bool":
         words = {"on": True, "true": True, "1": True, "yes": True, "off": False, "false": False, "0": False, "": False}
@@ -64,7 +80,7 @@ def read(kind: str, given: Any, one: Knob, allowed: tuple[str, ...]) -> tuple[An
 
 
 def _read_sizes(given: Any, one: Knob) -> tuple[tuple[int, ...], str]:
-    """Whole numbers from a list, or from text with spaces or commas between them; none at all is fine."""
+    """Whole numbers from a list, or from text separated by spaces or commas; may be empty."""
     if not isinstance(given, str | list | tuple):
         return (), f"is {given!r}; it must be sizes with spaces between them, such as 512 768"
     parts = given.replace(",", " ").split() if isinstance(given, str) else given

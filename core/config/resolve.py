@@ -1,9 +1,9 @@
-"""A run's settings in the end: what the user set, laid over the model's own defaults, laid over ours, and checked.
+"""A run's final settings: the user's values over the model's defaults over ours, validated.
 
     resolve({"steps": "500"}, family.defaults)   -->   config.steps == 500, sources["steps"] == "user"
 
-Every wrong or unknown setting is named at once, and nothing is kept of a set that has one. `Resolved` holds both the
-value and where it came from; it is what a run's config.json holds.
+Every wrong or unknown setting is reported at once. `Resolved` holds each value and where it came from; a run's
+config.json stores it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from core.config.train import TrainConfig, default_of, kind_of, knobs
 from core.errors import ConfigProblem, FieldProblem
 
 Source = Literal["default", "model", "user"]
-BEFORE_IT_WAS_THERE: dict[str, Any] = {"shapes": "square", "held_out": "none"}
-"""What a run did whose configuration was kept before it had this knob, where that is not today's default."""
+OLD_DEFAULTS: dict[str, Any] = {"shapes": "square", "held_out": "none"}
+"""Values for runs that were saved before these knobs existed, where today's default differs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +32,20 @@ class Resolved:
     sources: dict[str, Source]
 
     def as_json(self) -> dict[str, Any]:
-        """{knob: {"value", "source"}}, in the order of `TrainConfig`; what a run's config.json holds."""
+        """{knob: {"value", "source"}}, in the order of `TrainConfig`, as in a run's config.json."""
         values = dataclasses.asdict(self.config)
         return {name: {"value": values[name], "source": self.sources[name]} for name in values}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Resolved:
-        """The inverse of `as_json`; the values are checked again.
+        """The inverse of `as_json`; validates the values again.
 
         Raises ConfigProblem.
         """
         values = {name: entry["value"] for name, entry in data.items()}
         sources: dict[str, Source] = dict.fromkeys(knobs(), "default")
         return Resolved(
-            resolve({**BEFORE_IT_WAS_THERE, **values}).config,
+            resolve({**OLD_DEFAULTS, **values}).config,
             sources | {name: entry["source"] for name, entry in data.items()},
         )
 
@@ -55,12 +55,12 @@ def resolve(
     model_defaults: Mapping[str, Any] | None = None,
     choices: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Resolved:
-    """Lay what the user set over the model's defaults over ours, and check every value.
+    """Merge the user's values over the model's defaults over ours, and validate every value.
 
-    `choices` names the values a free-text knob may take here, such as the models on this computer.
-    Strings as a form sends them ("300", "on") are read as numbers and switches.
+    `choices` lists the valid values of a free-text knob, such as the models on this computer. Strings from a form
+    ("300", "on") are parsed as numbers and switches.
 
-    Raises ConfigProblem, naming every unknown or wrong knob at once.
+    Raises ConfigProblem that names every unknown or wrong knob.
     """
     values: dict[str, Any] = {}
     sources: dict[str, Source] = {}
@@ -91,7 +91,7 @@ def resolve(
     if problems:
         raise ConfigProblem("Some settings need another look.", problems)
     if sources["alpha"] != "user" and sources["rank"] == "user":
-        values["alpha"] = float(values["rank"])  # a rank chosen alone keeps the scale at 1
+        values["alpha"] = float(values["rank"])  # keep alpha / rank at 1 when only the rank was set
     if sources["optimizer"] == "user":
         own = own_settings(values["optimizer"], values["learning_rate"])
         values |= {name: value for name, value in own.items() if sources[name] != "user"}

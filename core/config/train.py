@@ -1,8 +1,8 @@
 """Every knob of a training run: its default, range, unit and sentence, in one place.
 
-The form on the new-run page, the check of what users send, `likeness train --config` and the table in docs/knobs.md
-are all drawn from `TrainConfig`. A knob is added here and nowhere else. What a run has for a knob in the end is said in
-core/config/resolve.py.
+The form on the new-run page, the validation of requests, `likeness train --config` and docs/knobs.md all come from
+`TrainConfig`, so a knob is added here and nowhere else. core/config/resolve.py merges the values that user, model and
+defaults set.
 """
 
 from __future__ import annotations
@@ -13,16 +13,8 @@ from functools import cache
 from typing import Any, Literal, get_args, get_type_hints
 
 from core.config import layer_ranks
+from core.config.choices import BITS, Activations, BasePrecision, Optimizer, Schedule, Shapes, SigmaDraw
 from core.config.knob import Knob, knob
-
-SigmaDraw = Literal["logit_normal", "uniform", "model_shift"]
-Optimizer = Literal["adamw", "adafactor", "lion", "prodigy"]
-Schedule = Literal["cosine", "cosine_restarts", "linear", "constant"]
-BasePrecision = Literal["full", "8-bit", "6-bit", "4-bit"]
-BITS: dict[BasePrecision, int | None] = {"full": None, "8-bit": 8, "6-bit": 6, "4-bit": 4}
-"""To how many bits a precision packs the base; None leaves it as this computer computes."""
-Shapes = Literal["as_photographed", "square"]
-Activations = Literal["as_fit", "all", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,17 +23,10 @@ class TrainConfig:
 
     model: str = knob("pocket", "Model", "The base model that learns your subject.", "run", front=True)
     steps: int = knob(
-        300,
-        "Steps",
-        "How many times the adapter changes.",
-        "run",
-        at_least=1,
-        at_most=100_000,
-        unit="steps",
-        front=True,
+        300, "Steps", "How many updates the adapter gets.", "run", at_least=1, at_most=100_000, unit="steps", front=True
     )
     seed: int = knob(
-        0, "Seed", "Same seed, same photos, same settings: the same adapter.", "run", at_least=0, at_most=2**31 - 1
+        0, "Seed", "The same seed, photos and settings give the same adapter.", "run", at_least=0, at_most=2**31 - 1
     )
     side_px: int = knob(
         256,
@@ -56,7 +41,7 @@ class TrainConfig:
     more_sides_px: tuple[int, ...] = knob(
         (),
         "Further sizes",
-        "Each photo is also trained on at these sizes, such as 512 768; a multiple of 16 each.",
+        "Train each photo at these sizes too, such as 512 768; multiples of 16.",
         "run",
         at_least=64,
         at_most=2048,
@@ -65,19 +50,22 @@ class TrainConfig:
     shapes: Shapes = knob(
         "as_photographed",
         "Photo shapes",
-        "Whether photos keep their shape, 1:2 to 2:1, or are cut to a square; nothing is ever stretched.",
+        "Keep the shape of each photo, from 1:2 to 2:1, or crop it to a square; nothing is ever stretched.",
         "run",
     )
     batch_size: int = knob(
-        1, "Batch size", "Photos per micro-step; more is smoother and needs more memory.", "run", at_least=1, at_most=64
+        1,
+        "Batch size",
+        "Photos per micro-step; a larger batch is smoother and needs more memory.",
+        "run",
+        at_least=1,
+        at_most=64,
     )
-    accumulate: int = knob(
-        1, "Accumulation", "Micro-steps whose gradients are averaged before one step.", "run", at_least=1, at_most=256
-    )
+    accumulate: int = knob(1, "Accumulation", "Micro-steps averaged into one update.", "run", at_least=1, at_most=256)
     machines: int = knob(
         1,
         "Machines",
-        "How many machines share each micro-step, with a batch of their own each; one alone takes their turns as well.",
+        "Machines that share each update, with one batch each; a single machine computes all batches in turn.",
         "run",
         at_least=1,
         at_most=64,
@@ -85,22 +73,21 @@ class TrainConfig:
     base_precision: BasePrecision = knob(
         "full",
         "Base precision",
-        "How exactly the frozen model is held; 8, 6 or 4 bits need less memory and draw a little differently.",
+        "Precision of the frozen base model; 8, 6 or 4 bits need less memory and change pictures slightly.",
         "run",
     )
     activations: Activations = knob(
         "as_fit",
-        "Kept activations",
-        "How many blocks keep what they computed until their gradient is taken: as many as fit into memory, all, or "
-        "none. The others compute it again, for up to a third more time and far less memory. A run that goes on "
-        "may take another choice.",
+        "Gradient checkpointing",
+        "Keep activations (faster) or recompute them (far less memory, up to a third more time): all are kept, none, "
+        "or as many as memory allows (as fit). A resumed run may use another choice.",
         "run",
     )
 
     rank: int = knob(
         16,
         "Rank",
-        "How much the adapter can hold; higher fits more and makes a larger file.",
+        "Capacity of the adapter; a higher rank learns more detail and makes a larger file.",
         "adapter",
         at_least=1,
         at_most=layer_ranks.RANK_AT_MOST,
@@ -109,7 +96,7 @@ class TrainConfig:
     alpha: float = knob(
         16.0,
         "Alpha",
-        "The adapter's output is scaled by alpha / rank; equal to the rank means 1.",
+        "The adapter's output is scaled by alpha / rank; an alpha equal to the rank means 1.",
         "adapter",
         above=0,
         at_most=layer_ranks.ALPHA_AT_MOST,
@@ -117,14 +104,14 @@ class TrainConfig:
     targets: str = knob(
         "all_linear",
         "Layers",
-        "Which layers of the model's blocks get an adapter: all_linear, attention, mlp, or what else the guide names "
-        "for the model; also module paths, with commas between them and * for any letters.",
+        "Layers that get an adapter: all_linear, attention, mlp or another preset that the guide lists for the model; "
+        "also module paths, separated by commas, with * as a wildcard.",
         "adapter",
     )
     ranks: str = knob(
         "",
         "Ranks by layer",
-        "Layers with a rank of their own, and an alpha if you like, such as attention=32, *.ff.*=8:4.",
+        "Layers with a rank, and optionally an alpha, of their own, such as attention=32, *.ff.*=8:4.",
         "adapter",
         may_be_empty=True,
     )
@@ -132,14 +119,14 @@ class TrainConfig:
     optimizer: Optimizer = knob(
         "adamw",
         "Optimizer",
-        "By which rule gradients change the adapter. Adafactor and Lion remember less; Prodigy finds the rate itself.",
+        "How gradients update the adapter. Adafactor and Lion need less memory; Prodigy finds the rate itself.",
         "optimizer",
     )
     learning_rate: float = knob(
         1e-4,
         "Learning rate",
-        "How far one step may move the adapter. Unless you set it, Lion takes a third of AdamW's, and Prodigy 1: a "
-        "factor on the rate that it finds, without warm-up and schedule.",
+        "Step size of the optimizer. By default Lion takes a third of AdamW's rate, and Prodigy 1: a factor on the "
+        "rate that it finds itself, without warm-up or schedule.",
         "optimizer",
         above=0,
         at_most=1.0,
@@ -147,16 +134,11 @@ class TrainConfig:
     schedule: Schedule = knob(
         "cosine",
         "Schedule",
-        "How the learning rate falls to a tenth: along a cosine, along several in a row, along a line, or not at all.",
+        "How the learning rate falls to a tenth: along a cosine, several cosines in a row, a line, or not at all.",
         "optimizer",
     )
     cycles: int = knob(
-        3,
-        "Cosine cycles",
-        "How often a cosine with restarts falls; the other schedules do not ask.",
-        "optimizer",
-        at_least=1,
-        at_most=100,
+        3, "Cosine cycles", "Cosines in a row, with the schedule cosine_restarts.", "optimizer", at_least=1, at_most=100
     )
     warmup_steps: int = knob(
         10,
@@ -172,39 +154,36 @@ class TrainConfig:
     )
     clip_norm: float = knob(
         1.0,
-        "Gradient limit",
-        "Gradients are scaled down to this norm, over the whole adapter; 0 turns it off.",
+        "Gradient clipping",
+        "Largest norm of the gradient over the whole adapter; larger ones are scaled down. 0 turns it off.",
         "optimizer",
         at_least=0,
         at_most=1000,
     )
     ema_decay: float = knob(
         0.0,
-        "Averaged weights",
-        "How much of the average over earlier steps each step keeps, such as 0.99; 0 turns it off. The average is "
-        "scored, drawn and saved; training goes on from the weights themselves.",
+        "Weight average (EMA)",
+        "Decay of a moving average of the weights, such as 0.99; 0 turns it off. The average is scored, sampled and "
+        "saved; training continues from the weights themselves.",
         "optimizer",
         at_least=0,
         at_most=0.9999,
     )
 
-    sigma_draw: SigmaDraw = knob("logit_normal", "Noise levels", "How often each amount of noise is practised.", "loss")
+    sigma_draw: SigmaDraw = knob(
+        "logit_normal", "Noise levels", "Distribution of the noise levels in training.", "loss"
+    )
     train_guidance: float = knob(
-        1.0,
-        "Training guidance",
-        "The guidance value a guidance-distilled model is told while it trains.",
-        "loss",
-        at_least=0,
-        at_most=20,
+        1.0, "Training guidance", "Guidance input of a guidance-distilled model.", "loss", at_least=0, at_most=20
     )
     caption_dropout: float = knob(
-        0.05, "Caption dropout", "Share of photos trained with an empty caption.", "loss", at_least=0, at_most=1
+        0.05, "Caption dropout", "Share of examples trained with an empty caption.", "loss", at_least=0, at_most=1
     )
     trigger_dropout: float = knob(
         0.0,
         "Trigger dropout",
-        "Share of photos trained with the trigger left out of their caption, so that the class word alone brings the "
-        "subject too; not together with class pictures, which teach the opposite.",
+        "Share of examples trained without the trigger in the caption, so that the class word alone brings the subject "
+        "too; not together with class pictures, which teach the opposite.",
         "loss",
         at_least=0,
         at_most=1,
@@ -212,20 +191,20 @@ class TrainConfig:
     class_pictures: int = knob(
         0,
         "Class pictures",
-        "Pictures of the class that the untouched model draws first, and that are trained on beside the photos so that "
-        "it does not forget what it knew; a step takes about twice as long. 0 turns this off.",
+        "Pictures of the class, drawn by the base model before training and trained on beside the photos, so that the "
+        "model does not forget the class; a step takes about twice as long. 0 turns this off.",
         "loss",
         at_least=0,
         at_most=2000,
         unit="pictures",
     )
     class_prompt: str = knob(
-        "a photo of {class_word}", "Class prompt", "What the class pictures are drawn from; their caption.", "loss"
+        "a photo of {class_word}", "Class prompt", "Prompt and caption of the class pictures.", "loss"
     )
     prior_weight: float = knob(
         1.0,
         "Prior weight",
-        "How much the class pictures count in the loss, against the photos.",
+        "Weight of the class pictures in the loss, relative to the photos.",
         "loss",
         above=0,
         at_most=10,
@@ -233,21 +212,21 @@ class TrainConfig:
     flip: bool = knob(
         False,
         "Mirror photos",
-        "Also train on left-right mirrored photos; not for text, logos or asymmetric things.",
+        "Also train on left-right mirrored photos; not for text, logos or asymmetric subjects.",
         "loss",
     )
 
     held_out: str = knob(
         "auto",
         "Held-out photos",
-        "Photos kept to score the run on: auto (one, from 8 on), none, a number, or names with commas.",
+        "Photos held out to score the run: auto (one of 8 or more), none, a number, or names with commas.",
         "loss",
     )
     score_every: int = knob(
         200,
         "Score every",
-        "Score the held-out photos every this many steps, six times in the first of these stretches, and once in the "
-        "second.",
+        "Score the held-out photos every this many steps, and more often at first: six times within the first "
+        "interval and once within the second.",
         "loss",
         at_least=1,
         at_most=100_000,
@@ -256,8 +235,8 @@ class TrainConfig:
     score_draws: int = knob(
         1,
         "Draws per score",
-        "Scorings of each held-out photo at each of four amounts of noise, each with noise of its own: with more the "
-        "words come nearer to the truth, and take longer.",
+        "Noise draws for each held-out photo at each of four noise levels; more make the diagnosis more reliable and "
+        "scoring slower.",
         "loss",
         at_least=1,
         at_most=16,
@@ -275,7 +254,7 @@ class TrainConfig:
     save_every: int = knob(
         100,
         "Save every",
-        "Write a checkpoint every this many steps; one is always written at the end.",
+        "Write a checkpoint every this many steps, and one at the end.",
         "samples",
         at_least=1,
         at_most=100_000,
@@ -284,13 +263,13 @@ class TrainConfig:
     sample_prompts: tuple[str, ...] = knob(
         ("a photo of {trigger} {class_word}", "{trigger} {class_word} on the beach"),
         "Sample prompts",
-        "One picture each, with the same seed every time; one prompt per line.",
+        "One picture per prompt, with the same seed every time; one prompt per line.",
         "samples",
     )
     sample_seed: int = knob(
         42,
         "Sample seed",
-        "The first prompt's seed; the next prompt takes the next number.",
+        "Seed of the first prompt; each further prompt adds 1.",
         "samples",
         at_least=0,
         at_most=2**31 - 1,
@@ -304,27 +283,27 @@ class TrainConfig:
 
     @property
     def base_bits(self) -> int | None:
-        """To how many bits the base is quantized while it is loaded; None leaves it whole."""
+        """Bits to which the base is quantized when it is loaded; None keeps the compute dtype."""
         return BITS[self.base_precision]
 
     @property
     def examples_at_once(self) -> int:
-        """How many examples a micro-step holds: photos, and where there are class pictures as many of them."""
+        """Examples in a micro-step: photos, and as many class pictures where there are any."""
         return self.batch_size * (2 if self.class_pictures else 1)
 
     @property
     def highest_rank(self) -> int:
-        """Of any layer."""
+        """The highest rank of any layer."""
         return max([self.rank, *(entry.rank for entry in layer_ranks.read(self.ranks)[0])])
 
     @property
     def micro_steps(self) -> int:
-        """Forward and backward passes of one step, over all machines."""
+        """Micro-steps of one step, over all machines."""
         return self.accumulate * self.machines
 
     @property
     def sides_px(self) -> tuple[int, ...]:
-        """Every picture size that the photos are trained at, the first being the samples' own."""
+        """Every picture size of the training; the first one is that of the samples."""
         return tuple(dict.fromkeys((self.side_px, *self.more_sides_px)))
 
 
@@ -337,13 +316,8 @@ GROUPS: dict[str, str] = {
 }
 
 
-def precision_of(bits: int | None) -> BasePrecision:
-    """The knob's word for a base of so many bits; the inverse of `BITS`."""
-    return next(name for name, each in BITS.items() if each == bits)
-
-
 def knobs() -> dict[str, Knob]:
-    """Every knob by name, in the order of `TrainConfig`; choices of a `Literal` type filled in."""
+    """Every knob by name, in the order of `TrainConfig`, with the choices of its `Literal` type."""
     hints = _hints()
     found: dict[str, Knob] = {}
     for each in dataclasses.fields(TrainConfig):
@@ -367,7 +341,7 @@ def _hints() -> dict[str, Any]:
 
 
 def default_of(name: str) -> Any:
-    """The knob's default before any model has its say."""
+    """The knob's own default, without any model's."""
     return getattr(TrainConfig(), name)
 
 

@@ -1,20 +1,20 @@
-"""Which examples a micro-step trains on, and with what noise: a function of the step, not of what came before.
+"""The examples and the noise of every micro-step, as a function of the step alone.
 
     index   = ((step - 1) * micro-steps + micro) * batch_size + slot         counts examples over the whole run
     bucket  = turns(seed, number // examples)[number % examples]             number = index // (batch_size * machines)
     photo   = order(seed, place // size)[place % size]                        place and size within the bucket
     eps, sigma, dropouts, flip = draws keyed by (seed, step, index, purpose)
 
-A batch is of one bucket and always full: what a round of the bucket leaves over is filled up from its next round, as
-with a single bucket. So every micro-step weighs the same, and a step compiles once for each bucket. Among as many
-batches as there are examples, a bucket has as many turns as it has examples, evenly spread; so every photo comes as
-often as every other, once a round of its bucket. With one bucket all of this is the plain order of a round.
+A batch has examples of one bucket and is always full: a bucket's next round fills up the end of the one before. So
+every micro-step has the same weight, and a step compiles once per bucket. Within as many batches as there are examples,
+a bucket has as many turns as examples, evenly spread, so all photos are seen equally often, once in each round of their
+bucket. With a single bucket this is a shuffled epoch.
 
-With prior preservation a batch has a second half, as many class pictures of the same bucket, which come round by round
-as the photos do. The first half is what it would be without them.
+With prior preservation a batch has a second half: as many class pictures of the same bucket, in rounds of their own.
+The first half is the same as without them.
 
-So a resumed run sees what the uninterrupted one would have seen. The batches of all machines are neighbours in one that
-a machine alone would have taken whole: `machines` of them with batch b see what one sees with batch `machines` * b.
+So a resumed run sees the same batches as an uninterrupted one. The batches of several machines are consecutive parts of
+one large batch: `machines` of them with batch b see the examples of one machine with batch `machines` * b.
 
 Shapes   B batch   L image tokens   C channels of one token
 """
@@ -37,30 +37,30 @@ from core.randomness import fraction_for, key_for, order_for
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One example, ready to train on; arrays have a batch axis of 1."""
+    """One encoded example; arrays have a batch axis of 1."""
 
     l_T: mx.array
     l_T_flipped: mx.array | None
     conditioning: Conditioning
     grid: Grid  # of its bucket
-    photo: int = 0  # its place among the run's photos; a photo is there once for each of its sizes
-    untriggered: Conditioning | None = None  # of its caption without the trigger, where that is trained too
+    photo: int = 0  # index of its photo; a photo has one example for each of its sizes
+    untriggered: Conditioning | None = None  # of its caption without the trigger, for trigger dropout
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one micro-step needs, stacked: all float32 but for the conditioning."""
+    """The stacked inputs of one micro-step: float32 except for the conditioning."""
 
     clean_BLC: mx.array
     noise_BLC: mx.array
     sigma_B: mx.array
     conditioning: Conditioning
     grid: Grid
-    photos: tuple[int, ...] = ()  # of each photo, its place among the run's; empty for no run
-    weight_B: mx.array = field(default_factory=lambda: mx.array(1.0))  # in the loss; a scalar counts for all
+    photos: tuple[int, ...] = ()  # indices of the photos; empty outside of a run
+    weight_B: mx.array = field(default_factory=lambda: mx.array(1.0))  # in the loss; a scalar applies to all
 
     def one_by_one(self) -> Iterator[Batch]:
-        """Its examples as batches of one, with weights by which their losses add up to that of this batch."""
+        """Batches of one example, with weights such that their losses add up to the loss of this batch."""
         count = len(self.sigma_B)
         weight_B = mx.broadcast_to(self.weight_B, (count,)) / count
         for here in (slice(number, number + 1) for number in range(count)):
@@ -69,14 +69,14 @@ class Batch:
             yield Batch(*arrays, self.grid, weight_B=weight_B[here])
 
 
-ROUNDS_AT_HAND = 64  # whose orders are kept: more than the steps of a while go through
+CACHED_ROUNDS = 64  # whose orders are cached: more than consecutive steps use
 
 Drawn = tuple[mx.array, mx.array, mx.array, Conditioning]
 """One example of a batch: l_T, eps, sigma, conditioning, each with a batch axis of 1."""
 
 
 class Batches:
-    """The examples of a run in the order in which it trains on them."""
+    """The batches of a run, by step and micro-step."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Batches:
         training_shift: Callable[[Grid], float],
         prior: Sequence[Encoded] = (),
     ) -> None:
-        """`prior` are the class pictures, at least one for each bucket; none leaves them out."""
+        """`prior` are the class pictures, at least one for each bucket, or empty."""
         self._examples = examples
         self._prior = prior
         self._empty = empty  # the empty prompt's conditioning, for caption dropout
@@ -94,24 +94,24 @@ class Batches:
         self._shift = {each.grid: training_shift(each.grid) for each in examples}
         self._grids = {"order": [each.grid for each in examples], "class order": [each.grid for each in prior]}
         self._sizes = {name: Counter(grids) for name, grids in self._grids.items()}  # examples by bucket
-        # Not methods: a cache that knows its owner would keep the examples in memory after the run.
-        self._turns = lru_cache(ROUNDS_AT_HAND)(partial(_turns, self._sizes["order"], config.seed))
-        self._order = lru_cache(ROUNDS_AT_HAND)(partial(_order, self._grids, config.seed))
+        # Not cached methods: their cache would hold `self`, and with it the examples, after the run.
+        self._turns = lru_cache(CACHED_ROUNDS)(partial(_turns, self._sizes["order"], config.seed))
+        self._order = lru_cache(CACHED_ROUNDS)(partial(_order, self._grids, config.seed))
 
     def first_index(self, step: int) -> int:
         """The global index of the first example of `step` (1, 2, ...)."""
         return (step - 1) * self._config.micro_steps * self._config.batch_size
 
     def example_at(self, index: int) -> int:
-        """Which example has this global index."""
+        """The example of this global index."""
         return self._in_turn("order", *self._place(index))
 
     def class_picture_at(self, index: int) -> int:
-        """Which class picture stands beside the example of this global index."""
+        """The class picture beside the example of this global index."""
         return self._in_turn("class order", *self._place(index))
 
     def _place(self, index: int) -> tuple[Grid, int]:
-        """The bucket of this global index, and how many examples of that bucket come before it."""
+        """The bucket of this global index, and the number of earlier examples of that bucket."""
         size = self._config.batch_size * self._config.machines
         number, slot = divmod(index, size)
         round_, place = divmod(number, len(self._examples))
@@ -120,12 +120,12 @@ class Batches:
         return grid, earlier * size + slot
 
     def _in_turn(self, purpose: str, grid: Grid, before: int) -> int:
-        """Which example a bucket trains on after `before` others: each once a round, in the round's own order."""
+        """The example of a bucket after `before` others: each once per round, in the order of that round."""
         round_, place = divmod(before, self._sizes[purpose][grid])
         return self._order(purpose, grid, round_)[place]
 
     def photos(self, step: int, micro: int) -> tuple[int, ...]:
-        """Of each photo of that batch, its place among the run's."""
+        """The photos of a batch, by index."""
         return tuple(self._examples[self.example_at(index)].photo for index in self._indices(step, micro))
 
     def _indices(self, step: int, micro: int) -> range:
@@ -137,20 +137,21 @@ class Batches:
         """The batch of micro-step `micro` (0, 1, ..., over all machines) of `step` (1, 2, ...)."""
         config, indices = self._config, self._indices(step, micro)
         drawn = [self._of_photo(step, index) for index in indices]
-        weights = {}
+        weight_B = mx.array(1.0)
         if self._prior:
             drawn += [self._of_class(step, index) for index in indices]
-            weights = {"weight_B": prior_weights(config.batch_size, config.prior_weight)}
+            weight_B = prior_weights(config.batch_size, config.prior_weight)
         clean, noise, sigma, conditionings = (list(each) for each in zip(*drawn, strict=True))
         grid, _ = self._place(indices.start)
         arrays = (mx.concatenate(clean), mx.concatenate(noise), mx.concatenate(sigma), stacked(conditionings))
-        return Batch(*arrays, grid, self.photos(step, micro), **weights)
+        return Batch(*arrays, grid, self.photos(step, micro), weight_B)
 
     def _of_photo(self, step: int, index: int) -> Drawn:
         where = (self._config.seed, step, index)
         one = self._examples[self.example_at(index)]
-        mirrored = one.l_T_flipped is not None and fraction_for("flip", *where) < 0.5
-        l_T = one.l_T_flipped if mirrored else one.l_T
+        l_T = one.l_T
+        if one.l_T_flipped is not None and fraction_for("flip", *where) < 0.5:
+            l_T = one.l_T_flipped
         return l_T, *self._noised("", one, where), self._conditioning(one, step, index)
 
     def _of_class(self, step: int, index: int) -> Drawn:
@@ -164,7 +165,7 @@ class Batches:
         return noise, flow.draw_sigmas(key_for(f"{whose}sigma", *where), (1,), self._config.sigma_draw, shift)
 
     def _conditioning(self, one: Encoded, step: int, index: int) -> Conditioning:
-        """Of the whole caption, of the caption without the trigger, or of none."""
+        """The conditioning of the caption, of the caption without the trigger, or of the empty caption."""
         config, where = self._config, (self._config.seed, step, index)
         if fraction_for("caption dropout", *where) < config.caption_dropout:
             return self._empty
@@ -174,10 +175,7 @@ class Batches:
 
 
 def _turns(sizes: Mapping[Grid, int], seed: int, round_: int) -> list[tuple[Grid, int]]:
-    """The buckets of as many batches as there are examples, each with how many of its turns come before.
-
-    Each bucket's turns are spread over all of them.
-    """
+    """The buckets of a round of batches, evenly spread, each with the number of its earlier turns in the round."""
     when = [
         ((turn + fraction_for("turn", seed, round_, number, turn)) / size, number, grid, turn)
         for number, (grid, size) in enumerate(sizes.items())
@@ -187,5 +185,5 @@ def _turns(sizes: Mapping[Grid, int], seed: int, round_: int) -> list[tuple[Grid
 
 
 def _order(grids: Mapping[str, Sequence[Grid]], seed: int, purpose: str, grid: Grid, round_: int) -> list[int]:
-    """The examples of a bucket, by number, in the order of this round."""
+    """The examples of a bucket, by index, in the order of this round."""
     return [each for each in order_for(purpose, len(grids[purpose]), seed, round_) if grids[purpose][each] == grid]

@@ -1,11 +1,11 @@
-"""The sizes in which photos are trained on: a photo keeps its shape, and photos of one shape share a batch.
+"""Aspect-ratio buckets: the sizes in which photos are trained, so that a photo keeps its shape.
 
     of_side(512)     512 x 512, 528 x 496, 496 x 528 ... 720 x 368, 368 x 720     area about side^2, aspect 1:2 to 2:1
     closest          the bucket whose aspect is nearest to the photo's (or its crop's) on a logarithmic scale
     crops.pixel_box  the largest box of that aspect in the photo; scaled by one factor, so nothing is stretched
 
-A batch is one array, so its photos need one size; a few sizes of about one area keep both the picture whole and the
-step's cost the same. Plain Python: the web process may know it.
+The photos of a batch must have one size. A few sizes of about the same area avoid both cropping and steps of different
+cost. Plain Python, for the web process too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from core.config.train import TrainConfig
 from core.dataset.crops import WHOLE, Box
 
 LONGEST = 2.0  # width to height, or the other way round
-ENLARGED_AT_MOST = 2.0  # times, before it is said: beyond that a photo has nothing to show at this size
+ENLARGED_AT_MOST = 2.0  # times; beyond that the user is warned that a photo lacks detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ class Bucket:
 
 
 def of_side(side_px: int, multiple: int = 16) -> list[Bucket]:
-    """The square of `side_px`, then wide and tall buckets in turn, ever longer: one for each shorter side.
+    """The square of `side_px`, then wide and tall buckets in turn, each pair longer than the one before.
 
-    Sides are multiples of `multiple`, as `side_px` has to be.
+    Sides are multiples of `multiple`, as `side_px` must be.
     """
     found = [Bucket(side_px, side_px)]
     for short in range(side_px - multiple, 0, -multiple):
@@ -48,14 +48,14 @@ def of_side(side_px: int, multiple: int = 16) -> list[Bucket]:
 
 
 def closest(choices: Sequence[Bucket], width: int, height: int, box: Box | None = None) -> Bucket:
-    """The bucket for a photo of this size in pixels, or for the `box` of it that counts; the first of equals."""
+    """The bucket for a photo of this size in pixels, or for its crop `box`; the first one of equals."""
     box = box or WHOLE
     aspect = math.log((box.right - box.left) * width) - math.log((box.bottom - box.top) * height)
     return min(choices, key=lambda each: abs(math.log(each.width / each.height) - aspect))
 
 
 def of_photo(config: TrainConfig, width: int, height: int, box: Box | None, multiple: int = 16) -> list[Bucket]:
-    """The buckets in which a run trains on a photo: one for each of its picture sizes."""
+    """The buckets in which a run trains a photo: one for each picture size."""
     found = []
     for side_px in config.sides_px:
         choices = [Bucket(side_px, side_px)] if config.shapes == "square" else of_side(side_px, multiple)
@@ -64,7 +64,7 @@ def of_photo(config: TrainConfig, width: int, height: int, box: Box | None, mult
 
 
 def counted(buckets: Iterable[Bucket]) -> str:
-    """How many photos each bucket has, the fullest first: "512 x 512: 5 photos, 448 x 576: 3"."""
+    """Photos by bucket, the fullest first: "512 x 512: 5 photos, 448 x 576: 3"."""
     (first, count), *rest = Counter(buckets).most_common()
     words = [f"{first}: 1 photo" if count == 1 else f"{first}: {count} photos"]
     return ", ".join(words + [f"{bucket}: {count}" for bucket, count in rest])

@@ -1,4 +1,4 @@
-"""Captions: what a photo shows, in words. From the .txt beside it, else from a template.
+"""Captions of photos: from a file beside the photo (caption_files.py), else from a template.
 
 a photo of {trigger} {class_word}   ->   a photo of sks can
 """
@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Sequence
-from pathlib import Path
 
-from core.errors import DataProblem, FieldProblem
+from core.errors import DataProblem
 
 TEMPLATE = "a photo of {trigger} {class_word}"
 PLACEHOLDERS = ("trigger", "class_word")
@@ -18,26 +17,50 @@ CHARACTERS_AT_MOST = 2000
 
 
 def fill(template: str, trigger: str, class_word: str) -> str:
-    """The template with its placeholders filled in, and runs of spaces made one.
+    """The template with its placeholders filled in and whitespace collapsed.
 
-    Raises DataProblem for a placeholder that does not exist, or a brace that is not closed.
+    Raises DataProblem for an unknown placeholder or an unclosed brace.
     """
     check(template)
     return " ".join(template.format(trigger=trigger, class_word=class_word).split())
 
 
-def without_trigger(caption: str, trigger: str) -> str:
-    """The caption without the trigger as a word of its own, in any case: "a photo of sks can" -> "a photo of can".
+def has_trigger(caption: str, trigger: str) -> bool:
+    """Whether the trigger is in the caption as a word of its own, in any case."""
+    return bool(trigger) and _word(trigger).search(caption) is not None
 
-    Commas and spaces that only it kept apart become one.
+
+def replace_trigger(caption: str, trigger: str, replacement: str) -> str:
+    """The caption with another word wherever it has the trigger as a word of its own."""
+    return _word(trigger).sub(lambda _: replacement, caption) if trigger else caption
+
+
+def without_trigger(caption: str, trigger: str) -> str:
+    """The caption without the trigger as a separate word, in any case: "a photo of sks can" -> "a photo of can".
+
+    Commas and spaces on both sides of it are merged.
     """
-    left = re.sub(rf"(?<!\w){re.escape(trigger)}(?!\w)", " ", caption, flags=re.IGNORECASE) if trigger else caption
+    left = _word(trigger).sub(" ", caption) if trigger else caption
     left = re.sub(r"\s+(?=[,.;:!?])", "", " ".join(left.split()))
     return re.sub(r",(\s*,)+", ",", left).strip(" ,")
 
 
+def trigger_advice(captions: Sequence[str], trigger: str) -> str:
+    """A sentence about captions without the trigger, from which a run does not learn what it means; else empty."""
+    lacking = sum(not has_trigger(each, trigger) for each in captions)
+    if not lacking:
+        return ""
+    if lacking == len(captions):
+        return (
+            f"No caption has the trigger word {trigger!r}: prompts with it will not bring the subject. Add it to them."
+        )
+    verb = "lacks" if lacking == 1 else "lack"
+    words = f"{lacking} of {len(captions)} captions {verb} the trigger word {trigger!r}"
+    return f"{words}: their photos do not teach what it means. Add it there."
+
+
 def dropout_advice(share: float, class_pictures: int, captions: Sequence[str], trigger: str) -> str:
-    """What leaving the trigger out of a share of these captions cannot do in a run; empty where it can."""
+    """Warnings about trigger dropout with these captions, or ""."""
     found = []
     if share and class_pictures:
         found.append(
@@ -55,31 +78,11 @@ def check(template: str) -> None:
     try:
         fields = [(name, spec, how) for _, name, spec, how in string.Formatter().parse(template) if name is not None]
     except ValueError:
-        raise DataProblem(f"{template!r} has a brace without its partner; {allowed} are filled in.") from None
+        raise DataProblem(f"{template!r} has an unmatched brace; {allowed} are filled in.") from None
     for name, spec, how in fields:
         if name not in PLACEHOLDERS or spec or how:
             raise DataProblem(f"{template!r} has {{{name}}}, which is not known; {allowed} are filled in.")
 
 
-def read(text_file: Path) -> str | None:
-    """The caption in a .txt file as typed, in one line; None when the file is missing or blank.
-
-    Raises DataProblem when it is not UTF-8 text, or too long.
-    """
-    if not text_file.is_file():
-        return None
-    try:
-        text = text_file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        problem = FieldProblem(text_file.name, "is not UTF-8 text; save it again as plain UTF-8")
-        raise DataProblem("A caption cannot be read.", [problem]) from None
-    caption = " ".join(text.split())
-    if len(caption) > CHARACTERS_AT_MOST:
-        problem = FieldProblem(text_file.name, f"has {len(caption)} characters; at most {CHARACTERS_AT_MOST}")
-        raise DataProblem("A caption is too long.", [problem])
-    return caption or None
-
-
-def for_photo(photo: Path, trigger: str, class_word: str, template: str = TEMPLATE) -> str:
-    """The caption beside the photo (`beach.txt` for `beach.jpg`), else the template."""
-    return read(photo.with_suffix(".txt")) or fill(template, trigger, class_word)
+def _word(trigger: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(trigger)}(?!\w)", re.IGNORECASE)

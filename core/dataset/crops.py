@@ -1,9 +1,9 @@
-"""Which part of a photo is trained on: a box in fractions of the photo as seen, cut out and scaled, never stretched.
+"""Crops of photos: a box in fractions of the upright photo, cut out and scaled, never stretched.
 
     box (left, top, right, bottom), 0 to 1   ->   the largest box inside it, about its centre, of the training picture's
                                                   shape   ->   width x height px, one factor in both directions
 
-Which width and height a photo gets is for `buckets` to say.
+`buckets` chooses the width and height.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PixelBox = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Fractions of the photo as seen: 0 is its left or top edge, 1 its right or bottom edge."""
+    """Fractions of the upright photo: 0 is the left or top edge, 1 the right or bottom edge."""
 
     left: float
     top: float
@@ -37,24 +37,23 @@ WHOLE = Box(0.0, 0.0, 1.0, 1.0)
 
 
 def pixel_box(width: int, height: int, shape: tuple[int, int], box: Box | None = None) -> PixelBox:
-    """The largest box of `shape` (width to height) inside `box`, about its centre.
+    """The largest box with the aspect of `shape` (width, height) inside `box`, around its centre.
 
-    A box of less than a pixel grows to one, as far as the photo has room.
+    A box of less than a pixel grows to one pixel, within the photo.
     """
     box = box or WHOLE
     left, right = box.left * width, box.right * width
     top, bottom = box.top * height, box.bottom * height
-    wide, high = shape
-    scale = max(min((right - left) / wide, (bottom - top) / high), 1 / min(shape))
-    scale = min(scale, width / wide, height / high)
-    wide, high = scale * wide, scale * high
+    scale = max(min((right - left) / shape[0], (bottom - top) / shape[1]), 1 / min(shape))
+    scale = min(scale, width / shape[0], height / shape[1])
+    wide, high = scale * shape[0], scale * shape[1]
     x = min(max((left + right - wide) / 2, 0.0), max(width - wide, 0.0))
     y = min(max((top + bottom - high) / 2, 0.0), max(height - high, 0.0))
     return x, y, min(x + wide, width), min(y + high, height)
 
 
 def enlargement(width: int, height: int, shape: tuple[int, int], box: Box | None = None) -> float:
-    """How many times larger than in the photo the crop is in a picture of `shape` pixels."""
+    """The factor by which the crop is enlarged to `shape` pixels."""
     left, _, right, _ = pixel_box(width, height, shape, box)
     return shape[0] / (right - left)
 

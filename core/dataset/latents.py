@@ -1,12 +1,12 @@
-"""Clean latents and text conditionings, computed once and kept on disk by what they were made of.
+"""Cache of clean latents and text conditionings on disk, by a hash of their inputs.
 
     cache/latents/<key>.safetensors     key = hash of photo, crop, bucket, flip, VAE, family
     cache/text/<key>.safetensors        key = hash of text, text encoders, family
-    cache/class/<key>.safetensors       what training/prior.py has drawn; the key says of what and how
+    cache/class/<key>.safetensors       class pictures of training/class_images.py; key = hash of their recipe
 
-So a second run on the same photos encodes nothing, and another crop, caption or model finds other keys. Families share
-VAEs and text encoders but not what they make of them, so the family is part of the key too. The arrays are float32 and
-in the compute dtype; a file that cannot be read is made again.
+A second run on the same photos encodes nothing; another crop, caption or model has other keys. Families share VAEs and
+text encoders but use their outputs differently, so the family is part of the key. Latents are float32, conditionings in
+the compute dtype; an unreadable file is computed again.
 
 Shapes   L image tokens   C channels of one token
 """
@@ -27,13 +27,14 @@ from core.dataset.buckets import Bucket
 from core.dataset.examples import Example
 from core.device.backend import evaluate
 from core.models.base import Conditioning, Family
+from core.numerics.arrays import load_with_metadata
 
-TEXTS_AT_ONCE = 16  # text encoders are read from the disk once for so many: a few MB are held for each
-VERSION = 2  # part of every key: raise it when an encoding changes its meaning
+TEXTS_AT_ONCE = 16  # texts for each pass over the text encoders' files; a few MB of memory each
+VERSION = 2  # part of every key: raise it when an encoding changes
 
 
 def latents_of(family: Family, example: Example, bucket: Bucket, cache: Path, *, flip: bool = False) -> mx.array:
-    """l_T of one photo in its bucket: float32 (1, L, C), from the cache or from the VAE.
+    """l_T of one photo in its bucket, from the cache or the VAE: float32 (1, L, C).
 
     Raises DataProblem when the photo cannot be read, DiskProblem when the cache cannot be written.
     """
@@ -51,14 +52,14 @@ def latents_of(family: Family, example: Example, bucket: Bucket, cache: Path, *,
 
 
 def texts_of(family: Family, prompts: Sequence[str], cache: Path) -> Iterator[tuple[str, Conditioning]]:
-    """(prompt, its conditioning) for each different prompt, batch axis 1; those that are new are read in portions.
+    """(prompt, conditioning) for each distinct prompt, batch axis 1; new ones are encoded TEXTS_AT_ONCE at a time.
 
     Raises DiskProblem when the cache cannot be written, ModelProblem when an encoder cannot be read.
     """
     keys = {
         prompt: key_of("text", prompt, family.hashes["text"], family.name, family_dtype(family)) for prompt in prompts
     }
-    new = []
+    new: list[str] = []
     for prompt, key in keys.items():
         found, _ = read(cache / "text", key)
         if not found:
@@ -78,24 +79,24 @@ def family_dtype(family: Family) -> str:
 
 
 def key_of(*parts: object) -> str:
-    """The name in the cache of what is made of `parts`: all that JSON can hold."""
+    """The cache key of something computed from `parts`, which JSON must be able to hold."""
     return hashlib.sha256(json.dumps([VERSION, *parts]).encode()).hexdigest()
 
 
 def read(folder: Path, key: str) -> tuple[dict[str, mx.array], dict[str, str]]:
-    """Arrays and notes kept under this key; two empty dicts when there are none."""
+    """Arrays and metadata saved under this key; two empty dicts when there are none."""
     path = folder / f"{key}.safetensors"
     if not path.is_file():
         return {}, {}
     try:
-        arrays, notes = mx.load(str(path), return_metadata=True)
+        arrays, metadata = load_with_metadata(path)
         mx.eval(arrays)
     except RuntimeError:
-        return {}, {}  # cut off or damaged: made again, and written over
-    return arrays, notes
+        return {}, {}  # cut off or damaged: computed again and overwritten
+    return arrays, metadata
 
 
-def write(folder: Path, key: str, arrays: dict[str, mx.array], notes: dict[str, str] | None = None) -> None:
-    """Keep arrays and notes under this key. Raises DiskProblem."""
-    with files.written_whole(folder / f"{key}.safetensors") as part, part.open("wb") as file:
-        mx.save_safetensors(file, arrays, notes or {})
+def write(folder: Path, key: str, arrays: dict[str, mx.array], metadata: dict[str, str] | None = None) -> None:
+    """Save arrays and metadata under this key. Raises DiskProblem."""
+    with files.atomic_file(folder / f"{key}.safetensors") as part, part.open("wb") as file:
+        mx.save_safetensors(file, arrays, metadata or {})

@@ -1,4 +1,4 @@
-"""File names that every system can hold, show and read back: what becomes of the name a photo was uploaded with."""
+"""File names of uploads, made safe for every file system."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f
 
 
 def clean(name: str, extension: str) -> str:
-    """`name` in NFC without folders, control and bidirectional marks or characters that some system refuses.
+    """`name` in NFC without folders, control and bidirectional characters, and characters that some system forbids.
 
-    The ending becomes `.extension` (by content, no dot) unless it already says so. At most 120 characters, and no more
-    than 240 bytes.
+    The suffix becomes `.extension` unless it is an equivalent one. At most 120 characters and 240 bytes.
     """
     text = "".join("_" if c in '<>:"|?*' else c for c in _plain(name))
     stem = text[: -len(ending)] if (ending := PurePosixPath(text).suffix) else text
@@ -27,7 +26,7 @@ def clean(name: str, extension: str) -> str:
 
 
 def free(name: str, taken: Collection[str]) -> str:
-    """`name`, or with " (2)", " (3)" ... when it is taken; upper and lower case count as the same."""
+    """`name`, or with " (2)", " (3)" ... when it is taken; case-insensitive."""
     used = {other.casefold() for other in taken}
     stem, dot, ending = name.rpartition(".")
     stem, ending = (stem, dot + ending) if stem else (name, "")

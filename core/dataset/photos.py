@@ -1,4 +1,4 @@
-"""Reading photos as a person sees them, and saying in a sentence why one cannot be read.
+"""Reading of photos as people see them, with a clear message for each that cannot be read.
 
     bytes -> inspect -> PhotoFacts (size as seen, format by content, warnings)          the original is never changed
     file  -> open_rgb -> RGB picture: upright, in sRGB, on white where it was transparent, 8 bit
@@ -10,6 +10,7 @@ a process share a budget of pixels, so that a dozen photos at once need no more 
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ SIDE_AT_LEAST_PX = 16
 SMALL_SIDE_PX = 256
 SHOWN_EXTENSION = 20  # characters of a file's ending in a sentence
 SUFFIXES = frozenset(f".{name}" for name in [*EXTENSIONS.values(), *ALIASES])
-"""File name endings that are taken for photos when a folder is read."""
+"""Suffixes of files that count as photos when a folder is read."""
 
 BUDGET = PixelBudget(PIXELS_AT_MOST)
 TRIM_FROM_PIXELS = 10**6  # after a photo of this many, freed memory is given back to the system
@@ -53,9 +54,9 @@ _TURNS = {
 }
 _TIFF_BITS, _TIFF_PLANAR = 258, 284
 
-# Sizes are judged in `_opened`, before decoding and with a sentence; Pillow's own limit would only warn or trace back.
+# `_opened` checks sizes before decoding, with a message; Pillow's own limit would warn or raise.
 Image.MAX_IMAGE_PIXELS = None
-# Damaged notes of the camera inside a photo that can be read otherwise: of no use to whoever looks at the terminal.
+# Pillow warns of damaged EXIF data in photos that are readable otherwise; the terminal's user needs no such warning.
 filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
@@ -141,9 +142,8 @@ def write_thumb(source: Path | bytes, to: Path, side_px: int) -> None:
     with _opened(source) as photo:
         image = photo.image
         with photo.decoder_trouble_as_sentence():
-            image.draft(
-                "RGB", (2 * side_px, 2 * side_px)
-            )  # a JPEG decodes at a fraction of its size, several times faster
+            # A JPEG can be decoded at a fraction of its size, several times faster.
+            image.draft("RGB", (2 * side_px, 2 * side_px))
         photo.decode()
         with photo.decoder_trouble_as_sentence():
             coding = colour.coding_of(image, photo.code_points)
@@ -156,16 +156,26 @@ def write_thumb(source: Path | bytes, to: Path, side_px: int) -> None:
 
 
 def find(folder: Path) -> list[Path]:
-    """The files in `folder` whose names end like photos, by name; hidden files and subfolders are left out.
+    """The files in `folder` with suffixes of photos, by name, without hidden files and subfolders.
 
     Raises DataProblem when the folder is missing or holds none.
     """
     if not folder.is_dir():
         raise DataProblem(f"{folder} is not a folder; give the folder that your photos are in.")
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
+    found = _photos_in(folder)
     if not found:
-        raise DataProblem(f"{folder} has no photos in it; put JPEG, PNG, WebP or HEIC files there.")
+        below = [each.name for each in sorted(folder.iterdir()) if each.is_dir() and _photos_in(each)]
+        words = "put JPEG, PNG, WebP or HEIC files there"
+        if below:
+            words = f"subfolders are not read, so name one of those that have photos: {', '.join(below[:5])}"
+        raise DataProblem(f"{folder} has no photos in it; {words}.")
     return found
+
+
+def _photos_in(folder: Path) -> list[Path]:
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return []
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
 
 
 @contextmanager
@@ -174,7 +184,7 @@ def _opened(source: Path | bytes) -> Iterator[_Opened]:
 
     Raises DataProblem for what is not read, and sizes that are not taken.
     """
-    _teach_pillow_heic()
+    _register_heic()
     try:
         file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
     except OSError as error:
@@ -195,7 +205,7 @@ def _opened(source: Path | bytes) -> Iterator[_Opened]:
                 finally:
                     photo.image.close()
                     if pixels >= TRIM_FROM_PIXELS:
-                        malloc.give_back_what_is_freed()
+                        malloc.release_freed_pages()
         finally:
             photo.image.close()
 
@@ -271,22 +281,22 @@ def _frames(image: Image.Image) -> int:
         return 1  # the pictures behind the first are the phone's own, such as depth
     try:
         return int(getattr(image, "n_frames", 1))
-    except Exception:  # noqa: BLE001  the frames behind the first are damaged, which nobody will see
+    except Exception:  # noqa: BLE001  the further frames are damaged, and unused
         return 1
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """How the photo has to be turned to be upright; None where it is, or the camera's notes are damaged."""
+    """How the photo has to be turned to be upright; None where it is, or the EXIF data is damaged."""
     if isinstance(image, TiffImageFile):
         return None
     try:
         return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001  the camera's notes are damaged, the picture is not
+    except Exception:  # noqa: BLE001  the EXIF data is damaged, the picture is not
         return None
 
 
 def _upright(image: Image.Image, picture: Image.Image) -> Image.Image:
-    """`picture`, made of `image`, as the notes of `image` say that it is upright."""
+    """`picture`, made of `image`, turned as the EXIF data of `image` asks."""
     turn = _turn(image)
     return picture if turn is None else picture.transpose(turn)
 
@@ -301,7 +311,7 @@ def _size_as_seen(image: Image.Image) -> tuple[int, int]:
     return (image.height, image.width) if _turn(image) in across else image.size
 
 
-def _teach_pillow_heic() -> None:
+def _register_heic() -> None:
     if "HEIF" in Image.OPEN:
         return
     try:

@@ -1,21 +1,20 @@
-"""Which device computes, in which dtype, compiled or not, and with how much memory: decided here for every platform.
+"""The one place that decides device, dtype, compilation and memory limits, for every platform.
 
-               dtype      compiled   matrix products        quantized   memory
-    metal      bfloat16   yes        MLX's own              packed      weights wired up to what Metal recommends
-    cuda       bfloat16   yes        cuBLAS                 unpacked    a cache of a quarter of the card
-    cpu        float32    no         OpenBLAS (core.device.openblas)   unpacked    what a step frees is kept (core.device.malloc)
+               dtype      compiled   matrix products   quantized   memory
+    metal      bfloat16   yes        MLX's own         packed      weights wired up to what Metal recommends
+    cuda       bfloat16   yes        cuBLAS            unpacked    a cache of a quarter of the card
+    cpu        float32    no         OpenBLAS          unpacked    freed pages are kept (core/device/malloc.py)
 
-Quantized: whether products with a quantized weight are taken from its packed form, or from a copy that is unpacked for
-the one product (core/models/quantized.py). MLX's quick CUDA kernels are for y = x W^T alone, not for the gradient g W
-of its input. On a CPU packed products are slow: 304 tokens, 256 to 1,024 wide, at 4 bits take 71 ms, unpacked 1.5 ms.
+Quantized: products with a quantized weight either use its packed form or unpack a copy for the one product
+(core/models/quantized.py). MLX's fast CUDA kernels cover y = x W^T alone, not the gradient g W with respect to x. On a
+CPU packed products are slow: 304 tokens, 256 to 1,024 wide, at 4 bits take 71 ms, unpacked 1.5 ms.
 
-`prepare()` comes before the first `import mlx` of a process that computes, since a BLAS can only be put in place then;
-that is why nothing here imports MLX above a function.
+Call `prepare()` before the first `import mlx` of a process that computes: OpenBLAS can only replace MLX's BLAS before
+that. So this module imports MLX inside functions only.
 
-Measured on Linux CPUs (bench/step_time.py, openblas.py and precision.py): float32 is the quickest dtype there, and compiled
-functions are no quicker than plain ones but want a working g++ and 0.6 s for each kernel the first time. On an H200
-whole steps were measured as the row "cuda" says (bench/full_size.py). The row "metal" follows MLX's documentation and
-source.
+Measured on Linux CPUs (bench/step_time.py, openblas.py, precision.py): float32 is the fastest dtype, and compiled
+functions are no faster than plain ones but need a working g++ and 0.6 s for each new kernel. On an H200 the row "cuda"
+was the fastest for whole steps (bench/full_size.py). The row "metal" follows MLX's documentation and source.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import mlx.core as mx
 
 GIB = 2**30
-AHEAD_SHARE = 1 / 32  # of what is held already
+QUEUE_SHARE = 1 / 32  # of the active memory, for queued work
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,11 @@ class Policy:
 
     dtype: Literal["bfloat16", "float32"]
     compiles: bool
-    packed_products: bool  # with quantized weights: by MLX's kernels, or unpacked for each product
-    runs_ahead: bool  # the next computation is prepared while the device is at this one
-    batches: bool  # a batch is quicker than its examples one after the other, even where memory is to be spared
-    own_memory: bool  # what the processor reads is moved out of the device's memory first
-    cache_share: float  # of the device's memory, kept for the next step rather than given back
+    packed_products: bool  # quantized weights: products by MLX's kernels, not by unpacking
+    runs_ahead: bool  # the next computation is queued while the device works on this one
+    batches: bool  # a batch is faster than its examples one by one, even when activations are recomputed
+    own_memory: bool  # arrays are moved out of the device's memory before the processor reads them
+    cache_share: float  # share of the device's memory that MLX keeps for the next step instead of freeing it
 
 
 POLICIES: dict[Device, Policy] = {
@@ -80,22 +80,22 @@ _prepared: Backend | None = None
 
 
 def prepare() -> Backend:
-    """Make this process ready to compute, once; the second call answers what the first one decided.
+    """Set up this process for computing; later calls return what the first one decided.
 
     LIKENESS_DEVICE=cpu keeps a machine with a GPU on its CPU. LIKENESS_CACHE names the folder for the copy of OpenBLAS.
 
-    Raises Problem when MLX is not installed whole.
+    Raises Problem when MLX is not fully installed.
     """
     global _prepared
     if _prepared is None:
         os.environ.setdefault("AGX_RELAX_CDM_CTXSTORE_TIMEOUT", "1")  # macOS: long kernels beside a busy screen
-        taken = openblas.take(cache_folder())
-        _prepared = _settle(taken, request=os.environ.get("LIKENESS_DEVICE", ""))
+        blas = openblas.install(cache_folder())
+        _prepared = _configure(blas, requested=os.environ.get("LIKENESS_DEVICE", ""))
     return _prepared
 
 
 def cache_folder() -> Path:
-    """Where files go that can be made again at any time and belong to no project."""
+    """The folder for files that belong to no project and can be made again."""
     named = os.environ.get("LIKENESS_CACHE")
     if named:
         return Path(named).expanduser()
@@ -108,13 +108,13 @@ def compute_dtype() -> mx.Dtype:
     """The dtype of weights and latents on this device; sigma and the loss are float32 everywhere."""
     import mlx.core as mx
 
-    return getattr(mx, prepare().policy.dtype)
+    return {"bfloat16": mx.bfloat16, "float32": mx.float32}[prepare().policy.dtype]
 
 
 def compile_step(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """`mx.compile(function, **options)` where that pays, else the function itself.
+    """`mx.compile(function, **options)` where that is faster, else the function itself.
 
-    Keep such functions pure, with weights as arguments or named in `inputs` and `outputs`.
+    Such functions must be pure, with weights as arguments or named in `inputs` and `outputs`.
     """
     if not prepare().policy.compiles:
         return function
@@ -123,14 +123,14 @@ def compile_step(function: Callable[..., Any], **options: Any) -> Callable[..., 
     return mx.compile(function, **options)
 
 
-def device_of(*, metal: bool, cuda: bool, request: str = "") -> Device:
-    """The device to use where these are there; `request` is "cpu" or empty.
+def device_of(*, metal: bool, cuda: bool, requested: str = "") -> Device:
+    """The device to use, given which ones are available; `requested` is "cpu" or empty.
 
-    Raises Problem for another request.
+    Raises Problem for another value.
     """
-    if request not in ("", "cpu"):
-        raise Problem(f"LIKENESS_DEVICE is {request!r}; it can be cpu, or left away for the quickest device.")
-    if request == "cpu":
+    if requested not in ("", "cpu"):
+        raise Problem(f"LIKENESS_DEVICE is {requested!r}; it can be cpu, or unset for the fastest device.")
+    if requested == "cpu":
         return "cpu"
     return "metal" if metal else "cuda" if cuda else "cpu"
 
@@ -141,10 +141,10 @@ def cache_bytes(device: Device, memory_bytes: int) -> int:
 
 
 def peak_memory() -> int:
-    """The most bytes that arrays held at once since `reset_peak_memory`, counting those that were there before."""
+    """The most bytes that arrays held at once since `reset_peak_memory`, older arrays included."""
     import mlx.core as mx
 
-    return max(mx.get_peak_memory(), mx.get_active_memory())  # a reset sets the peak to 0, not to what is held
+    return max(mx.get_peak_memory(), mx.get_active_memory())  # a reset sets the peak to 0, not to the active memory
 
 
 def reset_peak_memory() -> None:
@@ -154,43 +154,42 @@ def reset_peak_memory() -> None:
 
 
 def submit(*trees: Any) -> None:
-    """Have the device work these out, and go on meanwhile where it runs ahead; elsewhere this is `mx.eval`."""
+    """Queue the evaluation of these arrays and return at once; on a CPU this is `mx.eval`."""
     import mlx.core as mx
 
     (mx.async_eval if prepare().policy.runs_ahead else mx.eval)(*trees)
 
 
 def evaluate(*trees: Any, wait: bool = True) -> None:
-    """`mx.eval`, or without `wait` `tell`, with little memory taken for work that the device has not come to yet.
+    """`mx.eval`, or `submit` without `wait`, with little memory allocated for queued work.
 
-    A GPU is told what to do long before it does it, and memory is taken when it is told: left to itself, MLX holds all
-    that a graph ever needs at once. Above a limit it waits for what was told before; the limit is put a little above
-    what is held now.
+    MLX allocates memory for a GPU when it queues the work, so a long queue holds everything that its graph ever needs.
+    Above its memory limit MLX waits for queued work to finish; here the limit is set slightly above the active memory.
     """
     import mlx.core as mx
 
     if not prepare().policy.runs_ahead:
         mx.eval(*trees)
         return
-    held = mx.get_active_memory()
-    before = mx.set_memory_limit(int(held * (1 + AHEAD_SHARE)))
+    active = mx.get_active_memory()
+    before = mx.set_memory_limit(int(active * (1 + QUEUE_SHARE)))
     try:
         (mx.eval if wait else mx.async_eval)(*trees)
     finally:
         mx.set_memory_limit(before)
 
 
-def expect_the_same_again() -> None:
-    """What is freed from now on is asked for again soon: a step comes after a step. A CPU's heap then keeps it.
+def keep_freed_memory() -> None:
+    """Keep freed memory in the process on a CPU, because the next step allocates the same again.
 
-    Not for loading, which frees what it casts and packs from, once.
+    Call it after loading: weights are cast and packed once, and the memory of their originals should be returned.
     """
     if prepare().device == "cpu":
-        malloc.keep_what_is_freed()  # MLX has no cache of its own there
+        malloc.keep_freed_pages()  # MLX has no cache of its own there
 
 
 def describe() -> dict[str, Any]:
-    """What computes here, for logs, recipes and the settings page; numbers in bytes, `note` a sentence or empty."""
+    """Device, dtype and versions for logs, recipes and the settings page; sizes in bytes, `note` a sentence or ""."""
     backend = prepare()
     import mlx.core as mx
 
@@ -201,22 +200,22 @@ def describe() -> dict[str, Any]:
         "compiled": backend.policy.compiles,
         "blas": backend.blas.name,
         "threads": backend.blas.threads,
-        "mlx": mx.__version__,
+        "mlx": metadata.version("mlx"),
         "memory_bytes": _memory_bytes(),
         "note": "" if backend.blas.quick else backend.blas.reason,
     }
 
 
-def _settle(taken: openblas.Blas, request: str) -> Backend:
-    """Import MLX, see what it runs on, and set its policy."""
+def _configure(blas: openblas.Blas, requested: str) -> Backend:
+    """Import MLX, choose the device, and set MLX's limits for it."""
     try:
         import mlx.core as mx
     except ImportError as error:
         raise Problem(
-            f"MLX is not installed whole ({error}). On Linux install one of its two builds: "
+            f"MLX is not fully installed ({error}). On Linux install one of its two builds: "
             'pip install "likeness[cpu]" or, with an NVIDIA card, pip install "likeness[cuda13]".'
         ) from error
-    device = device_of(metal=mx.metal.is_available(), cuda=mx.cuda.is_available(), request=request)
+    device = device_of(metal=mx.metal.is_available(), cuda=mx.cuda.is_available(), requested=requested)
     policy = POLICIES[device]
     if device == "cpu":
         mx.set_default_device(mx.cpu)
@@ -225,11 +224,11 @@ def _settle(taken: openblas.Blas, request: str) -> Backend:
     mx.set_cache_limit(cache_bytes(device, _memory_bytes()))
     if device == "metal":
         mx.set_wired_limit(int(mx.device_info()["max_recommended_working_set_size"]))
-    return Backend(device, policy, taken)
+    return Backend(device, policy, blas)
 
 
 def _memory_bytes() -> int:
-    """Memory of the device: of the card on CUDA, else of the machine, which Apple's GPUs share."""
+    """Memory of the card on CUDA, else of the machine, which Apple's GPUs share."""
     import mlx.core as mx
 
     return int(mx.device_info().get("memory_size") or mx.device_info().get("total_memory") or machine_bytes())

@@ -1,9 +1,9 @@
-"""What the C library does with memory that is freed: on a CPU, the next step should find it again.
+"""Keep freed memory in the process on a CPU, so that the next step reuses its pages.
 
-MLX's arrays on a CPU come from `malloc`. Of a large block, or of much that is free at the heap's end, glibc gives the
-pages back to the kernel at once, which fills them with zeros when the next step asks for them again: on a small
-network, 384 wide, with four photos at 256 px, 80,000 pages a step, a sixth of its time. Kept, the process holds on to
-the most that its steps ever needed until it ends; that most is the same.
+On a CPU MLX allocates arrays with `malloc`. glibc returns large freed blocks, and free space at the heap's end, to the
+kernel at once, and the kernel zeroes the pages when the next step allocates them again. On a small network, 384 wide,
+with four photos at 256 px, that is 80,000 pages a step and a sixth of its time. With the pages kept, the process holds
+its peak until it ends; the peak itself does not change.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ import ctypes
 import platform
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-LARGEST = 2**31 - 1  # that mallopt takes
-OWN_PAGES_FROM = 2**30  # bytes of a block that is not worth keeping
+LARGEST = 2**31 - 1  # mallopt's largest argument
+MMAP_FROM_BYTES = 2**30  # blocks from this size on are still returned at once
 
 
-def keep_what_is_freed() -> bool:
-    """Have this process's heap keep its pages; False where the C library is not glibc, and nothing is changed."""
+def keep_freed_pages() -> bool:
+    """Make this process's heap keep its pages; False, with nothing changed, where the C library is not glibc."""
     if platform.libc_ver()[0] != "glibc":
         return False
     library = ctypes.CDLL(None)
-    return bool(library.mallopt(M_MMAP_THRESHOLD, OWN_PAGES_FROM) and library.mallopt(M_TRIM_THRESHOLD, LARGEST))
+    return bool(library.mallopt(M_MMAP_THRESHOLD, MMAP_FROM_BYTES) and library.mallopt(M_TRIM_THRESHOLD, LARGEST))
 
 
-def give_back_what_is_freed() -> None:
-    """Give free pages of this process's heap back to the system, where the C library is glibc.
+def release_freed_pages() -> None:
+    """Return the free pages of this process's heap to the system, where the C library is glibc.
 
-    Of many blocks of some megabytes, such as Pillow's of 16 MB, glibc keeps those below the last one that is in use.
+    Of many blocks of some megabytes, such as Pillow's of 16 MB, glibc keeps those below the last one in use.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

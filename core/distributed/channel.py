@@ -1,11 +1,11 @@
-"""Two processes of a run that talk: messages over one TCP connection, and beats that tell a quiet peer from a lost one.
+"""Messages between two processes of a run over one TCP connection, with heartbeats to notice a lost peer.
 
     frame    header length (4 bytes), body length (8 bytes), header (JSON), body (bytes)
-    beat     a frame with an empty header, every BEAT_SECONDS, from a thread
+    beat     a frame with an empty header, every BEAT_SECONDS, from a thread of its own
 
-A peer that was killed closes its connection; one whose machine sleeps, hangs or lost its cable sends nothing, and is
-taken to be gone after SILENCE_SECONDS. However long a peer computes or draws, its thread goes on beating. Gradients go
-another way (process_group.py): this one is for what is said once, or in few bytes.
+A peer that was killed closes its connection. One whose machine sleeps, hangs or lost its cable sends nothing and counts
+as gone after SILENCE_SECONDS. The heartbeats continue while a peer computes or draws. Gradients are not sent here but
+through MLX (process_group.py).
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from typing import Any
 
 BEAT_SECONDS = 2.0
 SILENCE_SECONDS = 15.0
-PIECE = 2**20  # bytes sent at once, so that a large body is not one long silence
+CHUNK = 2**20  # bytes sent at once, so that a large body is not one long silence
 FRAME = struct.Struct(">IQ")
-HEADER_AT_MOST = 2**26  # bytes; a longer one is not ours
-DONE = "done"  # the message after which a closed connection is no loss
+HEADER_AT_MOST = 2**26  # bytes; the sender of a longer one is not one of ours
+DONE = "done"  # the message after which closing the connection is no loss
 
 
 class Gone(Exception):
-    """The peer is no longer there; the message says how that was noticed."""
+    """The peer is gone; the message says how that was noticed."""
 
 
 class Channel:
-    """One end of a connection; messages come in the order in which they were sent."""
+    """One end of a connection; messages arrive in the order in which they were sent."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -47,28 +47,28 @@ class Channel:
 
     @property
     def lost(self) -> str:
-        """How the peer was lost, in words; empty as long as it is there, and when it left in good order."""
+        """How the peer was lost, in words; empty while it is there and after it said DONE."""
         return "" if self._done else self._lost
 
     def begin(self) -> None:
-        """Start to listen and to beat."""
+        """Start receiving and sending heartbeats."""
         for work in (self._listen, self._beat):
             threading.Thread(target=work, daemon=True).start()
 
     def be_patient(self, seconds: float) -> None:
-        """Let the peer be silent for so long, from now; 0 goes back to the usual."""
+        """Allow the peer to be silent for so many seconds from now; 0 restores SILENCE_SECONDS."""
         self._patient_until = time.monotonic() + seconds
 
     def send(self, kind: str, body: bytes = b"", **header: Any) -> None:
-        """Send a message; to a peer that is gone, nothing: the next `receive` or `lost` says so."""
+        """Send a message. If the peer is gone, the next `receive` or `lost` reports it."""
         with suppress(OSError):
             self._send({"kind": kind, **header}, body)
 
     def receive(self, kind: str) -> tuple[dict[str, Any], bytes]:
-        """The next message, which must be of this kind; waits for it. Raises Gone."""
+        """Wait for the next message, which must be of this kind. Raises Gone."""
         message = self._inbox.get()
         if message is None:
-            self._inbox.put(None)  # for whoever asks again
+            self._inbox.put(None)  # for the next call
             raise Gone(self._lost)
         header, body = message
         if header["kind"] != kind:
@@ -76,7 +76,7 @@ class Channel:
         return header, body
 
     def close(self) -> None:
-        """End the connection, and the threads with it."""
+        """Close the connection, which ends the threads."""
         self._closed.set()
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
@@ -86,25 +86,25 @@ class Channel:
         text = json.dumps(header).encode()
         with self._sending:
             self._connection.sendall(FRAME.pack(len(text), len(body)) + text)
-            for start in range(0, len(body), PIECE):
-                self._connection.sendall(body[start : start + PIECE])
+            for start in range(0, len(body), CHUNK):
+                self._connection.sendall(body[start : start + CHUNK])
 
     def _beat(self) -> None:
         while not self._closed.wait(BEAT_SECONDS):
             try:
                 self._send({}, b"")
             except OSError:
-                return  # the listener knows more
+                return  # _listen reports it
 
     def _listen(self) -> None:
-        """Fill the inbox until the peer is gone; the last thing in it is None."""
+        """Fill the inbox until the peer is gone, then put None."""
         try:
             while True:
-                long, body_long = FRAME.unpack(self._exactly(FRAME.size))
-                if long > HEADER_AT_MOST:
-                    raise Gone("it sent something that is not a message")
-                header = json.loads(self._exactly(long))
-                body = self._exactly(body_long)
+                header_length, body_length = FRAME.unpack(self._exactly(FRAME.size))
+                if header_length > HEADER_AT_MOST:
+                    raise Gone("it sent data that is not a message")
+                header = json.loads(self._exactly(header_length))
+                body = self._exactly(body_length)
                 if header.get("kind") == "problem":
                     raise Gone(str(header["message"]))
                 if header.get("kind") == DONE:
@@ -114,7 +114,7 @@ class Channel:
         except Gone as gone:
             self._lost = str(gone)
         except TimeoutError:
-            self._lost = f"nothing was heard of it for {SILENCE_SECONDS:.0f} s"
+            self._lost = f"it sent nothing for {SILENCE_SECONDS:.0f} s"
         except (OSError, ValueError, KeyError):
             self._lost = "its connection broke"
         finally:
@@ -124,7 +124,7 @@ class Channel:
         parts = bytearray()
         while len(parts) < count:
             try:
-                part = self._connection.recv(min(count - len(parts), PIECE))
+                part = self._connection.recv(min(count - len(parts), CHUNK))
             except TimeoutError:
                 if time.monotonic() < self._patient_until:
                     continue
@@ -136,7 +136,7 @@ class Channel:
 
 
 def connect(host: str, port: int, seconds: float) -> Channel:
-    """Knock at an address until somebody opens. Raises Gone after so many seconds."""
+    """Try to connect until an address answers. Raises Gone after so many seconds."""
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -1,10 +1,10 @@
-"""Starting the others: `mlx.launch` brings up one process on each machine, and this process is the first of them.
+"""Starts the peers: `mlx.launch` starts one process on each machine, and this process is rank 0.
 
     this process --starts--> mlx.launch --ssh--> a stand-in here (rank 0), peers on the other machines
-    stand-in  says in one line what mlx.launch told it, and waits; this process takes its place in the group
+    stand-in  prints the environment that mlx.launch gave it, and waits; this process uses it and is rank 0
 
-So whoever starts a run, at a terminal or for the studio, stays the one that trains, and mlx.launch still decides how
-the processes find each other, whatever the backend.
+So the process that starts a run, at a terminal or for the studio, is also the one that trains, and mlx.launch still
+decides how the processes find each other, with every backend.
 """
 
 from __future__ import annotations
@@ -22,23 +22,25 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import IO
 
-from core.distributed.hosts import HELD, HERE, NAMES, TOKEN, Hosts
-from core.distributed.process_group import ALONE, Group, Invitation, meet
+from core.distributed.hosts import HERE, LOCK, NAMES, TOKEN, Hosts
+from core.distributed.process_group import init_process_group
+from core.distributed.rendezvous import POLL_SECONDS, Rendezvous
 from core.errors import TrainingProblem
+from core.training.group import ALONE, Group
 
 STAND_IN_SECONDS = 60.0
 ENDING_SECONDS = 10.0
-LOOK_SECONDS = 0.2
-NODE = re.compile(r"Node with rank (\d+) exited with code (-?\d+)")  # what mlx.launch says of one that failed
-SSH_FAILED = "255"  # ssh's own exit code, about which mlx.launch keeps it quiet
-PORTS = range(20_000, 32_000)  # below those that systems give out by themselves
-INPUT = 2**22  # characters: more than a pipe, ssh and a terminal keep for a process that does not read
-LAST_WORDS = 12  # lines of what mlx.launch and the peers said, for a sentence
+NODE = re.compile(r"Node with rank (\d+) exited with code (-?\d+)")  # mlx.launch about a process that failed
+SSH_FAILED = "255"  # ssh's own exit code; mlx.launch does not report its message
+PORTS = range(20_000, 32_000)  # below the ephemeral ports
+INPUT = 2**22  # characters: more than the buffers of a pipe, ssh and a terminal hold
+LAST_LINES = 12  # of the output of mlx.launch and the peers, for an error message
 
 
 class Launcher:
@@ -47,15 +49,15 @@ class Launcher:
     def __init__(self, hosts: Hosts, count: int, folder: Path, command: Sequence[str], cwd: Path) -> None:
         self._names = hosts.names[:count]
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._said: deque[str] = deque(maxlen=LAST_WORDS)
-        self._held = os.open(os.environ[HELD], os.O_WRONLY | os.O_CREAT, 0o600)
-        fcntl.flock(self._held, fcntl.LOCK_EX)
+        self._errors: deque[str] = deque(maxlen=LAST_LINES)
+        self._lock = os.open(os.environ[LOCK], os.O_WRONLY | os.O_CREAT, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         file = folder / "hosts.json"
         file.write_text(json.dumps(hosts.as_launched(count)), encoding="utf-8")
-        port = _free_ports(2 * count + 1) + 1  # the one below is the group's own
+        port = _free_ports(2 * count + 1) + 1  # the one below is for the rendezvous
         options = ["--hostfile", file, "--starting-port", port, "--nccl-port", port, "--cwd", cwd]
-        options += ["-n", self._names.count(self._names[0])]  # with nccl: how many cards a host has
-        chosen = {each.partition("=")[0] for each in hosts.envs}  # what the hosts file says goes before what holds here
+        options += ["-n", self._names.count(self._names[0])]  # with nccl: how many GPUs a host has
+        chosen = {each.partition("=")[0] for each in hosts.envs}  # the hosts file overrides this environment
         for name, value in os.environ.items():
             options += ["--env", f"{name}={value}"] if name.startswith("LIKENESS_") and name not in chosen else []
         self._process = subprocess.Popen(
@@ -65,28 +67,28 @@ class Launcher:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            start_new_session=True,  # Ctrl-C is for the run, which then ends the others
+            start_new_session=True,  # Ctrl-C is for this process, which then ends the peers
         )
-        for stream, into in ((self._process.stdout, self._lines.put), (self._process.stderr, self._said.append)):
-            threading.Thread(target=lambda s=stream, i=into: [i(line.rstrip()) for line in s], daemon=True).start()
+        for stream, into in ((self._process.stdout, self._lines.put), (self._process.stderr, self._errors.append)):
+            threading.Thread(target=_collect_lines, args=(stream, into), daemon=True).start()
 
-    def told(self) -> dict[str, str]:
-        """What mlx.launch told the stand-in. Raises TrainingProblem when it never came to that."""
+    def environment(self) -> dict[str, str]:
+        """The environment that mlx.launch gave the stand-in. Raises TrainingProblem if it did not start."""
         deadline = time.monotonic() + STAND_IN_SECONDS
-        while time.monotonic() < deadline and not self.trouble():
+        while time.monotonic() < deadline and not self.error():
             with suppress(queue.Empty, ValueError, TypeError, KeyError):
-                return dict(json.loads(self._lines.get(timeout=LOOK_SECONDS))["told"])
-        words = self.trouble() or f"mlx.launch started nothing within {STAND_IN_SECONDS:.0f} s. {self._last_words()}"
+                return dict(json.loads(self._lines.get(timeout=POLL_SECONDS))["environment"])
+        words = self.error() or f"mlx.launch started nothing within {STAND_IN_SECONDS:.0f} s. {self._last_words()}"
         raise TrainingProblem(words)
 
-    def trouble(self) -> str:
+    def error(self) -> str:
         """A sentence as soon as one of the processes could not be started; empty until then."""
-        over = self._process.poll() is not None
-        lines = list(self._said)
+        ended = self._process.poll() is not None
+        lines = list(self._errors)
         failed = {int(rank): code for line in lines for rank, code in NODE.findall(line)}
-        if not failed and not over:
+        if not failed and not ended:
             return ""
-        time.sleep(LOOK_SECONDS)  # its last words may still be on their way
+        time.sleep(POLL_SECONDS)  # its last lines may not have arrived
         rank = next((rank for rank in failed if rank), 0)
         name = self._names[rank]
         who = f"{name} (machine {rank + 1} of {len(self._names)})" if rank else "mlx.launch"
@@ -94,38 +96,41 @@ class Launcher:
             return f"{who} cannot be reached by ssh; `ssh {name} true` in a terminal must work without a question."
         return f"{who} could not start its part: {self._last_words() or 'it said nothing'}"
 
-    def calm(self) -> None:
-        """Keep mlx.launch from spinning, once all have started: it does for as long as one of them could take input.
+    def fill_input(self) -> None:
+        """Keep mlx.launch from busy-waiting, which it does while one of its processes can take input.
 
-        So each gets more than it can take, none of which is ever read.
+        The input fills their buffers and is never read.
         """
-        with suppress(OSError):
-            self._process.stdin.write("\n" * INPUT)
-            self._process.stdin.flush()
+        stdin = self._process.stdin
+        if stdin is not None:
+            with suppress(OSError):
+                stdin.write("\n" * INPUT)
+                stdin.flush()
 
     def end(self) -> None:
-        """Let the stand-in go, and mlx.launch with it; the peers end by what the group tells them."""
-        os.close(self._held)
+        """End the stand-in, and mlx.launch with it; the peers end when the group is closed."""
+        os.close(self._lock)
         try:
             self._process.wait(ENDING_SECONDS)
-        except subprocess.TimeoutExpired:  # it waits for a process that is asleep
+        except subprocess.TimeoutExpired:  # it waits for a process that is suspended
             self._process.kill()
             self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             with suppress(OSError):
-                stream.close()
+                if stream is not None:
+                    stream.close()
 
     def _last_words(self) -> str:
-        words = [re.sub(r"\x1b\[\d+m", "", line).strip() for line in list(self._said)]
+        words = [re.sub(r"\x1b\[\d+m", "", line).strip() for line in list(self._errors)]
         return " ".join(line for line in words if line and "[WARN]" not in line)
 
 
 @contextmanager
 def launched(hosts: Hosts | None, machines: int, command: Sequence[str], cwd: Path) -> Iterator[Group]:
-    """A group of the hosts that share a run for so many machines, for as long as the block lasts; once in a process.
+    """The group of the hosts that share a run for so many machines, for the duration of the block; once in a process.
 
-    `command` is what every machine runs in `cwd`, where it has one: with `hosts.stands_in` it must be a stand-in, else
-    follow. Raises TrainingProblem, naming the machine that could not be started or did not arrive.
+    Every machine runs `command` in `cwd`: it calls `hosts.stand_in` where `hosts.stands_in` is true, else
+    `peer.follow`. Raises TrainingProblem, naming the machine that could not be started or did not arrive.
     """
     count = hosts.taking_part(machines) if hosts else 1
     if hosts is None or count == 1:
@@ -133,15 +138,15 @@ def launched(hosts: Hosts | None, machines: int, command: Sequence[str], cwd: Pa
         return
     before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="likeness-") as folder:
-        os.environ |= {NAMES: ",".join(hosts.names[:count]), TOKEN: secrets.token_hex(16), HELD: f"{folder}/held"}
+        os.environ |= {NAMES: ",".join(hosts.names[:count]), TOKEN: secrets.token_hex(16), LOCK: f"{folder}/lock"}
         launcher = Launcher(hosts, count, Path(folder), command, cwd)
         try:
-            os.environ |= launcher.told()
-            invitation = Invitation.from_environment()
-            if invitation is None:
+            os.environ |= launcher.environment()
+            rendezvous = Rendezvous.from_environment()
+            if rendezvous is None:
                 raise TrainingProblem("mlx.launch did not say where the other machines are.")
-            group = meet(invitation, launcher.trouble)
-            launcher.calm()
+            group = init_process_group(rendezvous, launcher.error)
+            launcher.fill_input()
             try:
                 yield group
             finally:
@@ -152,15 +157,20 @@ def launched(hosts: Hosts | None, machines: int, command: Sequence[str], cwd: Pa
                 del os.environ[name]
 
 
+def _collect_lines(stream: IO[str] | None, into: Callable[[str], None]) -> None:
+    for line in stream or ():
+        into(line.rstrip())
+
+
 def _program() -> list[str]:
-    """mlx.launch with the Python that runs this, wherever its script lies; an MLX on PYTHONPATH has none on PATH."""
+    """mlx.launch, run by this Python: an MLX on PYTHONPATH has no script on PATH."""
     for entry in entry_points(group="console_scripts", name="mlx.launch"):
         return [sys.executable, "-c", f"from {entry.module} import {entry.attr}; {entry.attr}()"]
     raise TrainingProblem("mlx.launch is not there; it comes with the package mlx. Install that again.")
 
 
 def _free_ports(count: int) -> int:
-    """The first of so many ports in a row that nobody listens on here."""
+    """The first of so many consecutive ports that are free on this machine."""
     while True:
         first = secrets.choice(PORTS)
         with suppress(OSError):

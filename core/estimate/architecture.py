@@ -1,10 +1,10 @@
-"""A model as memory sees it: its blocks, their widths and linear layers, by configs and headers alone.
+"""The architecture of a model as far as memory depends on it, from its configs and safetensors headers alone.
 
     FLUX.1     double    8 (D, D), 2 (D, 4D), 2 (4D, D); 2 (D, 6D)      single   3 (D, D), (D, 4D), (5D, D); (D, 3D)
     FLUX.2     double    8 (D, D), 2 (D, 2I), 2 (I, D)                  single   (D, 3D + 2I), (D + I, D)
     Z-Image    layer     4 (D, D), 2 (D, I), (I, D); (256, 4D)
 
-    after the semicolon: modulation, which has no adapter
+    after the semicolon: modulation, which presets of adapter layers leave out
 
 Units   D width, I the MLP's inner width; sizes in numbers, lengths in tokens
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 from core.errors import ModelProblem
 from core.hub.catalog import PIPELINES, Entry, family_of
-from core.hub.registry import VAE_CHANNELS, Known
+from core.hub.registry import VAE_CHANNELS, KnownModel
 from core.safetensors_file import read_header, read_json, weight_files
 
 NO_LIMIT = 10**9
@@ -26,58 +26,58 @@ NO_LIMIT = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Blocks of one kind, as far as memory is concerned."""
+    """Blocks of one kind: how many, and the sizes of their linear layers."""
 
     kind: str
     count: int
     width: int
     heads: int
-    linear: tuple[tuple[int, int], ...]  # (in, out) of each layer that adapters go on
-    image: bool = True  # whether it sees the image's tokens,
-    text: bool = True  # and the text's
-    others: tuple[tuple[int, int], ...] = ()  # its further linear layers, which are packed too: modulation
+    linear: tuple[tuple[int, int], ...]  # (in, out) of each layer that may get an adapter
+    image: bool = True  # whether it sees the image's tokens
+    text: bool = True  # whether it sees the text's tokens
+    modulation: tuple[tuple[int, int], ...] = ()  # (in, out) of its modulation layers, which are quantized too
 
     @property
     def parameters(self) -> int:
-        return sum(size_in * size_out for size_in, size_out in (*self.linear, *self.others))
+        return sum(size_in * size_out for size_in, size_out in (*self.linear, *self.modulation))
 
 
 @dataclass(frozen=True, slots=True)
-class Anatomy:
-    """What a model's configs and headers say."""
+class Architecture:
+    """Blocks, text lengths and parameter counts of a model."""
 
     family: str
     stacks: tuple[Stack, ...]
     text_tokens: int
-    text_width: int  # numbers that the network is told for each
+    text_width: int  # numbers of a text token's conditioning
     transformer: int  # parameters
     vae: int  # parameters
     vae_widths: tuple[int, int]  # most channels at the full resolution, of the encoder and of the decoder
-    layer: int  # parameters of a text encoder's largest layer
+    text_layer: int  # parameters of the text encoders' largest layer
 
     @staticmethod
-    def of(folder: Path) -> Anatomy:
-        """Raises ModelProblem where a config is missing or names a family that is not ours."""
+    def of(folder: Path) -> Architecture:
+        """From a model folder. Raises ModelProblem when a config is missing or names an unknown family."""
         family = family_of(folder)
         transformer, vae = (read_json(folder / part / "config.json") for part in ("transformer", "vae"))
         stacks, text_tokens = STACKS[family](transformer)
-        return Anatomy(
+        return Architecture(
             family=family,
             stacks=stacks,
             text_tokens=min(text_tokens, _tokenizer_limit(folder, "tokenizer_2" if family == "flux1" else "tokenizer")),
             text_width=_text_width(transformer),
-            transformer=_parameters(folder / "transformer") or _estimated(stacks),
+            transformer=_parameters(folder / "transformer") or _block_parameters(stacks),
             vae=_parameters(folder / "vae"),
             vae_widths=_vae_widths(vae["block_out_channels"], vae.get("decoder_block_out_channels")),
-            layer=max((_largest_layer(each) for each in sorted(folder.glob("text_encoder*"))), default=0),
+            text_layer=max((_largest_layer(each) for each in sorted(folder.glob("text_encoder*"))), default=0),
         )
 
     @staticmethod
-    def of_known(known: Known) -> Anatomy:
-        """Of a model that can be downloaded, by its row: the same as of its folder, which need not be here."""
+    def of_known(known: KnownModel) -> Architecture:
+        """From the registry: the same as from the model's folder, which need not be downloaded."""
         family, config = PIPELINES[known.pipeline], known.shapes.transformer
         stacks, text_tokens = STACKS[family](config)
-        return Anatomy(
+        return Architecture(
             family=family,
             stacks=stacks,
             text_tokens=text_tokens,
@@ -85,16 +85,16 @@ class Anatomy:
             transformer=known.parameters["transformer"],
             vae=known.parameters["vae"],
             vae_widths=_vae_widths(VAE_CHANNELS),
-            layer=known.shapes.text_layer,
+            text_layer=known.shapes.text_layer,
         )
 
     @staticmethod
-    def of_entry(entry: Entry) -> Anatomy | None:
-        """Of a model of the catalog; None where neither a row nor a whole folder says enough."""
+    def of_entry(entry: Entry) -> Architecture | None:
+        """Of a model in the catalog; None when neither the registry nor a complete folder describes it."""
         if entry.known is not None and entry.family is not None:
-            return Anatomy.of_known(entry.known)
+            return Architecture.of_known(entry.known)
         try:
-            return Anatomy.of(entry.folder) if entry.folder is not None and entry.usable else None
+            return Architecture.of(entry.folder) if entry.folder is not None and entry.usable else None
         except (ModelProblem, KeyError):
             return None
 
@@ -104,10 +104,10 @@ def _flux1(config: Mapping[str, Any]) -> tuple[tuple[Stack, ...], int]:
     d = heads * config["attention_head_dim"]
     square, wider, back = (d, d), (d, 4 * d), (4 * d, d)
     double = Stack(
-        "double", config["num_layers"], d, heads, (square,) * 8 + (wider, back) * 2, others=((d, 6 * d),) * 2
+        "double", config["num_layers"], d, heads, (square,) * 8 + (wider, back) * 2, modulation=((d, 6 * d),) * 2
     )
     single = Stack(
-        "single", config["num_single_layers"], d, heads, (square,) * 3 + (wider, (5 * d, d)), others=((d, 3 * d),)
+        "single", config["num_single_layers"], d, heads, (square,) * 3 + (wider, (5 * d, d)), modulation=((d, 3 * d),)
     )
     return (double, single), 512 if config.get("guidance_embeds") else 256
 
@@ -125,11 +125,11 @@ def _z_image(config: Mapping[str, Any]) -> tuple[tuple[Stack, ...], int]:
     d, heads = config["dim"], config["n_heads"]
     inner = int(d / 3 * 8)
     linear = ((d, d),) * 4 + ((d, inner), (inner, d), (d, inner))
-    modulation = ((min(d, 256), 4 * d),)
-    layers = Stack("layer", config["n_layers"], d, heads, linear, others=modulation)
+    adaln = ((min(d, 256), 4 * d),)
+    layers = Stack("layer", config["n_layers"], d, heads, linear, modulation=adaln)
     refiners = config["n_refiner_layers"]
     return (
-        Stack("layer", refiners, d, heads, linear, text=False, others=modulation),
+        Stack("layer", refiners, d, heads, linear, text=False, modulation=adaln),
         Stack("layer", refiners, d, heads, linear, image=False),
         layers,
     ), 128
@@ -143,13 +143,13 @@ def _text_width(transformer: Mapping[str, Any]) -> int:
 
 
 def _vae_widths(channels: Sequence[int], decoder: Sequence[int] | None = None) -> tuple[int, int]:
-    """Most channels at the full resolution: the decoder comes there with those of the resolution below."""
+    """Most channels at full resolution of encoder and decoder, whose first layer there has those of the level below."""
     back = decoder or channels
     return channels[0], back[min(1, len(back) - 1)]
 
 
 def _parameters(folder: Path) -> int:
-    """Of a part, counted in its files' headers; 0 where there are none."""
+    """Parameters of a part, counted in its files' headers; 0 without files."""
     try:
         return sum(read_header(path).parameters for path in weight_files(folder, "diffusion_pytorch_model"))
     except ModelProblem:
@@ -157,13 +157,13 @@ def _parameters(folder: Path) -> int:
 
 
 def _tokenizer_limit(folder: Path, tokenizer: str) -> int:
-    """The most tokens of a text that the folder's own tokenizer takes."""
+    """The longest text in tokens that the folder's tokenizer allows."""
     path = folder / tokenizer / "tokenizer_config.json"
     limit = read_json(path).get("model_max_length") if path.is_file() else None
     return int(limit) if isinstance(limit, int | float) and limit >= 2 else NO_LIMIT
 
 
-def _estimated(stacks: tuple[Stack, ...]) -> int:
+def _block_parameters(stacks: tuple[Stack, ...]) -> int:
     return sum(stack.count * stack.parameters for stack in stacks)
 
 

@@ -1,18 +1,18 @@
-"""Before a run: how much memory and disk it will need, whether this computer has them, and which settings do.
+"""Forecast of a run's memory and disk, whether this computer has them, and settings that fit where it has not.
 
-    reading captions    one layer of a text encoder                          + what all texts have become
-    encoding photos     the VAE, and its widest activations                  + what all texts have become
-    training            base + adapter (A and B, their gradient, what the optimizer remembers, the average)
-                        + the input of every block + the activations of those that keep them, and of the one at work
-                          or, where that is more, all of the adapter but its gradient again: an update writes it anew
-    drawing samples     base + adapter + the VAE with its widest activations, or one evaluation of the network
-    disk                checkpoints, cached latents, samples, class pictures
+    text_encoding     one layer of a text encoder                    + the conditionings of all texts
+    photo_encoding    the VAE and its widest activations             + the conditionings of all texts
+    training          base + adapter (A, B, their gradient, the optimizer's state, the weight average)
+                      + the input of every block + the activations that are kept + the block being computed
+                        or, when that is more, the adapter a second time: an update writes new arrays
+    drawing           base + adapter + the VAE with its widest activations, or one evaluation of the network
+    disk              checkpoints, cached latents, samples, class pictures
 
-A run needs its largest phase. What a block keeps of a token is counted as a multiple of the token's width; the
-multiples follow from what a block computes (q, k, v, the MLP's inner values ...) and were fitted to measured runs.
-`python -m bench.memory_estimate` measures other ones, and says how far off the forecast is.
+A run needs as much as its largest phase. The activations of a block are a multiple of tokens x width; the multiples
+follow from what a block computes (q, k, v, the MLP's inner values ...) and are fitted to measured runs.
+`python -m bench.memory_estimate` measures other runs and prints the error of the forecast.
 
-Units   bytes everywhere, but widths in numbers and lengths in tokens
+Units   bytes, except widths, which are counts of numbers, and lengths, which are counts of tokens
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from typing import Any
 from core.config.optimizer_defaults import TRAITS
 from core.config.train import TrainConfig
 from core.device.hardware import Computer
-from core.estimate.architecture import Anatomy, Stack
+from core.device.units import GIB, disk_size, memory_size
+from core.device.working_set import CHUNK_ON_CPU, SCORES_AT_MOST, STRIP_AT_MOST
+from core.estimate.architecture import Architecture, Stack
 
-GIB = 2**30
 PATCH_PX = 16  # pixels of a token's side
-SHARE_TO_FILL = 0.85  # of the memory, with kept activations: a forecast can be off by so much
-GROUP = 64  # numbers of a packed weight that share a scale and a bias
-SPARE_DISK = GIB  # that a run should leave
+SHARE_TO_FILL = 0.85  # of the memory with kept activations; the rest is the forecast's margin of error
+QUANTIZATION_GROUP = 64  # numbers of a packed weight that share a scale and a bias
+SPARE_DISK = GIB  # that a run should leave free
 WHOSE = {"metal": "of this Mac's memory", "cuda": "of the card's memory", "cpu": "of this computer's memory"}
 BASES = {"full": "the whole base", "8-bit": "an 8-bit base", "6-bit": "a 6-bit base", "4-bit": "a 4-bit base"}
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """The most bytes that each phase of a run holds at once, and what it leaves on the disk."""
+    """Peak bytes of each phase of a run, and the bytes that it writes to the disk."""
 
-    reading: int
-    encoding: int
+    text_encoding: int
+    photo_encoding: int
     training: int
     drawing: int
     disk: int
 
     @property
     def memory(self) -> int:
-        return max(self.reading, self.encoding, self.training, self.drawing)
+        return max(self.text_encoding, self.photo_encoding, self.training, self.drawing)
 
     @property
-    def most(self) -> str:
-        """Which phase it is."""
+    def largest_phase(self) -> str:
         phases = {
-            "reading captions": self.reading, "encoding photos": self.encoding, "training": self.training,
+            "reading captions": self.text_encoding, "encoding photos": self.photo_encoding, "training": self.training,
             "drawing samples": self.drawing,
         }  # fmt: skip
         return max(phases, key=lambda name: phases[name])
@@ -62,120 +62,119 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Multiples:
-    """How many times as wide as a token all that is kept of it is, by kind of device; fitted to measured runs."""
+    """Fitted to measured runs on one kind of device; `activations`, `velocity` times tokens x width x bytes."""
 
-    kept: Mapping[str, float]  # by "family kind": what a block leaves for its gradient
-    working: float  # what a block's gradient needs besides, as a share of what it leaves
-    working_lean: float  # the same where not all blocks keep their activations
+    activations: Mapping[str, float]  # that a block keeps for its gradient, by "family kind"
+    working: float  # of the block whose gradient is computed, as a share of its activations
+    working_recompute: float  # the same when some blocks recompute their activations
     encode: float  # of the VAE, for each pixel and channel at the full resolution
     decode: float
-    strip: float  # the same of a strip, which is all that a layer has in the making
-    velocity: float  # one evaluation of the network, when nothing is kept
-    ahead: int  # bytes of a network's evaluation that the device was told of and has not come to
-    ahead_kept: int  # the same of a gradient whose activations are kept, at most
-    ahead_unpacked: int  # and of weights that are unpacked for it, at most
+    strip: float  # the same for a strip of rows, which is what a layer computes at once
+    velocity: float  # one evaluation of the network, with nothing kept
+    queued: int  # bytes of a network evaluation that the device has queued and not started
+    queued_gradient: int  # the same of a gradient with kept activations, at most
+    queued_unpacked: int  # and of weights that are unpacked for it, at most
     scores: float  # times B H S S, where attention's gradient is not fused
-    batches: bool  # whether a batch is at work at once also where not all blocks keep their activations
+    batches: bool  # whether a batch is computed at once although blocks recompute their activations
 
 
 CPU = Multiples(
-    kept={
+    activations={
         "flux1 double": 22.5, "flux1 single": 25.0, "flux2 double": 24.0, "flux2 single": 26.0, "z_image layer": 27.0,
     },
-    working=0.5, working_lean=0.2, encode=4.1, decode=4.1, strip=8.7, velocity=20.0, ahead=0, ahead_kept=0,
-    ahead_unpacked=0, scores=1.0, batches=False,
+    working=0.5, working_recompute=0.2, encode=4.1, decode=4.1, strip=8.7, velocity=20.0, queued=0, queued_gradient=0,
+    queued_unpacked=0, scores=1.0, batches=False,
 )  # fmt: skip
 GPU = Multiples(
-    kept={
+    activations={
         "flux1 double": 27.0, "flux1 single": 27.0, "flux2 double": 32.0, "flux2 single": 32.0, "z_image layer": 30.0,
     },
-    working=2.0, working_lean=2.0, encode=4.0, decode=5.5, strip=8.7, velocity=20.0, ahead=GIB,
-    ahead_kept=7 * GIB // 2, ahead_unpacked=5 * GIB // 2, scores=0.0, batches=True,
+    working=2.0, working_recompute=2.0, encode=4.0, decode=5.5, strip=8.7, velocity=20.0, queued=GIB,
+    queued_gradient=7 * GIB // 2, queued_unpacked=5 * GIB // 2, scores=0.0, batches=True,
 )  # fmt: skip
-STRIP_AT_MOST = 16 * 2**20  # bytes of the picture's rows that a layer of the VAE takes at a time
-SCORES_AT_MOST = 32 * 2**20  # bytes; where a block has more, attention goes in chunks (core/numerics/attention.py)
-CHUNK = 8 * 2**20  # bytes of one
-CHUNKS, CHUNKS_LEAN = 10, 3  # how many are there at once, and where not all blocks keep their activations
+CHUNKS, CHUNKS_RECOMPUTE = 10, 3  # chunks of attention that exist at once; and when some blocks recompute
 
 
-def needs(anatomy: Anatomy, config: TrainConfig, computer: Computer, photos: int) -> Needs:
-    """What a run on so many photos will need with these settings."""
+def needs(architecture: Architecture, config: TrainConfig, computer: Computer, photos: int) -> Needs:
+    """The forecast for a run on so many photos with these settings."""
     item, of = computer.item, multiples(computer)
     tokens = (config.side_px // PATCH_PX) ** 2
     texts = photos + len(config.sample_prompts) + 1  # captions, prompts, and the empty one
-    told = item * texts * anatomy.text_tokens * anatomy.text_width
-    held = told + _base(anatomy, config.base_bits, item) + adapter_bytes(anatomy, config)
-    vae = 4 * anatomy.vae
-    narrow, wide = (4 * width * max(config.sides_px) ** 2 for width in anatomy.vae_widths)
-    evaluation = of.velocity * (tokens + anatomy.text_tokens) * max(stack.width for stack in anatomy.stacks) * item
+    conditionings = item * texts * architecture.text_tokens * architecture.text_width
+    resident = conditionings + _base(architecture, config.base_bits, item) + adapter_bytes(architecture, config)
+    vae = 4 * architecture.vae
+    narrow, wide = (4 * width * max(config.sides_px) ** 2 for width in architecture.vae_widths)
+    widest = max(stack.width for stack in architecture.stacks)
+    evaluation = of.velocity * (tokens + architecture.text_tokens) * widest * item
     if config.base_bits is not None:
-        evaluation += item * max(stack.parameters for stack in anatomy.stacks)  # one block unpacked
-    evaluation += of.ahead
+        evaluation += item * max(stack.parameters for stack in architecture.stacks)  # one block unpacked
+    evaluation += of.queued
+    kept = kept_blocks(architecture, config, computer)
     return Needs(
-        reading=int(told + item * anatomy.layer),
-        encoding=int(told + vae + of.encode * narrow + of.strip * _strip(narrow)),
-        training=int(held + training(anatomy, config, computer, kept_blocks(anatomy, config, computer))),
-        drawing=int(held + vae + max(of.decode * wide + of.strip * _strip(wide), evaluation)),
-        disk=_disk(anatomy, config, photos),
+        text_encoding=int(conditionings + item * architecture.text_layer),
+        photo_encoding=int(conditionings + vae + of.encode * narrow + of.strip * _strip(narrow)),
+        training=int(resident + step_bytes(architecture, config, computer, kept)),
+        drawing=int(resident + vae + max(of.decode * wide + of.strip * _strip(wide), evaluation)),
+        disk=_disk(architecture, config, photos),
     )
 
 
-def training(anatomy: Anatomy, config: TrainConfig, computer: Computer, kept: int) -> float:
-    """What a step takes besides what is held: its gradient with the activations of `kept` blocks, or its update."""
-    item, of, blocks = computer.item, multiples(computer), _blocks(anatomy)
-    lean = len(blocks) - kept
-    batch = config.examples_at_once if of.batches or not lean else 1
-    activations = [_activations(anatomy, stack, config, computer, batch) for stack in blocks]
-    tokens = (max(config.sides_px) // PATCH_PX) ** 2 + anatomy.text_tokens
-    inputs = lean * batch * tokens * max(stack.width for stack in anatomy.stacks) * item
-    stacked = (config.examples_at_once - 1) * anatomy.text_tokens * anatomy.text_width * item
+def step_bytes(architecture: Architecture, config: TrainConfig, computer: Computer, kept: int) -> float:
+    """Peak of a step beyond base, adapter and texts: its gradient with `kept` blocks' activations, or its update."""
+    item, of, blocks = computer.item, multiples(computer), _blocks(architecture)
+    recomputed = len(blocks) - kept
+    batch = config.examples_at_once if of.batches or not recomputed else 1
+    activations = [_activations(architecture, stack, config, computer, batch) for stack in blocks]
+    tokens = (max(config.sides_px) // PATCH_PX) ** 2 + architecture.text_tokens
+    inputs = recomputed * batch * tokens * max(stack.width for stack in architecture.stacks) * item
+    stacked_texts = (config.examples_at_once - 1) * architecture.text_tokens * architecture.text_width * item
     largest = max(activations)
     if config.base_bits is not None:
-        largest += item * max(o * i for stack in anatomy.stacks for i, o in stack.linear)  # one layer unpacked
-    at_work = largest * (1 + of.working_lean if lean else of.working)
-    if any(_scores(anatomy, stack, config, computer, batch) > SCORES_AT_MOST for stack in anatomy.stacks):
-        at_work += CHUNK * (CHUNKS_LEAN if lean else CHUNKS)
-    whole = sum(activations[lean:])
-    ahead = min(of.ahead_kept, whole)
+        largest += item * max(o * i for stack in architecture.stacks for i, o in stack.linear)  # one layer unpacked
+    working = largest * (1 + of.working_recompute if recomputed else of.working)
+    if any(_scores(architecture, stack, config, computer, batch) > SCORES_AT_MOST for stack in architecture.stacks):
+        working += CHUNK_ON_CPU * (CHUNKS_RECOMPUTE if recomputed else CHUNKS)
+    kept_activations = sum(activations[recomputed:])
+    queued = min(of.queued_gradient, kept_activations)
     if kept and config.base_bits is not None:
-        ahead += min(of.ahead_unpacked, item * anatomy.transformer)
-    numbers = 4 * adapter_numbers(anatomy, config)
-    one_by_one = numbers if batch < config.examples_at_once else 0  # an example's gradient beside the sum
-    gradient = stacked + inputs + whole + ahead + at_work + one_by_one
-    return numbers + max(gradient, adapter_bytes(anatomy, config))
+        queued += min(of.queued_unpacked, item * architecture.transformer)
+    weights = 4 * adapter_numbers(architecture, config)
+    one_by_one = weights if batch < config.examples_at_once else 0  # an example's gradient beside the sum
+    gradient = stacked_texts + inputs + kept_activations + queued + working + one_by_one
+    return max(weights + gradient, adapter_bytes(architecture, config))  # an update reuses the gradient's buffers
 
 
-def kept_blocks(anatomy: Anatomy, config: TrainConfig, computer: Computer) -> int:
-    """How many blocks, from the last one, keep their activations: as many as there is memory for, all or none."""
-    count = len(_blocks(anatomy))
+def kept_blocks(architecture: Architecture, config: TrainConfig, computer: Computer) -> int:
+    """How many blocks, from the last one, keep their activations: all, none, or as many as memory allows."""
+    count = len(_blocks(architecture))
     if config.activations != "as_fit":
         return count if config.activations == "all" else 0
-    held = _base(anatomy, config.base_bits, computer.item) + adapter_bytes(anatomy, config)
-    budget = computer.memory * SHARE_TO_FILL - held
-    return next((k for k in range(count, 0, -1) if training(anatomy, config, computer, k) <= budget), 0)
+    resident = _base(architecture, config.base_bits, computer.item) + adapter_bytes(architecture, config)
+    budget = computer.memory * SHARE_TO_FILL - resident
+    return next((k for k in range(count, 0, -1) if step_bytes(architecture, config, computer, k) <= budget), 0)
 
 
-def adapter_numbers(anatomy: Anatomy, config: TrainConfig) -> int:
-    """Numbers in A and B, on every linear layer of the blocks, each at the highest rank of any: never too few.
+def adapter_numbers(architecture: Architecture, config: TrainConfig) -> int:
+    """Upper bound of the numbers in A and B: every linear layer of the blocks at the highest rank.
 
-    Modulation is counted where layers are named by their paths; no preset has it.
+    Modulation counts only when `targets` names layers by their paths, because no preset includes it.
     """
-    return config.highest_rank * sum(i + o for i, o in _adapted(anatomy, config))
+    return config.highest_rank * sum(i + o for i, o in _adapted(architecture, config))
 
 
-def _adapted(anatomy: Anatomy, config: TrainConfig) -> list[tuple[int, int]]:
-    """(in, out) of the layers that may get an adapter: the longer sides of A and B."""
+def _adapted(architecture: Architecture, config: TrainConfig) -> list[tuple[int, int]]:
+    """(in, out) of the layers that may get an adapter."""
     by_path = any(sign in config.targets for sign in ".*?[")
-    of_block = ((*stack.linear, *(stack.others if by_path else ())) for stack in _blocks(anatomy))
+    of_block = ((*stack.linear, *(stack.modulation if by_path else ())) for stack in _blocks(architecture))
     return [sides for layers in of_block for sides in layers]
 
 
-def adapter_bytes(anatomy: Anatomy, config: TrainConfig) -> int:
-    """w, what the optimizer remembers, and the average if there is one, in bytes."""
-    traits, numbers = TRAITS[config.optimizer], adapter_numbers(anatomy, config)
-    adapted = _adapted(anatomy, config)
-    sides = sum(i + o for i, o in adapted) + 2 * config.highest_rank * len(adapted) if traits.sides else 0
-    return 4 * (numbers * (1 + traits.remembered + (config.ema_decay > 0)) + sides)
+def adapter_bytes(architecture: Architecture, config: TrainConfig) -> int:
+    """A and B, the optimizer's state, and the weight average if there is one, in bytes."""
+    traits, weights = TRAITS[config.optimizer], adapter_numbers(architecture, config)
+    adapted = _adapted(architecture, config)
+    factors = sum(i + o for i, o in adapted) + 2 * config.highest_rank * len(adapted) if traits.factored else 0
+    return 4 * (weights * (1 + traits.state_per_weight + (config.ema_decay > 0)) + factors)
 
 
 def multiples(computer: Computer) -> Multiples:
@@ -183,58 +182,60 @@ def multiples(computer: Computer) -> Multiples:
 
 
 def _strip(plane: int) -> float:
-    """Bytes of one strip of a picture's widest array."""
+    """Bytes of one strip of rows of a picture's widest array."""
     return plane / -(-plane // STRIP_AT_MOST)
 
 
-def _blocks(anatomy: Anatomy) -> list[Stack]:
-    return [stack for stack in anatomy.stacks for _ in range(stack.count)]
+def _blocks(architecture: Architecture) -> list[Stack]:
+    return [stack for stack in architecture.stacks for _ in range(stack.count)]
 
 
-def _activations(anatomy: Anatomy, stack: Stack, config: TrainConfig, computer: Computer, batch: int) -> float:
-    """What one block leaves for its gradient; scores in chunks it does not leave."""
-    of = multiples(computer).kept[f"{anatomy.family} {stack.kind}"]
-    scores = _scores(anatomy, stack, config, computer, batch)
-    seen = _seen(anatomy, stack, config)
-    return batch * seen * stack.width * computer.item * of + (scores if scores <= SCORES_AT_MOST else 0)
+def _activations(
+    architecture: Architecture, stack: Stack, config: TrainConfig, computer: Computer, batch: int
+) -> float:
+    """Bytes that one block keeps for its gradient; attention in chunks keeps no scores."""
+    multiple = multiples(computer).activations[f"{architecture.family} {stack.kind}"]
+    scores = _scores(architecture, stack, config, computer, batch)
+    tokens = _tokens(architecture, stack, config)
+    return batch * tokens * stack.width * computer.item * multiple + (scores if scores <= SCORES_AT_MOST else 0)
 
 
-def _scores(anatomy: Anatomy, stack: Stack, config: TrainConfig, computer: Computer, batch: int) -> float:
-    """Bytes of a block's scores where its attention is not fused."""
-    return multiples(computer).scores * batch * stack.heads * _seen(anatomy, stack, config) ** 2 * computer.item
+def _scores(architecture: Architecture, stack: Stack, config: TrainConfig, computer: Computer, batch: int) -> float:
+    """Bytes of a block's attention scores; 0 where attention's gradient is fused."""
+    return multiples(computer).scores * batch * stack.heads * _tokens(architecture, stack, config) ** 2 * computer.item
 
 
-def _seen(anatomy: Anatomy, stack: Stack, config: TrainConfig) -> int:
-    """The tokens of a block."""
-    return (max(config.sides_px) // PATCH_PX) ** 2 * stack.image + anatomy.text_tokens * stack.text
+def _tokens(architecture: Architecture, stack: Stack, config: TrainConfig) -> int:
+    """The tokens that a block sees."""
+    return (max(config.sides_px) // PATCH_PX) ** 2 * stack.image + architecture.text_tokens * stack.text
 
 
-def _base(anatomy: Anatomy, bits: int | None, item: int) -> float:
+def _base(architecture: Architecture, bits: int | None, item: int) -> float:
     if bits is None:
-        return anatomy.transformer * item
+        return architecture.transformer * item
     packed = sum(
-        stack.count * sum(i * o for i, o in (*stack.linear, *stack.others) if i % GROUP == 0)
-        for stack in anatomy.stacks
+        stack.count * sum(i * o for i, o in (*stack.linear, *stack.modulation) if i % QUANTIZATION_GROUP == 0)
+        for stack in architecture.stacks
     )
-    return packed * (bits / 8 + 2 * item / GROUP) + (anatomy.transformer - packed) * item
+    return packed * (bits / 8 + 2 * item / QUANTIZATION_GROUP) + (architecture.transformer - packed) * item
 
 
-def _disk(anatomy: Anatomy, config: TrainConfig, photos: int) -> int:
-    """Checkpoints (the adapter in 16 bits, and all of it as trained), cached latents and texts, pictures."""
-    checkpoint = 2 * adapter_numbers(anatomy, config) + adapter_bytes(anatomy, config)
+def _disk(architecture: Architecture, config: TrainConfig, photos: int) -> int:
+    """Checkpoints (the adapter in 16 bits, and the training state), cached latents and texts, pictures."""
+    checkpoint = 2 * adapter_numbers(architecture, config) + adapter_bytes(architecture, config)
     checkpoints = math.ceil(config.steps / config.save_every) * checkpoint
     rounds = config.steps // config.sample_every + 1 if config.sample_every else 0
     class_sides = config.class_pictures * max(config.sides_px) ** 2
     pictures = 2 * (rounds * len(config.sample_prompts) * config.side_px**2 + class_sides)
     photo_sides = photos * (1 + config.flip) * sum(side**2 for side in config.sides_px)
     latents = (photo_sides + class_sides) / PATCH_PX**2 * 128 * 4
-    texts = (photos + len(config.sample_prompts)) * anatomy.text_tokens * anatomy.text_width * 4
+    texts = (photos + len(config.sample_prompts)) * architecture.text_tokens * architecture.text_width * 4
     return int(checkpoints + pictures + latents + texts)
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Whether a run fits, in a sentence with the numbers, and the nearest settings that do when it does not."""
+    """Whether a run fits, in a sentence with the numbers; when it does not, the nearest settings that do."""
 
     memory: int  # bytes, of its largest phase
     memory_there: int
@@ -246,27 +247,28 @@ class Forecast:
     offer_words: str
 
 
-def forecast(anatomy: Anatomy, config: TrainConfig, computer: Computer, photos: int) -> Forecast:
-    """What a run with these settings needs against what this computer has."""
-    needed = needs(anatomy, config, computer, photos)
+def forecast(architecture: Architecture, config: TrainConfig, computer: Computer, photos: int) -> Forecast:
+    """Compare what a run with these settings needs with what this computer has."""
+    needed = needs(architecture, config, computer, photos)
     memory, disk = fits_memory(needed, computer), fits_disk(needed, computer)
     sentence = (
-        f"Needs about {gib(needed.memory)} GB {WHOSE[computer.device]}, most of it while {needed.most}; "
-        f"there are {gib(computer.memory)} GB. On the disk it takes {gib(needed.disk)} of {gib(computer.disk)} GB."
+        f"Needs about {memory_size(needed.memory)} {WHOSE[computer.device]}, most of it while {needed.largest_phase}; "
+        f"there are {memory_size(computer.memory)}. On the disk it takes {disk_size(needed.disk)} of "
+        f"{disk_size(computer.disk)}."
     )
     numbers = (needed.memory, computer.memory, needed.disk, computer.disk)
     if memory and disk:
         return Forecast(*numbers, True, sentence, None, "")
-    for changes in _gentler(config) if not memory else _fewer_files(config):
-        after = needs(anatomy, replace(config, **changes), computer, photos)
+    for changes in _less_memory(config) if not memory else _less_disk(config):
+        after = needs(architecture, replace(config, **changes), computer, photos)
         if fits_memory(after, computer) and (disk or fits_disk(after, computer)):
-            words = f"{spoken(changes)}: {gib(after.memory)} GB of memory, {gib(after.disk)} GB on the disk."
+            words = f"{described(changes)}: {memory_size(after.memory)} of memory, {disk_size(after.disk)} on the disk."
             return Forecast(*numbers, False, sentence, changes, words)
     return Forecast(*numbers, False, sentence, None, nothing_fits(memory))
 
 
 def nothing_fits(memory: bool) -> str:
-    """What is said where no settings help; `memory`: whether that suffices."""
+    """The message when no settings help; `memory` says whether there is enough of that."""
     return f"No settings of this model fit; it takes {'more free space' if memory else 'a smaller model'}."
 
 
@@ -278,8 +280,8 @@ def fits_disk(needed: Needs, computer: Computer) -> bool:
     return needed.disk + SPARE_DISK <= computer.disk
 
 
-def _gentler(config: TrainConfig) -> Iterator[dict[str, Any]]:
-    """Changes that need less memory, those that cost a picture the least first."""
+def _less_memory(config: TrainConfig) -> Iterator[dict[str, Any]]:
+    """Changes that need less memory, first those that affect the pictures least."""
     changes: dict[str, Any] = {}
     if config.activations == "all":
         changes["activations"] = "as_fit"
@@ -297,16 +299,16 @@ def _gentler(config: TrainConfig) -> Iterator[dict[str, Any]]:
             yield dict(changes)
 
 
-def _fewer_files(config: TrainConfig) -> Iterator[dict[str, Any]]:
-    """Changes that write less."""
-    for rarer in (2, 5, 10):
-        yield {"save_every": min(config.save_every * rarer, config.steps)}
+def _less_disk(config: TrainConfig) -> Iterator[dict[str, Any]]:
+    """Changes that write less to the disk."""
+    for times in (2, 5, 10):
+        yield {"save_every": min(config.save_every * times, config.steps)}
 
 
-def spoken(changes: Mapping[str, Any]) -> str:
-    """Settings that do, as the start of a sentence."""
+def described(changes: Mapping[str, Any]) -> str:
+    """Settings that fit, as the start of a sentence."""
     words = {
-        "activations": lambda _: "only as many activations kept as fit",
+        "activations": lambda _: "only as many activations kept as memory allows",
         "batch_size": lambda value: f"batch {value}",
         "accumulate": lambda value: f"accumulation {value}",
         "base_precision": lambda value: BASES[value],
@@ -314,11 +316,4 @@ def spoken(changes: Mapping[str, Any]) -> str:
         "more_sides_px": lambda _: "one size",
         "save_every": lambda value: f"a checkpoint every {value} steps",
     }
-    said = ", ".join(words[name](value) for name, value in changes.items())
-    return f"It fits with {said}"
-
-
-def gib(count: int) -> str:
-    """In the GB that people read on their computers: two digits that matter."""
-    size = count / GIB
-    return f"{size:.0f}" if size >= 10 else f"{size:.1f}"
+    return f"It fits with {', '.join(words[name](value) for name, value in changes.items())}"

@@ -1,12 +1,12 @@
-"""The folder in which every program on this computer keeps what it downloaded from the hub.
+"""The Hugging Face cache, which all programs on this computer share.
 
     models--owner--name/
-      refs/main                        the revision that "main" was when somebody asked last
+      refs/main                        the newest revision when "main" was last requested
       blobs/<hash>                     the files' contents, by SHA-256 (large ones) or git's hash (small ones)
-      blobs/<hash>.incomplete          a file that is still coming
-      snapshots/<revision>/<path>      links to the blobs: this is what a model folder looks like
+      blobs/<hash>.incomplete          a partial download
+      snapshots/<revision>/<path>      links to the blobs, in the layout of a model folder
 
-Standard library only: the catalog looks here on each page. Source: huggingface_hub, "Understand caching".
+Standard library only: every page of the catalog reads this. Source: huggingface_hub, "Understand caching".
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def root() -> Path:
 
 
 def folder(repo: str) -> Path:
-    """Where everything of a repository lies."""
+    """The folder of a repository."""
     return root() / f"models--{repo.replace('/', '--')}"
 
 
 def snapshots(repo: str) -> list[Path]:
-    """The revisions that are here, whole or not: "main" first, then the newest."""
+    """The downloaded revisions, complete or not: "main" first, then the newest."""
     place = folder(repo)
     try:
         found = sorted((place / "snapshots").iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
@@ -46,12 +46,12 @@ def snapshots(repo: str) -> list[Path]:
 
 
 def file(repo: str, name: str) -> Path | None:
-    """A file of a repository, from the newest revision that has it here whole; None when none has."""
+    """A file of a repository, from the newest revision that has it; None when none has."""
     return next((found for place in snapshots(repo) if (found := place / name).is_file()), None)
 
 
 def bytes_here(repo: str) -> int:
-    """How much of a repository is here, parts of files included."""
+    """Downloaded bytes of a repository, partial files included."""
     try:
         with os.scandir(folder(repo) / "blobs") as files:
             return sum(file.stat().st_size for file in files if file.is_file())

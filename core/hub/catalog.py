@@ -1,11 +1,11 @@
-"""Every model by name: what a user reads about it, where it lies on this computer, and the knobs it sets.
+"""Every model by name: its description, its folder on this computer, and its defaults.
 
     Pocket                    comes with Likeness
-    core/hub/registry.py      nine that can be downloaded; found in the hub's cache, or in a folder under its own name
-    folders of the user's     in diffusers' layout, each known by its folder's name
+    core/hub/registry.py      nine models that can be downloaded, to the Hugging Face cache or to a folder of that name
+    folders of the user       in diffusers' layout, named by their folder
 
-Folders are looked for in LIKENESS_MODELS and in those that the caller names. What a folder lacks is said, and one that
-is not whole is never handed out. Plain Python over JSON and weight headers: the web process draws its pages from it.
+Folders are searched in LIKENESS_MODELS and in those that the caller names. An incomplete folder is listed with its
+missing files but never loaded. Plain Python over JSON and safetensors headers, for the web process too.
 """
 
 from __future__ import annotations
@@ -18,93 +18,98 @@ from typing import Any
 
 from core.errors import FieldProblem, ModelProblem
 from core.hub import cache as hub_cache
-from core.hub.layout import INDEX, lacks
-from core.hub.registry import KNOWN, Known
+from core.hub.layout import INDEX, missing_files
+from core.hub.registry import KNOWN, KnownModel
 from core.pocket import assets
 from core.safetensors_file import read_header, read_json, weight_files
 
 POCKET_FOLDER = assets.WEIGHTS
 POCKET = "pocket"
-PIPELINES = {  # diffusers' pipeline class -> our family: what this version can load
+PIPELINES = {  # diffusers' pipeline class -> our family
     "FluxPipeline": "flux1",
     "Flux2KleinPipeline": "flux2",
     "ZImagePipeline": "z_image",
 }
-MODELS_VARIABLE = "LIKENESS_MODELS"  # a folder of models; each folder in it is known by its name
-CARD_FILE = "likeness.json"  # optional, beside model_index.json: what Likeness should know about this model
-Z_IMAGE_TURBO_SHIFT = 3.0  # of its schedule; the base's is 6
+MODELS_VARIABLE = "LIKENESS_MODELS"  # environment variable: a folder of model folders
+CARD_FILE = "likeness.json"  # optional, beside model_index.json: defaults and description of this model
+Z_IMAGE_TURBO_SHIFT = 3.0  # of its scheduler; the base model has 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One model: what a user reads about it, where it lies, and the knobs it sets."""
+    """One model: its description, its folder, and its defaults."""
 
     name: str
     title: str
     what_for: str
     licence: str
-    commercial: str  # what the licence says about commercial use; empty for a model of the user's own
-    folder: Path | None  # None when it is not on this computer
-    lacks: tuple[FieldProblem, ...]  # files that keep the folder from being whole
+    commercial: str  # the licence's terms for commercial use; empty for a model of the user
+    folder: Path | None  # None when the model is not on this computer
+    missing: tuple[FieldProblem, ...]  # files that an incomplete folder lacks
     pipeline: str  # diffusers' class
-    known: Known | None  # its row, when it can be downloaded
-    trains: bool  # whether a run should start from it
-    draws_with: str  # the model that its adapters draw best with; its own name when that is the same one
+    known: KnownModel | None  # its row of the registry, when it can be downloaded
+    trains: bool  # whether to train it
+    draws_with: str  # the model with which its adapters draw best, often itself
     defaults: Mapping[str, Any]  # knobs of core.config.train.TrainConfig
-    drawing: Mapping[str, Any]  # {"steps", "guidance", "side_px"}: how the model is drawn with best
+    drawing: Mapping[str, Any]  # {"steps", "guidance", "side_px"}: best settings for drawing
 
     @property
     def on_disk(self) -> bool:
-        """Whether the whole of it is on this computer."""
-        return self.folder is not None and not self.lacks
+        """Whether it is completely on this computer."""
+        return self.folder is not None and not self.missing
+
+    @property
+    def path(self) -> Path:
+        """Its folder. Raises ModelProblem when it is not on this computer."""
+        if self.folder is None:
+            raise ModelProblem(f"{self.title} is not on this computer.")
+        return self.folder
 
     @property
     def family(self) -> str | None:
-        """Our family; None when this version cannot load it yet."""
+        """Our family; None when this version cannot load it."""
         return PIPELINES.get(self.pipeline)
 
     @property
     def usable(self) -> bool:
-        """Whether it can be drawn with."""
+        """Whether it can be loaded."""
         return self.on_disk and self.family is not None
 
     @property
     def lacks_assistant(self) -> bool:
-        """Whether it is here, and its training assistant, which could be downloaded, is not."""
-        if self.known is None or self.known.assistant is None or self.folder is None or self.lacks:
+        """Whether the model is downloaded but its training assistant is not."""
+        if self.known is None or self.known.assistant is None or self.folder is None or self.missing:
             return False
         try:
             return assistant_of(self.folder) is None
-        except ModelProblem:  # its card names one that is not there: a run says so
+        except ModelProblem:  # its card names a missing file: a run reports that
             return False
 
     @property
     def trouble(self) -> str:
-        """Why it cannot be used as it is, in a sentence; empty when nothing is wrong, or it is simply not here."""
+        """Why it cannot be used, in a sentence; empty when it can, or when it is not downloaded."""
         if self.family is None:
             what = self.title if self.known else f"a {self.pipeline}" if self.pipeline else "a model of an unknown kind"
             return f"This version of Likeness cannot load {what} yet."
-        if self.folder is None or not self.lacks:
+        if self.folder is None or not self.missing:
             return ""
-        named = [f"{each.field} {each.message}" for each in self.lacks[:3]]
-        more = f"; and {len(self.lacks) - 3} more" if len(self.lacks) > 3 else ""
-        return f"{self.folder} is not whole: {'; '.join(named)}{more}."
+        named = [f"{each.field} {each.message}" for each in self.missing[:3]]
+        more = f"; and {len(self.missing) - 3} more" if len(self.missing) > 3 else ""
+        return f"{self.folder} is incomplete: {'; '.join(named)}{more}."
 
     @property
     def parameters(self) -> int:
-        """Parameters of the transformer: those of its row, else counted in its files' headers. Raises ModelProblem."""
+        """Parameters of the transformer, from the registry or its files' headers. Raises ModelProblem."""
         if self.known is not None:
             return self.known.parameters["transformer"]
-        if self.folder is None:
-            raise ModelProblem(f"{self.title} is not on this computer.")
-        files = weight_files(self.folder / "transformer", "diffusion_pytorch_model")
+        files = weight_files(self.path / "transformer", "diffusion_pytorch_model")
         return sum(read_header(path).parameters for path in files)
 
 
 def models(folders: Sequence[Path] = ()) -> dict[str, Entry]:
-    """Every model that has a name, by name: Pocket, the known ones, on this computer or not, and the user's own.
+    """Every model by name: Pocket, the known ones, on this computer or not, and the user's own.
 
-    `folders` are looked through after LIKENESS_MODELS; each holds models, or is one.
+    `folders`, searched after LIKENESS_MODELS, contain model folders or are model folders.
     """
     found = {POCKET: entry_for(POCKET_FOLDER, POCKET)}
     own = {folder.name: folder for folder in reversed(list(_own_folders(folders)))}
@@ -118,9 +123,9 @@ def models(folders: Sequence[Path] = ()) -> dict[str, Entry]:
 
 
 def find(name: str | Path, folders: Sequence[Path] = ()) -> Entry:
-    """The model of a name, or of a folder in diffusers' layout, whole and ready to load.
+    """The model with this name, or in this folder, complete and ready to load.
 
-    Raises ModelProblem with what there is, or with what it lacks.
+    Raises ModelProblem that lists the available models or the missing files.
     """
     known = models(folders)
     entry = known.get(str(name))
@@ -132,17 +137,17 @@ def find(name: str | Path, folders: Sequence[Path] = ()) -> Entry:
     if entry.folder is None:
         raise ModelProblem(f"{entry.title} is not on this computer yet. Download it on the Models page of the studio.")
     if not entry.usable:
-        raise ModelProblem(entry.trouble, entry.lacks)
+        raise ModelProblem(entry.trouble, entry.missing)
     return entry
 
 
 def adapters_fit(trained_on: str, model: str) -> bool:
-    """Whether adapters of one model can be drawn with on another: klein's base and its distilled form fit."""
+    """Whether adapters of one model work on another, as those of klein's base do on its distilled form."""
     return model == trained_on or (trained_on in KNOWN and KNOWN[trained_on].draws_with == model)
 
 
 def title_of(name: str, folders: Sequence[Path] = ()) -> str:
-    """What a model is called on a page, without looking into its files; the name itself when nobody knows it."""
+    """The title of a model, without reading its weights; the name itself when it is unknown."""
     if name in KNOWN:
         return KNOWN[name].title
     places = [POCKET_FOLDER] if name == POCKET else [each for each in _own_folders(folders) if each.name == name]
@@ -151,8 +156,8 @@ def title_of(name: str, folders: Sequence[Path] = ()) -> str:
 
 
 def entry_for(folder: Path, name: str) -> Entry:
-    """The entry of a folder, from its card where it has one, else with its family's own values."""
-    missing, like = lacks(folder), like_of(folder)
+    """The entry of a model folder: from its card if it has one, else with the values of a similar known model."""
+    missing, like = missing_files(folder), similar_known_model(folder)
     card, defaults, drawing = {}, {}, {}
     try:
         card, defaults, drawing = _card(folder), defaults_of(folder), drawing_of(folder)
@@ -165,7 +170,7 @@ def entry_for(folder: Path, name: str) -> Entry:
         licence=card.get("licence", "see the model's own card"),
         commercial="",
         folder=folder,
-        lacks=tuple(missing),
+        missing=tuple(missing),
         pipeline=pipeline_of(folder),
         known=None,
         trains=like.trains if like else True,
@@ -190,10 +195,10 @@ def family_of(folder: Path) -> str:
     return PIPELINES[pipeline]
 
 
-def like_of(folder: Path) -> Known | None:
-    """The known model that a folder of the user's resembles most, for the values it starts with; None for none.
+def similar_known_model(folder: Path) -> KnownModel | None:
+    """The known model whose defaults suit a folder of the user; None without one.
 
-    FLUX.1 dev takes guidance as an input, schnell does not; of the others, `is_distilled` tells.
+    FLUX.1 dev has a guidance input, schnell has not; for the others `is_distilled` decides.
     """
     pipeline = pipeline_of(folder)
     if pipeline == "FluxPipeline":
@@ -206,30 +211,30 @@ def like_of(folder: Path) -> Known | None:
 
 
 def is_distilled(folder: Path) -> bool:
-    """Whether the folder says that its model was distilled to a few steps, and so loses something when it is trained.
+    """Whether the model was distilled to few steps, an ability that training damages.
 
-    klein's says it in so many words; Z-Image-Turbo differs from Z-Image by its schedule.
+    klein's model_index.json has a field for it; Z-Image-Turbo differs from Z-Image by its scheduler.
     """
     if pipeline_of(folder) == "ZImagePipeline":
-        return _setting(folder, "scheduler/scheduler_config.json", "shift") == Z_IMAGE_TURBO_SHIFT
+        return bool(_setting(folder, "scheduler/scheduler_config.json", "shift") == Z_IMAGE_TURBO_SHIFT)
     return bool(_setting(folder, INDEX, "is_distilled"))
 
 
 def drawing_of(folder: Path) -> dict[str, Any]:
-    """{"steps", "guidance", "side_px"} for drawing with this model."""
-    like = like_of(folder)
+    """The best settings for drawing with this model: {"steps", "guidance", "side_px"}."""
+    like = similar_known_model(folder)
     return {**(like.drawing if like else {}), **_card_table(folder, "drawing")}
 
 
 def assistant_of(folder: Path) -> Path | None:
-    """The adapter that is on while this model is trained and off while it draws; None for none.
+    """The training assistant: an adapter that is active in training and off in drawing; None without one.
 
-    It is the file that the folder's card names, else the one that was downloaded with the known model that the folder
-    resembles. Z-Image-Turbo needs one: trained without it, it forgets how to draw in few steps. Raises ModelProblem.
+    It is the file that the folder's card names, else the download of the similar known model. Without its assistant
+    Z-Image-Turbo loses the ability to draw in few steps. Raises ModelProblem.
     """
     name = _card(folder).get("assistant")
     if name is None:
-        like = like_of(folder)
+        like = similar_known_model(folder)
         return hub_cache.file(like.assistant.repo, like.assistant.name) if like and like.assistant else None
     if not isinstance(name, str) or Path(name).name != name or not (folder / name).is_file():
         raise ModelProblem(f"{folder / CARD_FILE}: assistant is {name!r}; it must name an adapter file in this folder.")
@@ -237,20 +242,22 @@ def assistant_of(folder: Path) -> Path | None:
 
 
 def defaults_of(folder: Path) -> dict[str, Any]:
-    """The knobs of a training run that this model sets; samples are drawn as `drawing_of` says."""
-    like = like_of(folder)
+    """The model's own defaults for knobs of a run; those of samples are from `drawing_of`."""
+    like = similar_known_model(folder)
     return {**_with_samples(like.defaults if like else {}, drawing_of(folder)), **_card_table(folder, "defaults")}
 
 
-def _entry_of_known(known: Known, places: Sequence[Path]) -> Entry:
-    """A known model: the first place that holds all of it; else the first that holds some, with what is missing."""
+def _entry_of_known(known: KnownModel, places: Sequence[Path]) -> Entry:
+    """A known model, in the first complete folder, else in the first incomplete one, with what is missing."""
     licence, commercial = known.terms
-    looked: list[tuple[Path, tuple[FieldProblem, ...]]] = []
-    for folder in (*places, *hub_cache.snapshots(known.repo)):
-        looked.append((folder, tuple(lacks(folder))))
-        if not looked[-1][1]:
+    folder: Path | None = None
+    problems: tuple[FieldProblem, ...] = ()
+    for place in (*places, *hub_cache.snapshots(known.repo)):
+        missing = tuple(missing_files(place))
+        if folder is None or not missing:
+            folder, problems = place, missing
+        if not missing:
             break
-    folder, missing = min(looked, key=lambda place: bool(place[1]), default=(None, ()))
     return Entry(
         name=known.name,
         title=known.title,
@@ -258,7 +265,7 @@ def _entry_of_known(known: Known, places: Sequence[Path]) -> Entry:
         licence=licence,
         commercial=commercial,
         folder=folder,
-        lacks=missing,
+        missing=problems,
         pipeline=known.pipeline,
         known=known,
         trains=known.trains,
@@ -280,13 +287,13 @@ def _own_folders(folders: Sequence[Path]) -> Iterator[Path]:
         yield from (each for each in inside if (each / INDEX).is_file())
 
 
-def _names(known: Known) -> tuple[str, ...]:
-    """The folder names that a known model may lie under: ours, and its repository's."""
+def _names(known: KnownModel) -> tuple[str, ...]:
+    """The folder names that count as a known model: our name, and its repository's."""
     return known.name, known.repo.partition("/")[2]
 
 
 def _with_samples(defaults: Mapping[str, Any], drawing: Mapping[str, Any]) -> dict[str, Any]:
-    """Samples of a run are drawn as the model is drawn with best."""
+    """The defaults, with sampler settings that suit the model."""
     names = {"sample_steps": "steps", "sample_guidance": "guidance"}
     return {**defaults, **{knob: drawing[name] for knob, name in names.items() if name in drawing}}
 
@@ -303,7 +310,7 @@ def _card_table(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _setting(folder: Path, file: str, name: str) -> Any:
-    """A value of one of the folder's JSON files; None where there is none."""
+    """A value of one of the folder's JSON files, or None."""
     try:
         return read_json(folder / file).get(name)
     except ModelProblem:

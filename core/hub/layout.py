@@ -1,11 +1,11 @@
-"""What a model folder in diffusers' layout must hold, to be whole.
+"""The files of a complete model folder in diffusers' layout.
 
     model_index.json               names the parts: {"transformer": ["diffusers", "FluxTransformer2DModel"], ...}
     scheduler/                     scheduler_config.json
     tokenizer/ tokenizer_2/        tokenizer.json, or vocab.json with merges.txt
     every other part/              config.json, and one safetensors file or the shards that an index names
 
-One rule for both ways: which files of a repository to download, and what a folder on this computer lacks. Plain Python.
+The same rule decides which files of a repository to download and which files a folder lacks. Plain Python.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from core.errors import FieldProblem, ModelProblem
 from core.safetensors_file import read_header, read_json, weight_files
 
 INDEX = "model_index.json"
-PART = re.compile(r"transformer|vae|scheduler|(text_encoder|tokenizer)(_\d)?")  # a safety checker is not ours to load
+PART = re.compile(r"transformer|vae|scheduler|(text_encoder|tokenizer)(_\d)?")  # a safety checker is not loaded
 STEMS = {"diffusers": "diffusion_pytorch_model", "transformers": "model"}
 WEIGHTS = re.compile(r"(diffusion_pytorch_model|model)(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
-WORDS = re.compile(r".*\.(json|txt|jinja)|spiece\.model")  # configs and vocabularies
+TEXT_FILES = re.compile(r".*\.(json|txt|jinja)|spiece\.model")  # configs and vocabularies
 
 
 def parts_of(index: Mapping[str, Any]) -> dict[str, str]:
-    """The parts that a model_index.json asks for, each with the library that made it ("diffusers", "transformers")."""
+    """The parts that a model_index.json names, each with its library ("diffusers" or "transformers")."""
     found = {}
     for name, made in index.items():
         if PART.fullmatch(name) and isinstance(made, list) and made and isinstance(made[0], str):
@@ -36,9 +36,9 @@ def parts_of(index: Mapping[str, Any]) -> dict[str, str]:
 
 
 def is_needed(file: str, parts: Mapping[str, str]) -> bool:
-    """Whether a file of a repository belongs to the model.
+    """Whether loading the model needs this file of its repository.
 
-    Whole-model files at the top, other precisions (`model.fp16.safetensors`) and other formats do not.
+    Single-file checkpoints at the top, other precisions (`model.fp16.safetensors`) and other formats are not needed.
     """
     part, _, name = file.partition("/")
     if file == INDEX:
@@ -47,11 +47,11 @@ def is_needed(file: str, parts: Mapping[str, str]) -> bool:
         return False
     if ".safetensors" in name:
         return bool(WEIGHTS.fullmatch(name))
-    return bool(WORDS.fullmatch(name)) and not name.endswith(".index.json")
+    return bool(TEXT_FILES.fullmatch(name)) and not name.endswith(".index.json")
 
 
-def lacks(folder: Path) -> list[FieldProblem]:
-    """Every file that keeps a folder from being a whole model: not there, cut off or damaged; none when it is whole."""
+def missing_files(folder: Path) -> list[FieldProblem]:
+    """The files that a model folder needs and lacks, or has damaged; empty when the folder is complete."""
     try:
         parts = parts_of(read_json(folder / INDEX))
     except ModelProblem:
@@ -62,21 +62,21 @@ def lacks(folder: Path) -> list[FieldProblem]:
     problems: list[FieldProblem] = []
     for part, library in parts.items():
         if part == "scheduler":
-            problems += _not_there(folder, f"{part}/scheduler_config.json")
+            problems += _missing(folder, f"{part}/scheduler_config.json")
         elif part.startswith("tokenizer"):
-            if _not_there(folder, f"{part}/vocab.json") or _not_there(folder, f"{part}/merges.txt"):
-                problems += _not_there(folder, f"{part}/tokenizer.json")
+            if _missing(folder, f"{part}/vocab.json") or _missing(folder, f"{part}/merges.txt"):
+                problems += _missing(folder, f"{part}/tokenizer.json")
         else:
-            problems += _not_there(folder, f"{part}/config.json")
-            problems += _lacks_weights(folder, part, STEMS.get(library, "model"))
+            problems += _missing(folder, f"{part}/config.json")
+            problems += _missing_weights(folder, part, STEMS.get(library, "model"))
     return problems
 
 
-def _not_there(folder: Path, file: str) -> list[FieldProblem]:
+def _missing(folder: Path, file: str) -> list[FieldProblem]:
     return [] if (folder / file).is_file() else [FieldProblem(file, "is not there")]
 
 
-def _lacks_weights(folder: Path, part: str, stem: str) -> list[FieldProblem]:
+def _missing_weights(folder: Path, part: str, stem: str) -> list[FieldProblem]:
     try:
         files = weight_files(folder / part, stem)
     except ModelProblem as problem:
@@ -85,14 +85,14 @@ def _lacks_weights(folder: Path, part: str, stem: str) -> list[FieldProblem]:
     problems = []
     for path in files:
         stat = path.stat()
-        if trouble := _trouble(path, stat.st_size, stat.st_mtime_ns):
-            problems.append(FieldProblem(f"{part}/{path.name}", trouble))
+        if damage := _damage(path, stat.st_size, stat.st_mtime_ns):
+            problems.append(FieldProblem(f"{part}/{path.name}", damage))
     return problems
 
 
 @lru_cache(maxsize=512)
-def _trouble(path: Path, size: int, changed_ns: int) -> str:
-    """What is wrong with a safetensors file, or ""; asked once as long as size and time stay the same."""
+def _damage(path: Path, size: int, changed_ns: int) -> str:
+    """What is wrong with a safetensors file, or ""; cached as long as size and time stay the same."""
     try:
         read_header(path)
     except ModelProblem:

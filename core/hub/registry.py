@@ -1,10 +1,10 @@
-"""The models that Likeness knows by name beside Pocket: nine rows of facts, and nothing else.
+"""The models that Likeness knows by name besides Pocket: nine rows of facts.
 
-    name   the hub's repository   parameters by part, shapes   licence   how to train it, how to draw with it
+    name   Hugging Face repository   parameters by part, shapes   licence   defaults for training and for drawing
 
-Parameters are those of diffusers' and transformers' own classes, built to each repository's config.json without
-allocating, and shapes are what those configs say of sizes (tests/interop counts both again). A download holds the
-parameters in 16 bits, but for Z-Image-Turbo's transformer, which lies there in 32.
+Parameter counts are those of diffusers' and transformers' classes, built from each repository's config.json without
+allocating; shapes are from the same configs (tests/interop compares both). A download has two bytes per parameter,
+except Z-Image-Turbo's transformer, which is stored in float32.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-PAGES = "https://huggingface.co"  # where a person reads about a model and accepts its licence
-VOCABULARY_BYTES = 16_000_000  # at most: tokenizers and configs, beside the weights
+PAGES = "https://huggingface.co"  # model pages, where users accept licences
+VOCABULARY_BYTES = 16_000_000  # upper bound for tokenizers and configs
 
 CLIP, T5_XXL = 123_060_480, 4_762_310_656
 QWEN3_4B, QWEN3_8B = 4_022_468_096, 8_190_735_360
 FLUX1_VAE, FLUX2_VAE = 83_819_683, 84_046_115
-T5_XXL_LAYER, QWEN3_4B_LAYER, QWEN3_8B_LAYER = 192_948_224, 100_930_816, 192_946_432  # parameters of the largest
-VAE_CHANNELS = (128, 256, 512, 512)  # of every one of them, by resolution
+T5_XXL_LAYER, QWEN3_4B_LAYER, QWEN3_8B_LAYER = 192_948_224, 100_930_816, 192_946_432  # parameters of the largest layer
+VAE_CHANNELS = (128, 256, 512, 512)  # of all these VAEs, by resolution
 
 APACHE = ("Apache 2.0", "Commercial use is allowed, of the model, of adapters and of pictures.")
 DEV_TERMS = "FLUX.1 [dev] Non-Commercial License"
@@ -36,7 +36,7 @@ FLUX2 = (FLUX2_TERMS, "The model and adapters trained on it are for non-commerci
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """One file of a repository on the hub."""
+    """One file of a Hugging Face repository."""
 
     repo: str
     name: str
@@ -44,177 +44,213 @@ class HubFile:
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """What a repository's configs say of sizes, as far as memory is concerned."""
+    """The sizes in a repository's configs on which memory depends."""
 
-    transformer: Mapping[str, Any]  # those values of its config.json
+    transformer: Mapping[str, Any]  # values of its config.json
     text_layer: int  # parameters of the text encoders' largest layer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """One model that can be downloaded: what a person reads about it, what it takes, and the knobs it sets."""
+class KnownModel:
+    """One model that can be downloaded: its description, sizes, and defaults for training and drawing."""
 
     name: str
     title: str
     what_for: str
-    repo: str  # on the hub
+    repo: str  # on Hugging Face
     pipeline: str  # diffusers' class, as its model_index.json names it
-    terms: tuple[str, str]  # the licence, and what it says about commercial use
+    terms: tuple[str, str]  # the licence, and its terms for commercial use
     parameters: Mapping[str, int]  # by part: the folders of the repository
     shapes: Shapes
-    item_bytes: Mapping[str, int] = field(default_factory=dict)  # of a parameter on the hub, where it is not 2
-    gated: str = ""  # what has to be accepted on the model's page before its files are handed out; "" for nothing
-    trains: bool = True  # whether a run should start from it; a distilled model is only drawn with
-    draws_with: str = ""  # the model that its adapters draw best with, where that is another one
-    assistant: HubFile | None = None  # the adapter that is on while it is trained; it comes after the model itself
+    item_bytes: Mapping[str, int] = field(default_factory=dict)  # per stored parameter, where it is not 2
+    gated: str = ""  # what users must accept on the model's page before downloading; "" for nothing
+    trains: bool = True  # whether to train it; distilled models are for drawing only
+    draws_with: str = ""  # another model with which its adapters draw better
+    assistant: HubFile | None = None  # active while the model is trained; downloaded after it
     defaults: Mapping[str, Any]  # knobs of core.config.train.TrainConfig
-    drawing: Mapping[str, Any]  # {"steps", "guidance", "side_px"}: how it is drawn with best
+    drawing: Mapping[str, Any]  # {"steps", "guidance", "side_px"}: best settings for drawing
 
     @property
     def download_bytes(self) -> int:
-        """What a download of the model takes, to 0.1%; the hub says it to the byte before the download begins."""
+        """Size of the download, to 0.1%; the exact size is known once the download begins."""
         weights = sum(count * self.item_bytes.get(part, 2) for part, count in self.parameters.items())
         return weights + VOCABULARY_BYTES
 
     @property
     def page(self) -> str:
-        """Where a person reads about it and accepts its licence."""
+        """Its page on Hugging Face, where users accept the licence."""
         return f"{os.environ.get('HF_ENDPOINT', PAGES).rstrip('/')}/{self.repo}"
 
 
-def _flux1(transformer: int = 11_901_408_320, *, guidance: bool = True) -> dict[str, Any]:
-    """What the three FLUX.1 models have in common."""
-    blocks = {"num_layers": 19, "num_single_layers": 38, "num_attention_heads": 24, "attention_head_dim": 128}
-    shapes = Shapes(blocks | {"joint_attention_dim": 4096, "guidance_embeds": guidance}, T5_XXL_LAYER)
-    parts = {"transformer": transformer, "text_encoder": CLIP, "text_encoder_2": T5_XXL, "vae": FLUX1_VAE}
-    knobs = {"steps": 800, "side_px": 512, "rank": 16, "learning_rate": 1e-4}
-    # Guidance 1 while training is what keeps the distillation; some scripts begin with 3.5.
-    knobs |= {"train_guidance": 1.0}
-    return {"pipeline": "FluxPipeline", "parameters": parts, "shapes": shapes, "defaults": knobs}
+KLEIN_DEFAULTS = {"steps": 1000, "side_px": 512, "rank": 16, "learning_rate": 1e-4}
+KLEIN_DRAWING = {"steps": 4, "guidance": 1.0, "side_px": 1024}
+KLEIN_BASE_DRAWING = {"steps": 50, "guidance": 4.0, "side_px": 1024}
+KLEIN_4B = Shapes(
+    {
+        "num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "attention_head_dim": 128,
+        "joint_attention_dim": 7680, "mlp_ratio": 3.0,
+    },
+    QWEN3_4B_LAYER,
+)  # fmt: skip
+KLEIN_9B = Shapes(
+    {
+        "num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "attention_head_dim": 128,
+        "joint_attention_dim": 12_288, "mlp_ratio": 3.0,
+    },
+    QWEN3_8B_LAYER,
+)  # fmt: skip
+KLEIN_4B_PARAMETERS = {"transformer": 3_875_544_576, "text_encoder": QWEN3_4B, "vae": FLUX2_VAE}
+KLEIN_9B_PARAMETERS = {"transformer": 9_078_581_248, "text_encoder": QWEN3_8B, "vae": FLUX2_VAE}
+
+Z_IMAGE_DEFAULTS = {"steps": 1000, "side_px": 512, "rank": 16, "learning_rate": 1e-4}
+Z_IMAGE = Shapes(
+    {"dim": 3840, "n_layers": 30, "n_refiner_layers": 2, "n_heads": 30, "cap_feat_dim": 2560}, QWEN3_4B_LAYER
+)
+Z_IMAGE_PARAMETERS = {"transformer": 6_154_908_736, "text_encoder": QWEN3_4B, "vae": FLUX1_VAE}
+
+FLUX1_DEFAULTS = {
+    "steps": 800, "side_px": 512, "rank": 16, "learning_rate": 1e-4,
+    "train_guidance": 1.0,  # training at guidance 1 preserves the distillation; some scripts use 3.5
+}  # fmt: skip
 
 
-def _klein(transformer: int, text_encoder: int, shapes: Shapes, *, base: bool) -> dict[str, Any]:
-    """What the FLUX.2-klein models have in common: the base takes true guidance, the distilled one four steps."""
-    parts = {"transformer": transformer, "text_encoder": text_encoder, "vae": FLUX2_VAE}
-    how = {"steps": 50, "guidance": 4.0} if base else {"steps": 4, "guidance": 1.0}
-    return {
-        "pipeline": "Flux2KleinPipeline",
-        "parameters": parts,
-        "shapes": shapes,
-        "trains": base,
-        "defaults": {"steps": 1000, "side_px": 512, "rank": 16, "learning_rate": 1e-4},
-        "drawing": how | {"side_px": 1024},
-    }
+def _flux1_shapes(*, guidance: bool) -> Shapes:
+    transformer = {
+        "num_layers": 19, "num_single_layers": 38, "num_attention_heads": 24, "attention_head_dim": 128,
+        "joint_attention_dim": 4096, "guidance_embeds": guidance,
+    }  # fmt: skip
+    return Shapes(transformer, T5_XXL_LAYER)
 
 
-def _z_image() -> dict[str, Any]:
-    """What both Z-Image models have in common."""
-    blocks = {"dim": 3840, "n_layers": 30, "n_refiner_layers": 2, "n_heads": 30}
-    return {
-        "pipeline": "ZImagePipeline",
-        "terms": APACHE,
-        "parameters": {"transformer": 6_154_908_736, "text_encoder": QWEN3_4B, "vae": FLUX1_VAE},
-        "shapes": Shapes(blocks | {"cap_feat_dim": 2560}, QWEN3_4B_LAYER),
-        "defaults": {"steps": 1000, "side_px": 512, "rank": 16, "learning_rate": 1e-4},
-    }
+def _flux1_parameters(transformer: int) -> dict[str, int]:
+    return {"transformer": transformer, "text_encoder": CLIP, "text_encoder_2": T5_XXL, "vae": FLUX1_VAE}
 
 
-def _klein_4b(base: bool) -> dict[str, Any]:
-    blocks = {"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "attention_head_dim": 128}
-    shapes = Shapes(blocks | {"joint_attention_dim": 7680, "mlp_ratio": 3.0}, QWEN3_4B_LAYER)
-    return {"terms": APACHE, **_klein(3_875_544_576, QWEN3_4B, shapes, base=base)}
-
-
-def _klein_9b(base: bool) -> dict[str, Any]:
-    blocks = {"num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "attention_head_dim": 128}
-    shapes = Shapes(blocks | {"joint_attention_dim": 12_288, "mlp_ratio": 3.0}, QWEN3_8B_LAYER)
-    return {"terms": FLUX2, "gated": FLUX2_TERMS, **_klein(9_078_581_248, QWEN3_8B, shapes, base=base)}
-
-
-KNOWN: dict[str, Known] = {
+KNOWN: dict[str, KnownModel] = {
     row.name: row
     for row in (
-        Known(
+        KnownModel(
             name="flux2-klein-base-4b",
             title="FLUX.2 klein base 4B",
             what_for="The first large model to try: small enough for most computers, free to use, made to be trained. "
-            "Its adapters draw quickest with FLUX.2 klein 4B.",
+            "Its adapters draw fastest with FLUX.2 klein 4B.",
             repo="black-forest-labs/FLUX.2-klein-base-4B",
+            pipeline="Flux2KleinPipeline",
+            terms=APACHE,
+            parameters=KLEIN_4B_PARAMETERS,
+            shapes=KLEIN_4B,
             draws_with="flux2-klein-4b",
-            **_klein_4b(base=True),
+            defaults=KLEIN_DEFAULTS,
+            drawing=KLEIN_BASE_DRAWING,
         ),
-        Known(
+        KnownModel(
             name="flux2-klein-4b",
             title="FLUX.2 klein 4B",
             what_for="Draws in four steps, with adapters that were trained on its base. Not made to be trained.",
             repo="black-forest-labs/FLUX.2-klein-4B",
-            **_klein_4b(base=False),
+            pipeline="Flux2KleinPipeline",
+            terms=APACHE,
+            parameters=KLEIN_4B_PARAMETERS,
+            shapes=KLEIN_4B,
+            trains=False,
+            defaults=KLEIN_DEFAULTS,
+            drawing=KLEIN_DRAWING,
         ),
-        Known(
+        KnownModel(
             name="flux2-klein-base-9b",
             title="FLUX.2 klein base 9B",
-            what_for="Finer pictures than 4B, for computers with much memory. Its adapters draw quickest with "
+            what_for="Finer pictures than 4B, for computers with much memory. Its adapters draw fastest with "
             "FLUX.2 klein 9B.",
             repo="black-forest-labs/FLUX.2-klein-base-9B",
+            pipeline="Flux2KleinPipeline",
+            terms=FLUX2,
+            parameters=KLEIN_9B_PARAMETERS,
+            shapes=KLEIN_9B,
+            gated=FLUX2_TERMS,
             draws_with="flux2-klein-9b",
-            **_klein_9b(base=True),
+            defaults=KLEIN_DEFAULTS,
+            drawing=KLEIN_BASE_DRAWING,
         ),
-        Known(
+        KnownModel(
             name="flux2-klein-9b",
             title="FLUX.2 klein 9B",
             what_for="Draws in four steps, with adapters that were trained on its base. Not made to be trained.",
             repo="black-forest-labs/FLUX.2-klein-9B",
-            **_klein_9b(base=False),
+            pipeline="Flux2KleinPipeline",
+            terms=FLUX2,
+            parameters=KLEIN_9B_PARAMETERS,
+            shapes=KLEIN_9B,
+            gated=FLUX2_TERMS,
+            trains=False,
+            defaults=KLEIN_DEFAULTS,
+            drawing=KLEIN_DRAWING,
         ),
-        Known(
+        KnownModel(
             name="z-image",
             title="Z-Image",
             what_for="Photographs, and people above all, free to use. Made to be trained.",
             repo="Tongyi-MAI/Z-Image",
-            drawing={"steps": 50, "guidance": 5.0, "side_px": 1024},  # diffusers calls it 4: it adds, we weigh
-            **_z_image(),
+            pipeline="ZImagePipeline",
+            terms=APACHE,
+            parameters=Z_IMAGE_PARAMETERS,
+            shapes=Z_IMAGE,
+            defaults=Z_IMAGE_DEFAULTS,
+            drawing={"steps": 50, "guidance": 5.0, "side_px": 1024},  # guidance 4 in diffusers, which adds 1 to it
         ),
-        Known(
+        KnownModel(
             name="z-image-turbo",
             title="Z-Image Turbo",
             what_for="Draws in eight steps. It is distilled: an assistant adapter, which comes with the download, "
-            "keeps it quick while it is trained.",
+            "keeps it fast while it is trained.",
             repo="Tongyi-MAI/Z-Image-Turbo",
+            pipeline="ZImagePipeline",
+            terms=APACHE,
+            parameters=Z_IMAGE_PARAMETERS,
+            shapes=Z_IMAGE,
             item_bytes={"transformer": 4},
             assistant=HubFile("ostris/zimage_turbo_training_adapter", "zimage_turbo_training_adapter_v2.safetensors"),
+            defaults=Z_IMAGE_DEFAULTS,
             drawing={"steps": 8, "guidance": 1.0, "side_px": 1024},
-            **_z_image(),
         ),
-        Known(
+        KnownModel(
             name="flux1-dev",
             title="FLUX.1 dev",
             what_for="The model that most adapters have been made for. Large, and slow to draw with.",
             repo="black-forest-labs/FLUX.1-dev",
+            pipeline="FluxPipeline",
             terms=FLUX1_DEV,
+            parameters=_flux1_parameters(11_901_408_320),
+            shapes=_flux1_shapes(guidance=True),
             gated=DEV_TERMS,
+            defaults=FLUX1_DEFAULTS,
             drawing={"steps": 28, "guidance": 3.5, "side_px": 1024},
-            **_flux1(),
         ),
-        Known(
+        KnownModel(
             name="flux1-krea-dev",
             title="FLUX.1 Krea dev",
-            what_for="FLUX.1 dev with a look nearer to photographs. Large, and slow to draw with.",
+            what_for="FLUX.1 dev with a look closer to photographs. Large, and slow to draw with.",
             repo="black-forest-labs/FLUX.1-Krea-dev",
+            pipeline="FluxPipeline",
             terms=FLUX1_DEV,
+            parameters=_flux1_parameters(11_901_408_320),
+            shapes=_flux1_shapes(guidance=True),
             gated=DEV_TERMS,
+            defaults=FLUX1_DEFAULTS,
             drawing={"steps": 28, "guidance": 4.5, "side_px": 1024},
-            **_flux1(),
         ),
-        Known(
+        KnownModel(
             name="flux1-schnell",
             title="FLUX.1 schnell",
             what_for="Draws in four steps and is free to use. It is distilled, so it learns less well than FLUX.1 dev.",
             repo="black-forest-labs/FLUX.1-schnell",
+            pipeline="FluxPipeline",
             terms=APACHE,
+            parameters=_flux1_parameters(11_891_178_560),
+            shapes=_flux1_shapes(guidance=False),
             gated="its owner's conditions",
+            defaults=FLUX1_DEFAULTS,
             drawing={"steps": 4, "guidance": 1.0, "side_px": 1024},
-            **_flux1(11_891_178_560, guidance=False),
         ),
     )
 }
-"""In the order in which they are shown."""
+"""In display order."""

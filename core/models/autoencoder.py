@@ -2,12 +2,11 @@
 
     encode   pixels (B, H, W, 3) in [-1, 1]  ->  mean of the latent (B, H/8, W/8, Z)
     decode   latent (B, H/8, W/8, Z)         ->  pixels (B, H, W, 3)
-    pack     latent (B, H/8, W/8, Z)         ->  tokens (B, L, 4 Z), 2 x 2 latent pixels to one; `unpack` comes back
 
 FLUX.1's has attention in the middle and no quant convolutions, FLUX.2's has both, Pocket's neither. The config says so.
 
 Shapes   B batch   H W pixels   L tokens   Z latent channels   C channels in between; MLX keeps channels last
-Dtypes   those of the weights, float32 as `core/models/load.py` reads them
+Dtypes   those of the weights, float32 as `core/models/parts.py` reads them
 
 Source: Rombach et al. 2022, arXiv:2112.10752; the autoencoders of FLUX.1 and FLUX.2.
 """
@@ -23,20 +22,18 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from core.device.backend import compile_step, evaluate, prepare
+from core.device.working_set import STRIP_AT_MOST
 from core.models.base import Grid
+from core.models.patches import PATCH, pack, unpack
 from core.numerics.exponentials import silu
 
 NORM_EPSILON = 1e-6
-STRIP_AT_MOST = 16 * 2**20
-"""Bytes. A picture's widest arrays are met here, 268 MB each at 512 px: what a layer makes on its way it makes for some
-rows at a time. No gradient ever goes through a VAE, so each strip is evaluated before the next takes memory."""
-PATCH = 2  # a token is 2 x 2 latent pixels
 
 
 class GroupNorm(nn.Module):
     """(x - mean) / sqrt(var + epsilon) * weight + bias, over the pixels and the neighbouring channels of a group.
 
-    MLX's own adds all pixels in one running sum, which loses digits over a large picture, and is 5 times as slow on
+    MLX's own adds all pixels in one running sum, which loses digits over a large picture, and takes 5 times as long on
     a CPU.
     """
 
@@ -58,7 +55,7 @@ class GroupNorm(nn.Module):
 
     def _mean(self, parts_BHWC: Iterable[mx.array]) -> mx.array:
         """The group's mean at each channel: (B, 1, 1, C); over columns, rows and channels in turn, in short sums."""
-        rows = []
+        rows: list[mx.array] = []
         for part in parts_BHWC:
             rows.append(part.mean(axis=2))
             evaluate(rows[-1])
@@ -93,7 +90,7 @@ class Conv3x3(nn.Conv2d):
         super().__init__(width_in, width_out, 3, padding=1)
 
     def __call__(self, x_BHWC: mx.array, before: Callable[[mx.array], mx.array] = lambda rows: rows) -> mx.array:
-        """The convolution of before(x), which has to be a function of each pixel; strip by strip, evaluated."""
+        """The convolution of before(x), a function of each pixel; computed and evaluated strip by strip."""
         height, parts = x_BHWC.shape[1], []
         for top, bottom in strips(x_BHWC):
             above, below = int(top > 0), int(bottom < height)  # rows of the neighbours that a strip sees
@@ -103,9 +100,9 @@ class Conv3x3(nn.Conv2d):
         return mx.concatenate(parts, axis=1)
 
     def _rows(self, x_BHWC: mx.array, zeros: tuple[int, int]) -> mx.array:
-        """The convolution with so many rows of zeros above and below, and a column at either side.
+        """The convolution with `zeros` rows of padding above and below, and one column on either side.
 
-        On a CPU as three matrix products, one for each row of the kernel: half the time of MLX's convolution.
+        On a CPU it is three matrix products, one for each row of the kernel, in half the time of MLX's convolution.
         """
         if prepare().device != "cpu" or x_BHWC.dtype != mx.float32:
             return mx.conv_general(x_BHWC, self.weight, padding=([zeros[0], 1], [zeros[1], 1])) + self.bias
@@ -302,7 +299,7 @@ class AutoencoderKL(nn.Module):
 
 
 class Statistics(nn.Module):
-    """Mean and variance of every channel of a token, as a batch normalization has counted them."""
+    """Mean and variance of every channel of a token: the running statistics of a batch normalization."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -311,7 +308,7 @@ class Statistics(nn.Module):
 
 
 class AutoencoderKLFlux2(AutoencoderKL):
-    """FLUX.2's VAE: its tokens are brought to mean 0 and variance 1, channel by channel.
+    """FLUX.2's VAE: its tokens are normalized to mean 0 and variance 1, channel by channel.
 
     l = (pack(mean) - running_mean) / sqrt(running_var + epsilon)
     """
@@ -322,7 +319,7 @@ class AutoencoderKLFlux2(AutoencoderKL):
         self.bn = Statistics(PATCH**2 * int(config["latent_channels"]))
 
     def checkpoint_name(self, name: str) -> str | None:
-        """Our name of a checkpoint's tensor; how many batches the statistics come from is never used."""
+        """Our name of a checkpoint's tensor; the number of batches behind the statistics is never used."""
         return None if name == "bn.num_batches_tracked" else name
 
     def encode_tokens(self, pixels_BHWC: mx.array) -> mx.array:
@@ -336,17 +333,3 @@ class AutoencoderKLFlux2(AutoencoderKL):
     @property
     def _deviation(self) -> mx.array:
         return mx.sqrt(self.bn.running_var + self._epsilon)
-
-
-def pack(latent_BHWZ: mx.array) -> mx.array:
-    """Latent pixels to tokens, 2 x 2 to one; a token's channels run (channel, row, column)."""
-    batch, height, width, latent = latent_BHWZ.shape
-    x = latent_BHWZ.reshape(batch, height // PATCH, PATCH, width // PATCH, PATCH, latent)
-    return x.transpose(0, 1, 3, 5, 2, 4).reshape(batch, height * width // PATCH**2, latent * PATCH**2)
-
-
-def unpack(l_BLC: mx.array, grid: Grid) -> mx.array:
-    """Tokens back to latent pixels (B, H/8, W/8, Z); the inverse of `pack`."""
-    batch = l_BLC.shape[0]
-    x = l_BLC.reshape(batch, grid.rows, grid.columns, grid.channels // PATCH**2, PATCH, PATCH)
-    return x.transpose(0, 1, 4, 2, 5, 3).reshape(batch, grid.rows * PATCH, grid.columns * PATCH, -1)

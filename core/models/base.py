@@ -1,4 +1,4 @@
-"""What training, drawing and export ask of a model family. They know nothing more about it.
+"""The interface of a model family to training, drawing and export.
 
     photo  --encode_photo-->  l_T (packed latents)             prompt  --encode_text-->  conditioning
     l_t, sigma, conditioning  --embed-->  stream  --blocks-->  stream  --project-->  velocity  (eps - l_T)
@@ -18,14 +18,14 @@ from typing import Any, Protocol
 import mlx.core as mx
 import mlx.nn as nn
 
-from core.estimate.architecture import Anatomy
+from core.estimate.architecture import Architecture
 
 Conditioning = dict[str, mx.array]
-"""What a prompt becomes: named arrays, batch axis first, so that they can be cached on disk and stacked."""
+"""An encoded prompt: named arrays, batch axis first, so that they can be cached on disk and stacked."""
 
 
 def stacked(conditionings: list[Conditioning]) -> Conditioning:
-    """Several prompts' arrays as one batch; where texts differ in length, zeros make them as long as the longest."""
+    """The arrays of several prompts as one batch; shorter texts are padded with zeros to the longest."""
     found = {}
     for name in conditionings[0]:
         arrays = [each[name] for each in conditionings]
@@ -39,7 +39,7 @@ def stacked(conditionings: list[Conditioning]) -> Conditioning:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The tokens of one picture: `rows` x `columns` of them, each `channels` wide."""
+    """The tokens of one picture: `rows` x `columns`, each with `channels` numbers."""
 
     rows: int
     columns: int
@@ -51,45 +51,49 @@ class Grid:
 
 
 Stream = dict[str, mx.array]
-"""What flows from block to block: named arrays, such as "img", "txt", "vec", and the rotary table "pe"."""
+"""The input and output of a block: named arrays, such as "img", "txt", "vec" and the rotary table "cos", "sin"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block of the network: its kind, where its weights live, and how it moves the stream on."""
+    """One block of the network: its kind, its module, and how it changes the stream."""
 
-    kind: str  # blocks of one kind share one computation, with other weights
+    kind: str  # blocks of one kind are one computation with different weights
     path: str  # the module path in the checkpoint, e.g. "transformer_blocks.0"
     module: nn.Module
     run: Callable[[nn.Module, Stream], Stream]
 
 
 class Family(Protocol):
-    """A loaded model. Its parts are read from disk when first used; `free` gives their memory back."""
+    """A loaded model. Its parts are read from disk on first use; `free` releases their memory."""
 
     name: str  # "flux1", "flux2", "z_image"
-    dtype: mx.Dtype  # what the transformer computes in
+    dtype: mx.Dtype  # the transformer's compute dtype
     embeds_guidance: bool  # whether guidance is an input of the network, as in FLUX.1-dev
-    transformer: nn.Module  # module paths are those of the diffusers checkpoint; adapters attach here
     pixel_multiple: int  # heights and widths of pictures are multiples of this, the side of a token
+
+    @property
+    def transformer(self) -> nn.Module:
+        """The network that adapters attach to; its module paths are those of the diffusers checkpoint."""
+        ...
 
     def grid(self, height_px: int, width_px: int) -> Grid:
         """The latent grid of a picture of this size."""
         ...
 
     def encode_each(self, prompts: Sequence[str]) -> list[Conditioning]:
-        """What the network is told about each prompt, batch axis 1; evaluated, in the family's compute dtype.
+        """The conditioning of each prompt, with a batch axis of 1; evaluated, in the family's compute dtype.
 
-        The text encoders are read from the disk once for all of them, and each becomes what it would become alone.
+        The text encoders are read from disk once for all prompts; each result is that of the prompt alone.
         """
         ...
 
     def encode_text(self, prompts: Sequence[str]) -> Conditioning:
-        """The same as one batch."""
+        """The conditioning of the prompts as one batch."""
         ...
 
     def encode_photo(self, pixels_BHWC: mx.array) -> mx.array:
-        """Clean latents l_T of photos: pixels in [-1, 1] to packed float32 (B, L, C); the mean, not a draw."""
+        """Clean latents l_T of photos: pixels in [-1, 1] to packed float32 (B, L, C); the mean, not a sample."""
         ...
 
     def decode(self, latents_BLC: mx.array, grid: Grid) -> mx.array:
@@ -99,7 +103,7 @@ class Family(Protocol):
     def embed(
         self, l_t_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning, grid: Grid, guidance: float
     ) -> Stream:
-        """The stream that enters the first block."""
+        """The input of the first block."""
         ...
 
     @property
@@ -108,7 +112,7 @@ class Family(Protocol):
         ...
 
     def project(self, stream: Stream) -> mx.array:
-        """The velocity (B, L, C) from the stream that leaves the last block."""
+        """The velocity (B, L, C), from the output of the last block."""
         ...
 
     def velocity(
@@ -118,16 +122,16 @@ class Family(Protocol):
         ...
 
     def drawing_sigmas(self, steps: int, grid: Grid) -> list[float]:
-        """`steps + 1` sigmas from 1 to 0, spaced as the model's own scheduler spaces them."""
+        """`steps + 1` sigmas from 1 to 0, spaced like those of the model's own scheduler."""
         ...
 
     def training_shift(self, grid: Grid) -> float:
-        """The factor for `flow.shift` when sigmas are drawn as "model_shift"."""
+        """The factor of `flow.shift` for the sigma draw "model_shift"."""
         ...
 
     @property
-    def anatomy(self) -> Anatomy:
-        """Its blocks as memory sees them."""
+    def architecture(self) -> Architecture:
+        """Its blocks as the memory forecast sees them."""
         ...
 
     @property
@@ -142,17 +146,17 @@ class Family(Protocol):
 
     @property
     def distilled(self) -> bool:
-        """Whether it was distilled to draw in few steps, and so loses something when it is trained."""
+        """Whether it was distilled to draw in few steps, which training degrades."""
         ...
 
     @property
     def assistant(self) -> Path | None:
-        """The file of an adapter that is on while this model is trained, and off while it draws; None for most."""
+        """The file of an adapter that is active while this model is trained and off while it draws; None for most."""
         ...
 
     @property
     def modelspec(self) -> Mapping[str, str]:
-        """How the headers of adapter files name this model: its "architecture" and "implementation"."""
+        """The "architecture" and "implementation" of this model in the headers of adapter files."""
         ...
 
     @property
@@ -161,5 +165,5 @@ class Family(Protocol):
         ...
 
     def free(self, *parts: str) -> None:
-        """Drop parts ("text", "vae") from memory; they are read again when next used."""
+        """Drop parts ("text", "vae") from memory; they are read again on the next use."""
         ...

@@ -1,10 +1,15 @@
-"""The blocks of FLUX.1's transformer and the layers that FLUX.2's share, named as in the diffusers checkpoints.
+"""The blocks of FLUX.1's transformer and the layers that FLUX.2 shares with it, named as in diffusers' checkpoints.
 
-    double block   image and text tokens have their own weights and meet in one attention
-    single block   one set of weights for both, attention and MLP side by side
+    double block    img = img + gate * attention([txt, img])_img       own weights for image and text tokens,
+                    txt = txt + gate * attention([txt, img])_txt       one attention over both
+                    img = img + gate * mlp(m(img))
+                    txt = txt + gate * mlp(m(txt))
 
-    attention      softmax(rope(rms(q)) rope(rms(k))^T / sqrt(d)) v,  tokens in the order [text, image]
-    modulation     shift, scale, gate = Linear(silu(vec));   x + gate * f((1 + scale) * norm(x) + shift)
+    single block    x = [txt, img]                                     one set of weights for all tokens,
+                    x = x + gate * W_out [attention(m(x)), gelu(W_mlp m(x))]
+
+    m(x)            (1 + scale) * norm(x) + shift                      shift, scale, gate = Linear(silu(vec))
+    attention       softmax(rope(rms(q)) rope(rms(k))^T / sqrt(d)) v   q, k, v = Linear(m(x))
 
 Shapes   B batch   L image tokens   N text tokens   S = N + L   D width   H heads   d = D / H
 Dtypes   everything in the dtype of the weights, but positions and rotations, which are float32
@@ -14,16 +19,12 @@ Source: Esser et al. 2024, arXiv:2403.03206; Black Forest Labs, FLUX.1; rotary e
 
 from __future__ import annotations
 
-from functools import partial
-
 import mlx.core as mx
 import mlx.nn as nn
 
-from core.models.pieces import in_pieces
-from core.numerics.attention import attention
+from core.numerics.attention import attention, contiguous_gradient
 from core.numerics.exponentials import gelu_tanh, silu
 from core.numerics.rope import Rotary, rotate
-from core.numerics.staged_eval import reached
 
 NORM_EPSILON = 1e-6
 
@@ -31,14 +32,14 @@ NORM_EPSILON = 1e-6
 def sinusoid(t_B: mx.array, dim: int = 256, max_period: float = 10_000.0) -> mx.array:
     """cos and sin of t * max_period^(-i / (dim/2)): float32 (B, dim), cosines first."""
     half = dim // 2
-    # Python's floats, as above: t reaches thousands, and each digit lost in a frequency is lost in the phase.
+    # Python's floats: t reaches thousands, and each digit lost in a frequency is lost in the phase.
     frequencies = mx.array([max_period ** (-i / half) for i in range(half)], dtype=mx.float32)
     angles = t_B.astype(mx.float32)[:, None] * frequencies
     return mx.concatenate([mx.cos(angles), mx.sin(angles)], axis=1)
 
 
 def norm(x: mx.array) -> mx.array:
-    """LayerNorm without weights; the modulation brings scale and shift."""
+    """LayerNorm without weights; scale and shift come from the modulation."""
     return mx.fast.layer_norm(x, None, None, NORM_EPSILON)
 
 
@@ -47,36 +48,24 @@ def modulate(x_BSD: mx.array, shift_BD: mx.array, scale_BD: mx.array) -> mx.arra
     return norm(x_BSD) * (1.0 + scale_BD[:, None]) + shift_BD[:, None]
 
 
+def gated_mlp(mlp: nn.Module, x_BSD: mx.array, shift_BD: mx.array, scale_BD: mx.array, gate_BD: mx.array) -> mx.array:
+    """x + gate * mlp((1 + scale) * norm(x) + shift)."""
+    return x_BSD + gate_BD[:, None] * mlp(modulate(x_BSD, shift_BD, scale_BD))
+
+
 def attend(
     q_BSHd: mx.array, k_BSHd: mx.array, v_BSHd: mx.array, rotary: Rotary, mask_B11S: mx.array | None = None
 ) -> mx.array:
-    """softmax(rope(q) rope(k)^T / sqrt(d)) v, the heads side by side: (B, S, D). `mask_B11S`: who is seen."""
-    q, k, v = (x.transpose(0, 2, 1, 3) for x in (q_BSHd, k_BSHd, v_BSHd))
-    q, k = rotate(q, *rotary), rotate(k, *rotary)
-    out_BHSd = attention(q, k, v, scale=q.shape[-1] ** -0.5, mask_B11S=mask_B11S)
+    """softmax(rope(q) rope(k)^T / sqrt(d)) v, heads concatenated: (B, S, D). `mask_B11S` is True for visible tokens."""
+    q_BHSd, k_BHSd, v_BHSd = (x.transpose(0, 2, 1, 3) for x in (q_BSHd, k_BSHd, v_BSHd))
+    q_BHSd, k_BHSd = rotate(q_BHSd, *rotary), rotate(k_BHSd, *rotary)
+    out_BHSd = attention(q_BHSd, k_BHSd, v_BHSd, scale=q_BHSd.shape[-1] ** -0.5, mask_B11S=mask_B11S)
     batch, _, tokens, _ = out_BHSd.shape
-    return row_after_row(out_BHSd.transpose(0, 2, 1, 3).reshape(batch, tokens, -1))
-
-
-@mx.custom_function
-def row_after_row(x: mx.array) -> mx.array:
-    """x itself; its gradient lies in memory row after row, however it was cut out of a wider one.
-
-    MLX 0.32's CUDA attention needs it: it keeps the plan of a backward pass by the layouts of q, k and v alone, and
-    would read the next gradient, when that has other strides, by the strides of the first.
-    """
-    return x
-
-
-@row_after_row.vjp
-def _row_after_row_gradient(_x: mx.array, g: mx.array, _y: mx.array) -> mx.array:
-    g = mx.contiguous(g)
-    reached(g)
-    return g
+    return contiguous_gradient(out_BHSd.transpose(0, 2, 1, 3).reshape(batch, tokens, -1))
 
 
 class Modulation(nn.Module):
-    """`parts` vectors of width D from silu(vec); the checkpoint calls it norm*.linear."""
+    """Linear(silu(vec)) in `parts` vectors of width D each; `norm*.linear` in the checkpoint."""
 
     def __init__(self, width: int, parts: int, bias: bool = True) -> None:
         super().__init__()
@@ -84,11 +73,12 @@ class Modulation(nn.Module):
         self._parts = parts
 
     def __call__(self, vec_BD: mx.array) -> list[mx.array]:
-        return mx.split(self.linear(vec_BD), self._parts, axis=-1)
+        """`vec_BD` is silu(vec), which is computed once for all blocks."""
+        return self.linear(vec_BD).split(self._parts, axis=-1)
 
 
 class MLPEmbedder(nn.Module):
-    """Linear, silu, Linear: how time, guidance and the pooled text become one vector each."""
+    """Linear(silu(Linear(x))): the embedding of time, guidance or the pooled text."""
 
     def __init__(self, width_in: int, width: int, bias: bool = True) -> None:
         super().__init__()
@@ -100,7 +90,7 @@ class MLPEmbedder(nn.Module):
 
 
 class TimeTextEmbed(nn.Module):
-    """vec = time(1000 sigma) + text(pooled), + guidance(1000 g) where the model was distilled with guidance."""
+    """vec = time(1000 sigma) + text(pooled) [+ guidance(1000 g), where the model was distilled with guidance]."""
 
     def __init__(self, width: int, pooled_width: int, guidance: bool) -> None:
         super().__init__()
@@ -111,14 +101,14 @@ class TimeTextEmbed(nn.Module):
 
     def __call__(self, sigma_B: mx.array, guidance_B: mx.array | None, pooled_BC: mx.array) -> mx.array:
         dtype = pooled_BC.dtype
-        vec = self.timestep_embedder(sinusoid(1000.0 * sigma_B.astype(mx.float32)).astype(dtype))
+        vec_BD = self.timestep_embedder(sinusoid(1000.0 * sigma_B.astype(mx.float32)).astype(dtype))
         if guidance_B is not None:
-            vec = vec + self.guidance_embedder(sinusoid(1000.0 * guidance_B.astype(mx.float32)).astype(dtype))
-        return vec + self.text_embedder(pooled_BC)
+            vec_BD = vec_BD + self.guidance_embedder(sinusoid(1000.0 * guidance_B.astype(mx.float32)).astype(dtype))
+        return vec_BD + self.text_embedder(pooled_BC)
 
 
 class GELUProjection(nn.Module):
-    """The first half of an MLP: gelu(proj(x))."""
+    """gelu(proj(x)): the first half of the MLP."""
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()
@@ -129,7 +119,7 @@ class GELUProjection(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """net.0 widens by four, net.2 comes back; net.1 is the checkpoint's dropout and holds nothing."""
+    """W_2 gelu(W_0 x), four times as wide inside; `net.1` is the checkpoint's dropout, without weights."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -142,7 +132,7 @@ class FeedForward(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention over [text, image]. With `text` the text tokens have projections of their own (double blocks)."""
+    """Attention over [txt, img]. With `text` (double blocks) the text tokens have their own projections."""
 
     def __init__(self, width: int, heads: int, text: bool, bias: bool = True) -> None:
         super().__init__()
@@ -163,21 +153,22 @@ class Attention(nn.Module):
             self.to_add_out = nn.Linear(width, width, bias)
 
     def joint(self, img_BLD: mx.array, txt_BND: mx.array, rotary: Rotary) -> tuple[mx.array, mx.array]:
-        """Both streams' updates, image first."""
-        q = self._joined(self.norm_added_q(self._split(self.add_q_proj(txt_BND))), self.norm_q, self.to_q(img_BLD))
-        k = self._joined(self.norm_added_k(self._split(self.add_k_proj(txt_BND))), self.norm_k, self.to_k(img_BLD))
-        v = mx.concatenate([self._split(self.add_v_proj(txt_BND)), self._split(self.to_v(img_BLD))], axis=1)
-        out_BSD = attend(q, k, v, rotary)
-        txt, img = mx.split(out_BSD, [txt_BND.shape[1]], axis=1)
-        return self.to_out[0](img), self.to_add_out(txt)
+        """The updates (img, txt) of a double block, from its modulated tokens."""
+        q_BSHd = self._joined(self.norm_added_q(self._split(self.add_q_proj(txt_BND))), self.norm_q, self.to_q(img_BLD))
+        k_BSHd = self._joined(self.norm_added_k(self._split(self.add_k_proj(txt_BND))), self.norm_k, self.to_k(img_BLD))
+        v_BSHd = mx.concatenate([self._split(self.add_v_proj(txt_BND)), self._split(self.to_v(img_BLD))], axis=1)
+        out_BSD = attend(q_BSHd, k_BSHd, v_BSHd, rotary)
+        txt_BND, img_BLD = mx.split(out_BSD, [txt_BND.shape[1]], axis=1)
+        return self.to_out[0](img_BLD), self.to_add_out(txt_BND)
 
     def __call__(self, x_BSD: mx.array, rotary: Rotary) -> mx.array:
-        """Attention before any output projection: the single block has one for attention and MLP together."""
-        q = self.norm_q(self._split(self.to_q(x_BSD)))
-        k = self.norm_k(self._split(self.to_k(x_BSD)))
-        return attend(q, k, self._split(self.to_v(x_BSD)), rotary)
+        """Attention without an output projection: a single block has one for attention and MLP together."""
+        q_BSHd = self.norm_q(self._split(self.to_q(x_BSD)))
+        k_BSHd = self.norm_k(self._split(self.to_k(x_BSD)))
+        return attend(q_BSHd, k_BSHd, self._split(self.to_v(x_BSD)), rotary)
 
     def _split(self, x_BSD: mx.array) -> mx.array:
+        """x by head: (B, S, H, d)."""
         batch, tokens, _ = x_BSD.shape
         return x_BSD.reshape(batch, tokens, self._heads, -1)
 
@@ -199,22 +190,19 @@ class DoubleBlock(nn.Module):
     def __call__(
         self, img_BLD: mx.array, txt_BND: mx.array, vec_BD: mx.array, rotary: Rotary
     ) -> tuple[mx.array, mx.array]:
-        """The next (img, txt); `vec_BD` is silu(vec), taken once for all blocks."""
+        """The next (img, txt). Shifts, scales and gates are (B, D)."""
         shift_img, scale_img, gate_img, shift_img_mlp, scale_img_mlp, gate_img_mlp = self.norm1(vec_BD)
         shift_txt, scale_txt, gate_txt, shift_txt_mlp, scale_txt_mlp, gate_txt_mlp = self.norm1_context(vec_BD)
 
-        img_update, txt_update = self.attn.joint(
+        img_update_BLD, txt_update_BND = self.attn.joint(
             modulate(img_BLD, shift_img, scale_img), modulate(txt_BND, shift_txt, scale_txt), rotary
         )
 
-        def after(ff: nn.Module, x: mx.array, shift: mx.array, scale: mx.array, gate: mx.array) -> mx.array:
-            return x + gate[:, None] * ff(modulate(x, shift, scale))
-
-        img, txt = img_BLD + gate_img[:, None] * img_update, txt_BND + gate_txt[:, None] * txt_update
-        of_img, of_txt = (shift_img_mlp, scale_img_mlp, gate_img_mlp), (shift_txt_mlp, scale_txt_mlp, gate_txt_mlp)
-        img = in_pieces(partial(after, self.ff), [self.ff], [img], *of_img)
-        txt = in_pieces(partial(after, self.ff_context), [self.ff_context], [txt], *of_txt)
-        return img, txt
+        img_BLD = img_BLD + gate_img[:, None] * img_update_BLD
+        txt_BND = txt_BND + gate_txt[:, None] * txt_update_BND
+        img_BLD = gated_mlp(self.ff, img_BLD, shift_img_mlp, scale_img_mlp, gate_img_mlp)
+        txt_BND = gated_mlp(self.ff_context, txt_BND, shift_txt_mlp, scale_txt_mlp, gate_txt_mlp)
+        return img_BLD, txt_BND
 
 
 class SingleBlock(nn.Module):
@@ -230,15 +218,11 @@ class SingleBlock(nn.Module):
     def __call__(
         self, img_BLD: mx.array, txt_BND: mx.array, vec_BD: mx.array, rotary: Rotary
     ) -> tuple[mx.array, mx.array]:
-        """The next (img, txt); the two are one sequence in here."""
-        shift, scale, gate = self.norm(vec_BD)
+        """The next (img, txt), which are one sequence within the block."""
+        shift_BD, scale_BD, gate_BD = self.norm(vec_BD)
         x_BSD = mx.concatenate([txt_BND, img_BLD], axis=1)
-        h_BSD = modulate(x_BSD, shift, scale)
-
-        def out(attended: mx.array, h: mx.array, gate: mx.array) -> mx.array:
-            both = mx.concatenate([attended, gelu_tanh(self.proj_mlp(h))], axis=-1)
-            return gate[:, None] * self.proj_out(both)
-
-        x_BSD = x_BSD + in_pieces(out, [self.proj_mlp, self.proj_out], [self.attn(h_BSD, rotary), h_BSD], gate)
-        txt, img = mx.split(x_BSD, [txt_BND.shape[1]], axis=1)
-        return img, txt
+        h_BSD = modulate(x_BSD, shift_BD, scale_BD)
+        attention_and_mlp = mx.concatenate([self.attn(h_BSD, rotary), gelu_tanh(self.proj_mlp(h_BSD))], axis=-1)
+        x_BSD = x_BSD + gate_BD[:, None] * self.proj_out(attention_and_mlp)
+        txt_BND, img_BLD = mx.split(x_BSD, [txt_BND.shape[1]], axis=1)
+        return img_BLD, txt_BND

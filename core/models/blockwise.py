@@ -1,16 +1,16 @@
-"""A network walked block by block, each evaluated before the next but one: with little memory, and little to compile.
+"""A network evaluated block by block: it takes little memory, and little needs to be compiled.
 
     x_0 = embed(l_t, sigma, conditioning);   x_i = block i (x_i-1);   velocity = project(x_n)
 
-Blocks of one kind are one computation with other weights. `Bound` makes a block a function of its arrays, which is
-compiled once for all of its kind, the weights being arguments like x. A GPU is told of a block while it is at the one
-before. A walk has no gradient: core/training/gradient.py takes that block by block.
+Blocks of one kind are one computation with different weights. A `FunctionalBlock` is a block as a function of its
+arrays, so it is compiled once per kind, with the weights as arguments. A GPU computes one block while the next is
+queued. `BlockwiseVelocity` has no gradient; core/training/gradient.py computes that, block by block.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,28 +19,31 @@ import mlx.core as mx
 from core.adapters.lora import Adapter, LowRank
 from core.device import backend
 from core.models.base import Block, Conditioning, Family, Grid, Stream
-from core.numerics.functional import Slot, holding
-from core.numerics.staged_eval import evaluate as evaluate_parts
-from core.numerics.staged_eval import stages
+from core.numerics import staged_eval
+from core.numerics.functional import Slot, swapped_in
 
 Arrays = list[mx.array]
+Signature = tuple[Any, ...]
+"""Blocks with the same signature are the same function of different arrays."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
-    """A block as a function of its arrays: the frozen ones, and those of the adapter that is trained."""
+class FunctionalBlock:
+    """A block as a function of its arrays: the frozen ones, and those of the adapter being trained."""
 
     block: Block
-    signature: tuple[Any, ...]  # blocks with the same one compute the same with other arrays
+    signature: Signature
     frozen: list[Slot]
     trained: list[Slot]
     names: list[str]  # of the trained arrays, as `Adapter.parameters` names them
 
     @staticmethod
-    def of(block: Block, adapter: Adapter | None = None) -> Bound:
-        """`adapter` is the one that is trained; without it all arrays of the block are frozen."""
+    def of(block: Block, adapter: Adapter | None = None) -> FunctionalBlock:
+        """`adapter` is the one being trained; without it all arrays of the block are frozen."""
         paths = {id(part): path for path, part in adapter.parts.items()} if adapter is not None else {}
-        frozen, trained, names = [], [], []
+        frozen: list[Slot] = []
+        trained: list[Slot] = []
+        names: list[str] = []
         signature: list[Any] = [block.kind]
         for path, layer in sorted(block.module.named_modules(), key=lambda each: each[0]):
             if isinstance(layer, LowRank):
@@ -52,49 +55,58 @@ class Bound:
                     names.append(f"{paths[id(layer)]}.{name}")
                 else:
                     frozen.append((layer, name))
-        return Bound(block, tuple(signature), frozen, trained, names)
+        return FunctionalBlock(block, tuple(signature), frozen, trained, names)
 
-    def run(self, frozen: Arrays, trained: Arrays, stream: Stream) -> Stream:
-        """What the block moves on of the stream, computed with these arrays in the place of its own."""
-        with holding([*self.frozen, *self.trained], [*frozen, *trained]):
+    @property
+    def frozen_arrays(self) -> Arrays:
+        """The frozen arrays that the block holds now."""
+        return [layer[name] for layer, name in self.frozen]
+
+    def __call__(self, frozen: Arrays, trained: Arrays, stream: Stream) -> Stream:
+        """The arrays of the stream that the block changes, computed with these arrays in the place of its own."""
+        with swapped_in([*self.frozen, *self.trained], [*frozen, *trained]):
             after = self.block.run(self.block.module, stream)
         return {name: value for name, value in after.items() if value is not stream[name]}
 
 
-class Walk:
-    """The velocity of a family as it is now; it keeps the functions that were compiled for it.
+def with_signature(blocks: Sequence[FunctionalBlock], signature: Signature) -> FunctionalBlock:
+    """One of the blocks with this signature: any of them can be called with the arrays of the others."""
+    return next(each for each in blocks if each.signature == signature)
 
-    The arrays of an adapter may change between two walks, the adapters that are on and their strengths may not.
+
+class BlockwiseVelocity:
+    """The velocity of a family as it is now; it holds the functions that were compiled for it.
+
+    Between two calls the arrays of an adapter may change, but not which adapters are on, nor their strengths.
     """
 
     def __init__(self, family: Family) -> None:
         self._family = family
-        self._bound = [Bound.of(block) for block in family.blocks]
+        self._blocks = [FunctionalBlock.of(block) for block in family.blocks]
         self._forward = functools.cache(self._forward_of)
-        self._evaluate = Evaluation()  # one for all walks: the second of a pair does not run into the first
+        self._evaluate = Evaluation()  # one for all calls, so that two calls in a row do not overlap
 
     def __call__(
         self, l_t_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning, grid: Grid, guidance: float
     ) -> mx.array:
-        """`Family.velocity`; a device that runs ahead may be at it still."""
-        evaluate = self._evaluate
+        """`Family.velocity`; a device that runs ahead may still be computing it."""
         stream = self._family.embed(l_t_BLC, sigma_B, conditioning, grid, guidance)
-        evaluate(stream)
-        for bound in self._bound:
-            moved = self._forward(bound.signature)([layer[name] for layer, name in bound.frozen], stream)
-            evaluate(moved)
-            stream = {**stream, **moved}
+        self._evaluate(stream)
+        for block in self._blocks:
+            changed = self._forward(block.signature)(block.frozen_arrays, stream)
+            self._evaluate(changed)
+            stream = {**stream, **changed}
         velocity_BLC = self._family.project(stream)
-        evaluate(velocity_BLC)
+        self._evaluate(velocity_BLC)
         return velocity_BLC
 
-    def _forward_of(self, signature: tuple[Any, ...]) -> Callable[[Arrays, Stream], Stream]:
-        bound = next(each for each in self._bound if each.signature == signature)
-        return backend.compile_step(lambda frozen, stream: bound.run(frozen, [], stream))
+    def _forward_of(self, signature: Signature) -> Callable[[Arrays, Stream], Stream]:
+        block = with_signature(self._blocks, signature)
+        return backend.compile_step(lambda frozen, stream: block(frozen, [], stream))
 
 
 class Evaluation:
-    """Evaluates what it is called with. A GPU works on one block while the next is prepared, and no third is begun."""
+    """Evaluates the arrays it is called with. A GPU computes one block while the next is queued, and no third one."""
 
     def __init__(self) -> None:
         self._before: tuple[Any, ...] = ()
@@ -105,18 +117,18 @@ class Evaluation:
         self._before = trees if backend.prepare().policy.runs_ahead else ()
 
 
-def in_parts(function: Callable[..., Any], *, back: bool = False, leanest: bool = False) -> Callable[..., Any]:
-    """`function` as it is where it is compiled, else one that evaluates what it computes part by part.
+def staged(function: Callable[..., Any], *, backward: bool = False) -> Callable[..., Any]:
+    """`function`, evaluated stage by stage; where functions are compiled, `function` itself.
 
-    `back` where it is a gradient, `leanest` where memory is to be spared even where that takes time.
+    `backward`: it computes a gradient (core/numerics/staged_eval.py).
     """
     if backend.prepare().policy.compiles:
         return function
 
     def evaluated(*arguments: Any) -> Any:
-        with stages(back=back, leanest=leanest) as parts:
+        with staged_eval.stages(backward=backward) as recorded:
             result = function(*arguments)
-        evaluate_parts(parts)
+        staged_eval.evaluate(recorded)
         return result
 
     return evaluated

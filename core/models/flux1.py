@@ -1,13 +1,15 @@
-"""FLUX.1: a transformer on a rectified flow, told about the prompt by T5 (every token) and CLIP (one vector).
+"""FLUX.1: a transformer on a rectified flow, conditioned on the prompt by T5 (every token) and CLIP (one vector).
 
     T_theta:  img = W_x l_t,  txt = W_c T5(prompt),  vec = time(sigma) + text(CLIP(prompt)) [+ guidance(g)]
-              double blocks, then single blocks, over [txt, img]
+              double blocks, then single blocks, over [txt, img]               core/models/blocks.py
               velocity = W_o ((1 + scale(vec)) * norm(img) + shift(vec))
 
-One class for FLUX.1-dev (with guidance), FLUX.1-schnell (without) and Pocket: their config.json is the difference.
+    photo --VAE, pack--> l_T;   l_T --unpack, VAE--> picture
 
-Shapes   B batch   H W pixels   L image tokens   C channels of one token   N text tokens   Z latent channels
-Dtypes   the transformer's and text encoders' weights in `dtype`; the VAE, sigma and latents at its door in float32
+One class for FLUX.1-dev (with guidance), FLUX.1-schnell (without) and Pocket: they differ in config.json only.
+
+Shapes   B batch   H W pixels   L image tokens   C channels of one token   N text tokens   D width   Z latent channels
+Dtypes   transformer and text encoders in `dtype`; the VAE, its latents and sigma in float32
 
 Source: Black Forest Labs, FLUX.1 (2024); names and numbers as in diffusers' FluxPipeline.
 """
@@ -23,9 +25,11 @@ import mlx.nn as nn
 
 from core.errors import ModelProblem
 from core.models import blocks
-from core.models.autoencoder import AutoencoderKL, pack, unpack
+from core.models.autoencoder import AutoencoderKL
 from core.models.base import Conditioning, Grid, Stream
-from core.models.folder import FolderFamily
+from core.models.folder import FolderFamily, Stack
+from core.models.parts import Part
+from core.models.patches import pack, unpack
 from core.models.text.clip import CLIPText
 from core.models.text.t5 import T5Encoder
 from core.models.text.tokenizers import TextTokenizer
@@ -33,7 +37,9 @@ from core.numerics.exponentials import silu
 from core.numerics.rope import rotary_table
 
 CLIP_TOKENS = 77
-T5_TOKENS = {True: 512, False: 256}  # dev (with guidance) and schnell; a tokenizer's own limit can lower it
+T5_TOKENS = {True: 512, False: 256}  # with guidance (dev), without (schnell); the tokenizer's own limit can lower it
+
+# What adapters can be attached to: linear layers of a double and of a single block.
 
 DOUBLE_ATTENTION = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0",
                     "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out")  # fmt: skip
@@ -43,7 +49,7 @@ SINGLE_ATTENTION = ("attn.to_q", "attn.to_k", "attn.to_v")
 DOUBLE_IMAGE = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "ff.net.0.proj", "ff.net.2")
 SINGLE_MLP = ("proj_mlp", "proj_out")
 SINGLE_LINEAR = (*SINGLE_ATTENTION, *SINGLE_MLP)
-FOUR_BLOCKS = (7, 12, 16, 20)  # single blocks that hold a likeness in a small file: lucataco's FLUX trainer (2024)
+FOUR_BLOCKS = (7, 12, 16, 20)  # single blocks that are enough for a likeness: lucataco's FLUX trainer (2024)
 
 
 class FluxTransformer(nn.Module):
@@ -74,7 +80,10 @@ class FluxTransformer(nn.Module):
     def embed(
         self, l_t_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning, grid: Grid, guidance: float
     ) -> Stream:
-        """All that does not depend on depth, once: token streams, silu(vec), the rotary table. In l_t's dtype."""
+        """The input of the first block, and what every block needs: token streams, silu(vec), the rotary table.
+
+        Everything but the table is in the dtype of l_t.
+        """
         dtype = l_t_BLC.dtype
         txt_BNC, pooled_BC = conditioning["tokens"].astype(dtype), conditioning["pooled"].astype(dtype)
         guidance_B = mx.full(sigma_B.shape, guidance, mx.float32) if self._guidance else None
@@ -95,7 +104,7 @@ class FluxTransformer(nn.Module):
 
 
 def run_block(block: nn.Module, stream: Stream) -> Stream:
-    """Move the stream through one block, double or single: they have the same signature."""
+    """The stream after one block, double or single: both have the same signature."""
     img, txt = block(stream["img"], stream["txt"], stream["vec"], (stream["cos"], stream["sin"]))
     return {**stream, "img": img, "txt": txt}
 
@@ -111,20 +120,20 @@ class Flux1(FolderFamily):
     """FLUX.1 as `core.models.base.Family` asks for it."""
 
     name = "flux1"
-    parts: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "transformer": ("transformer", FluxTransformer, "diffusion_pytorch_model"),
-        "vae": ("vae", AutoencoderKL, "diffusion_pytorch_model"),
-        "clip": ("text_encoder", CLIPText, "model"),
-        "t5": ("text_encoder_2", T5Encoder, "model"),
+    parts: ClassVar[dict[str, Part]] = {
+        "transformer": Part("transformer", FluxTransformer, "diffusion_pytorch_model"),
+        "vae": Part("vae", AutoencoderKL, "diffusion_pytorch_model"),
+        "clip": Part("text_encoder", CLIPText, "model"),
+        "t5": Part("text_encoder_2", T5Encoder, "model"),
     }
     text_parts = ("clip", "t5")
     modelspec: ClassVar[dict[str, str]] = {
-        "architecture": "flux-1-dev/lora",  # of schnell's too: by this name programs find FLUX.1's adapters
+        "architecture": "flux-1-dev/lora",  # schnell's too: programs recognize FLUX.1's adapters by this name
         "implementation": "https://github.com/black-forest-labs/flux",
     }
-    stacks: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "transformer_blocks": ("double", "num_layers", run_block),
-        "single_transformer_blocks": ("single", "num_single_layers", run_block),
+    stacks: ClassVar[dict[str, Stack]] = {
+        "transformer_blocks": Stack("double", "num_layers", run_block),
+        "single_transformer_blocks": Stack("single", "num_single_layers", run_block),
     }
     linear: ClassVar[dict[str, dict[str, tuple[str, ...]]]] = {
         "all_linear": {"transformer_blocks": DOUBLE_LINEAR, "single_transformer_blocks": SINGLE_LINEAR},
@@ -139,30 +148,31 @@ class Flux1(FolderFamily):
     # Text
 
     @cached_property
-    def _tokenizers(self) -> tuple[TextTokenizer, TextTokenizer]:
+    def tokenizers(self) -> Sequence[TextTokenizer]:
+        """CLIP's and T5's."""
         folder = self._parts.folder
         t5_tokens = T5_TOKENS[self.embeds_guidance]
         return TextTokenizer(folder / "tokenizer", CLIP_TOKENS), TextTokenizer(folder / "tokenizer_2", t5_tokens)
 
     @property
     def text_tokens(self) -> int:
-        """N: how many tokens T5 reads of every prompt."""
-        return self._tokenizers[1].length
+        """N: the number of T5 tokens of every prompt, padding included."""
+        return self.tokenizers[1].length
 
     def encode_each(self, prompts: Sequence[str]) -> list[Conditioning]:
         """{"tokens": T5's features (1, N, .), "pooled": CLIP's vector (1, .)} of each prompt, evaluated."""
-        clip_ids, t5_ids = ([(tokenize([prompt]),) for prompt in prompts] for tokenize in self._tokenizers)
-        tokens, pooled = self._parts["t5"].read(t5_ids), self._parts["clip"].read(clip_ids)
-        return [{"tokens": one, "pooled": other} for one, other in zip(tokens, pooled, strict=True)]
+        clip_ids, t5_ids = ([(tokenize([prompt]),) for prompt in prompts] for tokenize in self.tokenizers)
+        tokens_1NC, pooled_1C = self._parts["t5"].read(t5_ids), self._parts["clip"].read(clip_ids)
+        return [{"tokens": tokens, "pooled": pooled} for tokens, pooled in zip(tokens_1NC, pooled_1C, strict=True)]
 
     # Pictures
 
     def encode_photo(self, pixels_BHWC: mx.array) -> mx.array:
         """l_T = (mean - shift) * scale of the VAE's latent, packed: float32 (B, L, C)."""
-        mean = self._parts["vae"].encode(pixels_BHWC.astype(mx.float32))
-        return pack((mean - (self._vae.get("shift_factor") or 0.0)) * self._vae["scaling_factor"])
+        mean_BHWZ = self._parts["vae"].encode(pixels_BHWC.astype(mx.float32))
+        return pack((mean_BHWZ - (self._vae.get("shift_factor") or 0.0)) * self._vae["scaling_factor"])
 
     def decode(self, latents_BLC: mx.array, grid: Grid) -> mx.array:
         """Pictures of clean latents: float32 (B, H, W, 3), clipped to [-1, 1]."""
-        latent = unpack(latents_BLC.astype(mx.float32), grid) / self._vae["scaling_factor"]
-        return mx.clip(self._parts["vae"].decode(latent + (self._vae.get("shift_factor") or 0.0)), -1.0, 1.0)
+        latent_BHWZ = unpack(latents_BLC.astype(mx.float32), grid) / self._vae["scaling_factor"]
+        return mx.clip(self._parts["vae"].decode(latent_BHWZ + (self._vae.get("shift_factor") or 0.0)), -1.0, 1.0)

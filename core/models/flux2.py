@@ -1,7 +1,7 @@
-"""FLUX.2-klein: double and single blocks as in FLUX.1, all modulated alike, told about the prompt by Qwen3.
+"""FLUX.2-klein: double and single blocks as in FLUX.1, with one modulation for all, conditioned on the prompt by Qwen3.
 
     T_theta:  img = W_x l_t,  txt = W_c [h_9, h_18, h_27](prompt),  vec = time(sigma) [+ guidance(g)]
-              shift, scale, gate = Linear(silu(vec)): once for every image stream, every text stream, every single block
+              shift, scale, gate = Linear(silu(vec)), shared by all image streams, all text streams, all single blocks
               double blocks, then single blocks, over [txt, img]
               velocity = W_o ((1 + scale(vec)) * norm(img) + shift(vec))
 
@@ -9,11 +9,11 @@
     single    [q, k, v, ab] = W_in m(x);        x = x + gate * W_out [attention(q, k, v), swiglu(ab)]
     m(x) = (1 + scale) * norm(x) + shift        swiglu([a, b]) = silu(a) * b
 
-No layer has a bias. Tokens have four positions: (0, row, column, 0) those of the image, (0, 0, 0, index) those of the
-text, its padding too. One class for klein-4B and klein-9B, base and distilled: config.json is the difference.
+No layer has a bias. A token's position has four axes: (0, row, column, 0) for the image, (0, 0, 0, index) for the text
+and its padding. One class for klein-4B and klein-9B, base and distilled: they differ in config.json only.
 
 Shapes   B batch   H W pixels   L image tokens   C channels of one token   N text tokens   S = N + L   D width
-Dtypes   the transformer's and text encoder's weights in `dtype`; the VAE, sigma and latents at its door in float32
+Dtypes   transformer and text encoder in `dtype`; the VAE, its latents and sigma in float32
 
 Source: Black Forest Labs, FLUX.2 (2025); names and numbers as in diffusers' Flux2KleinPipeline.
 """
@@ -34,15 +34,15 @@ from core.hub.catalog import drawing_of
 from core.models import blocks
 from core.models.autoencoder import AutoencoderKLFlux2
 from core.models.base import Conditioning, Grid, Stream
-from core.models.folder import FolderFamily
-from core.models.pieces import in_pieces
+from core.models.folder import FolderFamily, Stack
+from core.models.parts import Part
 from core.models.text.qwen3 import Qwen3Encoder
 from core.models.text.tokenizers import TextTokenizer, chat_message
 from core.numerics.exponentials import silu
 from core.numerics.rope import Rotary, rotary_table
 
 TEXT_TOKENS = 512
-TAPS = (9, 18, 27)  # which hidden states of Qwen3 the transformer is told
+TAPS = (9, 18, 27)  # the hidden states of Qwen3 that are the features
 SIZES = {3072: "-4b", 4096: "-9b"}  # of the klein models, by the transformer's width
 
 DOUBLE_ATTENTION = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0",
@@ -50,7 +50,10 @@ DOUBLE_ATTENTION = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0",
 DOUBLE_MLP = ("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out")
 DOUBLE_LINEAR = (*DOUBLE_ATTENTION, *DOUBLE_MLP)
 DOUBLE_IMAGE = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "ff.linear_in", "ff.linear_out")
-SINGLE_LINEAR = ("attn.to_qkv_mlp_proj", "attn.to_out")  # attention and MLP are one here, so both presets take them
+SINGLE_LINEAR = (
+    "attn.to_qkv_mlp_proj",
+    "attn.to_out",
+)  # attention and MLP share these layers, so both presets contain them
 
 
 def swiglu(ab: mx.array) -> mx.array:
@@ -81,7 +84,7 @@ class DoubleBlock(nn.Module):
         self.ff_context = FeedForward(width, inner)
 
     def __call__(self, stream: Stream) -> Stream:
-        """The stream with its next img and txt."""
+        """The stream with the next img and txt."""
         img_BLD, txt_BND, rotary = stream["img"], stream["txt"], (stream["cos"], stream["sin"])
         shift_img, scale_img, gate_img, shift_img_mlp, scale_img_mlp, gate_img_mlp = thirds(stream["mod_img"], 2)
         shift_txt, scale_txt, gate_txt, shift_txt_mlp, scale_txt_mlp, gate_txt_mlp = thirds(stream["mod_txt"], 2)
@@ -90,18 +93,15 @@ class DoubleBlock(nn.Module):
             blocks.modulate(img_BLD, shift_img, scale_img), blocks.modulate(txt_BND, shift_txt, scale_txt), rotary
         )
 
-        def after(ff: nn.Module, x: mx.array, shift: mx.array, scale: mx.array, gate: mx.array) -> mx.array:
-            return x + gate[:, None] * ff(blocks.modulate(x, shift, scale))
-
-        img, txt = img_BLD + gate_img[:, None] * img_update, txt_BND + gate_txt[:, None] * txt_update
-        of_img, of_txt = (shift_img_mlp, scale_img_mlp, gate_img_mlp), (shift_txt_mlp, scale_txt_mlp, gate_txt_mlp)
-        img = in_pieces(partial(after, self.ff), [self.ff], [img], *of_img)
-        txt = in_pieces(partial(after, self.ff_context), [self.ff_context], [txt], *of_txt)
-        return {**stream, "img": img, "txt": txt}
+        img_BLD = img_BLD + gate_img[:, None] * img_update
+        txt_BND = txt_BND + gate_txt[:, None] * txt_update
+        img_BLD = blocks.gated_mlp(self.ff, img_BLD, shift_img_mlp, scale_img_mlp, gate_img_mlp)
+        txt_BND = blocks.gated_mlp(self.ff_context, txt_BND, shift_txt_mlp, scale_txt_mlp, gate_txt_mlp)
+        return {**stream, "img": img_BLD, "txt": txt_BND}
 
 
 class FusedAttention(nn.Module):
-    """Attention and MLP side by side, with one layer before both and one after both."""
+    """Attention and MLP in parallel, with one input and one output layer for both."""
 
     def __init__(self, width: int, heads: int, inner: int) -> None:
         super().__init__()
@@ -116,22 +116,18 @@ class FusedAttention(nn.Module):
         *qkv, ab = mx.split(self.to_qkv_mlp_proj(x_BSD), [width, 2 * width, 3 * width], axis=-1)
         q, k, v = (each.reshape(batch, tokens, self._heads, -1) for each in qkv)
         attended = blocks.attend(self.norm_q(q), self.norm_k(k), v, rotary)
-
-        def out(attended: mx.array, ab: mx.array) -> mx.array:
-            return self.to_out(mx.concatenate([attended, swiglu(ab)], axis=-1))
-
-        return in_pieces(out, [self.to_out], [attended, ab])
+        return self.to_out(mx.concatenate([attended, swiglu(ab)], axis=-1))
 
 
 class SingleBlock(nn.Module):
-    """`single_transformer_blocks.i`: image and text are one sequence in here."""
+    """`single_transformer_blocks.i`: image and text are one sequence within the block."""
 
     def __init__(self, width: int, heads: int, inner: int) -> None:
         super().__init__()
         self.attn = FusedAttention(width, heads, inner)
 
     def __call__(self, stream: Stream) -> Stream:
-        """The stream with its next img and txt."""
+        """The stream with the next img and txt."""
         shift, scale, gate = thirds(stream["mod_single"], 1)
         x_BSD = mx.concatenate([stream["txt"], stream["img"]], axis=1)
         update = self.attn(blocks.modulate(x_BSD, shift, scale), (stream["cos"], stream["sin"]))
@@ -140,7 +136,7 @@ class SingleBlock(nn.Module):
 
 
 class TimeGuidanceEmbed(nn.Module):
-    """vec = time(1000 sigma), + guidance(1000 g) where the model was distilled with guidance."""
+    """vec = time(1000 sigma) [+ guidance(1000 g), where the model was distilled with guidance]."""
 
     def __init__(self, frequencies: int, width: int, guidance: bool) -> None:
         super().__init__()
@@ -186,7 +182,10 @@ class Flux2Transformer(nn.Module):
     def embed(
         self, l_t_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning, grid: Grid, guidance: float
     ) -> Stream:
-        """All that does not depend on depth, once: token streams, modulations, the rotary table. In l_t's dtype."""
+        """The input of the first block, and what every block needs: token streams, modulations, the rotary table.
+
+        Everything but the table is in the dtype of l_t.
+        """
         dtype = l_t_BLC.dtype
         txt_BNC = conditioning["tokens"].astype(dtype)
         guidance_B = mx.full(sigma_B.shape, guidance, mx.float32) if self._guidance else None
@@ -211,11 +210,11 @@ class Flux2Transformer(nn.Module):
 
 def thirds(mod_BM: mx.array, sets: int) -> list[mx.array]:
     """shift, scale and gate (B, D) of each of `sets`."""
-    return mx.split(mod_BM, 3 * sets, axis=-1)
+    return mod_BM.split(3 * sets, axis=-1)
 
 
 def run_block(block: nn.Module, stream: Stream) -> Stream:
-    """Move the stream through one block, double or single."""
+    """The stream after one block, double or single."""
     return block(stream)
 
 
@@ -232,9 +231,9 @@ def position_ids(text_tokens: int, grid: Grid) -> mx.array:
 
 
 def empirical_mu(tokens: int, steps: int) -> float:
-    """mu of the shift e^mu: on a line through 10 and 200 steps, at each of which it is linear in the tokens.
+    """mu of the shift e^mu: linear in the steps between 10 and 200, and at both linear in the tokens.
 
-    Pictures of more than 4300 tokens take that of 200 steps.
+    Above 4300 tokens it is that of 200 steps.
     """
     at_10, at_200 = 8.73809524e-5 * tokens + 1.89833333, 1.6927e-4 * tokens + 0.45666666
     return at_200 if tokens > 4300 else at_10 + (at_200 - at_10) * (steps - 10) / 190
@@ -244,15 +243,15 @@ class Flux2(FolderFamily):
     """FLUX.2-klein as `core.models.base.Family` asks for it."""
 
     name = "flux2"
-    parts: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "transformer": ("transformer", Flux2Transformer, "diffusion_pytorch_model"),
-        "vae": ("vae", AutoencoderKLFlux2, "diffusion_pytorch_model"),
-        "qwen3": ("text_encoder", partial(Qwen3Encoder, taps=TAPS), "model"),
+    parts: ClassVar[dict[str, Part]] = {
+        "transformer": Part("transformer", Flux2Transformer, "diffusion_pytorch_model"),
+        "vae": Part("vae", AutoencoderKLFlux2, "diffusion_pytorch_model"),
+        "qwen3": Part("text_encoder", partial(Qwen3Encoder, taps=TAPS), "model"),
     }
     text_parts = ("qwen3",)
-    stacks: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "transformer_blocks": ("double", "num_layers", run_block),
-        "single_transformer_blocks": ("single", "num_single_layers", run_block),
+    stacks: ClassVar[dict[str, Stack]] = {
+        "transformer_blocks": Stack("double", "num_layers", run_block),
+        "single_transformer_blocks": Stack("single", "num_single_layers", run_block),
     }
     linear: ClassVar[dict[str, dict[str, tuple[str, ...]]]] = {
         "all_linear": {"transformer_blocks": DOUBLE_LINEAR, "single_transformer_blocks": SINGLE_LINEAR},
@@ -265,7 +264,7 @@ class Flux2(FolderFamily):
 
     @property
     def modelspec(self) -> Mapping[str, str]:
-        """klein-4B and klein-9B by their widths."""
+        """The klein model's name, by its width."""
         size = SIZES.get(self._config["num_attention_heads"] * self._config["attention_head_dim"], "")
         return {
             "architecture": f"Flux.2-klein{size}/lora",
@@ -275,17 +274,18 @@ class Flux2(FolderFamily):
     # Text
 
     @cached_property
-    def _tokenizers(self) -> tuple[TextTokenizer]:
+    def tokenizers(self) -> Sequence[TextTokenizer]:
+        """Qwen3's."""
         return (TextTokenizer(self._parts.folder / "tokenizer", TEXT_TOKENS),)
 
     @property
     def text_tokens(self) -> int:
-        """N: how many tokens every prompt has, padding included."""
-        return self._tokenizers[0].length
+        """N: the number of tokens of every prompt, padding included."""
+        return self.tokenizers[0].length
 
     def encode_each(self, prompts: Sequence[str]) -> list[Conditioning]:
-        """{"tokens": Qwen3's features at every tap, side by side (1, N, .)} of each prompt, evaluated."""
-        messages = [self._tokenizers[0].with_padding([chat_message(prompt, thinking=False)]) for prompt in prompts]
+        """{"tokens": Qwen3's features at every tap, concatenated (1, N, .)} of each prompt, evaluated."""
+        messages = [self.tokenizers[0].with_padding([chat_message(prompt, thinking=False)]) for prompt in prompts]
         return [{"tokens": features} for features in self._parts["qwen3"].read(messages)]
 
     # Pictures
@@ -306,9 +306,9 @@ class Flux2(FolderFamily):
         return math.exp(empirical_mu(grid.tokens, steps))
 
     def drawing_sigmas(self, steps: int, grid: Grid) -> list[float]:
-        """`steps + 1` sigmas from 1 to 0, as Flux2KleinPipeline asks FlowMatchEulerDiscreteScheduler for them."""
+        """`steps + 1` sigmas from 1 to 0, those of Flux2KleinPipeline and FlowMatchEulerDiscreteScheduler."""
         return flow.schedule(steps, self._shift(steps, grid))
 
     def training_shift(self, grid: Grid) -> float:
-        """The shift of drawing in as many steps as this model is drawn with."""
+        """The shift of the drawing schedule, in this model's default number of steps."""
         return self._shift(drawing_of(self._parts.folder)["steps"], grid)

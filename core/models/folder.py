@@ -1,46 +1,52 @@
-"""A family in a diffusers folder: what every family does alike with its parts, whatever its network is.
+"""The base of every family in a diffusers folder: all that does not depend on its network.
 
-    parts      {name: (folder, module, file stem)}              what lies in the folder
-    stacks     {path: (kind, its length in the config, run)}    the network's lists of blocks, in order
-    linear     {preset: {path: names of linear layers}}         what adapters can be put on, by stack or by block
+    parts      {name: Part}                                the folder's modules: transformer, VAE, text encoders
+    stacks     {path: Stack}                               the network's lists of blocks, in order
+    linear     {preset: {path: names of linear layers}}    what adapters can be attached to, by stack or by block
 
-A family fills in these tables and says how it reads text and photos and embeds them. Sigmas are spaced as the folder's
-scheduler spaces them: moved by a shift that is the same for every picture, or grows with it.
+A family defines these tables and how it encodes text and photos. Sigmas are spaced as the folder's scheduler spaces
+them: with a shift that is the same for every picture, or grows with its size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from core import flow
 from core.errors import ModelProblem
-from core.estimate.architecture import Anatomy
+from core.estimate.architecture import Architecture
 from core.files import sha256_of
 from core.hub.catalog import assistant_of, defaults_of, is_distilled
-from core.models.autoencoder import PATCH
 from core.models.base import Block, Conditioning, Grid, Stream, stacked
+from core.models.parts import Part, Parts
+from core.models.patches import PATCH
 from core.models.text.tokenizers import TextTokenizer
 from core.safetensors_file import read_json, weights_sha256_of_all
 
-if TYPE_CHECKING:
-    from core.models.load import Parts
+
+class Stack(NamedTuple):
+    """A list of blocks: their kind, the config's name for its length, and how a block changes the stream."""
+
+    kind: str
+    length: str
+    run: Callable[[nn.Module, Stream], Stream]
 
 
-class FolderFamily:
+class FolderFamily(ABC):
     """The part of `core.models.base.Family` that follows from the tables."""
 
-    parts: ClassVar[dict[str, tuple[Any, ...]]]
-    text_parts: ClassVar[tuple[str, ...]]  # those of `parts` that `free("text")` drops
-    stacks: ClassVar[dict[str, tuple[str, str, Callable[[nn.Module, Stream], Stream]]]]
+    name: str
+    parts: ClassVar[dict[str, Part]]
+    text_parts: ClassVar[tuple[str, ...]]  # the names of the text encoders in `parts`
+    stacks: ClassVar[dict[str, Stack]]
     linear: ClassVar[dict[str, dict[str, tuple[str, ...]]]]
-    _tokenizers: tuple[TextTokenizer, ...]
-    encode_each: Callable[[Sequence[str]], list[Conditioning]]
 
     def __init__(self, parts: Parts, dtype: mx.Dtype) -> None:
         self.dtype = dtype
@@ -53,7 +59,13 @@ class FolderFamily:
 
     @property
     def transformer(self) -> nn.Module:
+        """The network, read on first use."""
         return self._parts["transformer"]
+
+    @property
+    def loaded(self) -> Set[str]:
+        """The names of the parts in memory."""
+        return self._parts.loaded
 
     def grid(self, height_px: int, width_px: int) -> Grid:
         """The latent grid of a picture of this size; sizes must be multiples of `pixel_multiple`."""
@@ -64,8 +76,17 @@ class FolderFamily:
         channels = self._vae["latent_channels"] * PATCH**2
         return Grid(height_px // self.pixel_multiple, width_px // self.pixel_multiple, channels)
 
+    @property
+    @abstractmethod
+    def tokenizers(self) -> Sequence[TextTokenizer]:
+        """The folder's tokenizers."""
+
+    @abstractmethod
+    def encode_each(self, prompts: Sequence[str]) -> list[Conditioning]:
+        """The conditioning of each prompt, batch axis 1."""
+
     def encode_text(self, prompts: Sequence[str]) -> Conditioning:
-        """What the network is told about each prompt, as one batch."""
+        """The conditioning of the prompts, as one batch."""
         return stacked(self.encode_each(prompts))
 
     # The network
@@ -73,15 +94,15 @@ class FolderFamily:
     def embed(
         self, l_t_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning, grid: Grid, guidance: float
     ) -> Stream:
-        """The stream that enters the first block; `guidance` counts only where the model embeds it."""
+        """The input of the first block; `guidance` has an effect only where the model embeds it."""
         return self.transformer.embed(l_t_BLC.astype(self.dtype), sigma_B, conditioning, grid, guidance)
 
     @property
     def blocks(self) -> Sequence[Block]:
         """Every stack's blocks, in order."""
         return [
-            Block(kind, f"{path}.{index}", module, run)
-            for path, (kind, _, run) in self.stacks.items()
+            Block(stack.kind, f"{path}.{index}", module, stack.run)
+            for path, stack in self.stacks.items()
             for index, module in enumerate(self.transformer[path])
         ]
 
@@ -92,7 +113,7 @@ class FolderFamily:
     def velocity(
         self, l_t_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning, grid: Grid, guidance: float
     ) -> mx.array:
-        """T_theta(l_t, t) = eps - l_T, as far as it has learned it."""
+        """T_theta(l_t, t), the prediction of eps - l_T."""
         stream = self.embed(l_t_BLC, sigma_B, conditioning, grid, guidance)
         for block in self.blocks:
             stream = block.run(block.module, stream)
@@ -101,11 +122,11 @@ class FolderFamily:
     # Schedules
 
     def drawing_sigmas(self, steps: int, grid: Grid) -> list[float]:
-        """`steps + 1` sigmas from 1 to 0, as diffusers' pipeline asks FlowMatchEulerDiscreteScheduler for them."""
+        """`steps + 1` sigmas from 1 to 0, those of diffusers' pipeline and FlowMatchEulerDiscreteScheduler."""
         return flow.schedule(steps, self.training_shift(grid))
 
     def training_shift(self, grid: Grid) -> float:
-        """The shift of drawing."""
+        """The shift of the drawing schedule."""
         scheduler = self._scheduler
         if not scheduler.get("use_dynamic_shifting", False):
             return float(scheduler.get("shift", 1.0))
@@ -120,13 +141,13 @@ class FolderFamily:
     # Adapters and knobs
 
     @cached_property
-    def anatomy(self) -> Anatomy:
-        """From the folder's configs and headers."""
-        return Anatomy.of(self._parts.folder)
+    def architecture(self) -> Architecture:
+        """The blocks' shapes, from the folder's configs and headers."""
+        return Architecture.of(self._parts.folder)
 
     @cached_property
     def presets(self) -> Mapping[str, Sequence[str]]:
-        """Layers by preset, without modulation and embedders; a preset of blocks that this model lacks is left out."""
+        """Layers by preset, without modulation and embedders; presets of blocks that this model lacks are left out."""
         blocks = {path: self._blocks_at(path) for table in self.linear.values() for path in table}
         return {
             preset: [f"{block}.{name}" for path, names in table.items() for block in blocks[path] for name in names]
@@ -135,32 +156,32 @@ class FolderFamily:
         }
 
     def _blocks_at(self, path: str) -> list[str]:
-        """Every block of a stack, such as "layers"; or the one block that is meant, such as "layers.7", if there is."""
+        """Every block of a stack such as "layers", or a single block such as "layers.7", if the model has it."""
         stack, _, index = path.partition(".")
-        count = self._config[self.stacks[stack][1]]
+        count = self._config[self.stacks[stack].length]
         if not index:
             return [f"{path}.{each}" for each in range(count)]
         return [path] if int(index) < count else []
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        """From the folder's likeness.json, else the family's own."""
+        """Knobs from the folder's likeness.json, else the family's own."""
         return defaults_of(self._parts.folder)
 
     @property
     def distilled(self) -> bool:
-        """As the folder's own files say it."""
+        """Whether the folder's files describe a distilled model."""
         return is_distilled(self._parts.folder)
 
     @property
     def assistant(self) -> Path | None:
-        """As the folder's likeness.json names it, or as it was downloaded with the known model."""
+        """The file named by the folder's likeness.json, or downloaded with the known model."""
         return assistant_of(self._parts.folder)
 
     @cached_property
     def hashes(self) -> Mapping[str, str]:
-        """One SHA-256 each for the transformer, the VAE, all that reads text with its tokenizers, and the assistant."""
-        tokenizers = [path for each in self._tokenizers for path in each.files]
+        """One SHA-256 each for the transformer, the VAE, the text encoders with their tokenizers, and the assistant."""
+        tokenizers = [path for each in self.tokenizers for path in each.files]
         text = [*map(self._parts.sha256, self.text_parts), weights_sha256_of_all(tokenizers)]
         return {
             "transformer": self._parts.sha256("transformer"),

@@ -1,212 +1,41 @@
-"""Model folders in diffusers' layout: which family, which files, and every tensor in its place.
-
-    folder/model_index.json                     names the pipeline, and so the family
-    folder/<part>/config.json + *.safetensors   one file, or shards with an index
-
-Parts are read when first used and dropped when freed. Before a tensor is read, the names and shapes in the files'
-headers are held against those of the module: what is missing, left over or misshapen is named all at once. Then file by
-file, tensor by tensor in the order in which they lie there, each is read, cast, packed where the base is quantized, and
-let go: at no time is there more than the model as it will be and one tensor as it was. Text encoders are checked like
-the rest, but their layers are left on the disk until they are used (core/models/text/encoder.py).
-"""
+"""The model of a folder in diffusers' layout: `model_index.json` names the pipeline, and so the family."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from core.device.backend import compute_dtype
 from core.errors import FieldProblem, ModelProblem
 from core.hub.catalog import family_of
-from core.models import quantized
 from core.models.base import Family
 from core.models.flux1 import Flux1
 from core.models.flux2 import Flux2
-from core.models.text.encoder import EncoderOnDisk
+from core.models.parts import Parts
 from core.models.z_image import ZImage
-from core.safetensors_file import Place, read_header, read_json, weight_files, weights_sha256_of_all
 
-FLOATS = ("BF16", "F16", "F32")  # what a checkpoint's tensors may be; 8-bit floats would want scales that lie elsewhere
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One part of a model: its folder, how its module is built from config.json, and how its files are named.
-
-    A module whose checkpoint has other names, or tensors that are never used, has a method `checkpoint_name`: it gives
-    a tensor its name in the module, or None to leave it unread.
-    """
-
-    folder: str
-    build: Callable[[Mapping[str, Any]], nn.Module]
-    stem: str
-
-
-class Parts:
-    """The modules of one model folder, read when first asked for.
-
-    `bits` names the parts whose blocks are quantized while they are read, and to how many bits; those in `on_disk` are
-    text encoders, whose layers are read when they are used.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        parts: Mapping[str, Part],
-        dtypes: Mapping[str, mx.Dtype],
-        bits: Mapping[str, int] | None = None,
-        on_disk: Collection[str] = (),
-    ) -> None:
-        self.folder = folder
-        self._parts = parts
-        self._dtypes = dtypes
-        self._bits = bits or {}
-        self._on_disk = on_disk
-        self._loaded: dict[str, Any] = {}
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._loaded:
-            self._loaded[name] = self._read(name)
-        return self._loaded[name]
-
-    def config(self, name: str) -> dict[str, Any]:
-        """The part's config.json."""
-        return read_json(self.folder / self._parts[name].folder / "config.json")
-
-    def free(self, name: str) -> None:
-        """Forget the part's module; its memory goes with the last reference to it."""
-        self._loaded.pop(name, None)
-
-    def sha256(self, name: str) -> str:
-        """One hash over the part's config and weight files."""
-        part = self._parts[name]
-        folder = self.folder / part.folder
-        return weights_sha256_of_all([folder / "config.json", *weight_files(folder, part.stem)])
-
-    def _read(self, name: str) -> nn.Module | EncoderOnDisk:
-        part = self._parts[name]
-        folder = self.folder / part.folder
-        config = self.config(name)
-        try:
-            module = part.build(config)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelProblem(f"{folder / 'config.json'} does not describe a model we know: {error!r}.") from error
-        if name in self._bits:
-            quantized.lay_out(module, self._bits[name])
-        module.freeze()
-        places, dtype = located(module, weight_files(folder, part.stem)), self._dtypes[name]
-        if name in self._on_disk:
-            encoder = EncoderOnDisk(module, places, dtype)
-            fill(module, encoder.small, dtype)
-            return encoder
-        fill(module, places, dtype)
-        return module
+FAMILIES = {each.name: each for each in (Flux1, Flux2, ZImage)}
 
 
 def load_family(folder: Path, *, dtype: mx.Dtype | None = None, quantize: int | None = None) -> Family:
     """The model of a diffusers-layout folder; its parts are read when first used.
 
-    `dtype` is what the transformer and the text encoders compute in; None takes what suits this computer. `quantize`
-    packs the transformer's blocks to 8, 6 or 4 bits (core/models/quantized.py); text encoders and VAE are not: of
-    the former one layer is in memory at a time, and what both encode is kept for other runs.
+    `dtype` is the compute dtype of the transformer and the text encoders; None chooses it for this computer.
+    `quantize` packs the transformer's blocks to 8, 6 or 4 bits (core/models/quantized.py). Text encoders and the VAE
+    are never quantized: one layer of an encoder is in memory at a time, and encoded texts and photos are cached.
 
-    Raises ModelProblem when the folder is not a model, or of a family we do not know.
+    Raises ModelProblem when the folder is not a model, or of an unknown family.
     """
     folder = Path(folder)
-    families = {each.name: each for each in (Flux1, Flux2, ZImage)}
-    family = families[family_of(folder)]
+    family = FAMILIES[family_of(folder)]
     compute = dtype or compute_dtype()
-    table = {name: Part(*row) for name, row in family.parts.items()}
-    missing = [part.folder for part in table.values() if not (folder / part.folder / "config.json").is_file()]
+    missing = [part.folder for part in family.parts.values() if not (folder / part.folder / "config.json").is_file()]
     if missing:
         raise ModelProblem(
             f"{folder} is incomplete. Download the model again.",
             [FieldProblem(f"{name}/config.json", "is not there") for name in missing],
         )
-    dtypes = {name: mx.float32 if name == "vae" else compute for name in table}
+    dtypes = {name: mx.float32 if name == "vae" else compute for name in family.parts}
     bits = {} if quantize is None else {"transformer": quantize}
-    return family(Parts(folder, table, dtypes, bits, family.text_parts), compute)
-
-
-def convolution_names(module: nn.Module) -> set[str]:
-    """The weights that checkpoints keep as (out, in, height, width) and MLX as (out, height, width, in)."""
-    return {f"{path}.weight" for path, each in module.named_modules() if isinstance(each, nn.Conv2d)}
-
-
-def checkpoint_name(module: nn.Module, name: str) -> str | None:
-    """The module's own name for a checkpoint's tensor; None for one that is never used."""
-    rename = getattr(module, "checkpoint_name", None)
-    return rename(name) if rename else name
-
-
-def read_weights(module: nn.Module, files: list[Path], dtype: mx.Dtype) -> None:
-    """Fill `module` from safetensors files, cast to `dtype` and packed where the module's layers are quantized.
-
-    Raises ModelProblem that names every missing, left-over, misshapen or unreadable tensor.
-    """
-    fill(module, located(module, files), dtype)
-
-
-def located(module: nn.Module, files: list[Path]) -> dict[str, Place]:
-    """Where each parameter of `module` lies in safetensors files, by its own names; nothing but headers is read.
-
-    Raises ModelProblem that names every missing, left-over, misshapen or unreadable tensor.
-    """
-    wanted = quantized.whole_shapes(module)
-    convolutions = convolution_names(module)
-    found: dict[str, Place] = {}
-    for path in files:
-        header = read_header(path)
-        for name, info in header.tensors.items():
-            ours = checkpoint_name(module, name)
-            if ours is not None:
-                found[ours] = Place(path, name, info, header.body + info.begin)
-    problems = [
-        FieldProblem(name, f"is missing; it should be {_shape(wanted[name])}") for name in wanted - found.keys()
-    ]
-    problems += [FieldProblem(name, "does not belong to this model") for name in found.keys() - wanted]
-    for name in wanted.keys() & found.keys():
-        theirs = found[name].info.shape
-        placed = (theirs[0], *theirs[2:], theirs[1]) if name in convolutions and len(theirs) == 4 else theirs
-        if placed != wanted[name]:
-            problems.append(FieldProblem(name, f"is {_shape(theirs)}; it should be {_shape(wanted[name])}"))
-        elif found[name].info.dtype not in FLOATS:
-            problems.append(FieldProblem(name, f"is {found[name].info.dtype}; it must be {', '.join(FLOATS)}"))
-    if problems:
-        problems.sort(key=lambda each: each.field)
-        raise ModelProblem(f"{files[0].parent} does not fit its config.json.", problems)
-    return found
-
-
-def fill(module: nn.Module, places: Mapping[str, Place], dtype: mx.Dtype) -> None:
-    """Read the parameters that lie at `places` into `module`; see `read_weights`. Raises ModelProblem."""
-    convolutions = convolution_names(module)
-    bits = {f"{path}.weight": layer.bits for path, layer in quantized.packed_layers(module).items()}
-    filled: dict[str, mx.array] = {}
-    for path in sorted({place.path for place in places.values()}):
-        here = {name: place for name, place in places.items() if place.path == path}
-        try:
-            tensors = mx.load(str(path))  # named now, read when evaluated
-            for name, place in sorted(here.items(), key=lambda each: each[1].begin):
-                filled |= _placed(name, tensors.pop(place.name), dtype, name in convolutions, bits.get(name))
-        except RuntimeError as error:
-            raise ModelProblem(f"{path} cannot be read: {error}.") from error
-    module.load_weights(list(filled.items()), strict=False)  # all that is wanted has been found
-
-
-def _placed(name: str, value: mx.array, dtype: mx.Dtype, channels_last: bool, bits: int | None) -> dict[str, mx.array]:
-    """What stands for a checkpoint's tensor in the module, evaluated; nothing is left of the tensor itself."""
-    value = (value.transpose(0, 2, 3, 1) if channels_last else value).astype(dtype)
-    placed = quantized.pack(name.removesuffix(".weight"), value, bits) if bits else {name: value}
-    mx.eval(placed)
-    mx.clear_cache()  # the tensor as it was, which MLX would keep for other arrays of its size
-    return placed
-
-
-def _shape(lengths: tuple[int, ...]) -> str:
-    return " x ".join(str(length) for length in lengths) or "a single number"
+    return family(Parts(folder, family.parts, dtypes, bits, family.text_parts), compute)

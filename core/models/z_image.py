@@ -1,22 +1,22 @@
 """Z-Image: one stack of blocks over image and text together, after a small stack for each alone.
 
-    T_theta:  img = W_x l_t,  txt = W_c rms(h_-2(prompt)),  vec = time(1 - sigma);  img and txt filled up to 32s
+    T_theta:  img = W_x l_t,  txt = W_c rms(h_-2(prompt)),  vec = time(1 - sigma);  img and txt padded to 32s
               noise refiner over img,  context refiner over txt,  then layers over [img, txt]
               velocity = -W_o ((1 + scale(silu(vec))) * norm(img))
 
     block     x = x + gate * rms(attention(m(x)));   x = x + gate * rms(W_2 (silu(W_1 m(x)) * W_3 m(x)))
     m(x) = (1 + scale) * rms(x)       [scale, g] = Linear(vec), gate = tanh(g); in the context refiner m = rms, gate = 1
 
-The checkpoint's time runs from noise (0) to picture (1) and its output is l_T - eps: both are turned round here. What
-fills up is a token that was learned. Tokens have three positions: (1 ... M, 0, 0) those of the text, M its length in
-32s; (M + 1, row, column) those of the image, (0, 0, 0) what fills it up.
+The checkpoint's time runs from noise (0) to picture (1) and its output is l_T - eps: both are reversed here. Padding
+is a learned token. A token's position has three axes: (1 ... M, 0, 0) for the text, M being its length padded to 32s;
+(M + 1, row, column) for the image, (0, 0, 0) for the image's padding.
 
-Texts differ in length. `encode_each` fills each up with zeros to a multiple of 128, so that a compiled step sees few
-shapes, and says how long it is; stacking makes those of a batch as long as the longest. What lies beyond a text's own
-32s no token sees, and positions are each text's own: so an example gets what it would get alone.
+Texts differ in length. `encode_each` pads each with zeros to a multiple of 128, so that a compiled step sees few
+shapes, and records its length; a batch is padded to its longest text. Tokens beyond a text's own 32s are masked, and
+positions count from each text's own length, so an example's result does not depend on the rest of its batch.
 
-Shapes   B batch   H W pixels   L image tokens   P L in 32s   N text tokens   S = P + N   C channels   D V widths
-Dtypes   the transformer's and text encoder's weights in `dtype`; the VAE, sigma and latents at its door in float32
+Shapes   B batch   H W pixels   L image tokens   P L padded to 32s   N text tokens   S = P + N   C channels   D V widths
+Dtypes   transformer and text encoder in `dtype`; the VAE, its latents and sigma in float32
 
 Source: Z-Image Team 2025, arXiv:2511.22699; names and numbers as in diffusers' ZImagePipeline.
 """
@@ -33,23 +33,24 @@ import mlx.nn as nn
 
 from core.errors import ModelProblem
 from core.models import blocks
-from core.models.autoencoder import PATCH, AutoencoderKL
+from core.models.autoencoder import AutoencoderKL
 from core.models.base import Conditioning, Grid, Stream
-from core.models.folder import FolderFamily
-from core.models.pieces import in_pieces
+from core.models.folder import FolderFamily, Stack
+from core.models.parts import Part
+from core.models.patches import PATCH
 from core.models.text.qwen3 import Qwen3Encoder
 from core.models.text.tokenizers import TextTokenizer, chat_message
 from core.numerics.exponentials import silu
 from core.numerics.rope import Rotary, rotary_table
 
 TEXT_TOKENS = 512
-TAPS = (-2,)  # which hidden state of Qwen3 the transformer is told
-MULTIPLE = 32  # image and text are filled up to multiples of this many tokens, with tokens that were learned
-TEXT_LENGTHS = 128  # conditionings are as long as a multiple of this: of the 512 tokens most prompts need one
-SEQUENCE = ("img", "pad", "txt")  # the parts of the stream that attention joins, in their order
+TAPS = (-2,)  # the hidden state of Qwen3 that is the features
+MULTIPLE = 32  # image and text are padded to multiples of this many tokens, with a learned token
+TEXT_LENGTHS = 128  # conditionings are padded to a multiple of this; most prompts fit in the first
+SEQUENCE = ("img", "pad", "txt")  # the parts of the stream that are one sequence, in this order
 VEC_WIDTH, TIME_WIDTH = 256, 1024
 QK_EPSILON = 1e-5  # whatever the config's norm_eps
-FIXED = {  # what the configs of Z-Image and Turbo say, and those of other kinds do not
+FIXED = {  # values in the configs of Z-Image and Turbo that other variants of the architecture do not have
     "all_patch_size": [2], "all_f_patch_size": [1], "qk_norm": True, "siglip_feat_dim": None, "t_scale": 1000.0,
 }  # fmt: skip
 
@@ -58,9 +59,11 @@ MLP = ("feed_forward.w1", "feed_forward.w2", "feed_forward.w3")
 LINEAR = (*ATTENTION, *MLP)
 STACKS = ("noise_refiner", "context_refiner", "layers")
 
+Factor = mx.array | float
+
 
 class Attention(nn.Module):
-    """softmax(rope(rms(q)) rope(rms(k))^T / sqrt(d)) v, over the tokens that `mask` lets be seen."""
+    """softmax(rope(rms(q)) rope(rms(k))^T / sqrt(d)) v, over the tokens where `mask` is True."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -106,23 +109,20 @@ class Block(nn.Module):
         if modulated:
             self.adaLN_modulation = [nn.Linear(min(width, VEC_WIDTH), 4 * width)]
 
-    def __call__(
-        self, x_BSD: mx.array, rotary: Rotary, mask_B11S: mx.array | None, vec_BV: mx.array | None = None
-    ) -> mx.array:
-        """The next x; `vec_BV` counts where the block is modulated."""
-        scale, gate, scale_ffn, gate_ffn = 1.0, 1.0, 1.0, 1.0
-        if "adaLN_modulation" in self:
-            scale, gate, scale_ffn, gate_ffn = mx.split(self.adaLN_modulation[0](vec_BV)[:, None], 4, axis=-1)
-            scale, gate, scale_ffn, gate_ffn = 1.0 + scale, mx.tanh(gate), 1.0 + scale_ffn, mx.tanh(gate_ffn)
-
+    def __call__(self, x_BSD: mx.array, rotary: Rotary, mask_B11S: mx.array | None, vec_BV: mx.array) -> mx.array:
+        """The next x."""
+        scale, gate, scale_ffn, gate_ffn = self._modulation(vec_BV)
         update_BSD = self.attention(scale * self.attention_norm1(x_BSD), rotary, mask_B11S)
         x_BSD = x_BSD + gate * self.attention_norm2(update_BSD)
+        update_BSD = self.feed_forward(scale_ffn * self.ffn_norm1(x_BSD))
+        return x_BSD + gate_ffn * self.ffn_norm2(update_BSD)
 
-        def after(x: mx.array, scale: mx.array | float = 1.0, gate: mx.array | float = 1.0) -> mx.array:
-            return x + gate * self.ffn_norm2(self.feed_forward(scale * self.ffn_norm1(x)))
-
-        modulation = (scale_ffn, gate_ffn) if "adaLN_modulation" in self else ()
-        return in_pieces(after, [self.ffn_norm1, self.feed_forward, self.ffn_norm2], [x_BSD], *modulation)
+    def _modulation(self, vec_BV: mx.array) -> tuple[Factor, Factor, Factor, Factor]:
+        """1 + scale and gate of attention, then of the MLP: (B, 1, D), or 1 where the block is not modulated."""
+        if "adaLN_modulation" not in self:
+            return 1.0, 1.0, 1.0, 1.0
+        scale, gate, scale_ffn, gate_ffn = self.adaLN_modulation[0](vec_BV)[:, None].split(4, axis=-1)
+        return 1.0 + scale, mx.tanh(gate), 1.0 + scale_ffn, mx.tanh(gate_ffn)
 
 
 class TimeEmbed(nn.Module):
@@ -163,9 +163,9 @@ class ZImageTransformer(nn.Module):
         if sum(self._axes) != width // heads:
             raise ModelProblem(f"axes_dims is {self._axes}; it must add up to the head's width, {width // heads}.")
         for knob, value in FIXED.items():
-            said = config.get(knob, value)
-            if (list(said) if isinstance(said, tuple) else said) != value:
-                raise ModelProblem(f"{knob} is {said}; Likeness knows Z-Image models in which it is {value}.")
+            actual = config.get(knob, value)
+            if (list(actual) if isinstance(actual, tuple) else actual) != value:
+                raise ModelProblem(f"{knob} is {actual}; Likeness knows Z-Image models in which it is {value}.")
         self.x_pad_token = mx.zeros((1, width))
         self.cap_pad_token = mx.zeros((1, width))
         self.t_embedder = TimeEmbed(min(width, VEC_WIDTH))
@@ -180,7 +180,10 @@ class ZImageTransformer(nn.Module):
     def embed(
         self, l_t_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning, grid: Grid, guidance: float
     ) -> Stream:
-        """All that does not depend on depth, once: token streams, vec, rotary table, who is seen. In l_t's dtype."""
+        """The input of the first block, and what every block needs: token streams, vec, rotary table, mask ("seen").
+
+        Token streams and vec are in the dtype of l_t.
+        """
         dtype = l_t_BLC.dtype
         tokens_BNC, lengths_B1 = conditioning["tokens"].astype(dtype), conditioning["lengths"][:, None]
         batch, length, _ = tokens_BNC.shape
@@ -203,12 +206,12 @@ class ZImageTransformer(nn.Module):
         }
 
     def project(self, stream: Stream) -> mx.array:
-        """The velocity of the image tokens; the checkpoint's output is its opposite."""
+        """The velocity of the image tokens; the checkpoint's output is its negative."""
         return -self.all_final_layer["2-1"](stream["img"], stream["vec"])
 
 
 def run_block(block: nn.Module, stream: Stream, *, over: tuple[str, ...]) -> Stream:
-    """Move some of SEQUENCE's parts, neighbours in it, through one block."""
+    """The stream after one block over the parts `over` of SEQUENCE, which are neighbours in it."""
     lengths = {name: stream[name].shape[1] for name in SEQUENCE}
     begin = sum(lengths[name] for name in SEQUENCE[: SEQUENCE.index(over[0])])
     here = slice(begin, begin + sum(lengths[name] for name in over))
@@ -222,7 +225,7 @@ def run_block(block: nn.Module, stream: Stream, *, over: tuple[str, ...]) -> Str
 def position_ids(padded_B: mx.array, text_tokens: int, grid: Grid) -> mx.array:
     """(M + 1, row, column) of every image token, (0, 0, 0) of its padding, then (1 ..., 0, 0): int32 (B, S, 3).
 
-    `padded_B` is M, the length of each text in 32s.
+    `padded_B` is M, the padded length of each text.
     """
     index = mx.arange(grid.tokens)
     first_BL = mx.broadcast_to(padded_B[:, None] + 1, (padded_B.size, grid.tokens))
@@ -254,20 +257,20 @@ class ZImage(FolderFamily):
     """Z-Image as `core.models.base.Family` asks for it."""
 
     name = "z_image"
-    parts: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "transformer": ("transformer", ZImageTransformer, "diffusion_pytorch_model"),
-        "vae": ("vae", AutoencoderKL, "diffusion_pytorch_model"),
-        "qwen3": ("text_encoder", partial(Qwen3Encoder, taps=TAPS), "model"),
+    parts: ClassVar[dict[str, Part]] = {
+        "transformer": Part("transformer", ZImageTransformer, "diffusion_pytorch_model"),
+        "vae": Part("vae", AutoencoderKL, "diffusion_pytorch_model"),
+        "qwen3": Part("text_encoder", partial(Qwen3Encoder, taps=TAPS), "model"),
     }
     text_parts = ("qwen3",)
     modelspec: ClassVar[dict[str, str]] = {
         "architecture": "Z-Image/lora",
         "implementation": "https://github.com/Tongyi-MAI/Z-Image",
     }
-    stacks: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "noise_refiner": ("image refiner", "n_refiner_layers", partial(run_block, over=("img", "pad"))),
-        "context_refiner": ("text refiner", "n_refiner_layers", partial(run_block, over=("txt",))),
-        "layers": ("single", "n_layers", partial(run_block, over=SEQUENCE)),
+    stacks: ClassVar[dict[str, Stack]] = {
+        "noise_refiner": Stack("image refiner", "n_refiner_layers", partial(run_block, over=("img", "pad"))),
+        "context_refiner": Stack("text refiner", "n_refiner_layers", partial(run_block, over=("txt",))),
+        "layers": Stack("single", "n_layers", partial(run_block, over=SEQUENCE)),
     }
     linear: ClassVar[dict[str, dict[str, tuple[str, ...]]]] = {
         "all_linear": dict.fromkeys(STACKS, LINEAR),
@@ -280,27 +283,23 @@ class ZImage(FolderFamily):
     # Text
 
     @cached_property
-    def _tokenizers(self) -> tuple[TextTokenizer]:
+    def tokenizers(self) -> Sequence[TextTokenizer]:
+        """Qwen3's."""
         return (TextTokenizer(self._parts.folder / "tokenizer", TEXT_TOKENS),)
 
     def encode_each(self, prompts: Sequence[str]) -> list[Conditioning]:
-        """{"tokens": Qwen3's features (1, N, .), zeros after the text's end, "lengths": (1,) int32}, evaluated."""
-        messages = [self._tokenizers[0].with_padding([chat_message(prompt, thinking=True)]) for prompt in prompts]
-        lengths = [int(own_1N.sum().item()) for _, own_1N in messages]
-        read = self._parts[
-            "qwen3"
-        ].read(  # without padding: no token sees those after it
-            [
-                (ids_1N[:, :length], own_1N[:, :length])
-                for (ids_1N, own_1N), length in zip(messages, lengths, strict=True)
-            ]
-        )
-        found = [
-            {"tokens": mx.pad(each, [(0, 0), (0, -length % TEXT_LENGTHS), (0, 0)]), "lengths": mx.array([length])}
-            for each, length in zip(read, lengths, strict=True)
+        """{"tokens": Qwen3's features (1, N, .), padded with zeros, "lengths": int32 (1,)} of each, evaluated."""
+        messages = [self.tokenizers[0].with_padding([chat_message(prompt, thinking=True)]) for prompt in prompts]
+        lengths = [int(own_1N.sum()) for _, own_1N in messages]
+        texts = [  # without padding, which no token sees
+            (ids_1N[:, :length], own_1N[:, :length]) for (ids_1N, own_1N), length in zip(messages, lengths, strict=True)
         ]
-        mx.eval(found)
-        return found
+        conditionings = [
+            {"tokens": mx.pad(each, [(0, 0), (0, -length % TEXT_LENGTHS), (0, 0)]), "lengths": mx.array([length])}
+            for each, length in zip(self._parts["qwen3"].read(texts), lengths, strict=True)
+        ]
+        mx.eval(conditionings)
+        return conditionings
 
     # Pictures
 

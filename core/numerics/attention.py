@@ -1,17 +1,16 @@
-"""Attention and its gradient. No matrix of all scores is ever whole in memory where it would be a large one.
+"""Attention and its gradient, without a large matrix of all scores in memory.
 
     attention    p = softmax(scale q k^T);   out = p v
     gradient     dv = p^T g;   ds = p (g v^T - sum(g out));   dq = scale ds k;   dk = scale ds^T q
 
-    CUDA, 16 bits             MLX's own, fused both ways (cuDNN)
-    scores of few bytes       MLX's own; on a Linux CPU by powers of two, whose e^x serve the gradient too; a few heads
-                              after the other where memory is to be spared at the cost of time
-    scores of many            in chunks of queries; each sees all keys, and takes its scores again for the gradient
+    CUDA, 16 bits             MLX's kernel, fused in both directions (cuDNN)
+    scores of few bytes       MLX's kernel; on a Linux CPU powers of two, whose e^x serve the gradient too
+    scores of many bytes      chunks of queries; each sees all keys, and its gradient computes the scores again
 
-MLX's own is fused forward everywhere, but its gradient on Metal and CPUs holds p and ds: B H S S numbers each, which at
-1,024 px is 1 GB for one block of FLUX.1.
+MLX's kernel is fused forward everywhere, but on Metal and CPUs its gradient holds p and ds: B H S S numbers each, which
+at 1,024 px is 1 GB for one block of FLUX.1.
 
-Shapes   B batch   H heads   S tokens   Q those of a chunk   d width of a head
+Shapes   B batch   H heads   S tokens   Q queries of a chunk   d width of a head
 Dtypes   as q, k, v; sums over chunks in float32
 
 Source: Rabe and Staats 2021, arXiv:2112.05682.
@@ -20,21 +19,15 @@ Source: Rabe and Staats 2021, arXiv:2112.05682.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import mlx.core as mx
 
 from core.device.backend import prepare
-from core.numerics.exponentials import LOG2_E, power_of_two, taken_by_powers
-from core.numerics.staged_eval import reached, spares_all
-
-SCORES_AT_MOST = 32 * 2**20
-"""Bytes of B H S S, or of B H Q S in a chunk."""
-CHUNK_ON_CPU = 8 * 2**20
-"""The same of a chunk on a CPU, which needs no large products to be busy. A handful of such arrays is there at once."""
-SCORES_AT_ONCE = 2**19
-"""The same of a few heads where they are taken by powers of two."""
+from core.device.working_set import CHUNK_ON_CPU, SCORES_AT_MOST
+from core.numerics.exponentials import LOG2_E, power_of_two, uses_powers_of_two
+from core.numerics.functional import custom_function
+from core.numerics.staged_eval import mark
 
 
 def attention(
@@ -45,12 +38,73 @@ def attention(
     has_fused_gradient = prepare().device == "cuda" and q_BHSd.dtype != mx.float32
     if not has_fused_gradient and _bytes_of_scores(q_BHSd, k_BHSd) > SCORES_AT_MOST:
         return _in_chunks(scale)(q_BHSd, k_BHSd, v_BHSd, *mask)
-    if taken_by_powers(q_BHSd):
-        q_BHSd = q_BHSd * scale
-        if spares_all():
-            return _head_after_head(q_BHSd, k_BHSd, v_BHSd, mask)
-        return _by_powers(q_BHSd, k_BHSd, v_BHSd, *mask)[0]
+    if uses_powers_of_two(q_BHSd):
+        return _by_powers(q_BHSd * scale, k_BHSd, v_BHSd, *mask)[0]
     return mx.fast.scaled_dot_product_attention(q_BHSd, k_BHSd, v_BHSd, scale=scale, mask=mask_B11S)
+
+
+@custom_function
+def contiguous_gradient(x: mx.array) -> mx.array:
+    """x itself; its gradient is row-contiguous, even where it is a slice of a wider array.
+
+    MLX 0.32's CUDA attention needs it: it caches the plan of a backward pass by the layouts of q, k and v alone, and
+    would read a later gradient with the strides of the first one.
+    """
+    return x
+
+
+@contiguous_gradient.vjp
+def _contiguous(_x: mx.array, g: mx.array, _y: mx.array) -> mx.array:
+    g = mx.contiguous(g)
+    mark(g)
+    return g
+
+
+# Chunks of queries
+
+
+@functools.cache
+def _in_chunks(scale: float) -> Callable[..., mx.array]:
+    """The function of q, k, v and, where there is one, the mask."""
+
+    @custom_function
+    def attended(q: mx.array, k: mx.array, v: mx.array, *mask: mx.array) -> mx.array:
+        parts: list[mx.array] = []
+        for each in _chunks(q, k, q):
+            (q_BHQd,) = mx.depends(list(each), parts[-1:])
+            parts.append(_forward(q_BHQd, k, v, scale, mask))
+            mark(parts[-1])
+        return mx.concatenate(parts, axis=2)
+
+    @attended.vjp
+    def _gradient(primals: Sequence[mx.array], g: mx.array, out: mx.array) -> tuple[mx.array, ...]:
+        q, k, v, *mask = primals
+        dq: list[mx.array] = []
+        dk, dv = (mx.zeros(each.shape, dtype=mx.float32) for each in (k, v))
+        for each in _chunks(q, k, q, g, out):
+            # Chunks depend on each other, or MLX would allocate the scores of many at once.
+            q_BHQd, g_BHQd, out_BHQd = mx.depends(list(each), [dk, dv, *dq[-1:]])
+            p_BHQS = _softmax(q_BHQd, k, scale, mask)
+            mark(p_BHQS)
+            dv = dv + p_BHQS.swapaxes(-1, -2) @ g_BHQd
+            sum_BHQ1 = (g_BHQd.astype(mx.float32) * out_BHQd.astype(mx.float32)).sum(axis=-1, keepdims=True)
+            ds_BHQS = (p_BHQS * ((g_BHQd @ v.swapaxes(-1, -2)) - sum_BHQ1) * scale).astype(q.dtype)
+            dq.append(ds_BHQS @ k)
+            dk = dk + ds_BHQS.swapaxes(-1, -2) @ q_BHQd
+            mark(dq[-1], dk, dv)
+        of_mask = (mx.zeros_like(each) for each in mask)
+        return mx.concatenate(dq, axis=2), dk.astype(k.dtype), dv.astype(v.dtype), *of_mask
+
+    return attended
+
+
+def _chunks(q: mx.array, k: mx.array, *arrays: mx.array) -> Iterator[tuple[mx.array, ...]]:
+    """`arrays` of S queries in equal parts of Q: as few as keep the scores of a part small enough."""
+    queries = q.shape[2]
+    at_most = min(SCORES_AT_MOST, CHUNK_ON_CPU) if prepare().device == "cpu" else SCORES_AT_MOST
+    count = min(queries, -(-_bytes_of_scores(q, k) // at_most))
+    ends = tuple(queries * (number + 1) // count for number in range(count - 1))
+    return zip(*(each.split(ends, axis=2) for each in arrays), strict=True)
 
 
 def _bytes_of_scores(q_BHSd: mx.array, k_BHSd: mx.array) -> int:
@@ -58,87 +112,37 @@ def _bytes_of_scores(q_BHSd: mx.array, k_BHSd: mx.array) -> int:
     return batch * heads * queries * k_BHSd.shape[2] * q_BHSd.dtype.size
 
 
-@functools.cache
-def _in_chunks(scale: float) -> Callable[..., mx.array]:
-    """The function of q, k, v and, where there is one, the mask."""
-
-    @mx.custom_function
-    def attended(q: mx.array, k: mx.array, v: mx.array, *mask: mx.array) -> mx.array:
-        parts: list[mx.array] = []
-        for each in _chunks(q, k, q):
-            (q_BHQd,) = mx.depends(list(each), parts[-1:])
-            parts.append(_fused(q_BHQd, k, v, scale, mask))
-            reached(parts[-1])
-        return mx.concatenate(parts, axis=2)
-
-    @attended.vjp
-    def gradient(primals: Sequence[mx.array], g: mx.array, out: mx.array) -> tuple[mx.array, ...]:
-        q, k, v, *mask = primals
-        dq: list[mx.array] = []
-        dk, dv = (mx.zeros(each.shape, dtype=mx.float32) for each in (k, v))
-        for each in _chunks(q, k, q, g, out):
-            # One chunk after the other: without this MLX would take memory for the scores of many at once.
-            q_BHQd, g_BHQd, out_BHQd = mx.depends(list(each), [dk, dv, *dq[-1:]])
-            p_BHQS = _softmax(q_BHQd, k, scale, mask)
-            reached(p_BHQS)
-            dv = dv + p_BHQS.swapaxes(-1, -2) @ g_BHQd
-            along = (g_BHQd.astype(mx.float32) * out_BHQd.astype(mx.float32)).sum(axis=-1, keepdims=True)
-            ds_BHQS = (p_BHQS * ((g_BHQd @ v.swapaxes(-1, -2)) - along) * scale).astype(q.dtype)
-            dq.append(ds_BHQS @ k)
-            dk = dk + ds_BHQS.swapaxes(-1, -2) @ q_BHQd
-            reached(dq[-1], dk, dv)
-        unasked = (mx.zeros_like(each) for each in mask)
-        return mx.concatenate(dq, axis=2), dk.astype(k.dtype), dv.astype(v.dtype), *unasked
-
-    return attended
-
-
-def _fused(q: mx.array, k: mx.array, v: mx.array, scale: float, mask: Sequence[mx.array]) -> mx.array:
-    """MLX's own where its exponentials are quick."""
-    if taken_by_powers(q):
+def _forward(q: mx.array, k: mx.array, v: mx.array, scale: float, mask: Sequence[mx.array]) -> mx.array:
+    """out of one chunk: MLX's kernel, except where its exponentials are slow."""
+    if uses_powers_of_two(q):
         return _softmax(q, k, scale, mask) @ v
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask[0] if mask else None)
 
 
-def _chunks(q: mx.array, k: mx.array, *arrays: mx.array) -> Any:
-    """`arrays` of S queries in as few equal parts of Q as keep the scores small enough."""
-    queries = q.shape[2]
-    at_most = min(SCORES_AT_MOST, CHUNK_ON_CPU) if prepare().device == "cpu" else SCORES_AT_MOST
-    count = min(queries, -(-_bytes_of_scores(q, k) // at_most))
-    ends = [queries * (number + 1) // count for number in range(count - 1)]
-    return zip(*(mx.split(each, ends, axis=2) for each in arrays), strict=True)
-
-
 def _softmax(q: mx.array, k: mx.array, scale: float, mask: Sequence[mx.array]) -> mx.array:
-    """p, in the dtype of q; a large picture's sums in float32."""
+    """p, in the dtype of q; its sums in float32."""
     scores = (q * scale) @ k.swapaxes(-1, -2)
     if mask:
         scores = mx.where(mask[0], scores, mx.finfo(scores.dtype).min)
-    if not taken_by_powers(q):
+    if not uses_powers_of_two(q):
         return mx.softmax(scores, axis=-1, precise=True)
     e = power_of_two((scores - scores.max(axis=-1, keepdims=True)) * LOG2_E)
     return e / e.sum(axis=-1, keepdims=True)
 
 
-def _head_after_head(q: mx.array, k: mx.array, v: mx.array, mask: Sequence[mx.array]) -> mx.array:
-    """out, of a few heads at once, so that little is there beside the e that are kept."""
-    heads = q.shape[1]
-    count = min(heads, -(-_bytes_of_scores(q, k) // SCORES_AT_ONCE))
-    ends = [heads * number // count for number in range(1, count)]
-    groups = zip(*(mx.split(each, ends, axis=1) for each in (q, k, v)), strict=True)
-    return mx.concatenate([_by_powers(*each, *mask)[0] for each in groups], axis=1)
+# Powers of two
 
 
-@mx.custom_function
+@custom_function
 def _by_powers(q: mx.array, k: mx.array, v: mx.array, *mask: mx.array) -> tuple[mx.array, mx.array, mx.array]:
-    """(out, e, sum of e), e being the softmax before it is divided; `q` is scaled already."""
+    """(out, e, sum of e); e / sum is the softmax. `q` is scaled already."""
     scores = (q * LOG2_E) @ k.swapaxes(-1, -2)
     if mask:
         scores = mx.where(mask[0], scores, mx.finfo(scores.dtype).min)
     e = power_of_two(scores - scores.max(axis=-1, keepdims=True))
     total = e.sum(axis=-1, keepdims=True)
     out = (e @ v) / total
-    reached(out)
+    mark(out)
     return out, e, total
 
 
@@ -148,13 +152,8 @@ def _by_powers_gradient(
 ) -> tuple[mx.array, ...]:
     q, k, v, *mask = primals
     out, e, total = outputs
-    g = cotangents[0] / total  # e stays undivided: g carries the division, in fewer numbers
-    if spares_all():  # the sum of g out is taken from the scores, so that nobody has to keep out
-        weighed = e * (g @ v.swapaxes(-1, -2))
-        d_scores = weighed - e * (weighed.sum(axis=-1, keepdims=True) / total)
-    else:
-        d_scores = e * (g @ v.swapaxes(-1, -2) - (g * out).sum(axis=-1, keepdims=True))
-    unasked = (mx.zeros_like(each) for each in mask)
-    gradients = (d_scores @ k, d_scores.swapaxes(-1, -2) @ q, e.swapaxes(-1, -2) @ g)
-    reached(*gradients)
-    return *gradients, *unasked
+    g = cotangents[0] / total  # g is divided in the place of e: it has fewer numbers
+    ds = e * (g @ v.swapaxes(-1, -2) - (g * out).sum(axis=-1, keepdims=True))
+    gradients = (ds @ k, ds.swapaxes(-1, -2) @ q, e.swapaxes(-1, -2) @ g)
+    mark(*gradients)
+    return *gradients, *(mx.zeros_like(each) for each in mask)

@@ -1,36 +1,30 @@
-"""Arrays of modules, and how others lie in their places for a while.
+"""Modules as functions of their arrays, and functions with a gradient of their own.
 
-    with holding(slots, arrays):  y = module(x)         computed with `arrays`; afterwards all is as it was
+    with swapped_in(slots, arrays):  y = module(x)     y as a function of `arrays`; the module is restored afterwards
 
-A gradient is sought with respect to arguments of a function; a module's arrays are made such by it.
+MLX differentiates and compiles functions of arguments, so a module's arrays become arguments in this way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import mlx.core as mx
 import mlx.nn as nn
 
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
 Slot = tuple[nn.Module, str]
-"""Where an array of a module lies: the layer that holds it, and its name there."""
-
-
-def slots_of(modules: Sequence[nn.Module]) -> tuple[list[Slot], list[Slot]]:
-    """Of the arrays in these modules, the trained and the frozen ones."""
-    trained: list[Slot] = []
-    frozen: list[Slot] = []
-    for layer in (layer for module in modules for layer in module.modules()):
-        free = layer.trainable_parameters()
-        for name in (name for name, value in layer.items() if isinstance(value, mx.array)):
-            (trained if name in free else frozen).append((layer, name))
-    return trained, frozen
+"""Where a module holds an array: the layer, and the array's name in it."""
 
 
 @contextmanager
-def holding(slots: Sequence[Slot], arrays: Sequence[mx.array]) -> Iterator[None]:
-    """Have `arrays` lie in `slots`, and afterwards what lay there before."""
+def swapped_in(slots: Sequence[Slot], arrays: Sequence[mx.array]) -> Iterator[None]:
+    """Hold `arrays` in `slots`, and restore the previous arrays on leaving."""
     before = [layer[name] for layer, name in slots]
     for (layer, name), array in zip(slots, arrays, strict=True):
         layer[name] = array
@@ -39,3 +33,22 @@ def holding(slots: Sequence[Slot], arrays: Sequence[mx.array]) -> Iterator[None]
     finally:
         for (layer, name), array in zip(slots, before, strict=True):
             layer[name] = array
+
+
+class custom_function(Generic[P, R]):
+    """`mx.custom_function` with the type of the function it decorates.
+
+    `vjp` decorates the gradient: (primals, cotangents, outputs) to the gradient of every argument.
+    """
+
+    def __init__(self, function: Callable[P, R]) -> None:
+        self._custom: Any = mx.custom_function(function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        result: R = self._custom(*args, **kwargs)
+        return result
+
+    def vjp(self, gradient: Callable[[Any, Any, Any], T]) -> Callable[[Any, Any, Any], T]:
+        """Use `gradient` in the place of the one that MLX would derive."""
+        self._custom.vjp(gradient)
+        return gradient

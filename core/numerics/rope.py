@@ -1,14 +1,14 @@
-"""Rotary embedding: each pair of numbers of q and k is turned by an angle that grows with the token's position.
+"""Rotary embedding: each pair of numbers of q and k is rotated by an angle that grows with the token's position.
 
-    y_2i   = x_2i   cos a_i - x_2i+1 sin a_i          a = position * theta^(-2i / d), axis after axis
-    y_2i+1 = x_2i+1 cos a_i + x_2i   sin a_i          the gradient turns back: by -a
+    y_2i   = x_2i   cos a_i - x_2i+1 sin a_i          a = position * theta^(-2i / d), for each axis
+    y_2i+1 = x_2i+1 cos a_i + x_2i   sin a_i          the gradient rotates by -a
 
-One kernel for each tensor that is turned. MLX fuses the arithmetic, but where neighbours in memory are swapped it walks
-the tensor by its strides, number by number. On CUDA the kernel below gives a thread its pair: on an H200 it takes 75 us
-for the queries of four photos at 512 px, and MLX's 273. bench/kernels.py holds one against the other.
+MLX fuses the arithmetic into one kernel per tensor, but because neighbours in memory are swapped, that kernel follows
+strides number by number. On CUDA the kernel below handles one pair per thread: on an H200 it takes 75 us for the
+queries of four photos at 512 px, where MLX's takes 273. bench/kernels.py compares the two.
 
 Shapes   B batch   H heads   S tokens   A axes of a position   d = width of a head
-Dtypes   table and arithmetic are float32; the result is in the dtype of what is turned
+Dtypes   table and arithmetic are float32; the result has the dtype of its input
 
 Source: Su et al. 2021, arXiv:2104.09864.
 """
@@ -17,16 +17,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import mlx.core as mx
 
 from core.device.backend import compile_step, prepare
+from core.numerics.functional import custom_function
 
 Rotary = tuple[mx.array, mx.array]
-"""cos of every position's angles, each twice, and -sin, sin: float32 (S, d) each, or (B, 1, S, d)."""
+"""For every position cos of its angles, each twice, and -sin, sin in turn: float32 (S, d) each, or (B, 1, S, d)."""
 
 PAIR = """
-    uint32_t pair = cooperative_groups::this_grid().thread_rank();  // counted row after row, as y lies
+    uint32_t pair = cooperative_groups::this_grid().thread_rank();  // in the order of y, which is row-contiguous
     uint32_t heads = x_shape[1], tokens = x_shape[2], half = x_shape[3] / 2;
     if (pair >= x_shape[0] * heads * tokens * half) return;
     uint32_t i = 2 * (pair % half), s = pair / half % tokens, h = pair / half / tokens % heads;
@@ -40,42 +42,42 @@ PAIR = """
     y[2 * pair] = even * cos[c] + odd * even_sin;
     y[2 * pair + 1] = odd * cos[c + cos_strides[3]] + even * odd_sin;
 """
-THREADS = 256  # of a block
+THREADS = 256  # per block
 
 
 def angles(ids_SA: mx.array, axes_dims: tuple[int, ...], theta: float = 10_000.0) -> mx.array:
-    """position * theta^(-2i/d_axis) for i in range(d_axis / 2), axis after axis: float32 (S, d / 2).
+    """position * theta^(-2i/d_axis) for i in range(d_axis / 2), for each axis in turn: float32 (S, d / 2).
 
-    `ids_SA` may have axes before S, which the result then has too.
+    `ids_SA` may have more axes before S; the result then has them too.
     """
-    found = []
+    per_axis = []
     for axis, dim in enumerate(axes_dims):
         # Python's floats: frequencies are few, and float32 powers would cost digits at far positions.
         frequencies = mx.array([theta ** (-2 * i / dim) for i in range(dim // 2)], dtype=mx.float32)
-        found.append(ids_SA[..., axis, None].astype(mx.float32) * frequencies)
-    return mx.concatenate(found, axis=-1)
+        per_axis.append(ids_SA[..., axis, None].astype(mx.float32) * frequencies)
+    return mx.concatenate(per_axis, axis=-1)
 
 
 def rotary_table(ids_SA: mx.array, axes_dims: tuple[int, ...], theta: float = 10_000.0) -> Rotary:
-    """What `rotate` takes, for every position."""
+    """The table that `rotate` takes."""
     angles_Sd = angles(ids_SA, axes_dims, theta)
     cos, sin = mx.cos(angles_Sd), mx.sin(angles_Sd)
     return mx.repeat(cos, 2, axis=-1), mx.stack([-sin, sin], axis=-1).reshape(*sin.shape[:-1], -1)
 
 
-@mx.custom_function
+@custom_function
 def rotate(x_BHSd: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
-    """Turn each pair (x_2i, x_2i+1) by its position's angle."""
-    return _turned(x_BHSd, cos, sin)
+    """Rotate each pair (x_2i, x_2i+1) by the angle of its position."""
+    return _rotated(x_BHSd, cos, sin)
 
 
 @rotate.vjp
 def _rotate_gradient(primals: Sequence[mx.array], g: mx.array, _y: mx.array) -> tuple[mx.array, ...]:
     _, cos, sin = primals
-    return _turned(g, cos, sin, back=True), mx.zeros_like(cos), mx.zeros_like(sin)  # the table is fixed
+    return _rotated(g, cos, sin, back=True), mx.zeros_like(cos), mx.zeros_like(sin)  # the table is constant
 
 
-def _turned(x_BHSd: mx.array, cos: mx.array, sin: mx.array, back: bool = False) -> mx.array:
+def _rotated(x_BHSd: mx.array, cos: mx.array, sin: mx.array, back: bool = False) -> mx.array:
     if prepare().device == "cuda":
         cos, sin = (mx.broadcast_to(each, x_BHSd.shape) for each in (cos, sin))
         return _kernel()(
@@ -86,20 +88,27 @@ def _turned(x_BHSd: mx.array, cos: mx.array, sin: mx.array, back: bool = False) 
             output_shapes=[x_BHSd.shape],
             output_dtypes=[x_BHSd.dtype],
         )[0]
-    return plainly_turned(x_BHSd, cos, -sin if back else sin)
+    return rotate_with_mlx(x_BHSd, cos, -sin if back else sin)
 
 
-def plainly_turned(x_BHSd: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
-    """`rotate` in MLX's own arithmetic."""
+def rotate_with_mlx(x_BHSd: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
+    """`rotate` in MLX's own operations."""
     pairs, cos, sin = (each.reshape(*each.shape[:-1], -1, 2) for each in (x_BHSd, cos, sin))
     return _fused()(pairs, pairs[..., ::-1], cos, sin).reshape(x_BHSd.shape)
 
 
 @functools.cache
 def _kernel() -> Callable[..., list[mx.array]]:
-    """CUDA's; its arguments keep their strides, so nothing is copied to lie row after row."""
-    names = {"input_names": ["x", "cos", "sin"], "output_names": ["y"]}
-    return mx.fast.cuda_kernel(name="rotate_pairs", source=PAIR, ensure_row_contiguous=False, **names)
+    """The CUDA kernel. Its arguments keep their strides, so none is copied to be row-contiguous."""
+    kernel: Any = mx.fast.cuda_kernel(
+        name="rotate_pairs",
+        input_names=["x", "cos", "sin"],
+        output_names=["y"],
+        source=PAIR,
+        ensure_row_contiguous=False,
+    )
+    rotate_pairs: Callable[..., list[mx.array]] = kernel
+    return rotate_pairs
 
 
 @functools.cache

@@ -1,15 +1,16 @@
-"""Where a gradient's graph is evaluated part by part, so that little memory is taken for what is still to be computed.
+"""Evaluating a gradient's graph in stages, so that little memory is allocated ahead of the computation.
 
-    attention, forth            reached(y)                back: reached(dq, dk, dv)
-    another layer, forth        passed(x)                 back: reached(g), reached(dA, dB)
-    the caller                  with stages(back=True) as found: graph = mx.vjp(...)
-                                evaluate(found)           attention's y, then the gradients from the last layer on
+    with stages(backward=True) as recorded:  gradient = mx.vjp(...)    layers mark stages while the graph is built
+    evaluate(recorded)                                                 stage after stage, from the last layer back
 
-A graph is built before any of it is computed, and MLX then takes memory for a hundred operations ahead of the CPU: for
-the gradient of one block, half as much again as it needs. Waiting at each operation, as a limit on memory makes MLX do,
-takes half as much time again; waiting at a few dozen of them takes next to none (0.99 to 1.06 of a step's time).
+    attention, forward        mark(y)                     backward: mark(dq, dk, dv)
+    other layers, forward     mark_forward(y)             backward: mark(g), mark(dA, dB)
 
-Nothing is recorded where nobody asks, and nobody may ask in a compiled function.
+MLX builds a graph before it computes any of it, and then allocates for a hundred operations ahead of the CPU: for the
+gradient of one block that is half as much again as the gradient needs. Waiting after every operation, as a memory limit
+makes MLX do, costs half of the time again; waiting after a few dozen costs next to nothing (0.99 to 1.06 of a step).
+
+`mark` and `mark_forward` do nothing outside of `stages`. Compiled functions cannot be recorded.
 """
 
 from __future__ import annotations
@@ -17,47 +18,49 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import mlx.core as mx
 
 Stages = deque[tuple[mx.array, ...]]
-"""Arrays of one graph, those that are computed first at the front."""
+"""Arrays of one graph by stage, in the order of the computation."""
 
-_asking: list[tuple[Stages, bool, bool]] = []
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """The stages marked so far; `backward` where the graph is that of a gradient alone."""
+
+    backward: bool
+    stages: Stages = field(default_factory=deque)
+
+
+_recordings: list[Recording] = []
 
 
 @contextmanager
-def stages(*, back: bool = False, leanest: bool = False) -> Iterator[Stages]:
-    """What is reached in here, in the order of the computation; `back` where it is a gradient that is asked for.
-
-    `leanest`: memory is to be spared even where that takes time.
-    """
-    found: Stages = deque()
-    _asking.append((found, back, leanest))
+def stages(*, backward: bool = False) -> Iterator[Stages]:
+    """Record the stages that layers mark. `backward`: the graph is evaluated for a gradient only."""
+    recording = Recording(backward)
+    _recordings.append(recording)
     try:
-        yield found
+        yield recording.stages
     finally:
-        _asking.pop()
+        _recordings.pop()
 
 
-def spares_all() -> bool:
-    """Whether memory is to be spared even where that takes time."""
-    return bool(_asking) and _asking[-1][2]
+def mark(*arrays: mx.array) -> None:
+    """A stage of the computation ends with these arrays."""
+    if _recordings:
+        _recordings[-1].stages.append(arrays)
 
 
-def reached(*arrays: mx.array) -> None:
-    """Say that a part of the computation ends with these arrays."""
-    if _asking:
-        _asking[-1][0].append(arrays)
+def mark_forward(array: mx.array) -> None:
+    """A stage of the forward pass ends here. A gradient alone may need this array much later, or not at all."""
+    if _recordings and not _recordings[-1].backward:
+        _recordings[-1].stages.append((array,))
 
 
-def passed(array: mx.array) -> None:
-    """Say the same of a part that a gradient has computed when it needs it: much later, or as a block's end never."""
-    if _asking and not _asking[-1][1]:
-        _asking[-1][0].append((array,))
-
-
-def evaluate(found: Stages) -> None:
-    """Evaluate one part after the other, and hold on to none."""
-    while found:
-        mx.eval(found.popleft())
+def evaluate(recorded: Stages) -> None:
+    """Evaluate stage after stage, releasing each."""
+    while recorded:
+        mx.eval(recorded.popleft())

@@ -7,7 +7,7 @@
     text_encoder_2   T5EncoderModel          3 layers x 256, gated GELU
     tokenizer(s)     core.pocket.bpe.py
 
-Torch is a tool of the pretraining alone: nothing that trains, draws or serves imports this file.
+Torch is needed for pretraining only: nothing that trains, draws or serves imports this file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 from core.pocket.bpe import CLIP_END, CLIP_START, LENGTH, T5_END, T5_PAD, VOCABULARY_SIZE
 
 WIDTH, POOLED, SHIFT = 256, 128, 2.0
-CARD = {  # what the studio shows of Pocket, and the settings that suit it
+CARD = {  # Pocket's description in the studio, and its defaults
     "title": "Pocket",
     "what_for": "Trying everything out, on any computer: small pictures of simple things, in minutes.",
     "licence": "MIT",
@@ -59,12 +59,17 @@ class Parts:
 
 def fresh() -> Parts:
     """All parts, with random weights from torch's current seed."""
+    return Parts(_transformer(), _vae(), _clip(), _t5())
+
+
+def _transformer() -> FluxTransformer2DModel:
+    """With adaLN-zero: every block starts as the identity, and the last layer at zero."""
     transformer = FluxTransformer2DModel(
         in_channels=64, num_layers=3, num_single_layers=6, attention_head_dim=64, num_attention_heads=4,
         joint_attention_dim=WIDTH, pooled_projection_dim=POOLED, guidance_embeds=False, axes_dims_rope=(16, 24, 24),
     )  # fmt: skip
     for block in [*transformer.transformer_blocks, *transformer.single_transformer_blocks]:
-        for name in ("norm1", "norm1_context", "norm"):  # adaLN-zero: every block starts as the identity
+        for name in ("norm1", "norm1_context", "norm"):
             if hasattr(block, name):
                 nn.init.zeros_(getattr(block, name).linear.weight)
                 nn.init.zeros_(getattr(block, name).linear.bias)
@@ -72,13 +77,20 @@ def fresh() -> Parts:
     nn.init.zeros_(transformer.norm_out.linear.bias)
     nn.init.zeros_(transformer.proj_out.weight)
     nn.init.zeros_(transformer.proj_out.bias)
-    vae = AutoencoderKL(
+    return transformer
+
+
+def _vae() -> AutoencoderKL:
+    return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(16, 32, 96, 128), layers_per_block=1, latent_channels=16, norm_num_groups=4,
-        sample_size=256,         scaling_factor=1.0, shift_factor=0.0, use_quant_conv=False, use_post_quant_conv=False,
+        sample_size=256, scaling_factor=1.0, shift_factor=0.0, use_quant_conv=False, use_post_quant_conv=False,
         mid_block_add_attention=False, force_upcast=False,
     )  # fmt: skip
-    clip = CLIPTextModel(
+
+
+def _clip() -> CLIPTextModel:
+    return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=VOCABULARY_SIZE,
             hidden_size=POOLED,
@@ -93,7 +105,10 @@ def fresh() -> Parts:
             pad_token_id=CLIP_END,
         )
     )
-    t5 = T5EncoderModel(
+
+
+def _t5() -> T5EncoderModel:
+    return T5EncoderModel(
         T5Config(
             vocab_size=VOCABULARY_SIZE,
             d_model=WIDTH,
@@ -110,7 +125,6 @@ def fresh() -> Parts:
             tie_word_embeddings=False,
         )
     )
-    return Parts(transformer, vae, clip, t5)
 
 
 def load(folder: Path) -> Parts:
@@ -124,9 +138,9 @@ def load(folder: Path) -> Parts:
 
 
 def save(parts: Parts, tokenizers: Path, folder: Path) -> None:
-    """Write a genuine diffusers folder in fp16, whole or not at all; `tokenizers` holds tokenizer/ and tokenizer_2/.
+    """Write a diffusers folder in fp16 atomically; `tokenizers` has tokenizer/ and tokenizer_2/.
 
-    The parts themselves are left as they are.
+    The parts themselves do not change.
     """
     part = folder.with_name(f".part-{folder.name}")
     old = folder.with_name(f".old-{folder.name}")
@@ -159,7 +173,7 @@ def save(parts: Parts, tokenizers: Path, folder: Path) -> None:
 
 
 def _without_path(config: Path) -> None:
-    """Drop `_name_or_path`, which would tell where this computer keeps its files."""
+    """Remove `_name_or_path`, a path of this computer."""
     entries = json.loads(config.read_text())
     entries.pop("_name_or_path", None)
     config.write_text(json.dumps(entries, indent=2) + "\n")

@@ -1,13 +1,13 @@
 """Backgrounds drawn by a program: the places of Pocket's vocabulary, plain and patterned ones, and dead leaves.
 
-Every painter takes a NumPy generator and a side in pixels and returns float32 (side, side, 3) in [0, 1]. Nothing is
-read from a file. Dead leaves (discs over discs, sizes by a power law) have the statistics of photos: edges, textures
-and blur at every scale. They teach the autoencoder what drawings do not.
+Every painter takes a NumPy generator and a side in pixels and returns float32 (side, side, 3) in [0, 1]. No files are
+read. Dead leaves (discs over discs, sizes by a power law) have the statistics of photos: edges, textures and blur at
+every scale, which the autoencoder cannot learn from drawings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -17,12 +17,18 @@ from core.pocket.vocabulary import COLOURS
 Painter = Callable[[np.random.Generator, int], np.ndarray]
 
 
+def float32(values: Sequence[float]) -> np.ndarray:
+    """A colour, a point or a direction as a float32 array."""
+    return np.array(values, np.float32)
+
+
 def noise(rng: np.random.Generator, side: int, cells: int, octaves: int = 4, stretch: float = 1.0) -> np.ndarray:
     """Smooth noise in about [0, 1], float32 (side, side): random grids of `cells`, 2 `cells`, ... laid over each other.
 
     `stretch` above 1 makes the cells wider than high.
     """
-    total, weight = np.zeros((side, side), np.float32), 0.0
+    total: np.ndarray = np.zeros((side, side), np.float32)
+    weight = 0.0
     for octave in range(octaves):
         high = max(2, cells * 2**octave)
         if octave and high > side:
@@ -34,13 +40,14 @@ def noise(rng: np.random.Generator, side: int, cells: int, octaves: int = 4, str
     return total / weight
 
 
-def mix(low: tuple[float, ...], high: tuple[float, ...], amount: np.ndarray) -> np.ndarray:
+def mix(low: Sequence[float], high: Sequence[float], amount: np.ndarray) -> np.ndarray:
     """Colours (0..255) from `low` to `high` by `amount` (H, W): float32 (H, W, 3) in [0, 1]."""
     a = np.clip(amount, 0, 1)[..., None].astype(np.float32)
-    return (np.float32(low) * (1 - a) + np.float32(high) * a) / 255
+    colours: np.ndarray = (float32(low) * (1 - a) + float32(high) * a) / 255
+    return colours
 
 
-def vary(rng: np.random.Generator, colour: tuple[float, ...], by: float = 18) -> tuple[float, ...]:
+def vary(rng: np.random.Generator, colour: Sequence[float], by: float = 18) -> tuple[float, ...]:
     """The colour, a little different each time."""
     return tuple(float(np.clip(c + rng.normal(0, by), 0, 255)) for c in colour)
 
@@ -51,21 +58,24 @@ def down(side: int) -> np.ndarray:
 
 
 def above(upper: np.ndarray, lower: np.ndarray, edge: np.ndarray) -> np.ndarray:
-    """`upper` over `lower`, parted at the height `edge` (0 top, 1 bottom; a number per column)."""
+    """`upper` above `lower`, with the boundary at height `edge` (0 top, 1 bottom) for each column."""
     side = upper.shape[0]
     mask = np.clip((down(side) - edge[None, :]) * side / 2 + 0.5, 0, 1)[..., None]
-    return upper * (1 - mask) + lower * mask
+    scene: np.ndarray = upper * (1 - mask) + lower * mask
+    return scene
 
 
 def skyline(rng: np.random.Generator, side: int, middle: float, wobble: float, cells: int = 3) -> np.ndarray:
     """A wavy edge: `side` heights around `middle`."""
-    return (middle + wobble * (noise(rng, side, cells, 4)[0] - 0.5)).astype(np.float32)
+    heights = middle + wobble * (noise(rng, side, cells, 4)[0] - 0.5)
+    return np.asarray(heights, np.float32)
 
 
 def blue_sky(rng: np.random.Generator, side: int, clouds: float = 0.5) -> np.ndarray:
     blue = mix(vary(rng, (86, 150, 222)), vary(rng, (190, 222, 245)), down(side))
     cover = np.clip((noise(rng, side, 3, 5, 1.8) - 0.5) * 5 * clouds + 0.15 * clouds, 0, 1)[..., None]
-    return blue * (1 - cover) + np.float32([0.97, 0.97, 0.98]) * cover
+    scene: np.ndarray = blue * (1 - cover) + float32([0.97, 0.97, 0.98]) * cover
+    return scene
 
 
 def sky(rng: np.random.Generator, side: int) -> np.ndarray:
@@ -102,7 +112,7 @@ def snow(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def _leafy(
-    rng: np.random.Generator, side: int, colours: list[tuple[float, ...]], count: int, size: float
+    rng: np.random.Generator, side: int, colours: Sequence[Sequence[float]], count: int, size: float
 ) -> np.ndarray:
     image = Image.fromarray((mix(colours[0], colours[1], noise(rng, side, 5)) * 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
@@ -111,7 +121,7 @@ def _leafy(
         long, thin, turn = rng.uniform(0.5, 1.5) * size * side, rng.uniform(0.15, 0.35), rng.uniform(0, 2 * np.pi)
         c, s = np.cos(turn), np.sin(turn)
         leaf = [(0, 0), (0.3, thin), (0.7, thin * 0.8), (1, 0), (0.7, -thin * 0.8), (0.3, -thin)]
-        colour = vary(rng, colours[rng.integers(1, len(colours))], 14)
+        colour = vary(rng, colours[int(rng.integers(1, len(colours)))], 14)
         draw.polygon([(x + long * (u * c - v * s), y + long * (u * s + v * c)) for u, v in leaf],
                      fill=tuple(int(v) for v in colour))  # fmt: skip
     return np.asarray(image, np.float32) / 255
@@ -173,15 +183,14 @@ def night(rng: np.random.Generator, side: int) -> np.ndarray:
     if rng.random() < 0.6:
         y, x = np.mgrid[:side, :side] / side
         moon = np.clip((rng.uniform(0.05, 0.11) - np.hypot(x - rng.random(), y - rng.uniform(0.05, 0.4))) * side, 0, 1)
-        scene = scene * (1 - moon[..., None]) + np.float32([0.96, 0.94, 0.82]) * moon[..., None]
+        scene = scene * (1 - moon[..., None]) + float32([0.96, 0.94, 0.82]) * moon[..., None]
     if rng.random() < 0.5:
         scene = above(scene, mix((8, 10, 16), (24, 28, 34), noise(rng, side, 8)), skyline(rng, side, 0.8, 0.15))
     return scene.astype(np.float32)
 
 
 def city(rng: np.random.Generator, side: int) -> np.ndarray:
-    scene = (blue_sky(rng, side, rng.uniform(0, 0.8)) * 255).astype(np.uint8)
-    image = Image.fromarray(scene)
+    image = Image.fromarray((blue_sky(rng, side, rng.uniform(0, 0.8)) * 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
     ground = rng.uniform(0.72, 0.95)
     for depth in range(2):
@@ -213,7 +222,7 @@ def street(rng: np.random.Generator, side: int) -> np.ndarray:
     deep = np.clip((y - horizon) / (1 - horizon), 0, 1)
     middle = rng.uniform(0.4, 0.6)
     on_line = (np.abs(x - middle) < 0.025 * deep) & (np.sin(18 / (deep + 0.15)) > 0) & (y > horizon)
-    road[on_line] = np.float32([0.93, 0.9, 0.75])
+    road[on_line] = float32([0.93, 0.9, 0.75])
     pavement = mix((150, 148, 142), (184, 180, 174), noise(rng, side, 16, 3))
     on_road = np.clip((0.12 + 0.6 * deep - np.abs(x - middle)) * side / 2, 0, 1)[..., None]
     return above(scene, pavement * (1 - on_road) + road * on_road, np.full(side, horizon, np.float32))
@@ -287,7 +296,7 @@ def plain(rng: np.random.Generator, side: int, colour: str) -> np.ndarray:
     """One colour, softly lit."""
     base = vary(rng, COLOURS[colour], 8)
     lit = 0.92 + 0.12 * noise(rng, side, 2, 1) + rng.uniform(-0.08, 0.08) * down(side)
-    return np.clip(np.float32(base) / 255 * lit[..., None], 0, 1).astype(np.float32)
+    return np.clip(float32(base) / 255 * lit[..., None], 0, 1).astype(np.float32)
 
 
 def pattern(rng: np.random.Generator, side: int, kind: str, colours: tuple[str, str]) -> np.ndarray:

@@ -39,13 +39,14 @@ def draw(
                 hidden_states=torch.cat([x, x]), encoder_hidden_states=states, pooled_projections=pooled,
                 timestep=sigma.expand(2 * count).to(device), img_ids=ids, txt_ids=words, return_dict=False,
             )[0].float()  # fmt: skip
-            told, untold = velocity.chunk(2)
-            x = x + (untold + guidance * (told - untold)) * (following - sigma)
+            conditional, unconditional = velocity.chunk(2)
+            x = x + (unconditional + guidance * (conditional - unconditional)) * (following - sigma)
         latents = x.view(count, cells, cells, 16, 2, 2).permute(0, 3, 1, 4, 2, 5)
         latents = latents.reshape(count, 16, side // 8, side // 8)
         latents = latents / parts.vae.config.scaling_factor + parts.vae.config.shift_factor
         pictures = torch.cat([parts.vae.decode(z).sample.float() for z in latents.split(4)])
-    return ((pictures.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    pixels: np.ndarray = ((pictures.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return pixels
 
 
 def sheet(pictures: np.ndarray, columns: int) -> Image.Image:

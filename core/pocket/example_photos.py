@@ -21,6 +21,7 @@ from PIL import Image, ImageFilter
 
 from core.pocket import backgrounds as paint
 from core.pocket.assets import EXAMPLE_CLASS_WORD, EXAMPLE_TRIGGER, EXAMPLES
+from core.pocket.backgrounds import float32
 
 SIDE = 512
 Colour = tuple[float, float, float]
@@ -60,17 +61,20 @@ SHOTS = (
 
 def _join(a: np.ndarray, b: np.ndarray, soft: float) -> np.ndarray:
     mixing = np.clip(0.5 + 0.5 * (b - a) / soft, 0, 1)
-    return b * (1 - mixing) + a * mixing - soft * mixing * (1 - mixing)
+    joined: np.ndarray = b * (1 - mixing) + a * mixing - soft * mixing * (1 - mixing)
+    return joined
 
 
 def _ball(p: np.ndarray, centre: Colour, radius: float) -> np.ndarray:
-    return np.linalg.norm(p - np.float32(centre), axis=-1) - radius
+    distance: np.ndarray = np.linalg.norm(p - float32(centre), axis=-1) - radius
+    return distance
 
 
 def _rod(p: np.ndarray, start: Colour, end: Colour, thick: float, thin: float) -> np.ndarray:
-    a, along = np.float32(start), np.float32(end) - np.float32(start)
+    a, along = float32(start), float32(end) - float32(start)
     share = np.clip((p - a) @ along / (along @ along), 0, 1)
-    return np.linalg.norm(p - a - share[..., None] * along, axis=-1) - (thick + (thin - thick) * share)
+    distance: np.ndarray = np.linalg.norm(p - a - share[..., None] * along, axis=-1) - (thick + (thin - thick) * share)
+    return distance
 
 
 def distances(p: np.ndarray) -> np.ndarray:
@@ -83,8 +87,8 @@ def distances(p: np.ndarray) -> np.ndarray:
         _rod(p, (-0.62, 1.2, 0.1), (-1.05, 1.45, 0.28), 0.15, 0.19),
         _rod(p, (0.66, 1.15, 0.1), (1.08, 0.85, 0.35), 0.15, 0.19),
     )
-    feet = np.minimum(_ball(p * np.float32([1, 1.35, 0.8]), (-0.42, 0.24, 0.26), 0.34),
-                      _ball(p * np.float32([1, 1.35, 0.8]), (0.44, 0.24, 0.26), 0.34)) * 0.72  # fmt: skip
+    feet = np.minimum(_ball(p * float32([1, 1.35, 0.8]), (-0.42, 0.24, 0.26), 0.34),
+                      _ball(p * float32([1, 1.35, 0.8]), (0.44, 0.24, 0.26), 0.34)) * 0.72  # fmt: skip
     return np.stack([p[..., 1], body, eye, horn, arms, feet], -1)
 
 
@@ -125,9 +129,9 @@ def _surface(shot: Shot, rng: np.random.Generator, p: np.ndarray, part: np.ndarr
     colour[part == GROUND] = texture[v, u][part == GROUND]
     wave = p[:, 1] + 0.05 * np.sin(3 * np.arctan2(p[:, 0], p[:, 2]))
     stripe = np.clip(np.sin(wave * 2 * np.pi / 0.42) * 9 + 0.5, 0, 1)[:, None]
-    colour[part == BODY] = (np.float32(TEAL) * stripe + np.float32(CREAM) * (1 - stripe))[part == BODY]
-    pupil = np.linalg.norm(p - np.float32((0.12, 1.84, 0.70)), axis=-1) < 0.155
-    colour[part == EYE] = np.where(pupil[:, None], np.float32(INK), np.float32(WHITE))[part == EYE]
+    colour[part == BODY] = (float32(TEAL) * stripe + float32(CREAM) * (1 - stripe))[part == BODY]
+    pupil = np.linalg.norm(p - float32((0.12, 1.84, 0.70)), axis=-1) < 0.155
+    colour[part == EYE] = np.where(pupil[:, None], float32(INK), float32(WHITE))[part == EYE]
     for which, paint_of in ((HORN, ORANGE), (ARM, MUSTARD), (FOOT, PLUM)):
         colour[part == which] = paint_of
     return colour
@@ -137,11 +141,11 @@ def photograph(shot: Shot, seed: int) -> Image.Image:
     """Trace one photo of SIDE px."""
     rng = np.random.default_rng(seed)
     turn, rise, roll = np.radians([shot.turn, shot.height, shot.roll])
-    side_of = np.float32([np.sin(turn) * np.cos(rise), np.sin(rise), np.cos(turn) * np.cos(rise)])
-    eye_at = side_of * shot.distance + np.float32([0, 1.25, 0])
-    forward = np.float32([rng.uniform(-0.25, 0.25), 1.32 + rng.uniform(-0.1, 0.1), 0]) - eye_at
+    side_of = float32([np.sin(turn) * np.cos(rise), np.sin(rise), np.cos(turn) * np.cos(rise)])
+    eye_at = side_of * shot.distance + float32([0, 1.25, 0])
+    forward = float32([rng.uniform(-0.25, 0.25), 1.32 + rng.uniform(-0.1, 0.1), 0]) - eye_at
     forward /= np.linalg.norm(forward)
-    right = np.cross(forward, np.float32([np.sin(roll), np.cos(roll), 0]))
+    right = np.cross(forward, float32([np.sin(roll), np.cos(roll), 0]))
     right /= np.linalg.norm(right)
     up = np.cross(right, forward)
     y, x = np.mgrid[SIDE:0:-1, 0:SIDE].astype(np.float32) / SIDE - 0.5
@@ -157,7 +161,7 @@ def photograph(shot: Shot, seed: int) -> Image.Image:
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-9
 
     slant = np.radians(shot.light + shot.turn)
-    to_light = np.float32([np.sin(slant), 1.25, np.cos(slant)])
+    to_light = float32([np.sin(slant), 1.25, np.cos(slant)])
     to_light /= np.linalg.norm(to_light)
     lit = np.clip(normal @ to_light, 0, 1) * _shadow(p + 0.01 * normal, to_light)
     open_sky = np.clip(distances(p + 0.25 * normal).min(-1) / 0.25, 0, 1) ** 0.7
@@ -165,13 +169,13 @@ def photograph(shot: Shot, seed: int) -> Image.Image:
     gloss = np.clip(-(mirrored * way).sum(-1), 0, 1)
     shine = np.where(part == GROUND, 0.0, np.where(part == EYE, 0.9, 0.32)) * gloss**36 * (lit > 0.05)
     colour = _surface(shot, rng, p, part) * (
-        0.82 * lit[:, None] * np.float32(shot.warmth) + (0.30 + 0.12 * normal[:, 1:2]) * open_sky[:, None]
+        0.82 * lit[:, None] * float32(shot.warmth) + (0.30 + 0.12 * normal[:, 1:2]) * open_sky[:, None]
     ) + shine[:, None]  # fmt: skip
     behind = Image.fromarray((np.clip(shot.behind(rng, SIDE), 0, 1) * 255).astype(np.uint8))
     far = (
         np.asarray(behind.filter(ImageFilter.GaussianBlur(5)), np.float32).reshape(-1, 3)
         / 255
-        * np.float32(shot.warmth)
+        * float32(shot.warmth)
         * 0.95
     )
     mist = np.clip((gone - 7.5) / 5, 0, 1)[:, None] * (part == GROUND)[:, None]

@@ -1,4 +1,4 @@
-"""Pictures for the pretraining, drawn ahead on the CPU and drawn again piece by piece while training goes on.
+"""Pictures for the pretraining, drawn ahead on the CPU and gradually replaced during training.
 
 PicturePool   uint8 pictures for the autoencoder: half scenes, half dead leaves; random crops, mirrored, turned
 LatentPool    scaled latents and caption tokens for the transformer: a ring in which fresh scenes replace the oldest
@@ -20,7 +20,7 @@ from core.pocket.scenes import Scene, Scenes
 Drawn = tuple[np.ndarray, list[str]]  # uint8 (B, side, side, 3) and captions
 IdsOf = Callable[[list[str]], torch.Tensor]
 
-_scenes: Scenes | None = None  # a drawing process's own copy
+_scenes: list[Scenes] = []  # a drawing process's own copy, once it has one
 
 
 class PicturePool:
@@ -41,7 +41,7 @@ class PicturePool:
             for b in range(batch):
                 y, x = self.rng.integers(side - crop + 1, size=2)
                 piece = self.pictures[self.rng.integers(count), y : y + crop, x : x + crop]
-                piece = np.rot90(piece, self.rng.integers(4))
+                piece = np.rot90(piece, int(self.rng.integers(4)))
                 crops[b] = piece[:, ::-1] if self.rng.random() < 0.5 else piece
             yield torch.from_numpy(crops).permute(0, 3, 1, 2)
 
@@ -74,20 +74,22 @@ class LatentPool:
             return
         missing = count
         while missing > 0:
-            self._order()
+            self._request(self.workers)
             drawn = self.coming.pop(0).result()
             self._take(drawn)
             missing -= len(drawn[1])
 
     def add_what_is_ready(self) -> None:
-        """Take in one finished portion of the drawing processes, if there is one; never wait."""
-        self._order()
+        """Encode one batch that the drawing processes have finished, if there is one; never wait."""
+        if self.workers is None:
+            return
+        self._request(self.workers)
         if self.coming[0].done():
             self._take(self.coming.pop(0).result())
 
-    def _order(self) -> None:
+    def _request(self, workers: ProcessPoolExecutor) -> None:
         while len(self.coming) < self.ahead:
-            self.coming.append(self.workers.submit(_drawn, int(self.rng.integers(2**62)), 64, self.side))
+            self.coming.append(workers.submit(_drawn, int(self.rng.integers(2**62)), 64, self.side))
 
     @torch.no_grad()
     def _take(self, drawn: Drawn) -> None:
@@ -114,13 +116,12 @@ class LatentPool:
 
 
 def _keep(scenes: Scenes) -> None:
-    global _scenes
-    _scenes = scenes
+    _scenes.append(scenes)
 
 
 def _drawn(seed: int, count: int, side: int) -> Drawn:
     rng = np.random.default_rng(seed)
-    return _as_arrays([_scenes.draw(rng, side) for _ in range(count)])
+    return _as_arrays([_scenes[-1].draw(rng, side) for _ in range(count)])
 
 
 def _as_arrays(drawn: list[Scene]) -> Drawn:

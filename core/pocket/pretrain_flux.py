@@ -38,7 +38,7 @@ class PlainAttention:
 
     def __call__(
         self, attn: nn.Module, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None, image_rotary_emb: tuple[torch.Tensor, ...] | None = None,
+        attention_mask: torch.Tensor | None = None, image_rotary_emb: tuple[torch.Tensor, ...] = (),
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
         heads, size = attn.heads, attn.head_dim
         q, k, v = (layer(hidden_states) for layer in (attn.to_q, attn.to_k, attn.to_v))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -52,7 +53,8 @@ class Sprites:
 
     def save(self, file: Path) -> None:
         """Write them to an .npz, for a machine without the font."""
-        np.savez_compressed(file, **{name.replace(" ", "_"): np.asarray(image) for name, image in self.images.items()})
+        arrays: dict[str, Any] = {name.replace(" ", "_"): np.asarray(image) for name, image in self.images.items()}
+        np.savez_compressed(file, **arrays)
 
 
 class Backgrounds:
@@ -161,15 +163,15 @@ class Scenes:
 def _tinted(sprite: Image.Image, tint: str) -> Image.Image:
     """The thing in another colour: its light and dark, in the tint."""
     rgba = np.asarray(sprite, np.float32)
-    light = rgba[..., :3] @ np.float32([0.3, 0.59, 0.11]) / 255
+    light = rgba[..., :3] @ paint.float32([0.3, 0.59, 0.11]) / 255
     light = light[..., None] * 0.95 + 0.15
-    coloured = np.float32(COLOURS[tint]) * light * 1.25 + 25 * light
+    coloured = paint.float32(COLOURS[tint]) * light * 1.25 + 25 * light
     rgb = np.clip(0.85 * coloured + 0.15 * rgba[..., :3], 0, 255)
     return Image.fromarray(np.concatenate([rgb, rgba[..., 3:]], -1).astype(np.uint8))
 
 
 def _bytes(picture: np.ndarray) -> np.ndarray:
-    return (np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.clip(picture, 0, 1) * 255).astype(np.uint8)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""The training assistant: a frozen adapter that is on while a distilled model learns, and off while it draws.
+"""The training assistant: a frozen adapter, enabled while a distilled model trains and disabled while it draws.
 
-    a step       y = W x + subject(x) + assistant(x)        gradients reach the subject's A and B alone
+    a step       y = W x + subject(x) + assistant(x)        gradients for the subject's A and B alone
     a picture    y = W x + subject(x)
 
-A distilled model that is trained loses its few steps first: that is the shortest way to a smaller loss. The assistant,
-an adapter trained on the model's own pictures, has gone that way already, and the subject is what is left to learn.
-Taken off again, it leaves a model that draws in few steps and knows the subject; after long runs the few steps suffer
-all the same. It belongs to the model (core/hub/catalog.py finds it), and is never exported.
+Training a distilled model first undoes the distillation, since that reduces the loss most. The assistant, an adapter
+trained on the model's own pictures, has undone it already, so that the subject is what is left to learn. Without the
+assistant the model draws in few steps again and knows the subject; after long runs the few steps suffer all the same.
+The assistant belongs to the model (core/hub/catalog.py finds it), and is never exported.
 
 Source: the training adapter of AI Toolkit for Z-Image-Turbo (Ostris, 2025).
 """
@@ -28,9 +28,9 @@ UNASSISTED = (
 
 
 def attach(family: Family) -> lora.Adapter | None:
-    """Put the model's assistant on, frozen and silent; None when it has none.
+    """Attach the model's assistant, frozen and disabled; None if the model has none.
 
-    Raises ModelProblem when its file cannot be read or is for another model.
+    Raises ModelProblem if its file cannot be read or is for another model.
     """
     file = family.assistant
     if file is None:
@@ -45,7 +45,7 @@ def attach(family: Family) -> lora.Adapter | None:
 
 @contextmanager
 def enabled(assistant: lora.Adapter | None) -> Iterator[None]:
-    """Have it on, if there is one, for as long as a step takes."""
+    """Enable the assistant, if there is one, during a step or a score."""
     if assistant is not None:
         assistant.strength = 1.0
     try:

@@ -1,11 +1,11 @@
-"""What a run writes while it goes on: files are finished in a thread of their own, and said when they are whole.
+"""Writes a run's files in a thread of its own while the run takes its next step.
 
-    the run         give(work)             and takes its next step
-    the thread      work() -> progress     copy, encode, hash, flush, rename: all that needs no MLX
-    the run         written(), rest()      says what is whole by now, or raises what went wrong
+    the run         submit(work)                and takes its next step
+    the thread      work() -> event             copy, encode, hash, flush, rename: everything that needs no MLX
+    the run         completed(), drain()        yields the events of completed work, or raises what the work raised
 
-One piece of work at a time, in the order in which it was given. MLX's default device and stream are of the process, or
-of a thread: so the thread gets bytes, and never an array.
+Work is done one piece at a time, in order of submission. MLX's default device and stream belong to the process or to a
+thread, so the thread gets bytes, never an array.
 """
 
 from __future__ import annotations
@@ -20,42 +20,42 @@ from core import files
 from core.training.events import ClassPicture, Progress, Sampled
 
 Work = Callable[[], Progress]
-"""Makes something whole on the disk, and is what to say of it then."""
+"""Writes something completely and returns the event that reports it."""
 
 
 class Writer:
-    """The thread of one run, and what it was given."""
+    """One run's writer thread and its pending work."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "writer")
-        self._given: deque[Future[Progress]] = deque()
+        self._pending: deque[Future[Progress]] = deque()
 
-    def give(self, work: Work) -> None:
-        """Have `work` done, after all that was given before."""
-        self._given.append(self._thread.submit(work))
+    def submit(self, work: Work) -> None:
+        """Queue `work` behind everything submitted before."""
+        self._pending.append(self._thread.submit(work))
 
-    def written(self) -> Iterator[Progress]:
-        """What became whole since somebody last asked; waits for nothing. Raises what the work raised."""
-        while self._given and self._given[0].done():
-            yield self._given.popleft().result()
+    def completed(self) -> Iterator[Progress]:
+        """The events of work completed since the last call, without waiting. Raises what the work raised."""
+        while self._pending and self._pending[0].done():
+            yield self._pending.popleft().result()
 
-    def rest(self) -> Iterator[Progress]:
-        """All that was given and not yet said; waits for each. Raises what the work raised."""
-        while self._given:
-            yield self._given.popleft().result()
+    def drain(self) -> Iterator[Progress]:
+        """The events of all pending work, waiting for each. Raises what the work raised."""
+        while self._pending:
+            yield self._pending.popleft().result()
 
-    def end(self) -> None:
-        """Wait for what was given, and let the thread go."""
+    def close(self) -> None:
+        """Wait for pending work and end the thread."""
         self._thread.shutdown()
 
 
-def writing(image: Image.Image | None, said: Sampled | ClassPicture) -> Work:
-    """The work of writing a picture as a PNG to where `said` says it is; None is there already. Raises DiskProblem."""
+def writing(image: Image.Image | None, event: Sampled | ClassPicture) -> Work:
+    """Work that writes a picture as a PNG to `event.file`; None if the file exists already. Raises DiskProblem."""
 
     def work() -> Progress:
         if image is not None:
-            with files.written_whole(said.file) as part:
+            with files.atomic_file(event.file) as part:
                 image.save(part, "PNG")
-        return said
+        return event
 
     return work

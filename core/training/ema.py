@@ -1,10 +1,9 @@
-"""The moving average of an adapter's weights: smoother than those of any one step; it is scored, drawn and saved.
+"""The exponential moving average (EMA) of the weights: smoother than any one step; used to score, sample and save.
 
     a <- d_n a + (1 - d_n) w          d_1 = 0,   d_n = min(decay, n / (n + 9))          n: steps that counted
 
-Training itself goes on from w, as if nobody averaged. d_n grows with the steps because a_0 is the untouched adapter,
-which is not worth remembering: at first a is close to w, and the knob has its say after some 9 / (1 - decay) steps.
-float32.
+Training continues from w. d_n grows with n so that the untrained adapter a_0 is soon forgotten: at first a is close to
+w, and after some 9 / (1 - decay) steps d_n is the knob's decay. float32.
 
 Source: Polyak and Juditsky 1992; the growth as diffusers' EMAModel has it.
 """
@@ -21,19 +20,19 @@ from core.training.checkpoint import State
 from core.training.optimizers import Tensors
 
 GROUP = "average"
-"""Where it lies in what is remembered from step to step."""
+"""Its name in the optimizer state, and in checkpoints."""
 
 
 def moved(average: Tensors, w: Tensors, n: mx.array, decay: float) -> Tensors:
     """The average after step n, whose weights are w."""
-    kept = mx.where(n > 1, mx.minimum(decay, n / (n + 9.0)), 0.0)
-    return {name: kept * old + (1.0 - kept) * w[name] for name, old in average.items()}
+    d_n = mx.where(n > 1, mx.minimum(decay, n / (n + 9.0)), 0.0)
+    return {name: d_n * old + (1.0 - d_n) * w[name] for name, old in average.items()}
 
 
 @contextmanager
 def applied(adapter: Adapter, state: State) -> Iterator[None]:
-    """Have the average in the adapter, where the run keeps one, for as long as it is scored, drawn or saved."""
-    average = state.remembered.tensors.get(GROUP)
+    """Swap in the EMA weights, if the run has them, while scoring, sampling or saving."""
+    average = state.optimizer_state.tensors.get(GROUP)
     if average is None:
         yield
         return

@@ -1,9 +1,9 @@
-"""Before the first step: every text and every photo becomes what the network reads, once, and is cached.
+"""Encodes every text and every photo once, before the first step; the results are cached.
 
     captions, prompts  --text encoder-->  conditioning         photos, cut to their buckets  --VAE-->  l_T
 
-Both are generators: they yield progress and return what they made. The encoder is freed at the end, before the next
-part of the model is read.
+Both are generators: they yield progress and return the result. Each frees its encoder at the end, before the next part
+of the model is loaded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from core.training.events import Note, Phase, Progress, Request
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a run works on, as the network reads it."""
+    """The encoded examples and texts of a run."""
 
     learned: Sequence[Encoded]  # photos that are trained on
     held: Sequence[Encoded]  # photos that are only scored
@@ -35,7 +35,7 @@ class Material:
 def read_texts(
     family: Family, texts: Sequence[str], cache: Path
 ) -> Generator[Progress, Request | None, dict[str, Conditioning]]:
-    """The conditioning of every text, by text."""
+    """The conditioning of each text, by text."""
     wanted = list(dict.fromkeys(texts))
     read: dict[str, Conditioning] = {}
     yield Phase("reading captions", 0, len(wanted))
@@ -47,7 +47,7 @@ def read_texts(
 
 
 def captions_of(examples: Sequence[Example], config: TrainConfig, trigger: str) -> list[str]:
-    """Every text that the photos may be trained with."""
+    """Every text that a photo may be trained with."""
     whole = [example.caption for example in examples]
     return whole + [captions.without_trigger(each, trigger) for each in whole] if config.trigger_dropout else whole
 
@@ -61,11 +61,10 @@ def encode_photos(
     trigger: str,
     held_out: Collection[int] = (),
 ) -> Generator[Progress, Request | None, list[Encoded]]:
-    """Every photo in each of its buckets, with the conditioning of its caption, whole and without the trigger.
+    """Every photo in each of its buckets, with the conditioning of its caption with and without the trigger.
 
-    A held-out one is encoded in its first bucket alone.
-
-    Raises DataProblem, naming every photo that cannot be trained on, and DiskProblem.
+    A held-out photo is encoded in its first bucket only. Raises DataProblem, naming every photo that cannot be trained
+    on, and DiskProblem.
     """
     encoded: list[Encoded] = []
     problems: list[FieldProblem] = []
@@ -78,9 +77,12 @@ def encode_photos(
             width, height = photos.size_of(example.photo)
             sizes = buckets.of_photo(config, width, height, example.box, family.pixel_multiple)
             sizes = sizes[:1] if place in held_out else sizes
-            told = texts[example.caption]
-            less = texts[captions.without_trigger(example.caption, trigger)] if config.trigger_dropout else None
-            encoded += [_encoded(family, example, each, told, less, config, cache, place) for each in sizes]
+            conditioning, untriggered = texts[example.caption], None
+            if config.trigger_dropout:
+                untriggered = texts[captions.without_trigger(example.caption, trigger)]
+            encoded += [
+                _encoded(family, example, bucket, conditioning, untriggered, config, cache, place) for bucket in sizes
+            ]
             placed += sizes if place not in held_out else []
             enlarged += [
                 f"{name} {times:.1f} times, to {bucket}"
@@ -93,7 +95,7 @@ def encode_photos(
         yield Phase("encoding photos", place + 1, len(examples))
     family.free("vae")
     if problems:
-        raise DataProblem("Some photos cannot be trained on; replace them or take them out.", problems)
+        raise DataProblem("Some photos cannot be trained on; replace or remove them.", problems)
     yield Note(f"Trained at {buckets.counted(placed)}.")
     if held_out:
         names = ", ".join(examples[place].name or examples[place].photo.name for place in held_out)
@@ -101,10 +103,11 @@ def encode_photos(
     if enlarged:
         words = f"Enlarged, so soft: {'; '.join(enlarged)}. Choose a smaller picture size, larger photos or crops."
         yield Note(words, "warning")
-    told = [example.caption for place, example in enumerate(examples) if place not in held_out]
-    advice = captions.dropout_advice(config.trigger_dropout, config.class_pictures, told, trigger)
-    if advice:
-        yield Note(advice, "warning")
+    trained = [example.caption for place, example in enumerate(examples) if place not in held_out]
+    dropout = captions.dropout_advice(config.trigger_dropout, config.class_pictures, trained, trigger)
+    for advice in (captions.trigger_advice(trained, trigger), dropout):
+        if advice:
+            yield Note(advice, "warning")
     return encoded
 
 

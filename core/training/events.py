@@ -1,7 +1,7 @@
-"""What a training run says while it goes, and what its caller may request.
+"""The events of a training run, and the requests of its caller.
 
-`train` yields one of these at a time. The caller answers with `send(request)`, or `next` when it requests nothing; it drops
-the run by closing the generator.
+`train` yields one event at a time. The caller continues with `send(request)`, or with `next` if it requests nothing,
+and abandons the run by closing the generator.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from enum import Flag, auto
 from pathlib import Path
 from typing import Any
 
-from core.training.diagnosis import Verdict
+from core.training.diagnosis import Diagnosis
 
 
 class Request(Flag):
-    """What the caller would like next; they can be combined."""
+    """What the caller wants next; a set of flags."""
 
     NONE = 0
     STOP = auto()  #: the step under way is finished; save and end
@@ -42,7 +42,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The run goes on from this checkpoint; whatever was shown of later steps is void. Step 0: from the beginning."""
+    """The run continues from this checkpoint; events of later steps are void. Step 0: from the beginning."""
 
     step: int
 
@@ -53,7 +53,7 @@ class Stepped:
 
     step: int
     loss: float
-    subject_loss: float  # without the class pictures' term; not finite where `loss` is not
+    subject_loss: float  # without the class pictures' term; not finite if `loss` is not
     learning_rate: float
     gradient_norm: float
     counted: bool  # False: the loss was not finite and the step changed nothing
@@ -63,18 +63,18 @@ class Stepped:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """How the run does on fixed photos at fixed noise, relative to the untouched base: 0.86 is 14% better.
+    """The loss on fixed photos at fixed noise, relative to the untouched base: 0.86 is 14% better.
 
-    Photos are named by their place among the run's.
+    Photos are numbered by their place among the run's examples.
     """
 
     step: int
     relative: float  # over all photos and bands
     bands: tuple[float, ...]  # by band of noise, from little to much
-    held_out: dict[int, float]  # by held-out photo; empty where none is, and the photo scored is one that is trained on
-    loss: float  # behind `relative`, as comparable with a training loss as can be
-    learned: dict[int, float]  # training loss by photo, relative to the other photos': 1.4 is 40% above theirs
-    verdict: Verdict  # what this and all scores before it mean
+    held_out: dict[int, float]  # by held-out photo; empty if the photo scored is trained on
+    loss: float  # the loss itself, comparable with a training loss
+    learned: dict[int, float]  # training loss by photo, relative to the other photos: 1.4 is 40% above theirs
+    diagnosis: Diagnosis  # of this and all earlier scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class ClassPicture:
-    """A picture of the class by the untouched base is there: drawn just now, or kept from an earlier run."""
+    """A class picture by the untouched base is ready: drawn just now, or cached by an earlier run."""
 
     number: int  # 0, 1, ...
     prompt: str
@@ -117,13 +117,13 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last thing a run says: it reached its last step, or was asked to stop."""
+    """The last event: the run reached its last step or was stopped."""
 
     step: int
     stopped: bool
-    adapter: Path | None  # the last checkpoint's file; None when the run was stopped before its first step
+    adapter: Path | None  # of the last checkpoint; None if the run was stopped before its first step
     final_loss: float | None  # mean of the last steps (up to 20)
-    held_out_loss: float | None  # the last score's; None when no photo is held out
+    held_out_loss: float | None  # of the last score; None if no photo is held out
     seconds: float  # spent in this call
     peak_memory_bytes: int
 

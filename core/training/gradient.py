@@ -1,21 +1,24 @@
-"""The loss of a batch and its gradient with respect to the adapter, with as little in memory as is asked for.
+"""The loss of a batch and its gradient with respect to the adapter, in as much memory as there is.
 
-    forward    x_0 -> block 1 -> x_1 -> ... -> block n -> x_n -> project -> loss      keeps x_0 ... x_n
+    forward    x_0 = embed(l_t) -> block 1 -> x_1 -> ... -> block n -> x_n -> project -> velocity -> loss
     reverse    g_n = d loss / d x_n
                g_i-1, d loss / d (A, B)_i  =  vjp of block i at x_i-1, applied to g_i
 
-A plain gradient keeps what every block computed until the way back. Here the last `kept` blocks do: they, the
-projection and the loss are one plain gradient. Of the others only the input is kept; on the way back each runs forward
-again, and the activations of no two are in memory at once. kept = n is the quickest and needs the most memory, kept = 0
-the leanest; the loss and the gradient are the same. With kept < n a CPU takes the examples of a batch one after the
-other, for which it needs no more time than for all at once.
+A plain gradient keeps the activations of every block until the reverse pass. Here the last `kept` blocks do so: they,
+the projection and the loss are one plain gradient. The other blocks are recomputed: only their input x_i-1 is kept, and
+in the reverse pass each runs forward again, so the activations of one block are in memory at a time. kept = n is the
+fastest and takes the most memory, kept = 0 takes the least; loss and gradient are the same. With kept < n a CPU
+computes the examples of a batch one by one, which takes no longer.
 
-Blocks of one kind are one computation with other weights, so one forward and one vjp are compiled for all of them, with
-the weights as arguments. What comes before the blocks does not depend on the adapter, and no gradient goes there.
-Where nothing is compiled, a vjp is evaluated layer by layer: MLX takes memory for a hundred operations that the CPU has
-not come to, which for a block is a third of all that it needs.
+Blocks of one kind are one computation with different weights, so one forward and one vjp are compiled for all of them,
+with the weights as arguments. No gradient is computed before the first block that has an adapter. Where functions are
+not compiled (on CPUs) a vjp is evaluated in stages, because MLX allocates memory for a hundred operations ahead: for a
+block that is a third of its memory (core/numerics/staged_eval.py).
 
-Source: Chen et al. 2016, arXiv:1604.06174, with a segment for each block.
+Shapes   B batch   L image tokens   C channels of one token
+Dtypes   losses and the gradient float32
+
+Source: Chen et al. 2016, arXiv:1604.06174, with one segment per block.
 """
 
 from __future__ import annotations
@@ -30,97 +33,107 @@ from core import flow
 from core.adapters.lora import Adapter
 from core.dataset.batches import Batch
 from core.device import backend
-from core.loss import squared_error, weighted_mean
+from core.loss import dreambooth_loss, weighted_mean
 from core.models.base import Conditioning, Family, Grid, Stream
-from core.models.blockwise import Arrays, Bound, Evaluation, in_parts
-from core.numerics.functional import holding
+from core.models.blockwise import Arrays, Evaluation, FunctionalBlock, Signature, staged, with_signature
+from core.numerics.functional import swapped_in
 
 Tensors = dict[str, mx.array]
+"""Arrays by the name of their parameter: `<path>.lora_A`, `<path>.lora_B`."""
+
+BlockInputs = list[tuple[Stream, list[str]]]
+"""For each recomputed block that needs a gradient: its input stream, and the names of the arrays that it changed."""
 
 
 class Gradient:
-    """Loss and gradient of a run's batches; it keeps the functions that were compiled for it."""
+    """Computes loss and gradient of a run's batches; it holds the functions that were compiled for them."""
 
     def __init__(self, family: Family, adapter: Adapter, guidance: float, kept: int | None = None) -> None:
-        """`kept` is how many blocks, from the last one, keep their activations; None is all of them."""
+        """`kept` is the number of blocks, counted from the last, that keep their activations; None means all."""
         self._family, self._guidance = family, guidance
-        self._bound = [Bound.of(block, adapter) for block in family.blocks]
-        count = len(self._bound)
-        self._split = count - min(count, count if kept is None else kept)
-        self._leanest = self._split == count
-        self._first = next(index for index, each in enumerate(self._bound) if each.names)  # no gradient goes further
-        self._lean = [(each, [layer[name] for layer, name in each.frozen]) for each in self._bound[: self._split]]
-        self._embed = functools.cache(self._embed_on)
+        self._blocks = [FunctionalBlock.of(block, adapter) for block in family.blocks]
+        count = len(self._blocks)
+        split = count - min(count, count if kept is None else kept)
+        self._recomputed, self._kept = self._blocks[:split], self._blocks[split:]
+        self._first = next(index for index, block in enumerate(self._blocks) if block.names)  # that has an adapter
+        self._embed = functools.cache(self._embed_of)
         self._forward = functools.cache(self._forward_of)
         self._vjp = functools.cache(self._vjp_of)
-        self._rest = self._in_parts_if_lean(mx.value_and_grad(self._losses_of_rest, argnums=(0, 1)))
-        self._rest_alone = self._in_parts_if_lean(mx.value_and_grad(self._losses_of_rest))
+        self._kept_and_input = self._compiled_or_staged(mx.value_and_grad(self._loss_of_kept, argnums=(0, 1)))
+        self._kept_alone = self._compiled_or_staged(mx.value_and_grad(self._loss_of_kept))
 
     def __call__(self, parameters: Tensors, batch: Batch) -> tuple[mx.array, Tensors]:
-        """The loss of each example, (B,), and the gradient of their weighted mean by parameter; float32.
+        """The loss of each example, (B,), and the gradient of their weighted mean by parameter.
 
-        All of it is evaluated, or being so where the device runs ahead.
+        Both are evaluated, or queued on a device that runs ahead.
         """
-        if not self._lean or len(batch.sigma_B) == 1 or backend.prepare().policy.batches:
-            return self._at_once(parameters, batch)
+        if not self._recomputed or len(batch.sigma_B) == 1 or backend.prepare().policy.batches:
+            return self._of_batch(parameters, batch)
         losses: Arrays = []
         sums: Tensors = {}
         for one in batch.one_by_one():
-            loss_B, gradient = self._at_once(parameters, one)
+            loss_B, gradient = self._of_batch(parameters, one)
             losses.append(loss_B)
             sums = {name: value.astype(mx.float32) + sums.get(name, 0.0) for name, value in gradient.items()}
             del gradient
             mx.eval(sums)
         return mx.concatenate(losses), sums
 
-    def _at_once(self, parameters: Tensors, batch: Batch) -> tuple[mx.array, Tensors]:
+    def _of_batch(self, parameters: Tensors, batch: Batch) -> tuple[mx.array, Tensors]:
+        """Forward through all blocks, then in reverse through those that are recomputed."""
         evaluate = Evaluation()
-        inputs: list[tuple[Stream, list[str]]] = []
-        losses_B, gradient, g = self._forth(parameters, batch, inputs, evaluate)
-        for bound, frozen in reversed(self._lean[self._first :]):
-            stream, names = inputs.pop()
-            onto = {name: g.pop(name) for name in names}
-            further = bool(inputs)  # to a block before this one
-            own, before = self._vjp(bound.signature, further)(frozen, _of(parameters, bound), stream, onto)
-            evaluate(own, before)
-            g |= before
-            gradient |= dict(zip(bound.names, own, strict=True))
-            del own, before  # or these would be held while the next block is at work
+        stream, inputs = self._forward_through_recomputed(parameters, batch, evaluate)
+        losses_B, gradient, g = self._through_kept(parameters, batch, stream, inputs)
+        del stream
+        for block in reversed(self._recomputed[self._first :]):
+            block_input, changed = inputs.pop()
+            g_output = {name: g.pop(name) for name in changed}
+            vjp = self._vjp(block.signature, bool(inputs))
+            g_trained, g_input = vjp(block.frozen_arrays, _arrays_of(block, parameters), block_input, g_output)
+            evaluate(g_trained, g_input)
+            g |= g_input
+            gradient |= dict(zip(block.names, g_trained, strict=True))
+            del g_trained, g_input  # or they would be held while the next block is computed
         backend.submit(losses_B, gradient)
         return losses_B, gradient
 
-    def _forth(
-        self, parameters: Tensors, batch: Batch, inputs: list[tuple[Stream, list[str]]], evaluate: Evaluation
-    ) -> tuple[mx.array, Tensors, Stream]:
-        """The losses, the gradient of the kept blocks' parameters, and g_split.
+    # Forward
 
-        To `inputs` goes what every block before those got, from the first that has an adapter, and the names of what it
-        moved on.
-        """
+    def _forward_through_recomputed(
+        self, parameters: Tensors, batch: Batch, evaluate: Evaluation
+    ) -> tuple[Stream, BlockInputs]:
+        """The stream after the recomputed blocks, and the inputs of those among them that need a gradient."""
         stream = self._embed(batch.grid)(batch.clean_BLC, batch.noise_BLC, batch.sigma_B, batch.conditioning)
         evaluate(stream)
-        flowing: dict[str, None] = {}  # the names of what blocks have moved on so far
-        for number, (bound, frozen) in enumerate(self._lean):
-            moved = self._forward(bound.signature)(frozen, _of(parameters, bound), stream)
-            evaluate(moved)
-            if number >= self._first:
-                inputs.append((stream, list(moved)))
-            flowing |= dict.fromkeys(moved)
-            stream = {**stream, **moved}
+        inputs: BlockInputs = []
+        for index, block in enumerate(self._recomputed):
+            changed = self._forward(block.signature)(block.frozen_arrays, _arrays_of(block, parameters), stream)
+            evaluate(changed)
+            if index >= self._first:
+                inputs.append((stream, list(changed)))
+            stream = {**stream, **changed}
+        return stream, inputs
 
-        held = {name: parameters[name] for bound in self._bound[self._split :] for name in bound.names}
-        x = {name: stream[name] for name in flowing}
-        constant = {name: value for name, value in stream.items() if name not in flowing}
-        arrays = (held, x, constant, batch.clean_BLC, batch.noise_BLC, batch.weight_B)
-        if self._first < self._split:
-            (_, losses_B), (gradient, g) = self._rest(*arrays)
+    def _through_kept(
+        self, parameters: Tensors, batch: Batch, stream: Stream, inputs: BlockInputs
+    ) -> tuple[mx.array, Tensors, Stream]:
+        """The losses, the gradient of the kept blocks' parameters, and that of what recomputed blocks changed."""
+        trained = {name: parameters[name] for block in self._kept for name in block.names}
+        changed = {name: stream[name] for _, names in inputs for name in names}
+        constant = {name: value for name, value in stream.items() if name not in changed}
+        arguments = (trained, changed, constant, batch.clean_BLC, batch.noise_BLC, batch.weight_B)
+        g: Stream = {}
+        if inputs:
+            (_, losses_B), (gradient, g) = self._kept_and_input(*arguments)
         else:
-            ((_, losses_B), gradient), g = self._rest_alone(*arrays), {}
+            (_, losses_B), gradient = self._kept_alone(*arguments)
         backend.submit(losses_B, gradient, g)
         return losses_B, gradient, g
 
-    def _embed_on(self, grid: Grid) -> Callable[..., Stream]:
-        """What the first block gets. A compiled function goes by shapes, and a wide grid has those of a tall one."""
+    # The functions that are compiled
+
+    def _embed_of(self, grid: Grid) -> Callable[..., Stream]:
+        """The input of the first block. One function per grid: a compiled function tells apart shapes, not grids."""
 
         def embed(clean_BLC: mx.array, noise_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning) -> Stream:
             l_t_BLC = flow.interpolate(clean_BLC, noise_BLC, sigma_B)
@@ -128,59 +141,64 @@ class Gradient:
 
         return backend.compile_step(embed)
 
-    def _in_parts_if_lean(self, of_rest: Callable[..., Any]) -> Callable[..., Any]:
-        """Compiled, or part by part where blocks are lean; where none is, that would take a twentieth more time."""
-        compiled = backend.compile_step(of_rest)
-        return in_parts(compiled, leanest=self._leanest) if self._lean else compiled
+    def _forward_of(self, signature: Signature) -> Callable[[Arrays, Arrays, Stream], Stream]:
+        """(frozen, trained, stream) to the arrays that the block changes."""
+        block = with_signature(self._blocks, signature)
 
-    def _forward_of(self, signature: tuple[Any, ...]) -> Callable[..., Stream]:
-        return in_parts(backend.compile_step(self._example(signature).run), leanest=self._leanest)
+        def forward(frozen: Arrays, trained: Arrays, stream: Stream) -> Stream:
+            return block(frozen, trained, stream)
 
-    def _vjp_of(self, signature: tuple[Any, ...], further: bool) -> Callable[..., tuple[Arrays, Stream]]:
-        """(frozen, trained, x, g) to the gradients of the trained arrays and, `further`, of what blocks moved on.
+        return staged(backend.compile_step(forward))
 
-        The first block that has an adapter asks for none of x: its way back is a quarter shorter.
+    def _vjp_of(self, signature: Signature, needs_input: bool) -> Callable[..., tuple[Arrays, Stream]]:
+        """(frozen, trained, stream, g_output) to the gradients of the trained arrays and, if needed, of the input.
+
+        The first block that has an adapter needs none of its input, which makes its reverse pass a quarter shorter.
         """
-        bound = self._example(signature)
+        block = with_signature(self._blocks, signature)
 
-        def vjp(frozen: Arrays, trained: Arrays, stream: Stream, onto: Stream) -> tuple[Arrays, Stream]:
-            count, names = len(trained), list(onto) if further else []
+        def vjp(frozen: Arrays, trained: Arrays, stream: Stream, g_output: Stream) -> tuple[Arrays, Stream]:
+            count, names = len(trained), list(g_output) if needs_input else []
 
-            def moved(*arrays: mx.array) -> Arrays:
-                after = bound.run(
-                    frozen, list(arrays[:count]), {**stream, **dict(zip(names, arrays[count:], strict=True))}
-                )
-                return [after[name] for name in onto]
+            def outputs(*arrays: mx.array) -> Arrays:
+                inputs = {**stream, **dict(zip(names, arrays[count:], strict=True))}
+                changed = block(frozen, list(arrays[:count]), inputs)
+                return [changed[name] for name in g_output]
 
-            _, found = mx.vjp(moved, [*trained, *(stream[name] for name in names)], list(onto.values()))
+            primals = [*trained, *(stream[name] for name in names)]
+            _, gradients = mx.vjp(outputs, primals, list(g_output.values()))
             if not backend.prepare().policy.compiles:
-                stream.clear()  # the graph holds what it needs, for as long as it needs it
-                onto.clear()
-            return found[:count], dict(zip(names, found[count:], strict=True))
+                stream.clear()  # from here on the graph holds each array for as long as it needs it
+                g_output.clear()
+            return gradients[:count], dict(zip(names, gradients[count:], strict=True))
 
-        return in_parts(backend.compile_step(vjp), back=True, leanest=self._leanest)
+        return staged(backend.compile_step(vjp), backward=True)
 
-    def _losses_of_rest(
+    def _loss_of_kept(
         self,
-        held: Tensors,
-        x: Stream,
+        trained: Tensors,
+        changed: Stream,
         constant: Stream,
         clean_BLC: mx.array,
         noise_BLC: mx.array,
         weight_B: mx.array,
     ) -> tuple[mx.array, mx.array]:
-        """From x_split to the loss and each example's, with `held` in the place of the kept trained arrays."""
-        bounds, stream = self._bound[self._split :], {**constant, **x}
-        slots = [slot for bound in bounds for slot in bound.trained]
-        with holding(slots, [held[name] for bound in bounds for name in bound.names]):
-            for bound in bounds:
-                stream = bound.block.run(bound.block.module, stream)
-            losses_B = squared_error(self._family.project(stream), clean_BLC, noise_BLC)
-            return weighted_mean(losses_B, weight_B), losses_B
+        """From x_split to the weighted mean and each example's loss, with `trained` in the kept blocks."""
+        stream = {**constant, **changed}
+        slots = [slot for block in self._kept for slot in block.trained]
+        with swapped_in(slots, [trained[name] for block in self._kept for name in block.names]):
+            for block in self._kept:
+                stream = block.block.run(block.block.module, stream)
+            velocity_BLC = self._family.project(stream)
+        losses_B = dreambooth_loss(velocity_BLC, clean_BLC, noise_BLC)
+        return weighted_mean(losses_B, weight_B), losses_B
 
-    def _example(self, signature: tuple[Any, ...]) -> Bound:
-        return next(bound for bound in self._bound if bound.signature == signature)
+    def _compiled_or_staged(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Staged only where blocks are recomputed to save memory: it costs a twentieth of a step's time."""
+        compiled = backend.compile_step(function)
+        return staged(compiled) if self._recomputed else compiled
 
 
-def _of(parameters: Tensors, bound: Bound) -> Arrays:
-    return [parameters[name] for name in bound.names]
+def _arrays_of(block: FunctionalBlock, parameters: Tensors) -> Arrays:
+    """The trained arrays of a block, in its own order."""
+    return [parameters[name] for name in block.names]

@@ -1,11 +1,12 @@
-"""The rules by which an adapter is changed: AdamW, Adafactor, Lion, Prodigy. What a rule remembers it is handed back.
+"""The optimizers of an adapter: AdamW, Adafactor, Lion, Prodigy.
 
-    w, remembered <- RULES["lion"].move(w, g, remembered, lr, decay)
+    w, state <- OPTIMIZERS["lion"].update(w, g, state, lr, decay)
 
-    w            parameters by name        g   their gradients, limited already        n   this step's number, from 1
-    remembered   tensors by group and parameter, such as m and v, and numbers by name: n is always one of them
+    w        weights by name          g   their gradients, clipped
+    state    tensors by group and name, such as m and v, and numbers by name; n, the number of this step from 1, is
+             always one of them
 
-All float32. Pure functions: arrays in, arrays out. An adapter has matrices only, and no rule knows anything else.
+All float32. Pure functions: arrays in, arrays out. Every weight is a matrix.
 """
 
 from __future__ import annotations
@@ -16,45 +17,48 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from core.config.train import Optimizer
+from core.config.choices import Optimizer as OptimizerName
 
 Tensors = dict[str, mx.array]
-BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # of Adam, and of Prodigy, which is Adam with a rate of its own finding
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # of AdamW and Prodigy
 LION_BETA_1, LION_BETA_2 = 0.9, 0.99
 ADAFACTOR_POWER, ADAFACTOR_EPSILON = -0.8, 1e-30
-PRODIGY_FIRST = 1e-5  # d_0: ten times the paper's, for short runs cannot wait; below any rate in use
+PRODIGY_D_0 = 1e-5  # ten times the paper's, since runs are short; below any learning rate in use
 SHORT_SUM = 1024
 
 
 @dataclass(slots=True)
-class Remembered:
-    """What a rule remembers from step to step."""
+class OptimizerState:
+    """What an optimizer carries from step to step."""
 
     tensors: dict[str, Tensors]  # by group, then by parameter
-    numbers: Tensors  # float32 scalars; n, the steps that counted so far, among them
+    numbers: Tensors  # float32 scalars; n, the number of steps that counted, among them
 
 
-Move = Callable[[Tensors, Tensors, Remembered, mx.array, float], tuple[Tensors, Remembered]]
+Result = tuple[Tensors, OptimizerState]
+"""The new weights and state."""
+Update = Callable[[Tensors, Tensors, OptimizerState, mx.array, float], Result]
+"""(w, g, state, lr, decay) to the new weights and state."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule: what it begins with, and how it moves the parameters."""
+class Optimizer:
+    """One optimizer, as two pure functions."""
 
-    begin: Callable[[Tensors], Remembered]
-    move: Move
-    matrices: bool = False  # whether it needs to know rows and columns, or takes vectors that hold many matrices
+    init: Callable[[Tensors], OptimizerState]
+    update: Update
+    matrices: bool = False  # whether it needs rows and columns, or works on vectors that hold many matrices
 
 
 def total(x: mx.array) -> mx.array:
-    """The sum of all elements, in short sums: the CPU's is a plain running one, and loses digits over millions."""
+    """The sum of all elements, in short sums: a CPU sums sequentially, which loses digits over millions."""
     flat = x.reshape(-1)
     even = flat.size // SHORT_SUM * SHORT_SUM
     return flat[:even].reshape(-1, SHORT_SUM).sum(axis=1).sum() + flat[even:].sum()
 
 
-def _missing(beta: float, n: mx.array) -> mx.array:
-    """1 - beta^n: what a mean that began at zero lacks. The difference itself would lose four digits at first."""
+def _one_minus_power(beta: float, n: mx.array) -> mx.array:
+    """1 - beta^n, the bias of a mean that began at zero. Computed as written, it would lose four digits at first."""
     return -mx.expm1(n * math.log(beta))
 
 
@@ -65,12 +69,12 @@ def _zeros(w: Tensors) -> Tensors:
 # AdamW
 
 
-def _begin_adamw(w: Tensors) -> Remembered:
-    return Remembered({"m": _zeros(w), "v": _zeros(w)}, {"n": mx.array(0.0)})
+def _init_adamw(w: Tensors) -> OptimizerState:
+    return OptimizerState({"m": _zeros(w), "v": _zeros(w)}, {"n": mx.array(0.0)})
 
 
-def _adamw(w: Tensors, g: Tensors, old: Remembered, lr: mx.array, decay: float) -> tuple[Tensors, Remembered]:
-    """Each number at a pace of its own.
+def _adamw(w: Tensors, g: Tensors, old: OptimizerState, lr: mx.array, decay: float) -> Result:
+    """Each weight has a learning rate of its own.
 
         m <- b1 m + (1 - b1) g          v <- b2 v + (1 - b2) g^2
         w <- w - lr (m / (1 - b1^n) / (sqrt(v / (1 - b2^n)) + e) + decay w)
@@ -78,32 +82,31 @@ def _adamw(w: Tensors, g: Tensors, old: Remembered, lr: mx.array, decay: float) 
     Source: Loshchilov and Hutter 2019, arXiv:1711.05101.
     """
     n = old.numbers["n"]
-    unbias_m, unbias_v = _missing(BETA_1, n), _missing(BETA_2, n)
+    unbias_m, unbias_v = _one_minus_power(BETA_1, n), _one_minus_power(BETA_2, n)
     new_w, m, v = {}, {}, {}
     for name, value in w.items():
         m[name] = BETA_1 * old.tensors["m"][name] + (1 - BETA_1) * g[name]
         v[name] = BETA_2 * old.tensors["v"][name] + (1 - BETA_2) * g[name].square()
         new_w[name] = value - lr * (m[name] / unbias_m / (mx.sqrt(v[name] / unbias_v) + EPSILON) + decay * value)
-    return new_w, Remembered({"m": m, "v": v}, old.numbers)
+    return new_w, OptimizerState({"m": m, "v": v}, old.numbers)
 
 
 # Adafactor
 
 
-def _begin_adafactor(w: Tensors) -> Remembered:
+def _init_adafactor(w: Tensors) -> OptimizerState:
     row = {name: mx.zeros((*value.shape[:-1], 1)) for name, value in w.items()}
     column = {name: mx.zeros((*value.shape[:-2], 1, value.shape[-1])) for name, value in w.items()}
-    return Remembered({"row": row, "column": column}, {"n": mx.array(0.0)})
+    return OptimizerState({"row": row, "column": column}, {"n": mx.array(0.0)})
 
 
-def _adafactor(w: Tensors, g: Tensors, old: Remembered, lr: mx.array, decay: float) -> tuple[Tensors, Remembered]:
-    """Adam's v from the means of its rows and columns, and no m: next to nothing is remembered.
+def _adafactor(w: Tensors, g: Tensors, old: OptimizerState, lr: mx.array, decay: float) -> Result:
+    """Adam without m, its v factored into the means of rows and columns: the state is tiny.
 
         b = 1 - n^-0.8          R <- b R + (1 - b) mean over columns (g^2 + e)          C <- ... mean over rows
         u = g / sqrt(R C / mean(R))          u <- u / max(1, rms(u))          w <- w - lr (u + decay w)
 
-    lr is given from outside and not made relative to the size of w, for B begins at zero. The last two axes of an
-    array are a matrix.
+    lr is absolute, not relative to the size of w, since B begins at zero. The last two axes of an array are a matrix.
 
     Source: Shazeer and Stern 2018, arXiv:1804.04235.
     """
@@ -113,22 +116,22 @@ def _adafactor(w: Tensors, g: Tensors, old: Remembered, lr: mx.array, decay: flo
         square = g[name].square() + ADAFACTOR_EPSILON
         row[name] = keep * old.tensors["row"][name] + (1 - keep) * square.mean(axis=-1, keepdims=True)
         column[name] = keep * old.tensors["column"][name] + (1 - keep) * square.mean(axis=-2, keepdims=True)
-        # Each root by itself: the product of two small means is below float32's smallest number.
+        # Two roots: the product of two small means can be below float32's smallest number.
         u = g[name] * mx.rsqrt(row[name] / row[name].mean(axis=-2, keepdims=True)) * mx.rsqrt(column[name])
         rms = mx.sqrt(u.square().mean(axis=(-2, -1), keepdims=True))
         new_w[name] = value - lr * (u / mx.maximum(1.0, rms) + decay * value)
-    return new_w, Remembered({"row": row, "column": column}, old.numbers)
+    return new_w, OptimizerState({"row": row, "column": column}, old.numbers)
 
 
 # Lion
 
 
-def _begin_lion(w: Tensors) -> Remembered:
-    return Remembered({"m": _zeros(w)}, {"n": mx.array(0.0)})
+def _init_lion(w: Tensors) -> OptimizerState:
+    return OptimizerState({"m": _zeros(w)}, {"n": mx.array(0.0)})
 
 
-def _lion(w: Tensors, g: Tensors, old: Remembered, lr: mx.array, decay: float) -> tuple[Tensors, Remembered]:
-    """Every number by the same amount, in the direction that the gradients lately had; half of Adam's memory.
+def _lion(w: Tensors, g: Tensors, old: OptimizerState, lr: mx.array, decay: float) -> Result:
+    """Each weight moves by the same amount, in the direction of the recent gradients; half of Adam's memory.
 
         w <- w - lr (sign(b1 m + (1 - b1) g) + decay w)          m <- b2 m + (1 - b2) g
 
@@ -139,33 +142,33 @@ def _lion(w: Tensors, g: Tensors, old: Remembered, lr: mx.array, decay: float) -
         before = old.tensors["m"][name]
         new_w[name] = value - lr * (mx.sign(LION_BETA_1 * before + (1 - LION_BETA_1) * g[name]) + decay * value)
         m[name] = LION_BETA_2 * before + (1 - LION_BETA_2) * g[name]
-    return new_w, Remembered({"m": m}, old.numbers)
+    return new_w, OptimizerState({"m": m}, old.numbers)
 
 
 # Prodigy
 
 
-def _begin_prodigy(w: Tensors) -> Remembered:
+def _init_prodigy(w: Tensors) -> OptimizerState:
     tensors = {"m": _zeros(w), "v": _zeros(w), "s": _zeros(w), "begin": dict(w)}
-    return Remembered(tensors, {"n": mx.array(0.0), "d": mx.array(PRODIGY_FIRST), "r": mx.array(0.0)})
+    return OptimizerState(tensors, {"n": mx.array(0.0), "d": mx.array(PRODIGY_D_0), "r": mx.array(0.0)})
 
 
-def _prodigy(w: Tensors, g: Tensors, old: Remembered, lr: mx.array, decay: float) -> tuple[Tensors, Remembered]:
-    """Adam that finds its own rate d, from how far the adapter has come; lr is a factor on it and stays near 1.
+def _prodigy(w: Tensors, g: Tensors, old: OptimizerState, lr: mx.array, decay: float) -> Result:
+    """Adam that estimates its learning rate d from the distance to the initial weights; lr is a factor near 1 on it.
 
         k = d lr sqrt(1 - b2^n) / (1 - b1^n)          q = d / d_0
         r  <- sqrt(b2) r + q k <g, w_0 - w>           s <- sqrt(b2) s + q d g
         m  <- b1 m + (1 - b1) d g                     v <- b2 v + (1 - b2) (d g)^2
         d' <- max(d, r / |s|_1)                       w <- w - k (m / (sqrt(v) + d' e) + decay w)
 
-    w_0 is what the run began with; <, > and |.|_1 are over the whole adapter. s is without lr, so that a warm-up does
-    not drive d up.
+    w_0 are the initial weights; <, > and |.|_1 are over the whole adapter. s is without lr, so that a warm-up does not
+    raise d.
 
     Source: Mishchenko and Defazio 2023, arXiv:2306.06101.
     """
     n, d = old.numbers["n"], old.numbers["d"]
-    k = d * lr * mx.sqrt(_missing(BETA_2, n)) / _missing(BETA_1, n)
-    q, lasting = d / PRODIGY_FIRST, math.sqrt(BETA_2)
+    k = d * lr * mx.sqrt(_one_minus_power(BETA_2, n)) / _one_minus_power(BETA_1, n)
+    q, lasting = d / PRODIGY_D_0, math.sqrt(BETA_2)
     begin = old.tensors["begin"]
     m, v, s, products, sizes = {}, {}, {}, [], []
     for name, value in w.items():
@@ -179,13 +182,13 @@ def _prodigy(w: Tensors, g: Tensors, old: Remembered, lr: mx.array, decay: float
     new_w = {
         name: value - k * (m[name] / (mx.sqrt(v[name]) + new_d * EPSILON) + decay * value) for name, value in w.items()
     }
-    return new_w, Remembered({"m": m, "v": v, "s": s, "begin": begin}, {"n": n, "d": new_d, "r": r})
+    return new_w, OptimizerState({"m": m, "v": v, "s": s, "begin": begin}, {"n": n, "d": new_d, "r": r})
 
 
-RULES: dict[Optimizer, Rule] = {
-    "adamw": Rule(_begin_adamw, _adamw),
-    "adafactor": Rule(_begin_adafactor, _adafactor, matrices=True),
-    "lion": Rule(_begin_lion, _lion),
-    "prodigy": Rule(_begin_prodigy, _prodigy),
+OPTIMIZERS: dict[OptimizerName, Optimizer] = {
+    "adamw": Optimizer(_init_adamw, _adamw),
+    "adafactor": Optimizer(_init_adafactor, _adafactor, matrices=True),
+    "lion": Optimizer(_init_lion, _lion),
+    "prodigy": Optimizer(_init_prodigy, _prodigy),
 }
-"""By the word of the knob `optimizer`."""
+"""By the value of the knob `optimizer`."""

@@ -1,10 +1,9 @@
-"""How a run ends: at its last step, when it is asked to, or because it cannot go on.
+"""How a run ends: at its last step, at a requested stop, or with a problem.
 
-    ends            Finished: how far it came, its newest adapter, the loss of its last steps
-    cannot go on    a sentence that says what happened, what became of the last whole step, and what to do
+    Finished         the last step, the newest checkpoint's adapter, the mean loss of the last steps
+    raised_after     the problem, whether the last whole step is saved, and what to do
 
-A step whose loss is not a number changes nothing (update.py). One is bad luck; several in a row will not end by
-themselves. Those that ended a run are counted no more: whoever resumes it has read of them.
+A step whose loss is not finite changes nothing (update.py). Three in a row end the run; resuming resets the counter.
 """
 
 from __future__ import annotations
@@ -14,39 +13,38 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from core.config.train import TrainConfig
+from core.device import backend
 from core.errors import DiskProblem, Problem, TrainingProblem
 from core.training import checkpoint, validation
 from core.training.checkpoint import State
+from core.training.diagnosis import BAD_STEPS_IN_A_ROW, LOSSES_AVERAGED
 from core.training.events import Finished, Stepped
-
-BAD_STEPS_AT_MOST = 3  # in a row; the last of them ends the run, which has had one more chance than bad luck needs
-LOSSES_AVERAGED = 20  # a single step's loss says more about its sigma than about the adapter
 
 
 class BadSteps(TrainingProblem):
-    """The loss was not a number too often in a row."""
+    """The loss was not finite too often in a row."""
 
 
 def check_losses(state: State, stepped: Stepped) -> None:
-    """Raise BadSteps when the step that was just taken is one too many of them."""
-    if state.bad_steps_in_a_row >= BAD_STEPS_AT_MOST:
+    """Raise BadSteps if the step just taken is the last bad one that is allowed."""
+    if state.bad_steps_in_a_row >= BAD_STEPS_IN_A_ROW:
         raise BadSteps(
-            f"The loss was not a number in {BAD_STEPS_AT_MOST} steps in a row, the last at step {stepped.step}."
+            f"The loss was not a number in {BAD_STEPS_IN_A_ROW} steps in a row, the last at step {stepped.step}."
             " The adapter is as it was before them."
         )
 
 
-def count_anew(state: State) -> None:
-    """Let a run that goes on from this state have as many bad steps as one that never had any."""
-    if state.bad_steps_in_a_row >= BAD_STEPS_AT_MOST:
+def reset_bad_steps(state: State) -> None:
+    """Give a run that resumes from this state a full count of bad steps again."""
+    if state.bad_steps_in_a_row >= BAD_STEPS_IN_A_ROW:
         state.bad_steps_in_a_row = 0
 
 
 @contextmanager
-def said_with(problem: TrainingProblem, folder: Path, state: State | None, advice: str) -> Iterator[None]:
-    """While the block saves the state of a run that cannot go on; afterwards `problem` is raised, with all there is.
+def raised_after(problem: TrainingProblem, folder: Path, state: State | None, config: TrainConfig) -> Iterator[None]:
+    """Raise `problem` after the block, which saves the state; the message says whether that worked and what to do.
 
-    Raises DiskProblem when the state could not be saved, else TrainingProblem.
+    Raises DiskProblem when the disk has no room for the state, else TrainingProblem.
     """
     words = problem.message
     try:
@@ -57,13 +55,11 @@ def said_with(problem: TrainingProblem, folder: Path, state: State | None, advic
         words = f"{words} {other.message}"
     if state is not None and state.step and checkpoint.is_newest(folder, state.step):
         words = f"{words} Step {state.step} is saved."
-    raise TrainingProblem(f"{words} {advice}") from problem
+    raise TrainingProblem(f"{words} {_advice(problem, config)}") from problem
 
 
-def finished(
-    state: State | None, config: TrainConfig, folder: Path, *, seconds: float, peak_memory_bytes: int, held: bool
-) -> Finished:
-    """What there is to say of a run at its end. `state` is None when it ended before there was an adapter."""
+def finished(state: State | None, config: TrainConfig, folder: Path, *, seconds: float, held_out: bool) -> Finished:
+    """The last event of a run. `state` is None if it was stopped before there was one."""
     step, losses = (state.step, state.losses) if state is not None else (0, [])
     recent = [loss for loss in losses if loss is not None][-LOSSES_AVERAGED:]
     saved = checkpoint.steps_saved(folder)
@@ -72,7 +68,13 @@ def finished(
         stopped=step < config.steps,
         adapter=folder / "checkpoints" / str(saved[-1]) / checkpoint.ADAPTER if saved else None,
         final_loss=sum(recent) / len(recent) if recent else None,
-        held_out_loss=validation.loss_of(state) if held and state is not None else None,
+        held_out_loss=validation.loss_of(state) if held_out and state is not None else None,
         seconds=seconds,
-        peak_memory_bytes=peak_memory_bytes,
+        peak_memory_bytes=backend.peak_memory(),
     )
+
+
+def _advice(problem: TrainingProblem, config: TrainConfig) -> str:
+    if isinstance(problem, BadSteps):
+        return f"Try a lower learning rate (it is {config.learning_rate:g})."
+    return "Resume the run with all machines, or on fewer."

@@ -1,13 +1,13 @@
-"""Which photo is harder to learn than the others: the training loss by photo, freed of the noise that each draw had.
+"""The training loss by photo, corrected for the noise level of each draw: which photo is harder than the others.
 
-    log loss of a draw = level of its noise band + what the photo adds + chance
+    log loss of a draw = level of its noise band + offset of its photo + noise
     relative(photo)    = exp(mean over its draws of (log loss - mean log loss of the other photos in that band))
 
-1.4 is a photo whose loss is 40% above that of the others at the same noise. What the amount of noise does to a loss,
-and how far the adapter has learned, is in the bands' levels: all photos come equally often, in rounds. It costs
-nothing, since every step works these losses out anyway. Kept as sums, so that a checkpoint can hold them.
+1.4 is a photo whose loss is 40% above that of the others at the same noise. The bands' levels hold the effect of sigma
+and of the training so far, since all photos come equally often, in rounds. Every step computes these losses anyway.
+Stored as sums, so that a checkpoint can hold them.
 
-No MLX here: plain numbers in, plain numbers out.
+Plain Python, without MLX.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 BANDS = 8  # of sigma, equally wide
-DRAWS_AT_LEAST = 5  # of a photo, before it is compared
+DRAWS_AT_LEAST = 5  # of a photo that is compared
 SMALLEST = 1e-12  # a loss of 0 has no logarithm
 
 
 @dataclass(slots=True)
 class PhotoLosses:
-    """How many draws each photo had in each noise band, and the sum of their log losses: [count, sum] by band."""
+    """By photo and noise band: [number of draws, sum of their log losses]."""
 
     cells: dict[int, list[list[float]]] = field(default_factory=dict)
 
     def add(self, photos: Iterable[int], sigmas: Iterable[float], losses: Iterable[float]) -> None:
-        """Take in the draws of a batch; a loss that is not finite says nothing about its photo."""
+        """Add the draws of a batch; losses that are not finite are left out."""
         for photo, sigma, loss in zip(photos, sigmas, losses, strict=True):
             if math.isfinite(loss):
                 row = self.cells.setdefault(photo, [[0.0, 0.0] for _ in range(BANDS)])
@@ -37,7 +37,7 @@ class PhotoLosses:
                 cell[1] += math.log(max(loss, SMALLEST))
 
     def relative(self) -> dict[int, float]:
-        """By photo, its loss against that of the others at the same noise; only photos that had enough draws."""
+        """By photo, its loss relative to the others' at the same noise; only photos with enough draws."""
         whole = [[sum(row[band][part] for row in self.cells.values()) for part in (0, 1)] for band in range(BANDS)]
         found = {}
         for photo, row in sorted(self.cells.items()):
@@ -51,10 +51,10 @@ class PhotoLosses:
         return found
 
     def as_json(self) -> dict[str, list[list[float]]]:
-        """What a checkpoint keeps; JSON has no numbers for keys."""
+        """For a checkpoint; JSON keys are strings."""
         return {str(photo): row for photo, row in self.cells.items()}
 
     @staticmethod
     def from_json(data: dict[str, list[list[float]]]) -> PhotoLosses:
-        """The inverse of `as_json`, exactly: JSON keeps every digit of a float."""
+        """The exact inverse of `as_json`: JSON keeps every digit of a float."""
         return PhotoLosses({int(photo): row for photo, row in data.items()})

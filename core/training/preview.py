@@ -1,4 +1,4 @@
-"""Sample pictures of a run: the same prompts and seeds at step 0 and every so often, drawn with the adapter as it is.
+"""Sample pictures of a run: the same prompts and seeds at step 0 and every `sample_every` steps.
 
 samples/<step>-<prompt_id>.png        prompt i is drawn with seed sample_seed + i
 """
@@ -19,7 +19,7 @@ from core.training.events import Sampled
 
 @dataclass(frozen=True, slots=True)
 class Previews:
-    """What is drawn, encoded beforehand so that the text encoders can be freed."""
+    """Draws the samples; the prompts are encoded beforehand, so that the text encoders can be freed."""
 
     family: Family
     config: TrainConfig
@@ -28,26 +28,24 @@ class Previews:
     texts: dict[str, Conditioning]  # of every prompt and of ""
     start: str = ""  # SHA-256 of the adapter file that the run began with
 
-    def due(self, step: int) -> bool:
-        """Whether pictures are drawn after `step` without anyone asking."""
-        every = self.config.sample_every
-        return every > 0 and (step % every == 0 or step == self.config.steps)
-
     def missing(self, step: int) -> bool:
-        """Whether a picture of `step` is not on disk: a run that died while drawing draws them again."""
+        """Whether a picture of `step` is not on disk; a run that was killed while drawing draws them again."""
         return any(not self.file(step, index).is_file() for index in range(len(self.prompts)))
 
     def file(self, step: int, prompt_id: int) -> Path:
         return self.folder / "samples" / f"{step:06d}-{prompt_id}.png"
 
     def pictures(self, step: int) -> Iterator[Work | None]:
-        """Draw each picture of `step`, one at a time, with a None between two sampler steps; what comes writes it."""
+        """Draw the pictures of `step` one at a time.
+
+        Yields the work that writes each, and None between two sampler steps.
+        """
         config = self.config
         drawn_with = {"step": step} if step else {"sha256": self.start}
         adapters = [{**drawn_with, "strength": 1.0}] if step or self.start else []
         for prompt_id, prompt in enumerate(self.prompts):
             seed = (config.sample_seed + prompt_id) % 2**31
-            walk = drawing(
+            steps = drawing(
                 self.family,
                 self.texts[prompt],
                 height_px=config.side_px,
@@ -58,10 +56,15 @@ class Previews:
                 negative_prompt=self.texts[""],
                 about={"prompt": prompt, "negative_prompt": "", "adapters": adapters},
             )
-            picture = yield from ticks(walk)
+            picture = yield from ticks(steps)
             target = self.file(step, prompt_id)
             sampled = Sampled(step, prompt_id, prompt, seed, 1.0, target, *picture.image.size, picture.recipe)
             yield writing(picture.image, sampled)
+
+
+def is_due(step: int, config: TrainConfig) -> bool:
+    """Whether pictures are drawn after `step` without a request."""
+    return config.sample_every > 0 and (step % config.sample_every == 0 or step == config.steps)
 
 
 def prompts_of(config: TrainConfig, trigger: str, class_word: str) -> tuple[str, ...]:

@@ -1,12 +1,12 @@
-"""The learning rate of each step: a line up over the warm-up, then down to a tenth, or not.
+"""The learning rate of each step: a linear warm-up, then constant or falling to a tenth.
 
-    x       how far the run has come after the warm-up, 0 at its first step and 1 at its last
+    x       progress after the warm-up, 0 at its first step and 1 at the last step
     rate    rate * (x_0 + (1 - x_0) f(x))          x_0 = 0.1
 
-    constant          f = 1, and no tenth
+    constant          f = 1
     linear            f = 1 - x
     cosine            f = (1 + cos(pi x)) / 2
-    cosine_restarts   f = (1 + cos(pi (c x mod 1))) / 2, the end of the run at the end of the last of c falls
+    cosine_restarts   f = (1 + cos(pi (c x mod 1))) / 2, with c cycles
 
 Source: Loshchilov and Hutter 2017, arXiv:1608.03983.
 """
@@ -17,7 +17,7 @@ import math
 
 from core.config.train import TrainConfig
 
-LOWEST_SHARE = 0.1  # of the learning rate, at the end of a fall
+LOWEST_SHARE = 0.1  # x_0
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

@@ -1,30 +1,33 @@
-"""What a run begins with: an adapter on the network, and the state that its first step changes.
+"""The adapter on the network, and the state that the first step changes.
 
 new          A random, B zeros, on the layers that the knobs name            lora.attach
-a file       the layers and ranks that it has, whatever the knobs say        lora.attach_factors
-resumed      as the run began, then the weights of its checkpoint            go_on
+from a file  the layers and ranks of the file, whatever the knobs say        lora.attach_factors
+resumed      attached as the run began, then the checkpoint's weights        _resume
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from core import files
 from core.adapters import file as adapter_file
 from core.adapters import lora
 from core.config import layer_ranks
+from core.config.optimizer_defaults import rate_advice
 from core.config.train import TrainConfig, default_of
 from core.device.hardware import Computer, this_computer
 from core.errors import TrainingProblem
 from core.estimate import memory
 from core.models.base import Family
 from core.randomness import key_for
-from core.training import update
+from core.training import assistant, update
 from core.training.checkpoint import State
-from core.training.optimizers import RULES
+from core.training.events import Note
+from core.training.optimizers import OPTIMIZERS
 
 IN_BLOCKS = (
     "Only layers within the model's blocks can be trained, and it has others. Begin afresh or with another adapter; "
@@ -32,12 +35,54 @@ IN_BLOCKS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What `attach` made."""
+
+    state: State
+    adapter: lora.Adapter
+    assistant: lora.Adapter | None
+    notes: list[Note]
+
+
 def attach(
+    family: Family,
+    config: TrainConfig,
+    folder: Path,
+    data_hash: str,
+    state: State | None,
+    start_from: Path | None,
+    cleanup: ExitStack,
+) -> Attached:
+    """Attach the run's adapter and the model's training assistant; `cleanup` detaches them.
+
+    `state` is the checkpoint to resume from, which then needs no `start_from`. The memory for activations is that of
+    the computer with `folder`. Raises AdapterProblem, ConfigProblem, ModelProblem, TrainingProblem.
+    """
+    adapter, sentence = attach_adapter(family, config, state, start_from)
+    cleanup.callback(adapter.detach)
+    if state is None:
+        state = _first_state(adapter, family, config, folder, data_hash, start_from)
+    else:
+        sentence = _resume(adapter, state, family, config, folder)
+    notes = [Note(sentence)] if sentence else []
+    unsuited = rate_advice(config.optimizer, config.learning_rate)
+    if unsuited:
+        notes.append(Note(unsuited, "warning"))
+    assistant_adapter = assistant.attach(family)
+    if assistant_adapter is not None:
+        cleanup.callback(assistant_adapter.detach)
+    elif family.distilled:
+        notes.append(Note(assistant.UNASSISTED, "warning"))
+    return Attached(state, adapter, assistant_adapter, notes)
+
+
+def attach_adapter(
     family: Family, config: TrainConfig, state: State | None, start_from: Path | None
 ) -> tuple[lora.Adapter, str]:
-    """The adapter, attached with the weights it begins with, and a sentence where those come from a file.
+    """The adapter with its initial weights, and a sentence if these come from a file.
 
-    A run that began with a file goes on from its checkpoint alone. Raises AdapterProblem, ConfigProblem.
+    A run that began with a file resumes from its checkpoint alone. Raises AdapterProblem, ConfigProblem.
     """
     transformer = family.transformer
     if state is None and start_from is not None:
@@ -49,56 +94,55 @@ def attach(
     if state is not None and state.start:
         names = dict.fromkeys(name.rpartition(".")[0] for name in state.parameters)
         lora.check_trainable(names, f"This run cannot go on from its checkpoint. {IN_BLOCKS}")
-        held = {name: (state.parameters[f"{name}.lora_A"], state.parameters[f"{name}.lora_B"]) for name in names}
-        return lora.attach_factors(transformer, held, name="subject", trained=True), ""
+        factors = {name: (state.parameters[f"{name}.lora_A"], state.parameters[f"{name}.lora_B"]) for name in names}
+        return lora.attach_factors(transformer, factors, name="subject", trained=True), ""
     targets = lora.resolve_targets(transformer, family.presets, config.targets)
     entries = layer_ranks.read(config.ranks)[0]
     own = lora.resolve_ranks(targets, family.presets, entries, config.alpha / config.rank)
     return lora.attach(transformer, targets, config.rank, config.alpha, key_for("adapter", config.seed), own=own), ""
 
 
-def first_state(
-    adapter: lora.Adapter, family: Family, config: TrainConfig, folder: Path, data_hash: str, start_from: Path | None
-) -> State:
-    """Before the first step; `folder` is the run's, by whose disk and computer it is settled what memory there is."""
-    first = adapter.parameters()
-    remembered = update.begin(RULES[config.optimizer], first, averages=config.ema_decay > 0)
-    state = State(0, first, remembered, as_json(config), data_hash, dict(family.hashes), 0)
-    state.start = files.sha256_of(start_from) if start_from is not None else ""
-    state.kept = memory.kept_blocks(family.anatomy, config, this_computer(folder))
-    return state
-
-
 def start_hash(state: State, start_from: Path | None) -> str:
-    """The hash of the file to begin with; one that is gone by now is taken to be what it was."""
+    """The hash of the file that the run begins with; a file that is gone is taken to be the one of the checkpoint."""
     if start_from is None:
         return ""
     return files.sha256_of(start_from) if start_from.is_file() else state.start
 
 
-def go_on(adapter: lora.Adapter, state: State, family: Family, config: TrainConfig, folder: Path) -> str:
-    """Give the adapter a checkpoint's weights; a sentence where not as many blocks as before keep their activations.
+def _first_state(
+    adapter: lora.Adapter, family: Family, config: TrainConfig, folder: Path, data_hash: str, start_from: Path | None
+) -> State:
+    w = adapter.parameters()
+    optimizer_state = update.init(OPTIMIZERS[config.optimizer], w, with_ema=config.ema_decay > 0)
+    state = State(0, w, optimizer_state, as_json(config), data_hash, dict(family.hashes), 0)
+    state.start = files.sha256_of(start_from) if start_from is not None else ""
+    state.kept = memory.kept_blocks(family.architecture, config, this_computer(folder))
+    return state
 
-    Raises TrainingProblem where the checkpoint has other layers.
+
+def _resume(adapter: lora.Adapter, state: State, family: Family, config: TrainConfig, folder: Path) -> str:
+    """Give the adapter the checkpoint's weights; a sentence if another number of blocks keeps activations now.
+
+    Raises TrainingProblem if the checkpoint has other layers.
     """
     if state.parameters.keys() != adapter.parameters().keys():
         raise TrainingProblem("The checkpoint holds other layers than this run trains; start a new run.")
-    sentence = _keep_anew(state, family, config, this_computer(folder))
+    sentence = _choose_kept_blocks(state, family, config, this_computer(folder))
     state.config = as_json(config)
     adapter.update(state.parameters)
     return sentence
 
 
-def _keep_anew(state: State, family: Family, config: TrainConfig, computer: Computer) -> str:
-    """Settle again how many blocks keep their activations, if the knob is another or this computer has less memory.
+def _choose_kept_blocks(state: State, family: Family, config: TrainConfig, computer: Computer) -> str:
+    """Choose again how many blocks keep activations, if the knob changed or this computer has less memory.
 
-    Else it stays what the checkpoint says, also where there is room for more by now: the gradient is the same however
-    many do, but not its last digits, and a run goes on exactly.
+    Otherwise the checkpoint's number stays, even where more would fit: the last digits of the gradient depend on it,
+    and a resumed run is exact.
     """
-    count, now = len(family.blocks), memory.kept_blocks(family.anatomy, config, computer)
+    count, now = len(family.blocks), memory.kept_blocks(family.architecture, config, computer)
     before = count if state.kept is None else state.kept
-    same_request = state.config.get("activations", default_of("activations")) == config.activations
-    if now == before or (same_request and (state.kept is None or now > before)):
+    same_knob = state.config.get("activations", default_of("activations")) == config.activations
+    if now == before or (same_knob and (state.kept is None or now > before)):
         return ""
     state.kept = now
     return (
@@ -107,6 +151,7 @@ def _keep_anew(state: State, family: Family, config: TrainConfig, computer: Comp
     )
 
 
-def as_json(config: TrainConfig) -> Mapping[str, object]:
-    """The settings as a checkpoint gives them back: JSON has lists for tuples."""
-    return json.loads(json.dumps(asdict(config)))
+def as_json(config: TrainConfig) -> dict[str, Any]:
+    """The settings as a checkpoint returns them: with lists in place of tuples."""
+    table: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return table

@@ -1,7 +1,9 @@
-"""One optimizer step: gradients of the loss, averaged over micro-steps, and the optimizer's update of the adapter.
+"""One optimizer step: the gradient of the loss, averaged over micro-steps, and the optimizer's update of the adapter.
 
-g    = mean over micro-steps of  d/d(A, B) dreambooth_loss(batch(step, micro))          core/loss.py, process_group.py
-A, B = rule(A, B, g)             unless the loss is not finite                          update.py, optimizers.py
+g    = mean over micro-steps of  d/d(A, B) dreambooth_loss(batch(step, micro))          gradient.py, core/loss.py
+A, B = optimizer(A, B, g)        unless the loss is not finite                          update.py, optimizers.py
+
+In a distributed run each rank computes the gradients of its own micro-steps; the group sums them.
 """
 
 from __future__ import annotations
@@ -12,31 +14,45 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.core as mx
+import numpy as np
 
 from core.adapters import lora
 from core.config.train import TrainConfig
 from core.dataset.batches import Batches
 from core.device import backend
-from core.distributed.process_group import ALONE, Group
 from core.loss import weighted_mean
 from core.models.base import Family
 from core.training.checkpoint import State
 from core.training.diagnosis import LOSSES_AVERAGED
 from core.training.events import Stepped
 from core.training.gradient import Gradient
-from core.training.optimizers import RULES, Remembered, Tensors
+from core.training.group import ALONE, Group
+from core.training.optimizers import OPTIMIZERS, OptimizerState, Tensors
 from core.training.schedule import learning_rate
 from core.training.update import Layout, update
 
-NOTHING = mx.array(0.0)  # lies in the adapter while nothing else may
+PLACEHOLDER = mx.array(0.0)  # in the adapter during an update, which must hold the only reference to the weights
+
+
+class Updated(NamedTuple):
+    """The result of an update. The tensors are views of the packed vectors or stacks."""
+
+    w: Tensors  # packed
+    optimizer_state: dict[str, Tensors]  # packed, by the optimizer's name for each
+    numbers: Tensors  # of the optimizer state
+    norm: mx.array  # |g|
+    counted: mx.array  # bool: loss and |g| were finite
+    compute_w: Tensors  # the weights in the network's compute dtype
+    parameters: Tensors  # the weights, float32
+    tensors: dict[str, Tensors]  # of the optimizer state
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A step that the device was told to take, and what there will be to read of it."""
+    """A step submitted to the device; its arrays may still be computing."""
 
     step: int
     lr: float
@@ -46,113 +62,135 @@ class Pending:
     loss: mx.array
     norm: mx.array
     counted: mx.array
-    found: mx.array  # the factor of the learning rate that the optimizer found
+    lr_factor: mx.array  # of the learning rate, found by the optimizer
 
 
 class Step:
-    """Takes the steps of a run, and changes its state; it keeps the functions that were compiled for them.
+    """Takes the steps of a run and changes its state; holds the functions compiled for them.
 
-    `tell` has the device take a step and does not wait for it; what a step comes to is read afterwards, by `read`. So
-    the next step can be told before the last is read, and the device never waits for somebody to look at a loss.
+    `submit` queues a step on the device without waiting for it, `read` reports the results later. So the next step can
+    be queued before the previous loss is read.
 
-    A kernel for each of an adapter's thousand tensors would take longer than the gradient: so the update is of vectors
-    or stacks that hold many, and the state's tensors are parts of those.
+    An adapter has up to a thousand tensors, and a kernel for each would take longer than the gradient. So the update
+    works on a few packed vectors or stacks, and the state's tensors are views of those.
 
-        _w        what is trained, as vectors or stacks, float32
-        _kept     what the optimizer remembers, in the same form, by its names for it
-        _heard    what is trained, as tensors in the dtype of the network's products; all that the gradient sees
+        _w                  the weights, packed, float32
+        _optimizer_state    the optimizer state, packed, by the optimizer's name for each
+        _compute_w          the weights as tensors in the network's compute dtype: the input of the gradient
+        _pending            the steps submitted and not yet read
     """
 
     def __init__(
         self, family: Family, adapter: lora.Adapter, config: TrainConfig, state: State, group: Group = ALONE
     ) -> None:
-        backend.expect_the_same_again()
+        backend.keep_freed_memory()
         self._adapter, self._config, self._state, self._group = adapter, config, state, group
         self._gradient = Gradient(family, adapter, config.train_guidance, state.kept)
         self._dtype = family.dtype
-        self._rule = RULES[config.optimizer]
-        self._layout = Layout(state.parameters, matrices=self._rule.matrices)
-        self._joined = backend.compile_step(self._layout.joined)
-        self._apply = backend.compile_step(self._update)
-        self._w = self._joined(state.parameters)
-        self._kept = {group: self._joined(each) for group, each in state.remembered.tensors.items()}
-        self._heard = backend.compile_step(self._as_computed)(self._w)
-        self._told: deque[Pending] = deque()
+        self._optimizer = OPTIMIZERS[config.optimizer]
+        self._layout = Layout(state.parameters, matrices=self._optimizer.matrices)
+        self._pack = backend.compile_step(self._layout.pack)
+        self._update = backend.compile_step(self._updated)
+        self._w: Tensors = self._pack(state.parameters)
+        self._optimizer_state = {name: self._pack(each) for name, each in state.optimizer_state.tensors.items()}
+        self._compute_w: Tensors = backend.compile_step(self._in_compute_dtype)(self._w)
+        self._pending: deque[Pending] = deque()
         self._read_at = -math.inf
 
     def submit(self, step: int, batches: Batches, before_update: Callable[[], None] = lambda: None) -> None:
-        """Have the step taken; afterwards the state and the adapter hold the new weights, which may be under way.
+        """Submit a step; afterwards the state and the adapter hold the new weights, which may still be computing.
 
-        `before_update` is called when the gradient is there, or told, and the state is still that of the step before.
-        Raises MachineLost; the state is as it was before the step then. Gradients of other machines are waited for.
+        `before_update` is called when the gradient is computed or submitted, and the state is that of the step before.
+        Waits for the gradients of other machines. Raises MachineLost; the state is that of the step before then.
         """
-        began, state, config = time.monotonic(), self._state, self._config
-        loss, g = mx.array(0.0), None
+        began, state = time.monotonic(), self._state
+        loss, draws, g = self._group.sum(*self._gradient_of_micro_steps(step, batches))
+        before_update()
+        lr, numbers = learning_rate(step, self._config), state.optimizer_state.numbers
+        # The update reuses the memory of the old arrays, for which nothing else may refer to them or to a view of them.
+        w, optimizer_state, self._w, self._optimizer_state, self._compute_w = self._w, self._optimizer_state, {}, {}, {}
+        self._adapter.update(dict.fromkeys(state.parameters, PLACEHOLDER))
+        state.parameters, state.optimizer_state = {}, OptimizerState({}, {})
+        new = Updated(*self._update(w, optimizer_state, numbers, g, loss, mx.array(lr)))
+        del w, optimizer_state, g
+        backend.evaluate(tuple(new), wait=False)
+        self._w, self._optimizer_state, self._compute_w = new.w, new.optimizer_state, new.compute_w
+        self._adapter.update(new.parameters)
+        state.step, state.next_example = step, batches.first_index(step + 1)
+        state.parameters, state.optimizer_state = new.parameters, OptimizerState(new.tensors, new.numbers)
+        photos = [batches.photos(step, micro) for micro in range(self._config.micro_steps)]
+        lr_factor = new.numbers.get("d", mx.array(1.0))  # Prodigy's
+        self._pending.append(Pending(step, lr, began, photos, draws, loss, new.norm, new.counted, lr_factor))
+
+    def read(self, in_flight: int = 0) -> Iterator[Stepped]:
+        """Yield the results of the submitted steps but the last `in_flight`, as each completes; update the state."""
+        state = self._state
+        while len(self._pending) > in_flight:
+            one = self._pending.popleft()
+            loss, counted = float(one.loss), bool(one.counted)
+            state.losses.append(loss if math.isfinite(loss) else None)
+            state.bad_steps_in_a_row = 0 if counted else state.bad_steps_in_a_row + 1
+            subject_loss = self._record_photos(one, loss)
+            lr, norm = one.lr * float(one.lr_factor), float(one.norm)
+            began, self._read_at = max(one.began, self._read_at), time.monotonic()
+            seconds = self._read_at - began
+            yield Stepped(one.step, loss, subject_loss, lr, norm, counted, seconds, backend.peak_memory())
+
+    def _gradient_of_micro_steps(self, step: int, batches: Batches) -> tuple[mx.array, mx.array, Tensors]:
+        """Summed over this rank's micro-steps: loss / micro-steps, sigma and loss by micro-step and photo, packed g."""
+        config = self._config
+        loss, g = mx.array(0.0), Tensors()
         draws = mx.zeros((config.micro_steps, 2, config.batch_size))
         for micro in range(self._group.rank, config.micro_steps, self._group.size):
             batch = batches.batch(step, micro)
-            losses_B, one_g = self._gradient(self._heard, batch)
+            losses_B, one_g = self._gradient(self._compute_w, batch)
             loss = loss + weighted_mean(losses_B, batch.weight_B) / config.micro_steps
             photos = slice(config.batch_size)  # class pictures come after them
             draws[micro] = mx.stack([batch.sigma_B[photos], losses_B[photos]])
-            one_g = self._joined(one_g)
-            g = one_g if g is None else {name: value + one_g[name] for name, value in g.items()}
+            one_g = self._pack(one_g)
+            g = {name: value + one_g[name] for name, value in g.items()} if g else one_g
             del one_g
             backend.evaluate(loss, draws, g, wait=False)
-        loss, draws, g = self._group.sum(loss, draws, g)
-        before_update()
-        lr, numbers = learning_rate(step, config), state.remembered.numbers
-        # Nobody but the update may hold the vectors, or a part of them, for only then does it write over them.
-        self._adapter.update(dict.fromkeys(state.parameters, NOTHING))
-        state.parameters, state.remembered, self._heard = {}, None, None
-        (w, kept), (self._w, self._kept) = (self._w, self._kept), (None, None)
-        taken = self._apply(w, kept, numbers, g, loss, mx.array(lr))
-        del w, kept, g
-        backend.evaluate(taken, wait=False)
-        self._w, self._kept, numbers, norm, counted, self._heard, parameters, tensors = taken
-        self._adapter.update(parameters)
-        state.step, state.parameters, state.remembered = step, parameters, Remembered(tensors, numbers)
-        state.next_example = batches.first_index(step + 1)
-        found = numbers.get("d", mx.array(1.0))  # by Prodigy
-        photos = [batches.photos(step, micro) for micro in range(config.micro_steps)]
-        self._told.append(Pending(step, lr, began, photos, draws, loss, norm, counted, found))
+        return loss, draws, g
 
-    def read(self, leave: int = 0) -> Iterator[Stepped]:
-        """What became of the steps told, but for the last `leave`, as soon as each is taken; the state learns it."""
-        state = self._state
-        while len(self._told) > leave:
-            told = self._told.popleft()
-            value, fine = float(told.loss.item()), bool(told.counted.item())
-            state.losses.append(value if math.isfinite(value) else None)
-            state.bad_steps_in_a_row = 0 if fine else state.bad_steps_in_a_row + 1
-            draws = told.draws.tolist()
-            for photos, (sigmas, losses) in zip(told.photos, draws, strict=True):
-                state.photo_losses.add(photos, sigmas, losses)
-            of_photos = [loss for _, losses in draws for loss in losses]
-            subject = statistics.fmean(of_photos) if math.isfinite(value) else value
-            newest = [*state.subject_losses, subject if math.isfinite(subject) else None]
-            state.subject_losses = newest[-LOSSES_AVERAGED:]
-            lr, norm = told.lr * float(told.found.item()), float(told.norm.item())
-            began, self._read_at = max(told.began, self._read_at), time.monotonic()
-            yield Stepped(told.step, value, subject, lr, norm, fine, self._read_at - began, backend.peak_memory())
+    def _record_photos(self, one: Pending, loss: float) -> float:
+        """Add a step's losses to those of its photos; returns the mean over the photos, without class pictures."""
+        draws = np.array(one.draws).tolist()
+        for photos, (sigmas, losses) in zip(one.photos, draws, strict=True):
+            self._state.photo_losses.add(photos, sigmas, losses)
+        subject_loss = statistics.fmean(each for _, losses in draws for each in losses) if math.isfinite(loss) else loss
+        newest = [*self._state.subject_losses, subject_loss if math.isfinite(subject_loss) else None]
+        self._state.subject_losses = newest[-LOSSES_AVERAGED:]
+        return subject_loss
 
-    def _update(
-        self, w: Tensors, kept: dict[str, Tensors], numbers: Tensors, g: Tensors, loss: mx.array, lr: mx.array
+    def _updated(
+        self,
+        w: Tensors,
+        optimizer_state: dict[str, Tensors],
+        numbers: Tensors,
+        g: Tensors,
+        loss: mx.array,
+        lr: mx.array,
     ) -> tuple[Any, ...]:
-        """The optimizer's update.
-
-        Of vectors or stacks: w, what is remembered (by name, and the numbers among it), |g|, whether the step counted.
-        Of tensors: w cast, for the gradient; w and what is remembered, which are parts of the first two.
-        """
+        """The fields of `Updated`; w, the optimizer state and g (summed over micro-steps) are packed."""
         config = self._config
         count = config.micro_steps
         g = {name: value / count for name, value in g.items()} if count > 1 else g
-        limits = {"limit": config.clip_norm, "decay": config.weight_decay, "average_decay": config.ema_decay}
-        new_w, new, norm, counted = update(self._rule, w, g, Remembered(kept, numbers), loss, lr, **limits)
-        tensors = {group: self._layout.tensors(each) for group, each in new.tensors.items()}
-        heard, parameters = self._as_computed(new_w), self._layout.tensors(new_w)
-        return new_w, new.tensors, new.numbers, norm, counted, heard, parameters, tensors
+        new_w, new, norm, counted = update(
+            self._optimizer,
+            w,
+            g,
+            OptimizerState(optimizer_state, numbers),
+            loss,
+            lr,
+            limit=config.clip_norm,
+            decay=config.weight_decay,
+            ema_decay=config.ema_decay,
+        )
+        tensors = {name: self._layout.unpack(each) for name, each in new.tensors.items()}
+        compute_w, parameters = self._in_compute_dtype(new_w), self._layout.unpack(new_w)
+        return new_w, new.tensors, new.numbers, norm, counted, compute_w, parameters, tensors
 
-    def _as_computed(self, w: Tensors) -> Tensors:
-        """The adapter in the dtype of the network's products: cast here, not layer by layer."""
-        return self._layout.tensors({name: value.astype(self._dtype) for name, value in w.items()})
+    def _in_compute_dtype(self, w: Tensors) -> Tensors:
+        """The packed weights as tensors for the gradient: cast once, not layer by layer."""
+        return self._layout.unpack({name: value.astype(self._dtype) for name, value in w.items()})

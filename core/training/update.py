@@ -1,11 +1,11 @@
-"""One update of the adapter: a global gradient limit, the rule, the average, and a guard that a bad step cannot pass.
+"""One update of the adapter: gradient clipping, the optimizer, the EMA, and a guard against steps that are not finite.
 
-    g               <- g * min(1, limit / |g|)                                      |g| over the whole adapter
-    w, remembered   <- rule(w, g, remembered, lr)                                   optimizers.py
-    average         <- average.moved(average, w)         where the run keeps one    ema.py
+    g         <- g * min(1, limit / |g|)                    |g| over the whole adapter
+    w, state  <- optimizer(w, g, state, lr)                 optimizers.py
+    ema       <- ema.moved(ema, w)                          ema.py, where the run has an EMA
 
-Where the loss or |g| is not finite, all of them stay as they are: the choice lies inside the graph, so reading the
-loss late is safe. All float32. Pure functions: arrays in, arrays out.
+Where the loss or |g| is not finite, all of them stay as they are. That choice is part of the graph, so the loss can be
+read later. All float32. Pure functions: arrays in, arrays out.
 """
 
 from __future__ import annotations
@@ -17,47 +17,47 @@ import mlx.core as mx
 
 from core.device import backend
 from core.training import ema
-from core.training.optimizers import Remembered, Rule, Tensors, total
+from core.training.optimizers import Optimizer, OptimizerState, Tensors, total
 
 VECTOR_AT_LEAST = {False: 2**18, True: 2**22}
-"""Numbers, by whether the update is compiled. On a CPU it is not, and a vector takes fifteen times its memory."""
+"""Numbers in a packed vector, by whether the update is compiled: if not, it needs fifteen times its memory."""
 
 
-def begin(rule: Rule, w: Tensors, *, averages: bool) -> Remembered:
-    """What is remembered before the first step."""
-    remembered = rule.begin(w)
-    if averages:
-        remembered.tensors[ema.GROUP] = dict(w)
-    return remembered
+def init(optimizer: Optimizer, w: Tensors, *, with_ema: bool) -> OptimizerState:
+    """The optimizer state before the first step."""
+    state = optimizer.init(w)
+    if with_ema:
+        state.tensors[ema.GROUP] = dict(w)
+    return state
 
 
 def update(
-    rule: Rule,
+    optimizer: Optimizer,
     w: Tensors,
     g: Tensors,
-    old: Remembered,
+    old: OptimizerState,
     loss: mx.array,
     lr: mx.array,
     *,
     limit: float,
     decay: float,
-    average_decay: float = 0.0,
-) -> tuple[Tensors, Remembered, mx.array, mx.array]:
-    """One step: new parameters, what is remembered, |g| before the limit, and whether it counted (a bool scalar)."""
+    ema_decay: float = 0.0,
+) -> tuple[Tensors, OptimizerState, mx.array, mx.array]:
+    """One step: the new weights and optimizer state, |g| before clipping, and whether the step counted (bool)."""
     norm = global_norm(g)
     finite = mx.isfinite(norm) & mx.isfinite(loss)
-    share = mx.minimum(1.0, limit / (norm + 1e-6)) if limit > 0 else mx.array(1.0)
+    scale = mx.minimum(1.0, limit / (norm + 1e-6)) if limit > 0 else mx.array(1.0)
     n = old.numbers["n"] + 1.0
-    limited = {name: value * share for name, value in g.items()}
-    new_w, new = rule.move(w, limited, Remembered(old.tensors, {**old.numbers, "n": n}), lr, decay)
+    clipped = {name: value * scale for name, value in g.items()}
+    new_w, new = optimizer.update(w, clipped, OptimizerState(old.tensors, {**old.numbers, "n": n}), lr, decay)
     if ema.GROUP in old.tensors:
-        new.tensors[ema.GROUP] = ema.moved(old.tensors[ema.GROUP], new_w, n, average_decay)
+        new.tensors[ema.GROUP] = ema.moved(old.tensors[ema.GROUP], new_w, n, ema_decay)
 
     def chosen(after: Tensors, before: Tensors) -> Tensors:
         return {name: mx.where(finite, after[name], value) for name, value in before.items()}
 
     tensors = {group: chosen(new.tensors[group], before) for group, before in old.tensors.items()}
-    return chosen(new_w, w), Remembered(tensors, chosen(new.numbers, old.numbers)), norm, finite
+    return chosen(new_w, w), OptimizerState(tensors, chosen(new.numbers, old.numbers)), norm, finite
 
 
 def global_norm(tensors: Tensors) -> mx.array:
@@ -66,12 +66,11 @@ def global_norm(tensors: Tensors) -> mx.array:
 
 
 class Layout:
-    """Tensors as a few: a large model's adapter has a thousand, and a kernel for each costs a long time.
+    """Packs many tensors into a few arrays: an adapter of a large model has a thousand, and each would cost a kernel.
 
-    A rule that changes each number by itself gets long vectors; one that needs to know rows and columns gets matrices
-    of one shape in a stack. They lie in the order of their names. A checkpoint gives its tensors back in another order
-    than they were made in, and a norm that is summed in another order rounds otherwise, which would end the exact
-    resume.
+    An elementwise optimizer gets long vectors; one that needs rows and columns gets stacks of matrices of one shape.
+    Both are in the order of the tensors' names: a checkpoint returns its tensors in another order than they were made
+    in, and a norm summed in another order rounds differently, so that a resumed run would not be exact.
     """
 
     def __init__(self, tensors: Tensors, *, matrices: bool = False) -> None:
@@ -80,33 +79,33 @@ class Layout:
         at_least = VECTOR_AT_LEAST[backend.prepare().policy.compiles]
         self._groups: list[list[str]] = []
         open_group: dict[tuple[int, ...], list[str]] = {}
-        held: dict[tuple[int, ...], int] = {}
+        sizes: dict[tuple[int, ...], int] = {}
         for name, shape in self._shapes.items():
             kind = shape if matrices else ()
-            if kind not in open_group or held[kind] >= at_least:
-                open_group[kind], held[kind] = [], 0
+            if kind not in open_group or sizes[kind] >= at_least:
+                open_group[kind], sizes[kind] = [], 0
                 self._groups.append(open_group[kind])
             open_group[kind].append(name)
-            held[kind] += math.prod(shape)
+            sizes[kind] += math.prod(shape)
 
-    def joined(self, tensors: Tensors) -> Tensors:
+    def pack(self, tensors: Tensors) -> Tensors:
         """float32 vectors or stacks, by number."""
         return {str(number): self._join([tensors[name] for name in names]) for number, names in enumerate(self._groups)}
 
-    def tensors(self, joined: Tensors) -> Tensors:
-        """The inverse; parts of the vectors or stacks, not copies."""
-        found: Tensors = {}
+    def unpack(self, packed: Tensors) -> Tensors:
+        """The inverse of `pack`; views of the vectors or stacks, not copies."""
+        tensors: Tensors = {}
         for number, names in enumerate(self._groups):
-            found |= zip(names, self._part(joined[str(number)], names), strict=True)
-        return found
+            tensors |= zip(names, self._split(packed[str(number)], names), strict=True)
+        return tensors
 
     def _join(self, tensors: list[mx.array]) -> mx.array:
         joined = mx.stack(tensors) if self._matrices else mx.concatenate([tensor.reshape(-1) for tensor in tensors])
         return joined.astype(mx.float32)  # all at once
 
-    def _part(self, joined: mx.array, names: list[str]) -> list[mx.array]:
+    def _split(self, packed: mx.array, names: list[str]) -> list[mx.array]:
         if self._matrices:
-            return [each.squeeze(0) for each in mx.split(joined, len(names))]
+            return [each.squeeze(0) for each in mx.split(packed, len(names))]
         ends = list(accumulate(math.prod(self._shapes[name]) for name in names))
-        parts = mx.split(joined, ends[:-1])
+        parts = mx.split(packed, ends[:-1])
         return [part.reshape(self._shapes[name]) for name, part in zip(names, parts, strict=True)]

@@ -1,10 +1,10 @@
-// The list of projects; on the first visit, the way in.
+// The home page: creating a project, and the latest runs, live.
 
-import { api } from "./api.js";
-import { $, page } from "./dom.js";
-import { Events } from "./events.js";
-import { onPress, onSubmit, textsOf } from "./forms.js";
-import { runLines } from "./runlines.js";
+import { api } from "./lib/api.js";
+import { $, page } from "./lib/dom.js";
+import { Events } from "./lib/events.js";
+import { onPress, onSubmit, textsOf } from "./lib/forms.js";
+import { runLines } from "./lib/run_lines.js";
 
 onSubmit($("#new-project"), async (form) => {
   const project = await api("POST", "/projects", textsOf(form));

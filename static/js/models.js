@@ -1,11 +1,12 @@
-// The models: download, stop, go on. The cards are drawn anew when a job changes its state; bars move with its events.
+// The models: download, stop, go on. The cards are fetched again when a job changes its state; bars follow its events.
 
-import { api } from "./api.js";
-import { $, bytes, duration, page, throttled, write } from "./dom.js";
-import { Events } from "./events.js";
+import { api } from "./lib/api.js";
+import { $, page, throttled, write } from "./lib/dom.js";
+import { Events } from "./lib/events.js";
+import { duration, fileSize } from "./lib/format.js";
 
 const shelf = $("#models");
-const marks = new Map(); // job -> where it stood when this page first heard of it: {done, at}
+const marks = new Map(); // job -> its first progress on this page: {done, at}
 
 const redraw = throttled(300, async () => {
   const answer = await fetch(location.pathname, { headers: { Accept: "text/html" } });
@@ -33,17 +34,17 @@ shelf.addEventListener("click", async (event) => {
   }
 });
 
-// "3.2 GB of 33 GB, 12 min left": the time at the pace since this page began to listen.
+// "3.2 GB of 33 GB, 12 min left", at the pace since this page was opened.
 function words({ name, done, of }, row) {
   const at = Date.parse(row.at);
   const mark = marks.get(row.job_id);
   if (!mark || name !== "downloading" || done < mark.done) {
     marks.set(row.job_id, { done, at });
-    return name === "downloading" ? `${bytes(done)} of ${bytes(of)}` : name;
+    return name === "downloading" ? `${fileSize(done)} of ${fileSize(of)}` : name;
   }
   const pace = (done - mark.done) / Math.max(at - mark.at, 1);
   const left = pace > 0 && done < of ? `, ${duration((of - done) / pace / 1000)} left` : "";
-  return `${bytes(done)} of ${bytes(of)}${left}`;
+  return `${fileSize(done)} of ${fileSize(of)}${left}`;
 }
 
 new Events({}, page.dataset.after, {

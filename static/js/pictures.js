@@ -1,10 +1,11 @@
-// Drawing: one press is one job, which shows up at the top of the history at once and fills in as pictures come.
+// Drawing: one press is one job. Its card is at the top of the history at once, and is filled in as pictures come.
 
-import { ApiError, api, put } from "./api.js";
-import { $, $$, copy, page, show, throttled, toast, write } from "./dom.js";
-import { Events } from "./events.js";
-import { onSubmit, textsOf } from "./forms.js";
-import { openLightbox } from "./lightbox.js";
+import { ApiError, api, put } from "./lib/api.js";
+import { $, $$, copy, page, show, throttled, toast, write } from "./lib/dom.js";
+import { Events } from "./lib/events.js";
+import { onSubmit, textsOf } from "./lib/forms.js";
+import { openLightbox } from "./lib/lightbox.js";
+import { wording } from "./lib/wording.js";
 
 const form = $("#draw");
 const gallery = $("#gallery");
@@ -29,7 +30,7 @@ $("#new-seed").addEventListener("click", () => { form.elements.seed.value = Math
 
 const numberOrText = (text) => (text === "" ? undefined : Number.isFinite(Number(text)) ? Number(text) : text);
 
-function wish() {
+function requestBody() {
   const texts = textsOf(form);
   const body = {
     model: adapter.selectedOptions[0].dataset.model,
@@ -47,10 +48,10 @@ function wish() {
 }
 
 onSubmit(form, async () => {
-  const asked = wish();
+  const request = requestBody();
   try {
-    const { job_id: job } = await api("POST", "/pictures", asked);
-    addDrawing(job, asked);
+    const { job_id: job } = await api("POST", "/pictures", request);
+    addDrawing(job, request);
   } catch (error) {
     for (const problem of error.problems ?? []) {
       if (problem.field.startsWith("adapters")) problem.field = "adapters";
@@ -62,18 +63,18 @@ onSubmit(form, async () => {
 
 // ---- the history ----
 
-function addDrawing(job, asked) {
+function addDrawing(job, request) {
   const card = copy("drawing-template");
   card.dataset.job = job;
-  write($("[data-prompt]", card), asked.prompt);
-  write($("[data-words]", card), "Waiting for its turn.");
+  write($("[data-prompt]", card), request.prompt);
+  write($("[data-words]", card), wording.queued);
   $("details", card).dataset.recipe = JSON.stringify({
-    adapter: String(asked.adapters[0]?.id ?? ""), strength: asked.adapters[0]?.strength ?? 1, compare: asked.without,
-    prompt: asked.prompt, seed: asked.seed, steps: asked.steps, guidance: asked.guidance, width: asked.width,
-    base_precision: asked.base_precision,
+    adapter: String(request.adapters[0]?.id ?? ""), strength: request.adapters[0]?.strength ?? 1, compare: request.without,
+    prompt: request.prompt, seed: request.seed, steps: request.steps, guidance: request.guidance, width: request.width,
+    base_precision: request.base_precision,
   });
   const pair = $("[data-pair]", card);
-  for (let count = asked.without ? 2 : 1; count > 0; count -= 1) {
+  for (let count = request.without ? 2 : 1; count > 0; count -= 1) {
     const figure = document.createElement("figure");
     const empty = document.createElement("div");
     empty.className = "canvas waiting";
@@ -90,8 +91,9 @@ const cardOf = (row) => $(`[data-job="${row.job_id}"]`, gallery);
 
 function addPicture(card, sample) {
   if ($(`img[src="${CSS.escape(sample.url)}"]`, card)) return;
-  const stack = JSON.parse($("details", card).dataset.recipe).adapter !== "";
-  const label = !stack ? "the model as it is" : sample.adapter_strength ? `with the adapter, strength ${sample.adapter_strength}` : "without it";
+  const adapted = JSON.parse($("details", card).dataset.recipe).adapter !== "";
+  const { plain, adapted: withAdapter, unadapted } = wording.pictures;
+  const label = !adapted ? plain : sample.adapter_strength ? `${withAdapter} ${sample.adapter_strength}` : unadapted;
   const figure = $(".waiting", card)?.closest("figure") ?? $("[data-pair]", card).appendChild(document.createElement("figure"));
   const button = document.createElement("button");
   button.type = "button";
@@ -139,23 +141,23 @@ async function deletePicture(figure) {
   figure.remove();
   if (!$("figure", card)) card.remove();
   show($("#no-drawings"), !$("[data-job]", gallery));
-  toast("The picture lies in the trash now.");
+  toast("The picture is in the trash.");
   $("#history-title").focus();
 }
 
-function fillIn(asked) {
-  if ([...adapter.options].some((option) => option.value === asked.adapter)) adapter.value = asked.adapter;
+function fillIn(saved) {
+  if ([...adapter.options].some((option) => option.value === saved.adapter)) adapter.value = saved.adapter;
   followAdapter();
-  for (const [name, value] of [["prompt", asked.prompt], ["seed", asked.seed], ["strength", asked.strength], ["steps", asked.steps], ["guidance", asked.guidance], ["side", asked.width], ["base_precision", asked.base_precision]]) {
+  for (const [name, value] of [["prompt", saved.prompt], ["seed", saved.seed], ["strength", saved.strength], ["steps", saved.steps], ["guidance", saved.guidance], ["side", saved.width], ["base_precision", saved.base_precision]]) {
     if (form.elements[name]) form.elements[name].value = value ?? "";
   }
-  form.elements.compare.checked = asked.compare;
+  form.elements.compare.checked = saved.compare;
   form.elements.strength.dispatchEvent(new Event("input"));
   form.elements.prompt.focus();
 }
 
-const settle = throttled(300, async () => {
-  // The recipe and the time are known when the job has ended: take them as the server draws them.
+// The recipe and the time are known when the job has ended: fetch its card again.
+const fetchEnded = throttled(300, async () => {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -170,7 +172,7 @@ new Events({}, page.dataset.after, {
     const card = cardOf(row);
     if (!card) return;
     if (payload.state === "running") write($("[data-words]", card), "Loading the model …");
-    else if (payload.state !== "queued") settle();
+    else if (payload.state !== "queued") fetchEnded();
   },
   phase(payload, row) {
     const card = cardOf(row);

@@ -1,8 +1,9 @@
-// Settings, saved one by one as they are changed. The theme belongs to this browser and is kept in a cookie.
+// Settings, each saved when it is changed. The theme is a setting of this browser, in a cookie.
 
-import { ApiError, api } from "./api.js";
-import { $, bytes, plural, write } from "./dom.js";
-import { clearErrors, onPress, showErrors } from "./forms.js";
+import { ApiError, api } from "./lib/api.js";
+import { $, write } from "./lib/dom.js";
+import { fileSize, plural } from "./lib/format.js";
+import { clearErrors, onPress, showErrors } from "./lib/forms.js";
 
 const form = $("#settings");
 let quiet = null;
@@ -53,6 +54,6 @@ for (const [button, path, what] of [["#empty-trash", "/trash", "trash"], ["#clea
     const freed = await api("DELETE", path);
     const line = $(`[data-disk="${what}"]`);
     write(line, "0 B");
-    saved(`${bytes(freed.bytes)} are free again.`);
+    saved(`${fileSize(freed.bytes)} are free again.`);
   }, $("#disk-error"));
 }

@@ -38,7 +38,7 @@ def test_the_time_of_a_run_counts_its_class_pictures(client: TestClient, project
 def test_class_pictures_are_no_samples_and_no_cover(client: TestClient, project: int) -> None:
     run = client.post(f"/api/projects/{project}/runs", json={"class_pictures": 2, "sample_every": 0}).json()
     page = client.get(f"/runs/{run['id']}").text
-    assert "What the model draws for “a photo of can” without your photos" in page
+    assert "Drawn by the untouched model for “a photo of can”" in page
     assert "They are drawn before the first step." in page
     with client.app.state.database.write() as session:  # type: ignore[attr-defined]
         words = {"job_id": run["job_id"], "run_id": run["id"], "prompt": "a photo of can", "file": "x.png"}

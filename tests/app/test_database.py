@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,9 +12,11 @@ from sqlalchemy import Connection, text
 from sqlmodel import select
 
 from app import database as module
-from app.database import Database, Home
+from app.database import Database
 from app.errors import HomeProblem
-from app.tables import Project
+from app.home import Home
+from app.jobs.states import Kind, Lane
+from app.tables import Job, Project
 from core.errors import DiskProblem
 
 
@@ -70,7 +73,7 @@ def test_an_older_file_is_migrated_after_a_backup(tmp_path: Path, monkeypatch: p
         connection.exec_driver_sql("ALTER TABLE project ADD COLUMN colour TEXT NOT NULL DEFAULT 'red'")
 
     monkeypatch.setattr(module, "MIGRATIONS", [add_a_column])
-    monkeypatch.setattr(module, "VERSION", 2)
+    monkeypatch.setattr(module, "SCHEMA_VERSION", 2)
     Database(home).close()
     with closing(sqlite3.connect(home.database)) as connection:
         assert connection.execute("SELECT name, colour FROM project").fetchall() == [("My can", "red")]
@@ -90,7 +93,7 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
         raise RuntimeError("stumbled")
 
     monkeypatch.setattr(module, "MIGRATIONS", [stumble])
-    monkeypatch.setattr(module, "VERSION", 2)
+    monkeypatch.setattr(module, "SCHEMA_VERSION", 2)
     with pytest.raises(RuntimeError, match="stumbled"):
         Database(home)
     with closing(sqlite3.connect(home.database)) as connection:
@@ -123,3 +126,10 @@ def test_a_home_that_is_a_file_is_refused_in_words(tmp_path: Path) -> None:
 def test_a_file_outside_the_home_is_never_named(database: Database) -> None:
     with pytest.raises(HomeProblem):
         database.home.file("../../etc/passwd")
+
+
+def test_numbers_that_are_not_finite_never_reach_json(database: Database) -> None:
+    with database.write() as session:
+        session.add(Job(kind=Kind.CAPTION, lane=Lane.IO, result={"loss": math.nan, "more": [math.inf, 1.5]}))
+    with database.read() as session:
+        assert session.exec(select(Job)).one().result == {"loss": None, "more": [None, 1.5]}

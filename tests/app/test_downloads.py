@@ -56,7 +56,7 @@ def model(studio: Studio, name: str = "flux1-schnell") -> Any:
     return next(each for each in studio.get("/api/models") if each["name"] == name)
 
 
-def bytes_told(studio: Studio, job: int) -> list[tuple[int, int]]:
+def bytes_reported(studio: Studio, job: int) -> list[tuple[int, int]]:
     """(done, of) of every progress event, in order."""
     with closing(sqlite3.connect(studio.home / "likeness.db")) as connection:
         rows = connection.execute(
@@ -76,10 +76,10 @@ def test_a_model_is_downloaded_with_progress_by_bytes_and_can_be_used(start_stud
     done = ended(studio, job)
     assert done["state"] == "succeeded", done["error"]
     total = hub.total(SCHNELL, list(set(hub.files(SCHNELL)) - NEEDLESS))
-    told = bytes_told(studio, job)
-    assert told[-1] == (total, total)
-    assert len(told) >= 4
-    assert [each for each, _ in told] == sorted(each for each, _ in told)
+    reported = bytes_reported(studio, job)
+    assert reported[-1] == (total, total)
+    assert len(reported) >= 4
+    assert [each for each, _ in reported] == sorted(each for each, _ in reported)
     assert (done["step"], done["steps"], done["model"]) == (total, total, "flux1-schnell")
 
     now = model(studio)
@@ -123,7 +123,7 @@ def test_stop_takes_about_a_second_even_when_the_server_says_nothing(
     began = time.monotonic()
     studio.post(f"/api/jobs/{job}/stop")
     assert ended(studio, job)["state"] == "stopped"
-    assert time.monotonic() - began < 5, "a beat, and what a busy machine adds"
+    assert time.monotonic() - began < 5, "a heartbeat, and what a busy machine adds"
     now = model(studio)
     assert not now["on_disk"]
     assert now["bytes_here"] >= 65_536
@@ -191,7 +191,7 @@ def test_a_wrong_hash_and_a_missing_repository_end_in_words(start_studio: Start,
     jobs = [studio.post(f"/api/models/{name}/download")["job_id"] for name in ("flux1-schnell", "flux1-dev")]
     damaged, missing = (ended(studio, job) for job in jobs)
     assert "arrived damaged: its hash is" in damaged["error"]["message"]
-    assert f"There is no {hub.url}/{DEV}" in missing["error"]["message"]
+    assert f"{hub.url}/{DEV} does not exist" in missing["error"]["message"]
     assert {each["error"]["code"] for each in (damaged, missing)} == {"download"}
     assert not model(studio)["usable"]
     hub.damaged.clear()
@@ -217,12 +217,12 @@ def test_a_full_disk_is_a_sentence_and_what_has_arrived_is_kept(start_studio: St
     assert begins == [0, FILE_BYTES]
 
 
-def test_too_little_room_is_said_with_the_numbers_before_it_begins(start_studio: Start, hub: Hub) -> None:
+def test_too_little_room_is_reported_with_the_numbers_before_it_begins(start_studio: Start, hub: Hub) -> None:
     hub.claimed[SECOND] = 10**16
     studio = start_studio()
     failed = ended(studio, studio.post("/api/models/flux1-schnell/download")["job_id"])
     assert failed["error"]["code"] == "disk"
-    assert "FLUX.1 schnell needs 10000000." in failed["error"]["message"]
+    assert "FLUX.1 schnell needs 10000 TB" in failed["error"]["message"]
     assert "are free in" in failed["error"]["message"]
     assert sum(hub.sent.values()) < 1000
 

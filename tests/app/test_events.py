@@ -16,7 +16,8 @@ import pytest
 import uvicorn
 
 import app.events
-from app.database import Database, Home
+from app.database import Database
+from app.home import Home
 from app.jobs import store
 from app.jobs.process import ProcessName
 from app.jobs.states import Kind, Lane, State
@@ -38,10 +39,10 @@ class Server:
         self.url = f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}"
 
     def close(self) -> float:
-        """Ask it to end as a signal would; how many seconds it took."""
+        """End it as a signal would; returns the seconds that it took."""
         began = time.monotonic()
         self.server.should_exit = True
-        self.application.state.bell.stop()
+        self.application.state.changes.stop()
         self.thread.join(20)
         assert not self.thread.is_alive()
         return time.monotonic() - began
@@ -70,9 +71,9 @@ def claimed(database: Database) -> Claim:
     return claim
 
 
-def tell(database: Database, claim: Claim, step: int) -> None:
-    with store.holding(database, claim, step=step) as session:
-        store.tell(session, claim, "metric", {"loss": 1 / step}, step)
+def report_step(database: Database, claim: Claim, step: int) -> None:
+    with store.transaction(database, claim, step=step) as session:
+        store.append_event(session, claim, "metric", {"loss": 1 / step}, step)
 
 
 def events(url: str, count: int, headers: dict[str, str] | None = None) -> list[dict[str, Any]]:
@@ -96,7 +97,7 @@ def events(url: str, count: int, headers: dict[str, str] | None = None) -> list[
 def test_a_late_reader_gets_the_whole_history(server: Server, worker: Database) -> None:
     claim = claimed(worker)
     for step in range(1, 4):
-        tell(worker, claim, step)
+        report_step(worker, claim, step)
     found = events(f"{server.url}/api/events?job={claim.job_id}", 5)
     assert [one["kind"] for one in found] == ["state", "state", "metric", "metric", "metric"]
     assert all(one["sse_id"] == one["id"] and one["sse_event"] == one["kind"] for one in found)
@@ -105,11 +106,11 @@ def test_a_late_reader_gets_the_whole_history(server: Server, worker: Database) 
 
 def test_a_reader_that_comes_back_loses_and_repeats_nothing(server: Server, worker: Database) -> None:
     claim = claimed(worker)
-    tell(worker, claim, 1)
+    report_step(worker, claim, 1)
     url = f"{server.url}/api/events?job={claim.job_id}"
     first = events(url, 3)
-    tell(worker, claim, 2)
-    tell(worker, claim, 3)
+    report_step(worker, claim, 2)
+    report_step(worker, claim, 3)
     rest = events(url + "&after=0", 2, {"Last-Event-ID": str(first[-1]["id"])})
     assert [one["step"] for one in rest] == [2, 3]
     assert events(f"{url}&after={rest[0]['id']}", 1)[0]["step"] == 3
@@ -123,7 +124,7 @@ def test_an_event_arrives_within_half_a_second_of_its_commit(server: Server, wor
     def work() -> None:
         for step in range(1, 11):
             time.sleep(0.13)
-            tell(worker, claim, step)
+            report_step(worker, claim, step)
 
     with httpx.stream("GET", f"{server.url}/api/events?job={claim.job_id}&after=2", timeout=20) as answer:
         thread = threading.Thread(target=work)
@@ -142,14 +143,14 @@ def test_an_event_arrives_within_half_a_second_of_its_commit(server: Server, wor
 
 def test_streams_of_other_jobs_stay_quiet(server: Server, worker: Database) -> None:
     first, second = claimed(worker), claimed(worker)
-    tell(worker, second, 1)
-    tell(worker, first, 7)
+    report_step(worker, second, 1)
+    report_step(worker, first, 7)
     found = events(f"{server.url}/api/events?job={first.job_id}", 3)
     assert {one["job_id"] for one in found} == {first.job_id}
 
 
-def test_a_stream_with_nothing_to_say_is_kept_open(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app.events, "QUIET_SECONDS", 0.1)
+def test_a_silent_stream_is_kept_open(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.events, "KEEP_ALIVE_SECONDS", 0.1)
     with httpx.stream("GET", f"{server.url}/api/events", timeout=20) as answer:
         lines = (line for line in answer.iter_lines() if line)
         assert [next(lines) for _ in range(4)] == [": open", "retry: 1000", ": quiet", ": quiet"]
@@ -176,11 +177,11 @@ def test_the_server_ends_at_once_with_a_stream_open(server: Server, worker: Data
 def test_a_reader_that_leaves_in_the_middle_of_an_event_is_no_error(
     server: Server, worker: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is told more than fits on the way, takes none of it, and goes."""
+    """It is sent more than the socket buffers hold, reads none of it, and disconnects."""
     claim = claimed(worker)
-    with store.holding(worker, claim) as session:
+    with store.transaction(worker, claim) as session:
         for number in range(64):
-            store.tell(session, claim, "log", {"text": 2**16 * "x"}, number)
+            store.append_event(session, claim, "log", {"text": 2**16 * "x"}, number)
     place = httpx.URL(server.url)
     for _ in range(3):
         with socket.create_connection((place.host, place.port or 0), timeout=20) as reader:
@@ -202,13 +203,13 @@ def test_what_came_after_a_rewind_point_is_dropped_from_the_curves(server: Serve
         claim = store.claim(worker, Lane.MEMORY, ProcessName.own())
         assert claim is not None
         for step in range(1, 6):
-            tell(worker, claim, step)
-        assert store.lost(worker, claim, -9) is State.QUEUED
+            report_step(worker, claim, step)
+        assert store.record_death(worker, claim, -9) is State.QUEUED
         again = store.claim(worker, Lane.MEMORY, ProcessName.own())
         assert again is not None
-        with store.holding(worker, again, step=3) as session:
-            store.tell(session, again, "rewind", {"to_step": 3}, 3)
-        tell(worker, again, 4)
+        with store.transaction(worker, again, step=3) as session:
+            store.append_event(session, again, "rewind", {"to_step": 3}, 3)
+        report_step(worker, again, 4)
         curves = http.get(f"/api/runs/{run}/metrics?names=loss").json()
         assert [step for step, _ in curves["series"]["loss"]] == [1, 2, 3, 4]
         detail = http.get(f"/api/runs/{run}").json()

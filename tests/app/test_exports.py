@@ -11,7 +11,8 @@ import mlx.core as mx
 import pytest
 from starlette.testclient import TestClient
 
-from app.database import Database, Home
+from app.database import Database
+from app.home import Home
 from app.jobs import store
 from app.jobs.states import Kind
 from app.tables import Checkpoint, Project, Run, Version
@@ -19,8 +20,7 @@ from core.adapters import file as adapter_file
 from core.adapters.lora import Factors
 from core.config.resolve import resolve
 from core.safetensors_file import read_header
-from tests.app.conftest import Studio, until
-from tests.app.test_api import problem_of
+from tests.app.conftest import Studio, problem_of, until
 
 Start = Callable[..., Studio]
 LAYER = "transformer_blocks.1.attn.to_q"

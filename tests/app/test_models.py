@@ -16,7 +16,7 @@ from app.cli import cli
 from app.database import Database
 from app.tables import Adapter
 from core.device.hardware import Computer
-from core.estimate import memory
+from core.device.units import memory_size
 from core.hub.registry import KNOWN
 from tests import tiny_klein
 from tests.app.conftest import picture
@@ -53,7 +53,7 @@ def test_the_setting_names_folders_and_refuses_what_is_none(client: TestClient, 
     assert wrong.status_code == 422
     assert wrong.json()["error"]["problems"] == [
         {"field": "model_folders", "message": "has '/nowhere/at/all', which is not a folder on this computer; "
-         "give its whole path"}
+         "give its absolute path"}
     ]  # fmt: skip
     assert client.patch("/api/settings", json={"model_folders": "models"}).status_code == 422
     right = client.patch("/api/settings", json={"model_folders": f" {tmp_path} \n\n"})
@@ -138,10 +138,10 @@ def test_every_card_shows_predicted_memory_and_disk_though_nothing_is_downloaded
         assert len(needs["table"]) == 12
         assert card.count('data-need="recommended"') == sum(each["recommended"] for each in needs["table"]) == 1
         assert card.count('data-need="too-much"') == sum(not each["fits"] for each in needs["table"])
-        shown = re.findall(r"<td data-need=\"[a-z-]+\">([0-9.]+) GiB<span>", card)
-        assert shown == [memory.gib(each["memory"]) for each in needs["table"]]
+        shown = re.findall(r"<td data-need=\"[a-z-]+\">([0-9.]+ GB)<span>", card)
+        assert shown == [memory_size(each["memory"]) for each in needs["table"]]
         assert needs["sentence"] in card
-        assert "There are 24 GiB of this Mac&#39;s memory, and 100 GiB free on the disk." in card
+        assert "There are 24 GB of this Mac&#39;s memory, and 107 GB free on the disk." in card
     dev = {(each["base_precision"], each["side_px"]): each for each in told["flux1-dev"]["needs"]["table"]}
     assert not dev["full", 512]["fits"]
     assert dev["4-bit", 512]["fits"]

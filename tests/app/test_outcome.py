@@ -1,4 +1,4 @@
-"""What is said when a job ends badly can be followed."""
+"""The message of a job that failed gives advice that works."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from core.training.checkpoint import MAY_CHANGE
         RuntimeError("cudaMallocAsync(&data, size, stream) failed: out of memory"),
     ],
 )
-def test_a_run_without_enough_memory_is_told_what_a_resume_can_change(error: Exception) -> None:
+def test_a_run_without_enough_memory_names_settings_that_a_resume_can_change(error: Exception) -> None:
     problem = explained(error, Kind.TRAIN)
     assert problem.code == "memory"
     before, _, after = problem.message.partition("resume with changes")
@@ -32,7 +32,7 @@ def test_a_run_without_enough_memory_is_told_what_a_resume_can_change(error: Exc
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.TRAIN])
-def test_other_jobs_are_not_told_to_resume(kind: Kind) -> None:
+def test_other_jobs_do_not_advise_to_resume(kind: Kind) -> None:
     message = explained(MemoryError(), kind).message
     assert "not enough memory" in message
     assert "Close other programs" in message

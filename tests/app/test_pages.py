@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import json
+import pkgutil
 import re
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 from jinja2 import Environment, meta, nodes
 
 from app import pages, wording
+from app.pages.render import PLACES, Page, templates
 from app.resources import folder
 from core.config.train import knobs
 
@@ -17,6 +21,19 @@ TEMPLATES = folder("templates")
 STATIC = folder("static")
 EVERY_PAGE = {"frame"}
 TAGS = re.compile(r"<[^>]+>")
+
+
+def every_page() -> list[type[Page]]:
+    """The page of each module of app.pages that has one."""
+    found = []
+    for module in pkgutil.iter_modules(pages.__path__, "app.pages."):
+        for kind in vars(importlib.import_module(module.name)).values():
+            if isinstance(kind, type) and issubclass(kind, Page) and kind is not Page:
+                found.append(kind)
+    return found
+
+
+PAGES = every_page()
 
 
 def names_used(environment: Environment, name: str, seen: set[str] | None = None) -> set[str]:
@@ -34,16 +51,16 @@ def names_used(environment: Environment, name: str, seen: set[str] | None = None
     return used
 
 
-@pytest.mark.parametrize("kind", pages.PAGES, ids=lambda kind: kind.__name__)
-def test_a_template_uses_exactly_what_its_page_declares(kind: type[pages.Page]) -> None:
+@pytest.mark.parametrize("kind", PAGES, ids=lambda kind: kind.__name__)
+def test_a_template_uses_exactly_what_its_page_declares(kind: type[Page]) -> None:
     declared = {field.name for field in dataclasses.fields(kind)}
-    assert names_used(pages.templates(), kind.template) - EVERY_PAGE == declared
+    assert names_used(templates(), kind.template) - EVERY_PAGE == declared
 
 
-@pytest.mark.parametrize("kind", pages.PAGES, ids=lambda kind: kind.__name__)
-def test_every_page_says_what_it_is(kind: type[pages.Page]) -> None:
+@pytest.mark.parametrize("kind", PAGES, ids=lambda kind: kind.__name__)
+def test_every_page_says_what_it_is(kind: type[Page]) -> None:
     assert kind.__doc__
-    assert kind.here in {place.name for place in pages.PLACES}
+    assert kind.here in {place.name for place in PLACES}
 
 
 def files(*endings: str) -> list[Path]:
@@ -85,10 +102,21 @@ def test_every_state_has_a_word_and_an_icon() -> None:
         assert f'id="{state.value}"' in icons
 
 
-def test_the_scripts_name_the_states_as_the_pages_do() -> None:
-    script = (STATIC / "js" / "dom.js").read_text(encoding="utf-8")
-    for state, word in wording.STATES.items():
-        assert f'{state.value}: "{word}"' in script
+def test_scripts_get_their_words_from_the_page_and_define_none() -> None:
+    words = json.loads(json.dumps(wording.SCRIPT_WORDS))
+    assert words["states"] == {state.value: word for state, word in wording.STATES.items()}
+    assert "{{ frame.words | tojson }}" in (TEMPLATES / "base.html").read_text(encoding="utf-8")
+    for script in (STATIC / "js").rglob("*.js"):
+        text = script.read_text(encoding="utf-8")
+        read = set(re.findall(r"\bwording\.(?!js\b|py\b)([a-z]+)", text))
+        assert read <= words.keys(), script.name
+        assert wording.QUEUED not in text
+        assert not re.search(r'\b(queued|cancelled): "(waiting|removed)"', text)
+
+
+def test_every_template_is_of_a_page_or_shared() -> None:
+    own = {kind.template for kind in PAGES}
+    assert {path.name for path in files(".html") if not path.name.startswith("_")} == own | {"base.html"}
 
 
 @pytest.mark.parametrize(
@@ -114,5 +142,5 @@ def test_the_form_shows_four_knobs_and_folds_every_other_one() -> None:
     folded = [field.name for group in groups(drawn) for field in group.knobs]
     assert len(shown) == 4
     assert sorted(shown + folded) == sorted(knobs())
-    assert (drawn["steps"].value, drawn["steps"].source_words) == ("250", "from the model")
+    assert (drawn["steps"].value, wording.SOURCES[drawn["steps"].source]) == ("250", "from the model")
     assert all(field.sentence and field.label for field in drawn.values())

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from app.actions import progress
 from app.actions.run_views import photo_scores
-from app.database import Database, Home
+from app.database import Database
+from app.home import Home
 from app.jobs import store
 from app.jobs.states import Kind
 from app.tables import Event
-from core.training.diagnosis import judge
+from core.training.diagnosis import diagnose
 from tests.app.conftest import Studio
 
 Start = Callable[..., Studio]
@@ -79,11 +80,11 @@ def test_scores_are_read_from_events_and_what_a_rewind_made_void_is_not(tmp_path
 
         turning = [score(step, 0.8 + (step / 400 - 1) ** 2 / 5) for step in range(0, 801, 100)]
         found = after(*steps(1, 30, 0.4), *turning)
-        assert (found.verdict.kind, found.verdict.since) == ("memorising", 400)
+        assert (found.diagnosis.kind, found.diagnosis.since) == ("memorising", 400)
         found = after(("rewind", 400, {"to_step": 400}), score(500, 0.75, **{"photo/3": 1.5, "photo/4": 1.0}))
-        assert found.verdict.kind == "learning"
+        assert found.diagnosis.kind == "learning"
         assert (found.held_out, found.learned) == ({7: 0.75}, {3: 1.5, 4: 1.0})
-        assert after(*steps(501, 503, None)).verdict.kind == "diverged"
+        assert after(*steps(501, 503, None)).diagnosis.kind == "diverged"
         assert after(score(600, None)).held_out == {7: math.inf}
 
 
@@ -98,30 +99,30 @@ def test_the_words_go_by_the_photos_own_loss_where_class_pictures_add_theirs(tmp
                 session.add(Event(job_id=job, attempt=1, kind=kind, step=step, payload=payload))
             session.add_all(newest(range(381, 401), loss=2.0, subject_loss=0.2))
         with database.read() as session:
-            assert progress.scores(session, job).verdict.kind == "memorising"
+            assert progress.scores(session, job).diagnosis.kind == "memorising"
         with database.write() as session:
             session.add_all(newest(range(401, 421), loss=2.0, subject_loss=1.6))
         with database.read() as session:
-            assert progress.scores(session, job).verdict.kind == "diverged"
+            assert progress.scores(session, job).diagnosis.kind == "diverged"
         with database.write() as session:
             session.add(Event(job_id=job, attempt=2, kind="rewind", step=400, payload={"to_step": 400}))
         with database.read() as session:
-            assert progress.scores(session, job).verdict.kind == "memorising"  # those steps are void
+            assert progress.scores(session, job).diagnosis.kind == "memorising"  # those steps are void
         with database.write() as session:
             session.add_all(newest(range(401, 404), loss=2.0, subject_loss=0.2))
         with database.read() as session:
-            assert progress.scores(session, job).verdict.kind == "memorising"
+            assert progress.scores(session, job).diagnosis.kind == "memorising"
 
 
 def test_a_photo_that_does_not_belong_to_the_others_stands_out() -> None:
     items = [{"photo_id": number, "name": f"{number}.jpg"} for number in range(6)]
     # what Pocket found after 20 steps on five photos of a dog and one of a can
     learned = dict(enumerate((0.89, 0.85, 0.89, 0.87, 1.04, 1.52)))
-    found = photo_scores(items, progress.Scores(judge([], [], True), {}, learned))
+    found = photo_scores(items, progress.Scores(diagnose([], [], True), {}, learned))
     assert [each.name for each in found if each.outlier] == ["5.jpg"]
     assert found[0].name == "5.jpg"
     held_out = photo_scores(
-        items, progress.Scores(judge([], [], True), {5: 3.0, 4: math.inf}, dict.fromkeys(range(4), 1.0))
+        items, progress.Scores(diagnose([], [], True), {5: 3.0, 4: math.inf}, dict.fromkeys(range(4), 1.0))
     )
     assert not any(each.outlier for each in held_out)
     assert [(each.photo_id, each.relative) for each in held_out if each.held_out] == [(5, 3.0), (4, None)]

@@ -1,4 +1,4 @@
-"""Who may talk to the studio: its own pages and this computer's programs, nobody else."""
+"""Requests are accepted from the studio's own pages and from programs on this computer, and from nowhere else."""
 
 from __future__ import annotations
 

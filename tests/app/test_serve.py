@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from app import main
-from app.database import Database, Home
+from app.database import Database
 from app.errors import HomeProblem
-from app.events import Bell
+from app.events import ChangeWatcher
+from app.home import Home
 from app.jobs import store
+from app.jobs.process import EXIT_CLAIM_LOST, EXIT_LANE_FULL
 from app.jobs.states import Kind, Lane, State
 from app.main import serve
 from app.tables import Job
 from app.worker import lanes, supervisor
-from app.worker.__main__ import LANE_FULL
-from app.worker.work import LEFT_OVER
 from core.errors import DiskProblem
 from tests.app.conftest import ROOT, Studio, until
 
@@ -73,8 +73,8 @@ def test_every_way_of_ending_it_is_a_good_end(start_studio: Start, sig: signal.S
     assert "Closing." in said
 
 
-def test_a_job_process_that_cannot_even_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three tries, then the job fails with the process's last words."""
+def test_a_job_whose_process_cannot_even_start_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three tries, then the job fails with the last output of its process."""
     broken = tmp_path / "python"
     broken.write_text("#!/bin/sh\necho no such luck >&2\nexit 1\n")
     broken.chmod(0o700)
@@ -83,10 +83,10 @@ def test_a_job_process_that_cannot_even_start_is_told(tmp_path: Path, monkeypatc
     database = Database(Home(tmp_path / "home"))
     with database.write() as session:
         job_id = int(store.enqueue(session, Kind.EXPORT, {}).id or 0)
-    watch = supervisor.Supervisor(database, Bell(database.home.database))
+    watch = supervisor.Supervisor(database, ChangeWatcher(database.home.database))
 
     def failed() -> Job | None:
-        watch.look()
+        watch.check()
         with database.read() as session:
             job = store.get(session, job_id)
         return job if job.state is State.FAILED else None
@@ -102,48 +102,50 @@ def test_a_process_that_lost_its_claim_is_no_death_of_the_next_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left_over = tmp_path / "python"
-    left_over.write_text(f"#!/bin/sh\nexit {LEFT_OVER}\n")
+    left_over.write_text(f"#!/bin/sh\nexit {EXIT_CLAIM_LOST}\n")
     left_over.chmod(0o700)
     monkeypatch.setattr(supervisor.sys, "executable", str(left_over))
     database = Database(Home(tmp_path / "home"))
     with database.write() as session:
         job_id = int(store.enqueue(session, Kind.EXPORT, {}).id or 0)
-    watch = supervisor.Supervisor(database, Bell(database.home.database))
-    watch.look()
+    watch = supervisor.Supervisor(database, ChangeWatcher(database.home.database))
+    watch.check()
     (child,) = watch.children
     child.process.wait()
-    watch._collect()
+    watch.check()
     with database.read() as session:
         job = store.get(session, job_id)
     assert (job.state, job.attempt, job.deaths) == (State.QUEUED, 0, 0)
+    for child in watch.children:
+        child.process.wait()
     database.close()
 
 
-def test_a_full_disk_is_told_once_at_the_terminal(
+def test_a_full_disk_is_reported_once_at_the_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     database = Database(Home(tmp_path / "home"))
-    watch = supervisor.Supervisor(database, Bell(database.home.database))
-    looks = iter(range(3))
+    watch = supervisor.Supervisor(database, ChangeWatcher(database.home.database))
+    checks = iter(range(3))
 
-    def look() -> None:
-        if next(looks) == 2:
+    def check() -> None:
+        if next(checks) == 2:
             watch.closing = True
         raise DiskProblem("likeness.db could not be written: database or disk is full.")
 
-    monkeypatch.setattr(watch, "look", look)
-    monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(watch, "check", check)
+    monkeypatch.setattr(supervisor, "CHECK_SECONDS", 0.01)
     asyncio.run(watch.run())
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     database.close()
 
 
 def test_jobs_are_asked_to_save_however_much_of_a_hurry_the_user_is_in(tmp_path: Path) -> None:
-    """A second Ctrl-C that comes before anybody was asked must not leave a training to run for hours by itself."""
+    """A second Ctrl-C before any process was asked must not leave a training running for hours."""
     database = Database(Home(tmp_path / "home"))
-    watch = supervisor.Supervisor(database, Bell(database.home.database))
+    watch = supervisor.Supervisor(database, ChangeWatcher(database.home.database))
     process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
-    watch.children.append(supervisor.Child(process, Lane.MEMORY, tmp_path / "words"))
+    watch.children.append(supervisor.Child(process, Lane.MEMORY, tmp_path / "output"))
     hurry = asyncio.Event()
     hurry.set()
     try:
@@ -169,11 +171,11 @@ def test_a_foreign_core_in_the_current_folder_is_not_imported(start_studio: Star
 
 def test_a_worker_finds_a_full_lane_and_leaves(tmp_path: Path) -> None:
     database = Database(Home(tmp_path / "home"))
-    held = lanes.take(database.home.locks, Lane.MEMORY)
+    held = lanes.take_place(database.home.locks, Lane.MEMORY)
     assert held is not None
     command = [sys.executable, "-P", "-m", "app.worker", "--home", str(database.home.root), "--lane", "memory"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    assert subprocess.run(command, env=environment, check=False).returncode == LANE_FULL
+    assert subprocess.run(command, env=environment, check=False).returncode == EXIT_LANE_FULL
     os.close(held)
     assert subprocess.run(command, env=environment, check=False).returncode == 0
     database.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from starlette.testclient import TestClient
 
-from tests.app.test_api import fields, problem_of
+from tests.app.conftest import fields, problem_of
 
 
 def test_settings_are_changed_and_go_back_to_their_default(client: TestClient) -> None:
@@ -22,7 +22,7 @@ def test_settings_are_changed_and_go_back_to_their_default(client: TestClient) -
 def test_a_hosts_file_must_be_one(client: TestClient, tmp_path: Path) -> None:
     file = tmp_path / "hosts.json"
     file.write_text('{"hosts": [{"ssh": ""}]}', encoding="utf-8")
-    for given, words in (("hosts.json", "give its whole path"), (str(file), "it must be a name that ssh knows")):
+    for given, words in (("hosts.json", "give its absolute path"), (str(file), "it must be a name that ssh knows")):
         problem = problem_of(client.patch("/api/settings", json={"hosts_file": given}), 422)
         assert fields(problem) == ["hosts_file"]
         assert words in problem["problems"][0]["message"]

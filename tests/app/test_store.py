@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from sqlmodel import col, select
 
-from app.database import Database, Home
-from app.errors import Conflict, LostJob
-from app.jobs import store
+from app.database import Database
+from app.errors import ClaimLost, Conflict
+from app.home import Home
+from app.jobs import lane_queue, store
 from app.jobs.process import ProcessName
 from app.jobs.states import ARROWS, ENDED, Kind, Lane, State, Stop
 from app.jobs.store import Claim, Requests
@@ -46,17 +47,17 @@ def row(database: Database, job_id: int) -> Job:
         return store.get(session, job_id)
 
 
-def states_told(database: Database, job_id: int) -> list[str]:
+def states_in_events(database: Database, job_id: int) -> list[str]:
     with database.read() as session:
         rows = select(Event).where(Event.job_id == job_id, Event.kind == "state").order_by(col(Event.id))
         return [event.payload["state"] for event in session.exec(rows)]
 
 
-def test_every_arrow_is_told_in_the_transaction_that_moves_the_row(database: Database) -> None:
+def test_every_move_appends_its_event(database: Database) -> None:
     job_id = ended(database, State.STOPPED)
     with database.write() as session:
         store.requeue(session, job_id)
-    assert states_told(database, job_id) == ["queued", "running", "stopped", "queued"]
+    assert states_in_events(database, job_id) == ["queued", "running", "stopped", "queued"]
 
 
 @pytest.mark.parametrize("state", OUTCOMES)
@@ -100,7 +101,7 @@ def test_no_verb_leaves_the_arrows(database: Database) -> None:
         "stop": lambda session, job_id: store.stop(session, job_id),
         "requeue": lambda session, job_id: store.requeue(session, job_id),
         "request": lambda session, job_id: store.request(session, job_id, save=True),
-        "move": lambda session, job_id: store.move(session, job_id, 0),
+        "move": lambda session, job_id: lane_queue.move(session, job_id, 0),
     }
     makers = {
         State.QUEUED: lambda: queued(database),
@@ -125,7 +126,8 @@ def test_two_processes_never_claim_the_same_job(database: Database) -> None:
     jobs = [queued(database) for _ in range(30)]
     code = (
         "import sys; from pathlib import Path\n"
-        "from app.database import Database, Home; from app.jobs import store; from app.jobs.states import Lane\n"
+        "from app.database import Database; from app.home import Home\n"
+        "from app.jobs import store; from app.jobs.states import Lane\n"
         "from app.jobs.process import ProcessName\n"
         "database = Database(Home(Path(sys.argv[1])))\n"
         "while (claim := store.claim(database, Lane.MEMORY, ProcessName.own())): sys.stdout.write(f'{claim.job_id} ')\n"
@@ -140,9 +142,9 @@ def test_jobs_are_claimed_in_the_order_of_their_lane(database: Database) -> None
     first, second, third = (queued(database) for _ in range(3))
     other = queued(database, Kind.EXPORT)
     with database.write() as session:
-        store.move(session, third, 0)
+        lane_queue.move(session, third, 0)
     with database.write() as session:
-        store.move(session, first, 2)
+        lane_queue.move(session, first, 2)
     order = [store.claim(database, Lane.MEMORY, ME) for _ in range(3)]
     assert [claim.job_id for claim in order if claim] == [third, second, first]
     assert (claim := store.claim(database, Lane.IO, ME)) is not None
@@ -151,27 +153,27 @@ def test_jobs_are_claimed_in_the_order_of_their_lane(database: Database) -> None
 
 def test_a_left_over_process_can_write_nothing(database: Database) -> None:
     old = claimed(database)
-    assert store.lost(database, old, -9) is State.QUEUED
+    assert store.record_death(database, old, -9) is State.QUEUED
     new = store.claim(database, Lane.MEMORY, ME)
     assert new is not None
     assert new.attempt == old.attempt + 1
     before = _events(database)
-    with pytest.raises(LostJob):
-        store.beat(database, old)
-    with pytest.raises(LostJob), store.holding(database, old, step=7) as session:
-        store.tell(session, old, "metric", {"loss": 1.0}, 7)
-    with pytest.raises(LostJob):
+    with pytest.raises(ClaimLost):
+        store.heartbeat(database, old)
+    with pytest.raises(ClaimLost), store.transaction(database, old, step=7) as session:
+        store.append_event(session, old, "metric", {"loss": 1.0}, 7)
+    with pytest.raises(ClaimLost):
         store.end(database, old, State.SUCCEEDED)
-    with pytest.raises(LostJob):
+    with pytest.raises(ClaimLost):
         store.release(database, old)
-    assert store.lost(database, old, -9) is None
+    assert store.record_death(database, old, -9) is None
     assert _events(database) == before
     assert row(database, new.job_id).step == 0
 
 
 def test_a_job_process_cannot_set_its_state(database: Database) -> None:
     claim = claimed(database)
-    with pytest.raises(ValueError, match="state"), store.holding(database, claim, state=State.SUCCEEDED):
+    with pytest.raises(ValueError, match="state"), store.transaction(database, claim, state=State.SUCCEEDED):
         pass
     assert row(database, claim.job_id).state is State.RUNNING
 
@@ -182,7 +184,7 @@ def test_the_third_death_without_a_checkpoint_fails_the_job(database: Database) 
     for _ in range(3):
         claim = store.claim(database, Lane.MEMORY, ME)
         assert claim is not None
-        outcomes.append(store.lost(database, claim, -9))
+        outcomes.append(store.record_death(database, claim, -9))
     assert outcomes == [State.QUEUED, State.QUEUED, State.FAILED]
     error = row(database, claim.job_id).error
     assert error is not None
@@ -194,34 +196,34 @@ def test_a_checkpoint_clears_the_count_of_deaths(database: Database) -> None:
     for _ in range(5):
         claim = store.claim(database, Lane.MEMORY, ME)
         assert claim is not None
-        with store.holding(database, claim, deaths=0):
+        with store.transaction(database, claim, deaths=0):
             pass
-        assert store.lost(database, claim, -9) is State.QUEUED
+        assert store.record_death(database, claim, -9) is State.QUEUED
 
 
 def test_a_process_that_dies_while_stopping_leaves_a_stopped_job(database: Database) -> None:
     claim = claimed(database)
     with database.write() as session:
         store.stop(session, claim.job_id)
-    assert store.beat(database, claim).stop is Stop.STOP
-    assert store.lost(database, claim, -15) is State.STOPPED
+    assert store.heartbeat(database, claim).stop is Stop.STOP
+    assert store.record_death(database, claim, -15) is State.STOPPED
 
 
-def test_no_wish_is_lost_while_another_is_granted(database: Database) -> None:
+def test_no_request_is_lost_while_another_is_taken(database: Database) -> None:
     claim = claimed(database)
     with database.write() as session:
         store.request(session, claim.job_id, save=True)
-    assert store.beat(database, claim) == Requests(Stop.NONE, save=True, sample=False)
-    with database.write() as session:  # after the job heard of the first, before it takes it
+    assert store.heartbeat(database, claim) == Requests(Stop.NONE, save=True, sample=False)
+    with database.write() as session:  # after the heartbeat that read the first, before the job takes it
         store.request(session, claim.job_id, sample=True)
     assert store.take_requests(database, claim) == Requests(Stop.NONE, save=True, sample=True)
     assert store.take_requests(database, claim) == Requests(Stop.NONE, save=False, sample=False)
     with database.write() as session:
         store.request(session, claim.job_id, save=True)
-    assert store.beat(database, claim).save
+    assert store.heartbeat(database, claim).save
 
 
-def test_a_wish_does_not_outlive_its_attempt(database: Database) -> None:
+def test_a_request_does_not_outlive_its_attempt(database: Database) -> None:
     claim = claimed(database)
     with database.write() as session:
         store.request(session, claim.job_id, save=True)
@@ -231,7 +233,7 @@ def test_a_wish_does_not_outlive_its_attempt(database: Database) -> None:
         store.requeue(session, claim.job_id)
     again = store.claim(database, Lane.MEMORY, ME)
     assert again is not None
-    assert store.beat(database, again) == Requests(Stop.NONE, save=False, sample=False)
+    assert store.heartbeat(database, again) == Requests(Stop.NONE, save=False, sample=False)
 
 
 def test_a_process_is_known_by_more_than_its_number() -> None:
@@ -254,7 +256,7 @@ def test_only_the_store_writes_a_state() -> None:
 
 def _waiting(database: Database) -> list[int]:
     with database.read() as session:
-        return [int(job.id or 0) for job in store.waiting(session, Lane.MEMORY)]
+        return [int(job.id or 0) for job in lane_queue.queued(session, Lane.MEMORY)]
 
 
 def _events(database: Database) -> int:

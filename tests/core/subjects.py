@@ -13,9 +13,9 @@ from PIL import Image, ImageDraw
 from core.config.resolve import resolve
 from core.config.train import TrainConfig
 from core.dataset.examples import Example, read_folder
-from core.distributed.process_group import ALONE, Group
 from core.models.base import Family
 from core.training.events import Progress
+from core.training.group import ALONE, Group
 from core.training.trainer import train
 
 TINY_RUN: dict[str, Any] = {

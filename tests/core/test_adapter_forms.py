@@ -199,10 +199,10 @@ FUSED = "lora_unet_double_blocks_0_img_attn_qkv"
     ("tensors", "metadata", "sentence"),
     [
         ({"transformer.a.dora_scale": mx.ones(3)}, {}, r"transformer\.a\.dora_scale: belongs to a DoRA"),
-        ({"lora_unet_a.lokr_w1": mx.ones((2, 2))}, {}, "LyCORIS of another kind"),
+        ({"lora_unet_a.lokr_w1": mx.ones((2, 2))}, {}, "another kind of LyCORIS"),
         ({"lora_te1_a.lora_down.weight": mx.ones((2, 2))}, {}, "is for a text encoder"),
-        ({"transformer.b.norm.weight": mx.ones(3)}, {}, r"transformer\.b\.norm\.weight: is no part of a LoRA"),
-        ({"transformer.a.lora_B.bias": mx.ones(3)}, {}, r"lora_B\.bias: is no part of a LoRA"),
+        ({"transformer.b.norm.weight": mx.ones(3)}, {}, r"transformer\.b\.norm\.weight: is not part of a LoRA"),
+        ({"transformer.a.lora_B.bias": mx.ones(3)}, {}, r"lora_B\.bias: is not part of a LoRA"),
         ({"lora_unet_a.lora_down.weight": mx.ones((2, D)), "lora_unet_a.lora_up.weight": mx.ones((D, 2))}, {},
          r"lora_unet_a\.lora_down\.weight: names no layer"),
         ({"diffusion_model.a.lora_A.weight": mx.ones((2, D)), "diffusion_model.a.lora_B.weight": mx.ones((D, 2))}, {},
@@ -230,7 +230,7 @@ def test_what_is_not_understood_is_named(
 
 def test_a_family_without_names_is_written_in_the_one_form_only(tmp_path: Path) -> None:
     factors = random_factors({"blocks.0.to_q": (D, D)})
-    with pytest.raises(AdapterProblem, match="take the diffusers form"):
+    with pytest.raises(AdapterProblem, match="use the diffusers form"):
         kohya.write(tmp_path / "a.safetensors", factors, {}, "another")
     with pytest.raises(AdapterProblem, match=r"blocks\.0\.to_q: has no name"):
         kohya.write(tmp_path / "a.safetensors", factors, {}, "flux1")

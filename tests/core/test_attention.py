@@ -1,4 +1,4 @@
-"""Every way to take attention is the same function with the same gradient, and the chunked one is lean."""
+"""Every way to compute attention is the same function with the same gradient; the chunked one saves memory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import mlx.core as mx
 import pytest
 
 from core.numerics import attention, exponentials
+from core.numerics.functional import custom_function
 from tests.peak import peak
 
 SCALE = 8**-0.5
@@ -61,3 +62,24 @@ def test_memory_does_not_grow_with_the_square_of_tokens(monkeypatch: pytest.Monk
             mx.eval(mx.vjp(lambda *qkv: attention.attention(*qkv, SCALE), [q, k, v], [g])[1])
         peaks.append(taken.over)
     assert peaks[1] < 2 * peaks[0]  # four times the scores
+
+
+def test_the_gradient_that_attention_gets_is_row_contiguous() -> None:
+    """MLX's CUDA attention reads it with the strides of an earlier one, and a single block's is a slice."""
+    seen_by_layer: list[mx.array] = []
+
+    @custom_function
+    def layer(x: mx.array) -> mx.array:
+        return x
+
+    @layer.vjp
+    def gradient(_x: mx.array, g: mx.array, _y: mx.array) -> mx.array:
+        seen_by_layer.append(g)
+        return g
+
+    def loss(x: mx.array, y: mx.array) -> mx.array:
+        return mx.concatenate([attention.contiguous_gradient(layer(x)), y], axis=-1).square().sum()
+
+    x, y = mx.ones((1, 6, 8)), mx.ones((1, 6, 16))
+    mx.eval(mx.grad(loss)(x, y), seen_by_layer)
+    assert memoryview(seen_by_layer[0]).strides == (6 * 8 * 4, 8 * 4, 4)

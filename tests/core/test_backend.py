@@ -33,7 +33,7 @@ def in_a_fresh_process(code: str, **environment: str) -> subprocess.CompletedPro
 
 
 @pytest.mark.parametrize(
-    ("metal", "cuda", "request", "device"),
+    ("metal", "cuda", "requested", "device"),
     [
         (True, False, "", "metal"),
         (False, True, "", "cuda"),
@@ -43,14 +43,14 @@ def in_a_fresh_process(code: str, **environment: str) -> subprocess.CompletedPro
     ],
 )
 def test_the_quickest_device_is_taken_unless_the_user_wants_the_cpu(
-    metal: bool, cuda: bool, request: str, device: str
+    metal: bool, cuda: bool, requested: str, device: str
 ) -> None:
-    assert backend.device_of(metal=metal, cuda=cuda, request=request) == device
+    assert backend.device_of(metal=metal, cuda=cuda, requested=requested) == device
 
 
 def test_a_device_that_nobody_knows_is_a_sentence() -> None:
     with pytest.raises(Problem, match="LIKENESS_DEVICE is 'tpu'; it can be cpu"):
-        backend.device_of(metal=False, cuda=True, request="tpu")
+        backend.device_of(metal=False, cuda=True, requested="tpu")
 
 
 def test_gpus_compute_in_bfloat16_and_compile_and_cpus_do_neither() -> None:
@@ -75,7 +75,7 @@ def test_a_cpus_process_keeps_the_pages_that_it_frees_where_the_same_is_expected
     code = """
 import resource
 from core.device import backend
-backend.expect_the_same_again()
+backend.keep_freed_memory()
 import mlx.core as mx
 
 def faults(megabytes):
@@ -142,10 +142,8 @@ def test_openblas_multiplies_in_the_place_of_the_wheels_blas(tmp_path: Path) -> 
 
 @linux_cpu
 def test_two_processes_may_make_the_copy_at_once(tmp_path: Path) -> None:
-    code = (
-        f"import pathlib; from core.device import openblas; print(openblas.take(pathlib.Path({str(tmp_path)!r})).quick)"
-    )
-    command = [sys.executable, "-P", "-c", code]
+    install = f"from core.device.openblas import install; print(install(Path({str(tmp_path)!r})).quick)"
+    command = [sys.executable, "-P", "-c", f"from pathlib import Path; {install}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate(timeout=60)[0].strip() for process in both] == ["True", "True"]
@@ -154,7 +152,9 @@ def test_two_processes_may_make_the_copy_at_once(tmp_path: Path) -> None:
 
 @linux_cpu
 def test_a_damaged_copy_is_said_and_made_again_next_time(tmp_path: Path) -> None:
-    code = f"from pathlib import Path; from core.device import openblas; print(openblas.take(Path({str(tmp_path)!r})))"
+    code = (
+        f"from pathlib import Path; from core.device import openblas; print(openblas.install(Path({str(tmp_path)!r})))"
+    )
     assert "quick=True" in in_a_fresh_process(code).stdout
     copy = next(tmp_path.iterdir())
     copy.write_bytes(b"not a library")
@@ -163,7 +163,7 @@ def test_a_damaged_copy_is_said_and_made_again_next_time(tmp_path: Path) -> None
 
 
 def test_too_late_is_said_in_words(tmp_path: Path) -> None:
-    taken = openblas.take(tmp_path, system="Linux", machine="x86_64")
+    taken = openblas.install(tmp_path, system="Linux", machine="x86_64")
     if not openblas.cuda_wheel():
         assert not taken.quick
         assert "MLX was imported before core.device.backend.prepare()" in taken.reason
@@ -200,14 +200,14 @@ def test_a_cache_folder_that_cannot_be_made_is_said_in_words(tmp_path: Path) -> 
 
 
 def test_elsewhere_nothing_is_put_in_place_of_mlxs_own(tmp_path: Path) -> None:
-    assert openblas.take(tmp_path, system="Darwin", machine="arm64") == openblas.Blas("Accelerate", quick=True)
+    assert openblas.install(tmp_path, system="Darwin", machine="arm64") == openblas.Blas("Accelerate", quick=True)
     if not openblas.cuda_wheel():
-        assert "no OpenBLAS package for riscv64" in openblas.take(tmp_path, system="Linux", machine="riscv64").reason
-        assert "this is Windows" in openblas.take(tmp_path, system="Windows", machine="AMD64").reason
+        assert "no OpenBLAS package for riscv64" in openblas.install(tmp_path, system="Linux", machine="riscv64").reason
+        assert "this is Windows" in openblas.install(tmp_path, system="Windows", machine="AMD64").reason
 
 
 @pytest.mark.parametrize(("quota", "cores"), [("max 100000", 8), ("200000 100000", 2), ("50000 100000", 1), ("", 8)])
 def test_a_containers_quota_limits_the_threads(tmp_path: Path, quota: str, cores: int) -> None:
     (tmp_path / "cpu.max").write_text(quota)
-    assert openblas._quota(tmp_path / "cpu.max", 8) == cores
-    assert openblas._quota(tmp_path / "missing", 8) == 8
+    assert openblas.quota_cores(tmp_path / "cpu.max", 8) == cores
+    assert openblas.quota_cores(tmp_path / "missing", 8) == 8

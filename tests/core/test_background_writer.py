@@ -1,4 +1,4 @@
-"""What a run writes is finished beside its steps: none waits for the disk, and nothing is lost or written over."""
+"""Files are finished beside the steps: no step waits for the disk, and nothing is lost or overwritten."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import mlx.core as mx
 import pytest
 
 from core import files
+from core.adapters import file as adapter_file
 from core.device import backend
 from core.errors import DiskProblem, TrainingProblem
 from core.models.base import Family
@@ -29,14 +30,14 @@ PATIENCE = 30.0  # seconds, for a thread that should have come by
 @pytest.fixture
 def slow_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """A disk whose flushes take until the event is set, for what is written beside the steps."""
-    ready, exact = threading.Event(), files._flush_file
+    ready, exact = threading.Event(), files.flush_file
 
     def flush(path: Path) -> None:
         if threading.current_thread().name.startswith("writer"):
             assert ready.wait(PATIENCE)
         exact(path)
 
-    monkeypatch.setattr(files, "_flush_file", flush)
+    monkeypatch.setattr(files, "flush_file", flush)
     yield ready
     ready.set()
 
@@ -64,25 +65,25 @@ def test_a_step_does_not_write_over_what_is_still_to_be_copied(
     family: Family, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_memory: bool
 ) -> None:
     list(training(family, photos, tmp_path / "one", steps=3, ema_decay=0.9))
-    there, exact, tell = threading.Event(), checkpoint.Snapshot._copy, Step.submit
+    there, exact, submit = threading.Event(), adapter_file.fill, Step.submit
 
-    def copy(snapshot: checkpoint.Snapshot, folder: Path) -> None:
+    def fill(*content: Any) -> None:
         assert there.wait(PATIENCE)
-        exact(snapshot, folder)
+        exact(*content)
 
-    def told(step: Step, number: int, batches: Any, before_update: Any) -> None:
+    def noted(step: Step, number: int, batches: Any, before_update: Any) -> None:
         def at_the_update() -> None:
             if not own_memory:
                 there.set()  # only now: the gradient was not waited with
             before_update()
 
-        tell(step, number, batches, at_the_update)
+        submit(step, number, batches, at_the_update)
 
-    monkeypatch.setattr(checkpoint.Snapshot, "_copy", copy)
-    monkeypatch.setattr(Step, "submit", told)
+    monkeypatch.setattr(adapter_file, "fill", fill)
+    monkeypatch.setattr(Step, "submit", noted)
     prepared = backend.prepare()
     policy = replace(prepared.policy, runs_ahead=True, own_memory=own_memory)
-    monkeypatch.setattr(backend, "_prepared", replace(prepared, policy=policy))
+    monkeypatch.setattr(backend, "prepare", lambda: replace(prepared, policy=policy))
     for progress in training(family, photos, tmp_path / "two", steps=3, ema_decay=0.9):
         if isinstance(progress, Stepped) and progress.step == 3:
             there.set()  # the update was not waited with either, where the card's memory is its own
@@ -126,14 +127,14 @@ def test_a_checkpoint_that_became_whole_is_said_whatever_ended_the_run(
     family.project = lambda stream: exact(stream) * (mx.nan if next(calls) >= 6 else 1.0)  # four for the base's score
     said: list[Any] = []
 
-    def hear(run: Any) -> None:
+    def walk(run: Any) -> None:
         for progress in run:
             said.append(progress)
             if isinstance(progress, Stepped) and progress.step == 3:
                 slow_disk.set()
 
     with pytest.raises(TrainingProblem, match="3 steps in a row"):
-        hear(training(family, photos, tmp_path / "run", steps=100, save_every=2))
+        walk(training(family, photos, tmp_path / "run", steps=100, save_every=2))
     assert [step for kind, step in kinds(said) if kind == "Saved"] == checkpoint.steps_saved(tmp_path / "run")
     assert checkpoint.steps_saved(tmp_path / "run") == [2, 4, 5]
 
@@ -141,7 +142,7 @@ def test_a_checkpoint_that_became_whole_is_said_whatever_ended_the_run(
 def test_a_disk_that_fails_beside_the_steps_ends_the_run_with_its_sentence(
     family: Family, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact, flushed = files._flush_file, []
+    exact, flushed = files.flush_file, []
 
     def flush(path: Path) -> None:
         flushed.extend([path] if path.name == "optimizer.safetensors" else [])
@@ -149,7 +150,7 @@ def test_a_disk_that_fails_beside_the_steps_ends_the_run_with_its_sentence(
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         exact(path)
 
-    monkeypatch.setattr(files, "_flush_file", flush)
+    monkeypatch.setattr(files, "flush_file", flush)
     said: list[Any] = []
     with pytest.raises(DiskProblem, match="4 could not be written: the disk is full"):
         said += (each for each in training(family, photos, tmp_path / "run", steps=100))
@@ -181,14 +182,14 @@ def test_sample_pictures_are_written_beside_what_comes_next(
 def test_a_writer_says_things_in_their_order_and_raises_what_went_wrong() -> None:
     writer, go = Writer(), threading.Event()
     first, second = Note("first"), Note("second")
-    writer.give(lambda: (go.wait(PATIENCE), first)[1])
-    writer.give(lambda: second)
-    writer.give(lambda: 1 // 0)
-    assert list(writer.written()) == []
+    writer.submit(lambda: (go.wait(PATIENCE), first)[1])
+    writer.submit(lambda: second)
+    writer.submit(lambda: 1 // 0)
+    assert list(writer.completed()) == []
     go.set()
-    rest = writer.rest()
+    rest = writer.drain()
     assert [next(rest), next(rest)] == [first, second]
     with pytest.raises(ZeroDivisionError):
         next(rest)
-    assert list(writer.rest()) == []
-    writer.end()
+    assert list(writer.drain()) == []
+    writer.close()

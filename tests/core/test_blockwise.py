@@ -1,4 +1,4 @@
-"""A network walked block by block says what it says at once, whatever adapters are on it."""
+"""A velocity computed block by block is the family's own, whatever adapters are on it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import mlx.core as mx
 import pytest
 
 from core.models.base import Family
-from core.models.blockwise import Walk
+from core.models.blockwise import BlockwiseVelocity
 from core.models.load import load_family
 from tests.core.test_gradient import FOLDERS, attached
 
@@ -23,27 +23,27 @@ def inputs(family: Family) -> tuple[object, ...]:
     return l_t, mx.array([0.3, 0.8]), family.encode_text(["a red can", "a cup of tea at night"]), grid, 3.5
 
 
-def test_a_walk_is_the_velocity_with_adapters_and_without(family: Family) -> None:
-    walk, arguments = Walk(family), inputs(family)
+def test_it_is_the_velocity_with_adapters_and_without(family: Family) -> None:
+    blockwise, arguments = BlockwiseVelocity(family), inputs(family)
     bare = family.velocity(*arguments)
-    assert mx.allclose(walk(*arguments), bare, atol=1e-6).item()
+    assert mx.allclose(blockwise(*arguments), bare, atol=1e-6).item()
     adapters = [attached(family)]
     adapters[0].strength = 0.7
     try:
-        heard = family.velocity(*arguments)
-        assert mx.allclose(Walk(family)(*arguments), heard, atol=1e-6).item()
-        assert not mx.allclose(heard, bare, atol=1e-3).item()
+        adapted = family.velocity(*arguments)
+        assert mx.allclose(BlockwiseVelocity(family)(*arguments), adapted, atol=1e-6).item()
+        assert not mx.allclose(adapted, bare, atol=1e-3).item()
     finally:
         adapters[0].detach()
 
 
-def test_a_walk_hears_what_an_adapter_has_learned_since(family: Family) -> None:
+def test_it_follows_the_arrays_of_an_adapter(family: Family) -> None:
     adapter, arguments = attached(family), inputs(family)
     try:
-        walk = Walk(family)
-        before = walk(*arguments)
+        blockwise = BlockwiseVelocity(family)
+        before = blockwise(*arguments)
         adapter.update({name: 2 * value for name, value in adapter.parameters().items()})
-        assert mx.allclose(walk(*arguments), family.velocity(*arguments), atol=1e-6).item()
-        assert not mx.allclose(walk(*arguments), before, atol=1e-3).item()
+        assert mx.allclose(blockwise(*arguments), family.velocity(*arguments), atol=1e-6).item()
+        assert not mx.allclose(blockwise(*arguments), before, atol=1e-3).item()
     finally:
         adapter.detach()

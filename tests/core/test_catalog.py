@@ -13,7 +13,7 @@ from core.errors import ModelProblem
 from core.files import write_json
 from core.hub import cache as hub_cache
 from core.hub import catalog
-from core.hub.layout import lacks
+from core.hub.layout import missing_files
 from core.hub.registry import KNOWN
 from tests.hub import make_repository
 
@@ -49,7 +49,7 @@ def in_cache(repository: Path, revision: str = "abc", *, main: bool = True) -> P
 
 
 @pytest.mark.parametrize("known", KNOWN.values(), ids=lambda known: known.name)
-def test_every_known_model_says_all_that_a_page_shows(known: catalog.Known) -> None:
+def test_every_known_model_says_all_that_a_page_shows(known: catalog.KnownModel) -> None:
     assert known.repo.count("/") == 1
     assert known.parameters.keys() >= {"transformer", "text_encoder", "vae"}
     assert 2 * sum(known.parameters.values()) < known.download_bytes < 50e9
@@ -119,7 +119,7 @@ def test_an_older_whole_revision_serves_while_the_newest_is_not_whole(repository
     shutil.rmtree(whole)
     entry = catalog.models()["flux1-schnell"]
     assert (entry.folder, entry.on_disk) == (newest, False)
-    with pytest.raises(ModelProblem, match=r"not whole: transformer/diffusion_pytorch_model-00002\S* is not there"):
+    with pytest.raises(ModelProblem, match=r"incomplete: transformer/diffusion_pytorch_model-00002\S* is not there"):
         catalog.find("flux1-schnell")
 
 
@@ -133,7 +133,7 @@ def test_an_older_whole_revision_serves_while_the_newest_is_not_whole(repository
 def test_every_missing_file_is_named(repository: Path, tmp_path: Path, name: str) -> None:
     folder = shutil.copytree(repository, tmp_path / "models" / "mine")
     (folder / name).unlink()
-    fields = [each.field for each in lacks(folder)]
+    fields = [each.field for each in missing_files(folder)]
     assert fields == [name.removesuffix(".index.json")]
     assert [each.name for each in catalog.models([tmp_path / "models"]).values() if each.on_disk] == ["pocket"]
 
@@ -143,11 +143,11 @@ def test_a_file_that_is_cut_off_or_a_dangling_link_is_no_file(repository: Path) 
     blob = (snapshot / SHARD).resolve()
     whole = blob.read_bytes()
     blob.write_bytes(whole[:-1])
-    assert [(each.field, each.message) for each in catalog.models()["flux1-schnell"].lacks] == [
+    assert [(each.field, each.message) for each in catalog.models()["flux1-schnell"].missing] == [
         (SHARD, f"is damaged or cut off at {len(whole) - 1:,} bytes")
     ]
     blob.unlink()
-    assert [each.message for each in catalog.models()["flux1-schnell"].lacks] == ["is not there"]
+    assert [each.message for each in catalog.models()["flux1-schnell"].missing] == ["is not there"]
     blob.write_bytes(whole)
     assert catalog.find("flux1-schnell").usable
 

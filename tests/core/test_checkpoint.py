@@ -194,7 +194,7 @@ def test_what_a_killed_run_left_half_written_is_gone_when_the_next_one_begins(
 
 def test_a_folder_replaces_the_one_before_it_whole(tmp_path: Path) -> None:
     for text in ("old", "new"):
-        with files.folder_written_whole(tmp_path / "there") as folder:
+        with files.atomic_folder(tmp_path / "there") as folder:
             (folder / text).write_text(text, encoding="utf-8")
     assert [path.name for path in tmp_path.rglob("*")] == ["there", "new"]
 
@@ -203,7 +203,7 @@ def test_a_file_that_could_not_be_finished_is_not_there(tmp_path: Path) -> None:
     files.write_text(tmp_path / "a.txt", "old")
 
     def break_off() -> None:
-        with files.written_whole(tmp_path / "a.txt") as part:
+        with files.atomic_file(tmp_path / "a.txt") as part:
             part.write_text("half", encoding="utf-8")
             raise KeyboardInterrupt
 

@@ -18,7 +18,7 @@ from core.models.base import Family, Grid
 from core.models.load import load_family
 from core.sampling import draw
 from core.training import checkpoint, class_images
-from core.training.class_images import shared_out
+from core.training.class_images import distribute
 from core.training.events import ClassPicture, Finished, Note, Phase, Request, Stepped
 from core.training.trainer import train
 from tests import tiny_z_image
@@ -65,9 +65,9 @@ def is_picture(progress: Any) -> bool:
 
 def test_every_bucket_has_class_pictures_and_as_large_a_share_as_of_the_photos() -> None:
     photos = [WIDE] * 6 + [TALL] * 2
-    assert Counter(shared_out(40, photos)) == {WIDE: 30, TALL: 10}
-    assert set(shared_out(1, photos)) == {WIDE, TALL}
-    assert shared_out(100, photos)[:9] == shared_out(9, photos)
+    assert Counter(distribute(40, photos)) == {WIDE: 30, TALL: 10}
+    assert set(distribute(1, photos)) == {WIDE, TALL}
+    assert distribute(100, photos)[:9] == distribute(9, photos)
 
 
 def batches(prior_of: dict[Grid, int], **knobs: object) -> Batches:
@@ -145,6 +145,7 @@ def test_class_pictures_are_what_the_untouched_base_draws(
         assert each.recipe == again.recipe
 
 
+@pytest.mark.slow
 def test_a_second_run_draws_none_and_trains_alike(
     family: Family, photos: Path, tmp_path: Path, drawn: list[int]
 ) -> None:
@@ -195,6 +196,7 @@ def test_class_pictures_change_what_is_learned_and_weigh_what_they_should(
 # Stop and resume
 
 
+@pytest.mark.slow
 def test_a_run_stopped_among_its_class_pictures_goes_on_with_those_that_are_there(
     model_folder: Path, photos: Path, tmp_path: Path, drawn: list[int]
 ) -> None:
@@ -217,10 +219,10 @@ def test_a_run_stopped_among_its_class_pictures_goes_on_with_those_that_are_ther
     assert_same(tmp_path / "whole", tmp_path / "parts", 8)
 
 
-def test_a_stop_wish_is_heard_in_the_middle_of_a_class_picture(
+def test_a_stop_is_obeyed_in_the_middle_of_a_class_picture(
     family: Family, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.training.trainer.SECONDS_BETWEEN_QUESTIONS", 0.0)
+    monkeypatch.setattr("core.training.reporter.SECONDS_BETWEEN_REPORTS", 0.0)
     run = training(family, photos, tmp_path / "run", **PRIOR)
     said: list[object] = []
 

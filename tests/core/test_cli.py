@@ -43,11 +43,12 @@ def object_of(result: Result) -> dict[str, Any]:
 
 def knobs(path: Path, **values: object) -> Path:
     file = path / "knobs.json"
-    file.write_text(json.dumps({"sample_every": 0, "sample_steps": 1, **values}), encoding="utf-8")
+    text = json.dumps({"sample_every": 0, "sample_steps": 1, **values})
+    file.write_text(text, encoding="utf-8-sig")  # as some editors write it, with a byte order mark
     return file
 
 
-def test_train_writes_an_adapter_and_says_so_in_json(model_folder: Path, photos: Path, tmp_path: Path) -> None:
+def test_train_writes_an_adapter_and_reports_it_as_json(model_folder: Path, photos: Path, tmp_path: Path) -> None:
     out, config = tmp_path / "out", knobs(tmp_path, rank=2, sample_every=2)
     words = ["--trigger", "sks", "--class-word", "can", "--model", model_folder, "--config", config]
     result = likeness("train", photos, "--steps", 2, "--out", out, "--json", *words)
@@ -63,7 +64,7 @@ def test_train_writes_an_adapter_and_says_so_in_json(model_folder: Path, photos:
             assert min(picture.size) > 200
 
 
-def test_resume_goes_on_with_what_the_run_began_with(model_folder: Path, photos: Path, tmp_path: Path) -> None:
+def test_resume_uses_the_stored_settings_of_the_run(model_folder: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     likeness(
         "train", photos, "--class-word", "can", "--model", model_folder, "--steps", 2, "--out", out,
@@ -78,7 +79,7 @@ def test_resume_goes_on_with_what_the_run_began_with(model_folder: Path, photos:
     assert "goes on from step 2" in more.stderr
 
 
-def test_too_little_memory_is_a_sentence_with_what_asks_for_less(
+def test_too_little_memory_is_a_sentence_with_settings_that_need_less(
     model_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def load(*_: object, **__: object) -> None:
@@ -156,6 +157,14 @@ def test_wrong_use_exits_2_with_a_sentence(photos: Path, tmp_path: Path, words: 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_config_file_nested_too_deeply_exits_2(photos: Path, tmp_path: Path) -> None:
+    deep = tmp_path / "deep.json"
+    deep.write_text('{"rank": ' + "[" * 20_000 + "]" * 20_000 + "}")
+    result = likeness("train", photos, "--out", tmp_path / "out", "--class-word", "can", "--config", deep)
+    assert result.exit_code == 2
+    assert "deep.json is nested more than 100 deep" in result.stderr
+
+
 def test_every_wrong_setting_is_named_at_once(model_folder: Path, photos: Path, tmp_path: Path) -> None:
     config = knobs(tmp_path, rank=0, colour="red", learning_rate="fast")
     words = ["--class-word", "can", "--model", model_folder, "--config", config, "--out", tmp_path / "out"]
@@ -178,13 +187,16 @@ def test_a_folder_without_photos_exits_1(model_folder: Path, tmp_path: Path) -> 
 
 def test_broken_photos_are_named_and_the_rest_is_used(model_folder: Path, photos: Path, tmp_path: Path) -> None:
     (photos / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    (photos / "Stray.TXT").write_text("nobody's")
     words = ["--class-word", "can", "--model", model_folder, "--config", knobs(tmp_path), "--steps", 1]
     result = likeness("train", photos, "--out", tmp_path / "out", "--json", *words)
     assert result.exit_code == 0, result.stderr
     assert "Left out: cut.jpg" in result.stderr
-    assert [each["field"] for each in object_of(result)["problems"]] == ["cut.jpg"]
+    assert "captions from .txt" in result.stderr or "No caption files" in result.stderr
+    assert [each["field"] for each in object_of(result)["problems"]] == ["cut.jpg", "Stray.TXT"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_finishes_the_step_saves_and_exits_130(model_folder: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ["--class-word", "can", "--model", model_folder, "--config", knobs(tmp_path), "--out", out, "--json"]
@@ -210,7 +222,7 @@ def test_ctrl_c_finishes_the_step_saves_and_exits_130(model_folder: Path, photos
     assert Path(found["adapter"]).is_file()
 
 
-def test_ctrl_c_before_the_first_step_is_told_to_programs_too(
+def test_ctrl_c_before_the_first_step_is_reported_to_programs_too(
     model_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(folder: Path, **_: object) -> None:
@@ -260,7 +272,7 @@ def test_the_base_is_held_as_precisely_as_was_asked_for(photos: Path, tmp_path: 
     assert "base_precision: is '5-bit'; it can be full, 8-bit, 6-bit or 4-bit" in wrong.stderr
 
 
-def test_sample_says_what_is_wrong_with_an_adapter(model_folder: Path, tmp_path: Path) -> None:
+def test_sample_explains_an_adapter_that_cannot_be_read(model_folder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"not an adapter")
     words = ["--model", model_folder, "--prompt", "a can", "--out", tmp_path / "p.png", "--adapter", broken]
@@ -272,7 +284,7 @@ def test_sample_says_what_is_wrong_with_an_adapter(model_folder: Path, tmp_path:
     assert likeness("sample", "--prompt", "a can", "--model", "nonesuch", "--out", tmp_path / "p.png").exit_code == 2
 
 
-def test_models_lists_what_there_is() -> None:
+def test_models_lists_the_models() -> None:
     result = likeness("models", "--json")
     assert result.exit_code == 0
     assert object_of(result)["models"][0]["name"] == "pocket"
@@ -291,7 +303,8 @@ def test_the_command_line_itself_imports_neither_mlx_nor_a_web_server() -> None:
     assert found.stdout.strip() == "[]"
 
 
-def test_the_demo_leaves_adapter_sheet_and_chart_and_says_where(
+@pytest.mark.slow
+def test_the_demo_writes_adapter_sheet_and_chart_and_prints_their_paths(
     model_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from core.hub import catalog
@@ -312,7 +325,7 @@ def test_the_demo_leaves_adapter_sheet_and_chart_and_says_where(
     assert likeness("demo", "--steps", "none", "--out", out).exit_code == 2
 
 
-def test_the_demo_never_writes_over_a_run_of_the_users_own(
+def test_the_demo_never_overwrites_a_run_of_the_user(
     model_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, config = tmp_path / "out", knobs(tmp_path, rank=2)

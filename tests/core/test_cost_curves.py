@@ -11,6 +11,7 @@ from bench import cost_curves
 from bench.cost_curves import MIB, MODES, Cost, Setting
 
 
+@pytest.mark.slow
 def test_memory_without_kept_activations_grows_no_faster_than_tokens() -> None:
     few, many = (cost_curves.in_a_process(Setting(tokens=tokens, blocks=3), 1) for tokens in (256, 768))
     assert few.bytes < many.bytes <= 3.1 * few.bytes

@@ -12,8 +12,8 @@ from core.adapters import lora
 from core.models.base import Family
 from core.training import checkpoint, ema, preview, validation
 from core.training.events import Note, Saved, Scored, Stepped
-from core.training.optimizers import RULES
-from core.training.update import begin
+from core.training.optimizers import OPTIMIZERS
+from core.training.update import init
 from tests.core.subjects import of_kind, rewrite_state, training
 
 
@@ -24,7 +24,7 @@ def test_the_average_is_saved_and_the_weights_are_trained_on(family: Family, pho
     folders = [tmp_path / name / "checkpoints" / "4" for name in ("plain", "averaged")]
     without, state = map(checkpoint.load, folders)
     assert all(mx.array_equal(value, without.parameters[name]) for name, value in state.parameters.items())
-    mean = state.remembered.tensors[ema.GROUP]
+    mean = state.optimizer_state.tensors[ema.GROUP]
     saved = adapter_file.read(folders[1] / "adapter.safetensors", "flux1").factors
     for path, (a_RI, b_OR) in saved.items():
         assert mx.allclose(a_RI, mean[f"{path}.lora_A"], rtol=1e-2)
@@ -33,13 +33,13 @@ def test_the_average_is_saved_and_the_weights_are_trained_on(family: Family, pho
 
 
 def test_sample_pictures_are_drawn_with_the_average(family: Family, photos: Path, tmp_path: Path, monkeypatch) -> None:
-    heard: list[dict[str, mx.array]] = []
+    seen: list[dict[str, mx.array]] = []
     exact = preview.Previews.pictures
 
     def pictures(self: preview.Previews, step: int):
         layers = family.transformer.named_modules()
         adapters = {path: each.adapters["subject"] for path, each in layers if isinstance(each, lora.LoRALinear)}
-        heard.append({path: each.lora_B for path, each in adapters.items()})
+        seen.append({path: each.lora_B for path, each in adapters.items()})
         yield from exact(self, step)
 
     monkeypatch.setattr(preview.Previews, "pictures", pictures)
@@ -47,34 +47,34 @@ def test_sample_pictures_are_drawn_with_the_average(family: Family, photos: Path
     for progress in run:
         if isinstance(progress, Saved) and progress.step == 4:
             state = checkpoint.load(progress.folder)
-    mean = state.remembered.tensors[ema.GROUP]
-    assert all(mx.array_equal(value, mean[f"{path}.lora_B"]) for path, value in heard[-1].items())
+    mean = state.optimizer_state.tensors[ema.GROUP]
+    assert all(mx.array_equal(value, mean[f"{path}.lora_B"]) for path, value in seen[-1].items())
 
 
 def test_held_out_photos_are_scored_with_the_average(
     family: Family, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard: list[dict[str, mx.array]] = []
-    exact = validation.Scoring.take
+    seen: list[dict[str, mx.array]] = []
+    exact = validation.Scoring.score
 
-    def take(self: validation.Scoring, state: checkpoint.State) -> Scored:
-        heard.append(self.adapter.parameters())
+    def score(self: validation.Scoring, state: checkpoint.State) -> Scored:
+        seen.append(self.adapter.parameters())
         return exact(self, state)
 
-    monkeypatch.setattr(validation.Scoring, "take", take)
+    monkeypatch.setattr(validation.Scoring, "score", score)
     list(training(family, photos, tmp_path / "run", ema_decay=0.9))
     state = checkpoint.load(tmp_path / "run" / "checkpoints" / "4")
-    mean = state.remembered.tensors[ema.GROUP]
-    assert all(mx.array_equal(value, mean[name]) for name, value in heard[-1].items())
-    assert not all(mx.array_equal(value, state.parameters[name]) for name, value in heard[-1].items())
+    mean = state.optimizer_state.tensors[ema.GROUP]
+    assert all(mx.array_equal(value, mean[name]) for name, value in seen[-1].items())
+    assert not all(mx.array_equal(value, state.parameters[name]) for name, value in seen[-1].items())
 
 
-def test_the_adapter_has_its_weights_back_after_the_average_was_heard(family: Family) -> None:
+def test_the_adapter_has_its_weights_back_after_the_average_was_applied(family: Family) -> None:
     adapter = lora.attach(family.transformer, family.presets["attention"], 2, 2.0, mx.random.key(0))
     w = adapter.parameters()
-    remembered = begin(RULES["lion"], w, averages=True)
-    remembered.tensors[ema.GROUP] = {name: value + 1 for name, value in w.items()}
-    with ema.applied(adapter, checkpoint.State(1, w, remembered, {}, "", {}, 1)):
+    state = init(OPTIMIZERS["lion"], w, with_ema=True)
+    state.tensors[ema.GROUP] = {name: value + 1 for name, value in w.items()}
+    with ema.applied(adapter, checkpoint.State(1, w, state, {}, "", {}, 1)):
         assert all(mx.array_equal(value, w[name] + 1) for name, value in adapter.parameters().items())
     assert all(mx.array_equal(value, w[name]) for name, value in adapter.parameters().items())
 

@@ -1,4 +1,4 @@
-"""What the first machine of a group gives the others, and what becomes of the others' waiting while it works alone."""
+"""What rank 0 sends its peers, and how they wait while it works alone."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from core.dataset.batches import Batches
 from core.distributed import channel, handoff
 from core.distributed.channel import Channel
 from core.distributed.peer import follow
-from core.distributed.process_group import Alone, MachineLost
 from core.errors import DiskProblem, ModelProblem, TrainingProblem
 from core.models.base import Family
 from core.training import checkpoint
 from core.training.encode import Material
 from core.training.events import Finished, Phase, Progress, Request, Stepped
+from core.training.group import Alone, MachineLost, Start
 from core.training.optimizers import Tensors
 from tests.core.subjects import settings, training
 from tests.core.test_class_images import DRAWING
 
 
 class Pending(Alone):
-    """Two machines of which the second is remembered: it has been told this much, and is lost from some moment on."""
+    """Rank 0 of two, with the messages sent to the second machine, which is lost once `lost` is set."""
 
     size = 2
 
@@ -38,7 +38,14 @@ class Pending(Alone):
         self.messages: list[tuple[str, dict[str, Any], bytes]] = []
         self.lost = False
 
-    def hand_out(self, kind: str, body: bytes = b"", **header: Any) -> None:
+    def share_start(self, start: Start) -> None:
+        handoff.send_start(self, start)
+
+    def share_material(self, material: Material | None) -> None:
+        self.material = material
+        handoff.send_examples(self, material)
+
+    def send_to_peers(self, kind: str, body: bytes = b"", **header: Any) -> None:
         self.messages.append((kind, header, body))
 
     def receive(self, kind: str) -> tuple[dict[str, Any], bytes]:
@@ -52,7 +59,7 @@ class Pending(Alone):
 
 
 def given(family: Family, photos: Path, out: Path, **knobs: Any) -> Pending:
-    """What the others are told by a run that is stopped before its first step."""
+    """The messages of a run that is stopped before its first step."""
     group = Pending()
     going = training(family, photos, out, group=group, machines=2, **knobs)
     progress = next(going)
@@ -81,21 +88,15 @@ def while_samples_are_drawn_after(step: int) -> Callable[[Progress], bool]:
 def test_the_others_draw_the_batches_that_the_first_machine_draws(family: Family, photos: Path, tmp_path: Path) -> None:
     knobs = {"class_pictures": 2, "flip": True, "trigger_dropout": 0.5, "held_out": "1", "caption_dropout": 0.3}
     group = given(family, photos, tmp_path / "run", **knobs)
-    told = handoff.take(group, tmp_path / "theirs")
-    material = handoff.take_examples(group)
+    start = handoff.receive_start(group, tmp_path / "theirs")
+    material = handoff.receive_examples(group)
+    assert material is not None
     assert material.held == []
     assert list(material.texts) == [""]
 
-    own: list[Material] = []
-    alone = training(family, photos, tmp_path / "run", resume=True, cache=tmp_path / "cache", machines=2, **knobs)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(handoff, "give_examples", lambda _, whole: own.append(whole))
-        for _ in alone:
-            if own:
-                break
-    alone.close()
-    ours = Batches(own[0].learned, own[0].texts[""], settings(machines=2, **knobs), family.training_shift, own[0].prior)
-    theirs = Batches(material.learned, material.texts[""], told.config, family.training_shift, material.prior)
+    own = group.material
+    ours = Batches(own.learned, own.texts[""], settings(machines=2, **knobs), family.training_shift, own.prior)
+    theirs = Batches(material.learned, material.texts[""], start.config, family.training_shift, material.prior)
     for step in range(1, 5):
         for micro in (0, 1):
             one, other = ours.batch(step, micro), theirs.batch(step, micro)
@@ -148,14 +149,14 @@ def test_a_machine_that_is_lost_while_samples_are_drawn_leaves_the_step_saved(
 def test_a_full_disk_does_not_hide_which_machine_was_lost(
     family: Family, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact = files._flush_file
+    exact = files.flush_file
 
     def flush(path: Path) -> None:
         if path.name == checkpoint.OPTIMIZER:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         exact(path)
 
-    monkeypatch.setattr(files, "_flush_file", flush)
+    monkeypatch.setattr(files, "flush_file", flush)
     group = Pending()
     run = training(family, photos, tmp_path / "run", group=group, machines=2, save_every=100, sample_every=3, steps=50)
     words = (
@@ -174,7 +175,7 @@ def test_the_others_end_when_the_run_is_stopped_before_its_first_step(
     progress = next(going)
     while not isinstance(progress, Finished):
         progress = going.send(Request.STOP)
-    assert [kind for kind, _, _ in group.messages] == ["charge", "examples"]
+    assert [kind for kind, _, _ in group.messages] == ["start", "examples"]
     follow(group, lambda _: family)
     assert not group.messages
 
@@ -235,7 +236,7 @@ def test_a_machine_that_says_nothing_is_lost(ends: tuple[Channel, Channel]) -> N
     _, other = ends
     other.begin()
     began = time.monotonic()
-    with pytest.raises(channel.Gone, match="nothing was heard of it for"):
+    with pytest.raises(channel.Gone, match="it sent nothing for"):
         other.receive("request")
     assert 0.5 < time.monotonic() - began < 5
     assert other.lost
@@ -248,5 +249,5 @@ def test_while_mlx_connects_the_machines_silence_is_no_loss(ends: tuple[Channel,
     time.sleep(2.5)
     assert not other.lost
     other.be_patient(0)
-    with pytest.raises(channel.Gone, match="nothing was heard of it for"):
+    with pytest.raises(channel.Gone, match="it sent nothing for"):
         other.receive("request")

@@ -28,9 +28,9 @@ def test_a_kernel_is_known_by_its_name(name: str, kind: str) -> None:
 
 def test_matrix_work_is_that_of_the_products(family: Family) -> None:
     batch = random_batch(family, 64, 2, family.encode_text(["a photo", "a dog"]))
-    once, again = (kernels.matrix_tflop(family, batch, again=flag) for flag in (False, True))
+    once, again = (kernels.matrix_tflop(family, batch, recompute=flag) for flag in (False, True))
     forward = again - once
     attention = once - 2 * forward  # which has four products on the way back, where a linear layer has one
     tokens = batch.grid.tokens + batch.conditioning["tokens"].shape[1]
-    width = max(stack.width for stack in family.anatomy.stacks)
+    width = max(stack.width for stack in family.architecture.stacks)
     assert attention == pytest.approx(len(family.blocks) * 4 * 2 * tokens**2 * width / 1e12)

@@ -13,6 +13,8 @@ import pytest
 
 from bench.loading import in_a_process, write_flux
 
+pytestmark = pytest.mark.slow
+
 FEW_MB = 32 * 2**20  # Python's own, whatever the size of the model
 
 

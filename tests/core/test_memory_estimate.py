@@ -10,25 +10,23 @@ import mlx.core as mx
 import pytest
 
 from bench import memory_estimate as measured
-from bench.full_size import write_configs
+from bench.real_models import write_configs
 from core.adapters import lora
+from core.config.choices import Optimizer
 from core.config.resolve import resolve
-from core.config.train import Optimizer
 from core.device import backend
 from core.device.hardware import Computer, apple_bytes, this_computer
 from core.estimate import memory
-from core.estimate.architecture import Anatomy
+from core.estimate.architecture import Architecture
 from core.hub import catalog
 from core.hub.registry import KNOWN
-from core.models import autoencoder
 from core.models.base import Family
-from core.numerics import attention
-from core.training.optimizers import RULES
-from core.training.update import begin
+from core.training.optimizers import OPTIMIZERS
+from core.training.update import init
 from tests.core.subjects import training
 
 GIB = 2**30
-POCKET = Anatomy.of(catalog.POCKET_FOLDER)
+POCKET = Architecture.of(catalog.POCKET_FOLDER)
 
 
 def machine(gib: float, device: str = "cuda", disk_gib: float = 100) -> Computer:
@@ -36,19 +34,20 @@ def machine(gib: float, device: str = "cuda", disk_gib: float = 100) -> Computer
 
 
 @pytest.fixture(scope="module")
-def dev(tmp_path_factory: pytest.TempPathFactory) -> Anatomy:
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Architecture:
     parameters = KNOWN["flux1-dev"].parameters
-    anatomy = Anatomy.of(write_configs(tmp_path_factory.mktemp("dev"), "flux1-dev", {}))
-    return replace(anatomy, transformer=parameters["transformer"], vae=parameters["vae"])
+    architecture = Architecture.of(write_configs(tmp_path_factory.mktemp("dev"), "flux1-dev", {}))
+    return replace(architecture, transformer=parameters["transformer"], vae=parameters["vae"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [0, 1, 3, 6, 10, 11])
 def test_the_forecast_is_within_15_percent_of_what_a_run_takes(row: int) -> None:
     found = measured.in_a_process(row)
     assert found["predicted"] == pytest.approx(found["measured"], rel=0.15)
 
 
-def test_an_anatomy_is_the_models(dev: Anatomy) -> None:
+def test_the_architecture_is_the_models(dev: Architecture) -> None:
     assert [(stack.kind, stack.count, stack.width) for stack in dev.stacks] == [
         ("double", 19, 3072),
         ("single", 38, 3072),
@@ -56,10 +55,6 @@ def test_an_anatomy_is_the_models(dev: Anatomy) -> None:
     assert dev.text_tokens == 512
     assert POCKET.text_tokens == 32  # its tokenizer's own limit
     assert POCKET.transformer == catalog.find("pocket").parameters
-
-
-def test_the_strips_of_the_forecast_are_those_of_the_vae() -> None:
-    assert memory.STRIP_AT_MOST == autoencoder.STRIP_AT_MOST
 
 
 MEASURED = re.findall(
@@ -79,8 +74,8 @@ def test_the_forecast_for_a_card_is_within_15_percent_of_what_readme_says_was_me
     model: str, precision: str, activations: str, stepping: str, drawing: str
 ) -> None:
     knobs = {"side_px": 512, "batch_size": 1, "rank": 16, "base_precision": precision, "activations": activations}
-    anatomy = Anatomy.of_known(KNOWN[CALLED[model]])
-    needs = memory.needs(anatomy, resolve(knobs | {"sample_prompts": ["one"]}).config, machine(140), 1)
+    architecture = Architecture.of_known(KNOWN[CALLED[model]])
+    needs = memory.needs(architecture, resolve(knobs | {"sample_prompts": ["one"]}).config, machine(140), 1)
     assert needs.training / GIB == pytest.approx(float(stepping), rel=0.15)
     assert needs.drawing / GIB == pytest.approx(float(drawing), rel=0.15)
 
@@ -89,13 +84,12 @@ def test_readme_has_a_measured_row_for_every_model_base_and_way_of_keeping() -> 
     assert len(MEASURED) == 4 * 2 * 2
 
 
-def test_the_forecast_knows_when_batches_and_chunks_are_taken() -> None:
+def test_the_forecast_knows_where_batches_are_computed_at_once() -> None:
     for device, policy in backend.POLICIES.items():
         assert memory.multiples(machine(8, device)).batches == policy.batches
-    assert (memory.SCORES_AT_MOST, memory.CHUNK) == (attention.SCORES_AT_MOST, attention.CHUNK_ON_CPU)
 
 
-def test_a_batch_on_a_cpu_needs_little_more_than_an_example_unless_all_is_kept(dev: Anatomy) -> None:
+def test_a_batch_on_a_cpu_needs_little_more_than_an_example_unless_all_is_kept(dev: Architecture) -> None:
     def training(device: str, activations: str, batch_size: int) -> int:
         config = resolve({"side_px": 512, "activations": activations, "batch_size": batch_size}).config
         return memory.needs(dev, config, machine(1000, device), 10).training
@@ -105,46 +99,46 @@ def test_a_batch_on_a_cpu_needs_little_more_than_an_example_unless_all_is_kept(d
         assert training(device, activations, 4) > 1.05 * training(device, activations, 1)
 
 
-def test_more_of_anything_needs_more_memory(dev: Anatomy) -> None:
-    def memory(**knobs: object) -> int:
+def test_more_of_anything_needs_more_memory(dev: Architecture) -> None:
+    def peak(**knobs: object) -> int:
         config = resolve({"side_px": 512, "activations": "all", **knobs}).config
         return memory.needs(dev, config, machine(1000), 10).memory
 
-    plain = memory()
-    assert memory(side_px=768) > plain
-    assert memory(batch_size=2) > plain
-    assert memory(rank=64) > plain
-    assert memory(activations="none") < 0.7 * plain
-    assert memory(base_precision="4-bit") < plain - 11 * GIB
-    assert memory(class_pictures=4, class_prompt="a dog") > plain
+    plain = peak()
+    assert peak(side_px=768) > plain
+    assert peak(batch_size=2) > plain
+    assert peak(rank=64) > plain
+    assert peak(activations="none") < 0.7 * plain
+    assert peak(base_precision="4-bit") < plain - 11 * GIB
+    assert peak(class_pictures=4, class_prompt="a dog") > plain
 
 
 @pytest.mark.parametrize("targets", ["all_linear", "*"])  # the star is modulation too
 @pytest.mark.parametrize("ema_decay", [0, 0.9])
-@pytest.mark.parametrize("optimizer", RULES)
-def test_every_number_that_an_optimizer_remembers_is_counted(
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_all_of_an_optimizers_state_is_counted(
     family: Family, model_folder: Path, optimizer: Optimizer, ema_decay: float, targets: str
 ) -> None:
     config = resolve({"rank": 3, "optimizer": optimizer, "ema_decay": ema_decay, "targets": targets}).config
     layers = lora.resolve_targets(family.transformer, family.presets, targets)
     w = lora.attach(family.transformer, layers, 3, 3.0, mx.random.key(0)).parameters()
-    groups = [w, *begin(RULES[optimizer], w, averages=ema_decay > 0).tensors.values()]
+    groups = [w, *init(OPTIMIZERS[optimizer], w, with_ema=ema_decay > 0).tensors.values()]
     held = sum(value.nbytes for group in groups for value in group.values())
-    assert memory.adapter_bytes(Anatomy.of(model_folder), config) == held
+    assert memory.adapter_bytes(Architecture.of(model_folder), config) == held
 
 
-def test_where_the_adapter_is_large_its_update_takes_more_than_its_gradient(dev: Anatomy) -> None:
-    def memory(**knobs: object) -> int:
+def test_where_the_adapter_is_large_its_update_takes_more_than_its_gradient(dev: Architecture) -> None:
+    def peak(**knobs: object) -> int:
         config = resolve({"side_px": 64, "activations": "none", "rank": 256, **knobs}).config
         return memory.needs(dev, config, machine(1000), 1).training
 
     copy = 4 * memory.adapter_numbers(dev, resolve({"rank": 256}).config)
-    assert memory(optimizer="prodigy") - memory() == 2 * 2 * copy  # two more are remembered, old and new
-    assert memory(ema_decay=0.9) - memory() == 2 * copy
-    assert memory(optimizer="adafactor") < memory(optimizer="lion") < memory()
+    assert peak(optimizer="prodigy") - peak() == 2 * 2 * copy  # two more are remembered, old and new
+    assert peak(ema_decay=0.9) - peak() == 2 * copy
+    assert peak(optimizer="adafactor") < peak(optimizer="lion") < peak()
 
 
-def test_as_many_blocks_keep_their_activations_as_fit(dev: Anatomy) -> None:
+def test_as_many_blocks_keep_their_activations_as_fit(dev: Architecture) -> None:
     config = resolve({"side_px": 512}).config
     kept = [memory.kept_blocks(dev, config, machine(gib)) for gib in (20, 32, 40, 140)]
     assert kept[0] == 0
@@ -155,7 +149,7 @@ def test_as_many_blocks_keep_their_activations_as_fit(dev: Anatomy) -> None:
     assert within.training <= 40 * GIB
 
 
-def test_settings_that_fit_are_offered_and_the_mildest_first(dev: Anatomy) -> None:
+def test_settings_that_fit_are_offered_and_the_mildest_first(dev: Architecture) -> None:
     config = resolve({"side_px": 1024, "batch_size": 2}).config
     offers = [memory.forecast(dev, config, machine(gib), 10) for gib in (60, 26, 12, 6)]
     assert [each.fits for each in offers] == [True, False, False, False]
@@ -180,7 +174,7 @@ def test_a_full_disk_is_seen_too() -> None:
 
 
 def test_class_pictures_take_their_place_on_the_disk(
-    family: Family, photos: Path, tmp_path: Path, dev: Anatomy
+    family: Family, photos: Path, tmp_path: Path, dev: Architecture
 ) -> None:
     def disk(**knobs: object) -> int:
         return memory.needs(dev, resolve({"side_px": 512, **knobs}).config, machine(100), 10).disk

@@ -14,10 +14,10 @@ from mlx.utils import tree_flatten
 from core.adapters import lora
 from core.errors import ModelProblem
 from core.hub import catalog
-from core.models.autoencoder import pack, unpack
 from core.models.base import Grid
 from core.models.flux1 import Flux1, FluxTransformer
 from core.models.load import load_family
+from core.models.patches import pack, unpack
 from core.models.text.tokenizers import TextTokenizer
 from tests import tiny
 
@@ -134,11 +134,11 @@ def test_a_preset_of_single_blocks_is_there_where_its_blocks_are(folder: Path, t
 
 def test_parts_are_read_when_first_used_and_dropped_when_freed(folder: Path) -> None:
     family = load_family(folder)
-    assert not family._parts._loaded
+    assert not family.loaded
     before = family.encode_text(["a can"])
-    assert set(family._parts._loaded) == {"clip", "t5"}
+    assert family.loaded == {"clip", "t5"}
     family.free("text", "vae")
-    assert not family._parts._loaded
+    assert not family.loaded
     after = family.encode_text(["a can"])
     assert all(mx.array_equal(before[name], after[name]).item() for name in before)
 

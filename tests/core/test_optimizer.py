@@ -1,4 +1,4 @@
-"""The optimizer: what a step may do, by each rule; the average; the schedules; and tensors joined to a few."""
+"""The optimizers: what an update may do; the EMA; the learning rate schedules; and packed tensors."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 import mlx.core as mx
 import pytest
 
-from core.config.train import Optimizer
+from core.config.choices import Optimizer
 from core.training import ema
-from core.training.optimizers import RULES, Remembered, Tensors
+from core.training.optimizers import OPTIMIZERS, OptimizerState, Tensors
 from core.training.schedule import learning_rate
-from core.training.update import Layout, begin, global_norm, update
+from core.training.update import Layout, global_norm, init, update
 from tests.core.subjects import settings
 
 ONE, LR = mx.array(1.0), mx.array(0.1)
@@ -24,77 +24,77 @@ def drawn(seed: int) -> Tensors:
     return {name: mx.random.normal(shape, key=key) for (name, shape), key in zip(SHAPES.items(), keys, strict=True)}
 
 
-def same(one: Remembered, other: Remembered) -> bool:
+def same(one: OptimizerState, other: OptimizerState) -> bool:
     pairs = [(one.numbers, other.numbers), *((one.tensors[group], other.tensors[group]) for group in one.tensors)]
     return all(mx.array_equal(ours[name], theirs[name]) for ours, theirs in pairs for name in ours)
 
 
-@pytest.mark.parametrize("optimizer", RULES)
-def test_a_bad_step_cannot_hurt(optimizer: Optimizer) -> None:
-    rule, w = RULES[optimizer], drawn(0)
-    remembered = begin(rule, w, averages=True)
-    knobs = {"limit": 1.0, "decay": 0.1, "average_decay": 0.9}
-    moved, remembered, _, counted = update(rule, w, drawn(1), remembered, ONE, LR, **knobs)
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_bad_step_cannot_hurt(kind: Optimizer) -> None:
+    optimizer, w = OPTIMIZERS[kind], drawn(0)
+    state = init(optimizer, w, with_ema=True)
+    knobs = {"limit": 1.0, "decay": 0.1, "ema_decay": 0.9}
+    moved, state, _, counted = update(optimizer, w, drawn(1), state, ONE, LR, **knobs)
     assert counted.item()
     assert not any(mx.array_equal(moved[name], w[name]) for name in w)
     infinite = drawn(2) | {"a.lora_A": mx.full(SHAPES["a.lora_A"], mx.inf)}
     for g, loss in [(infinite, ONE), (drawn(2), mx.array(mx.nan))]:
-        kept_w, kept, _, counted = update(rule, moved, g, remembered, loss, LR, **knobs)
+        kept_w, kept, _, counted = update(optimizer, moved, g, state, loss, LR, **knobs)
         assert not counted.item()
         assert all(mx.array_equal(kept_w[name], value) for name, value in moved.items())
-        assert same(kept, remembered)
+        assert same(kept, state)
         assert kept.numbers["n"].item() == 1
 
 
-@pytest.mark.parametrize("optimizer", RULES)
-def test_joined_tensors_are_updated_as_each_by_itself_is(optimizer: Optimizer) -> None:
-    rule = RULES[optimizer]
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_joined_tensors_are_updated_as_each_by_itself_is(kind: Optimizer) -> None:
+    optimizer = OPTIMIZERS[kind]
     w = drawn(0)
-    layout = Layout(w, matrices=rule.matrices)
-    remembered = begin(rule, w, averages=False)
-    joined_w = layout.joined(w)
-    joined = Remembered({name: layout.joined(each) for name, each in remembered.tensors.items()}, remembered.numbers)
+    layout = Layout(w, matrices=optimizer.matrices)
+    state = init(optimizer, w, with_ema=False)
+    joined_w = layout.pack(w)
+    joined = OptimizerState({name: layout.pack(each) for name, each in state.tensors.items()}, state.numbers)
     for step in range(4):
         g = drawn(10 + step)
-        w, remembered, _, _ = update(rule, w, g, remembered, ONE, LR, limit=0.0, decay=0.1)
-        joined_w, joined, _, _ = update(rule, joined_w, layout.joined(g), joined, ONE, LR, limit=0.0, decay=0.1)
-    parts = layout.tensors(joined_w)
+        w, state, _, _ = update(optimizer, w, g, state, ONE, LR, limit=0.0, decay=0.1)
+        joined_w, joined, _, _ = update(optimizer, joined_w, layout.pack(g), joined, ONE, LR, limit=0.0, decay=0.1)
+    parts = layout.unpack(joined_w)
     assert all(mx.allclose(parts[name], value, atol=1e-6) for name, value in w.items())
-    for group, tensors in remembered.tensors.items():
-        parts = layout.tensors(joined.tensors[group])
+    for group, tensors in state.tensors.items():
+        parts = layout.unpack(joined.tensors[group])
         assert all(mx.allclose(parts[name], value, atol=1e-6) for name, value in tensors.items())
 
 
-@pytest.mark.parametrize("optimizer", RULES)
-def test_a_matrix_without_a_gradient_stays_and_makes_no_other_one_infinite(optimizer: Optimizer) -> None:
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_matrix_without_a_gradient_stays_and_makes_no_other_one_infinite(kind: Optimizer) -> None:
     """As A has none in the first step, for B is zero."""
-    rule, w = RULES[optimizer], drawn(0)
+    optimizer, w = OPTIMIZERS[kind], drawn(0)
     g = drawn(1) | {"a.lora_A": mx.zeros(SHAPES["a.lora_A"])}
-    moved, remembered, _, counted = update(rule, w, g, begin(rule, w, averages=False), ONE, LR, **LIMITS)
+    moved, state, _, counted = update(optimizer, w, g, init(optimizer, w, with_ema=False), ONE, LR, **LIMITS)
     assert counted.item()
     assert mx.array_equal(moved["a.lora_A"], w["a.lora_A"])
-    moved, _, _, counted = update(rule, moved, drawn(2), remembered, ONE, LR, **LIMITS)
+    moved, _, _, counted = update(optimizer, moved, drawn(2), state, ONE, LR, **LIMITS)
     assert all(mx.isfinite(value).all().item() for value in moved.values())
     assert not mx.array_equal(moved["a.lora_A"], w["a.lora_A"])
 
 
 def test_the_first_step_of_adamw_moves_by_the_learning_rate_and_decays() -> None:
     w, g = {"a": mx.array([1.0, -2.0])}, {"a": mx.array([3.0, -4.0])}
-    rule = RULES["adamw"]
-    new, _, norm, _ = update(rule, w, g, begin(rule, w, averages=False), ONE, LR, limit=0.0, decay=0.5)
+    optimizer = OPTIMIZERS["adamw"]
+    new, _, norm, _ = update(optimizer, w, g, init(optimizer, w, with_ema=False), ONE, LR, limit=0.0, decay=0.5)
     assert norm.item() == pytest.approx(5.0)
     assert mx.allclose(new["a"], mx.array([1.0 - 0.1 - 0.05, -2.0 + 0.1 + 0.1]), atol=1e-6)
 
 
 def test_prodigy_finds_a_rate_that_adamw_would_have_needed_to_be_given() -> None:
     """On the way to a far goal its d grows from 1e-5 by itself, and once there it stays."""
-    rule, goal = RULES["prodigy"], mx.full((4, 4), 0.5)
+    optimizer, goal = OPTIMIZERS["prodigy"], mx.full((4, 4), 0.5)
     w: Tensors = {"a": mx.zeros((4, 4))}
-    remembered = begin(rule, w, averages=False)
+    state = init(optimizer, w, with_ema=False)
     rates = []
     for _ in range(300):
-        w, remembered, _, _ = update(rule, w, {"a": w["a"] - goal}, remembered, ONE, ONE, **LIMITS)
-        rates.append(remembered.numbers["d"].item())
+        w, state, _, _ = update(optimizer, w, {"a": w["a"] - goal}, state, ONE, ONE, **LIMITS)
+        rates.append(state.numbers["d"].item())
     assert rates[0] == pytest.approx(1e-5)
     assert 0.01 < rates[-1] < 1.0
     assert rates == sorted(rates)
@@ -104,9 +104,9 @@ def test_prodigy_finds_a_rate_that_adamw_would_have_needed_to_be_given() -> None
 def test_gradients_are_limited_over_the_whole_adapter() -> None:
     w = {"a": mx.array([0.0]), "b": mx.array([0.0])}
     g = {"a": mx.array([3.0]), "b": mx.array([4.0])}
-    rule = RULES["adamw"]
-    _, remembered, _, _ = update(rule, w, g, begin(rule, w, averages=False), ONE, LR, limit=1.0, decay=0.0)
-    assert mx.allclose(remembered.tensors["m"]["a"], mx.array([0.1 * 0.6]), atol=1e-6)
+    optimizer = OPTIMIZERS["adamw"]
+    _, state, _, _ = update(optimizer, w, g, init(optimizer, w, with_ema=False), ONE, LR, limit=1.0, decay=0.0)
+    assert mx.allclose(state.tensors["m"]["a"], mx.array([0.1 * 0.6]), atol=1e-6)
     assert global_norm(g).item() == pytest.approx(5.0)
 
 
@@ -117,25 +117,25 @@ def test_a_norm_over_many_numbers_keeps_its_digits() -> None:
 
 def test_the_average_begins_close_to_the_weights_and_ends_slow() -> None:
     w = {"a": mx.array([0.0])}
-    rule = RULES["lion"]  # moves by the rate, 0.1 a step
-    remembered, after, expected = begin(rule, w, averages=True), w, 0.0
+    optimizer = OPTIMIZERS["lion"]  # moves by the rate, 0.1 a step
+    state, after, expected = init(optimizer, w, with_ema=True), w, 0.0
     for n in range(1, 41):
         g = {"a": mx.array([-1.0])}
-        after, remembered, _, _ = update(rule, after, g, remembered, ONE, LR, **LIMITS, average_decay=0.75)
+        after, state, _, _ = update(optimizer, after, g, state, ONE, LR, **LIMITS, ema_decay=0.75)
         kept = 0.0 if n == 1 else min(0.75, n / (n + 9))
         expected = kept * expected + (1 - kept) * 0.1 * n
-        assert remembered.tensors[ema.GROUP]["a"].item() == pytest.approx(expected, rel=1e-5)
+        assert state.tensors[ema.GROUP]["a"].item() == pytest.approx(expected, rel=1e-5)
     assert after["a"].item() == pytest.approx(4.0)
     assert after["a"].item() - expected == pytest.approx(0.1 * 0.75 / 0.25, rel=1e-2)  # decay / (1 - decay) steps late
 
 
 def test_tensors_are_few_vectors_in_whatever_order_a_checkpoint_gives_them_back() -> None:
     tensors = {str(number): mx.random.normal((1000, number), key=mx.random.key(number)) for number in range(1, 40)}
-    vectors = Layout(tensors).joined(tensors)
+    vectors = Layout(tensors).pack(tensors)
     assert len(vectors) == 3
-    other = Layout(dict(reversed(tensors.items()))).joined(tensors)
+    other = Layout(dict(reversed(tensors.items()))).pack(tensors)
     assert all(mx.array_equal(vectors[name], other[name]) for name in vectors)
-    again = Layout(tensors).tensors(vectors)
+    again = Layout(tensors).unpack(vectors)
     assert again.keys() == tensors.keys()
     assert all(mx.array_equal(again[name], value) for name, value in tensors.items())
 
@@ -145,14 +145,14 @@ def test_matrices_are_stacks_of_one_shape() -> None:
         str(number): mx.random.normal((100 + number % 2, 500), key=mx.random.key(number)) for number in range(16)
     }
     layout = Layout(tensors, matrices=True)
-    stacks = layout.joined(tensors)
+    stacks = layout.pack(tensors)
     assert sorted(stack.shape for stack in stacks.values()) == [
         (2, 100, 500),
         (2, 101, 500),
         (6, 100, 500),
         (6, 101, 500),
     ]
-    again = layout.tensors(stacks)
+    again = layout.unpack(stacks)
     assert all(mx.array_equal(again[name], value) for name, value in tensors.items())
 
 

@@ -26,6 +26,8 @@ from core.training.update import global_norm
 from tests.core.subjects import TINY_RUN, training
 from tests.tiny import make_model_folder
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 LAUNCH = str(Path(sysconfig.get_path("scripts"), "mlx.launch"))
 TRAIN = [sys.executable, "-m", "app.cli", "train"]
@@ -231,34 +233,34 @@ def test_the_others_end_when_the_first_machine_is_lost(
 
 MEETS = """
 import sys, time
-from core import backend
+from core.device import backend
 backend.prepare()
-from core.training import channel, group
-channel.SILENCE_SECONDS, group.CONNECT_SECONDS = 4.0, 2.0
-invitation = group.Invitation.from_environment()
-if invitation.rank:
-    group._arrive(invitation)
+from core.distributed import channel, process_group, rendezvous
+channel.SILENCE_SECONDS, process_group.CONNECT_SECONDS = 4.0, 2.0
+found = rendezvous.Rendezvous.from_environment()
+if found.rank:
+    rendezvous.join_coordinator(found)
     print("welcome", flush=True)
-    time.sleep(60)  # MLX is never asked to connect
+    time.sleep(60)  # MLX is never called to connect
 try:
-    group.meet(invitation)
-except group.MachineLost as lost:
+    process_group.init_process_group(found)
+except process_group.MachineLost as lost:
     print(lost)
 """
 
 
 @pytest.mark.parametrize(
-    ("how", "words"), [(signal.SIGKILL, "its process ended."), (signal.SIGSTOP, "nothing was heard of it for 4 s.")]
+    ("how", "words"), [(signal.SIGKILL, "its process ended."), (signal.SIGSTOP, "it sent nothing for 4 s.")]
 )
 def test_a_machine_that_is_lost_before_mlx_has_connected_it_is_named(
     tmp_path: Path, how: signal.Signals, words: str
 ) -> None:
     port = free_port()
     (tmp_path / "ring.json").write_text(json.dumps([[f"127.0.0.1:{port}"], [f"127.0.0.1:{port + 1}"]]))
-    told = {**os.environ, "MLX_HOSTFILE": str(tmp_path / "ring.json"), NAMES: "studio.local,mini.local"}
+    env = {**os.environ, "MLX_HOSTFILE": str(tmp_path / "ring.json"), NAMES: "studio.local,mini.local"}
     first, second = (
         subprocess.Popen(
-            [sys.executable, "-c", MEETS], env=told | {"MLX_RANK": rank}, cwd=ROOT, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", MEETS], env=env | {"MLX_RANK": rank}, cwd=ROOT, stdout=subprocess.PIPE, text=True
         )
         for rank in "01"
     )

@@ -11,6 +11,7 @@ import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 
+from core import flow
 from core.adapters import lora
 from core.device import backend
 from core.loss import dreambooth_loss
@@ -36,7 +37,7 @@ def take(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     def force(way: str) -> None:
         prepared = backend.prepare()
         policy = replace(prepared.policy, packed_products=way == "packed")
-        monkeypatch.setattr(backend, "_prepared", replace(prepared, policy=policy))
+        monkeypatch.setattr(backend, "prepare", lambda: replace(prepared, policy=policy))
 
     return force
 
@@ -70,11 +71,9 @@ def gradients(family: Family) -> dict[str, mx.array]:
 
     def loss_of(parameters: dict[str, mx.array]) -> mx.array:
         adapter.update(parameters)
-
-        def predict(l_t: mx.array, sigma: mx.array) -> mx.array:
-            return family.velocity(l_t, sigma, text, grid, 1.0)
-
-        return dreambooth_loss(predict, clean, noise, mx.array([0.3, 0.8]))
+        sigma = mx.array([0.3, 0.8])
+        velocity = family.velocity(flow.interpolate(clean, noise, sigma), sigma, text, grid, 1.0)
+        return dreambooth_loss(velocity, clean, noise).mean()
 
     loss, found = mx.value_and_grad(loss_of)(start)
     mx.eval(loss, found)

@@ -36,9 +36,9 @@ def scores(family: Family, out: Path, photos: int, **knobs: Any) -> list[Scored]
     return [each for each in run if isinstance(each, Scored)]
 
 
-def test_a_run_that_learns_three_photos_by_heart_is_told_so_and_since_when(family: Family, tmp_path: Path) -> None:
+def test_a_run_that_learns_three_photos_by_heart_is_diagnosed_so_and_since_when(family: Family, tmp_path: Path) -> None:
     said = scores(family, tmp_path, 5, held_out="04.jpg, 05.jpg", learning_rate=5e-3, steps=48)
-    verdict = said[-1].verdict
+    verdict = said[-1].diagnosis
     assert verdict.kind == "memorising"
     lowest = min(said, key=lambda each: each.relative)
     assert abs(verdict.since - lowest.step) <= QUICK["score_every"]
@@ -46,15 +46,15 @@ def test_a_run_that_learns_three_photos_by_heart_is_told_so_and_since_when(famil
     assert said[-1].relative > lowest.relative + 0.04
 
 
-def test_a_run_with_a_low_rate_is_not_told_so(family: Family, tmp_path: Path) -> None:
+def test_a_run_with_a_low_rate_is_not_diagnosed_so(family: Family, tmp_path: Path) -> None:
     said = scores(family, tmp_path, 8, learning_rate=2e-4, steps=48)
-    assert {each.verdict.kind for each in said} <= {"early", "learning", "flat"}
+    assert {each.diagnosis.kind for each in said} <= {"early", "learning", "flat"}
     assert said[-1].relative < 1.0
 
 
 def test_heavy_class_pictures_do_not_make_a_healthy_run_a_diverged_one(family: Family, tmp_path: Path) -> None:
     said = scores(family, tmp_path, 8, learning_rate=2e-4, steps=24, **PRIOR)
-    assert {each.verdict.kind for each in said} <= {"early", "learning", "flat"}
+    assert {each.diagnosis.kind for each in said} <= {"early", "learning", "flat"}
     state = checkpoint.newest(tmp_path / "run")[0]
     base = said[0].loss
     assert statistics.fmean(state.losses) > FAR_WORSE * base  # the class pictures' term is in it, four times
@@ -62,8 +62,8 @@ def test_heavy_class_pictures_do_not_make_a_healthy_run_a_diverged_one(family: F
 
 
 @pytest.mark.parametrize("more", [{}, PRIOR])
-def test_a_run_with_an_absurd_rate_is_told_that_it_diverged(
+def test_a_run_with_an_absurd_rate_is_diagnosed_as_diverged(
     family: Family, tmp_path: Path, more: dict[str, Any]
 ) -> None:
     said = scores(family, tmp_path, 8, held_out="none", learning_rate=0.3, steps=20, **more)
-    assert said[-1].verdict.kind == "diverged"
+    assert said[-1].diagnosis.kind == "diverged"

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.full_size import write_configs
+from bench.real_models import write_configs
+from core.config.choices import BITS
 from core.config.resolve import resolve
-from core.config.train import BITS
 from core.device.hardware import Computer
+from core.device.units import disk_size, memory_size
 from core.estimate import memory, requirements
-from core.estimate.architecture import Anatomy
+from core.estimate.architecture import Architecture
 from core.hub import catalog
 from core.hub.registry import KNOWN
 
@@ -41,9 +42,12 @@ def best(name: str, gib: float, disk_gib: float = 200, **more: int) -> tuple[str
 
 def test_the_numbers_are_those_of_the_forecast_for_a_run_from_the_models_own_folder(tmp_path: Path) -> None:
     row = KNOWN["flux1-dev"]
-    anatomy = Anatomy.of(write_configs(tmp_path, "flux1-dev", {}))
-    anatomy = replace(
-        anatomy, transformer=row.parameters["transformer"], vae=row.parameters["vae"], layer=row.shapes.text_layer
+    architecture = Architecture.of(write_configs(tmp_path, "flux1-dev", {}))
+    architecture = replace(
+        architecture,
+        transformer=row.parameters["transformer"],
+        vae=row.parameters["vae"],
+        text_layer=row.shapes.text_layer,
     )
     found = needs("flux1-dev", 80)
     assert [(each.base_precision, each.side_px) for each in found.table] == [
@@ -52,7 +56,7 @@ def test_the_numbers_are_those_of_the_forecast_for_a_run_from_the_models_own_fol
     for each in found.table:
         knobs = {"base_precision": each.base_precision, "side_px": each.side_px, "activations": "none", "batch_size": 1}
         config = resolve(knobs, catalog.models()["flux1-dev"].defaults).config
-        forecast = memory.forecast(anatomy, config, Computer("cuda", 80 * GIB, 200 * GIB), requirements.PHOTOS)
+        forecast = memory.forecast(architecture, config, Computer("cuda", 80 * GIB, 200 * GIB), requirements.PHOTOS)
         assert (each.memory, each.disk, each.fits) == (forecast.memory, forecast.disk, forecast.fits)
 
 
@@ -82,9 +86,9 @@ def test_the_models_own_size_comes_first_and_then_the_most_exact_base() -> None:
 
 def test_the_sentence_says_with_what_it_fits_or_what_it_lacks() -> None:
     own = needs("flux1-dev", 80).table[0]
-    words = f"about {own.memory / GIB:.0f} GiB of memory, {own.disk / GIB:.1f} GiB on the disk."
+    words = f"about {memory_size(own.memory)} of memory, {disk_size(own.disk)} on the disk."
     assert needs("flux1-dev", 80).sentence == f"It fits with the whole base, 512 px: {words}"
-    assert "an 8-bit base" in memory.spoken({"base_precision": "8-bit"})
+    assert "an 8-bit base" in memory.described({"base_precision": "8-bit"})
     assert needs("flux1-dev", 4).sentence == "No settings of this model fit; it takes a smaller model."
     assert needs("flux1-dev", 80, disk_gib=3).sentence == "No settings of this model fit; it takes more free space."
 

@@ -29,7 +29,7 @@ KNOBS = {
 
 def assert_same(one: Path, other: Path, step: int) -> None:
     first, second = (checkpoint.load(run / "checkpoints" / str(step)) for run in (one, other))
-    one_kept, other_kept = first.remembered, second.remembered
+    one_kept, other_kept = first.optimizer_state, second.optimizer_state
     assert one_kept.tensors.keys() == other_kept.tensors.keys()
     pairs = [(first.parameters, second.parameters), (one_kept.numbers, other_kept.numbers)]
     pairs += [(one_kept.tensors[group], other_kept.tensors[group]) for group in one_kept.tensors]
@@ -134,7 +134,7 @@ def test_what_was_kept_stays_so_unless_there_is_less_memory(
 CHILD = """
 import sys, time
 from pathlib import Path
-from core import backend
+from core.device import backend
 backend.prepare()
 from core.models.load import load_family
 from core.training import checkpoint
@@ -152,6 +152,7 @@ for progress in training(load_family(model), photos, out, **KNOBS):
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_from_its_last_checkpoint(
     model_folder: Path, family: Family, photos: Path, tmp_path: Path
 ) -> None:

@@ -16,7 +16,8 @@ from core import safetensors_file
 from core.adapters.file import contents_of
 from core.errors import AdapterProblem, ModelProblem
 from core.models.flux1 import FluxTransformer
-from core.models.load import load_family, read_weights
+from core.models.load import load_family
+from core.models.parts import read_weights
 from core.safetensors_file import read_header, weight_files, weights_sha256
 from tests import tiny
 

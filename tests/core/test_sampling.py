@@ -59,7 +59,7 @@ def test_conditioning_made_earlier_draws_the_same_without_the_text_encoders(fami
     family.free("text")
     cached = draw(family, prompt, **SIZE, steps=2, guidance=2.0, seed=3, negative_prompt=negative)
     assert cached.image.tobytes() == expected.image.tobytes()
-    assert set(family._parts._loaded) <= {"transformer", "vae"}
+    assert family.loaded <= {"transformer", "vae"}
 
 
 def test_a_caller_can_stop_between_two_steps(family: Family) -> None:
@@ -100,11 +100,11 @@ def test_guidance_means_what_the_model_can_do_with_it(family: Family, dev_like: 
 
 
 def test_embedded_guidance_takes_one_pass_a_step(dev_like: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = []
+    guidances = []
     plain = type(dev_like).embed
-    monkeypatch.setattr(type(dev_like), "embed", lambda *args: told.append(args[-1]) or plain(*args))
+    monkeypatch.setattr(type(dev_like), "embed", lambda *args: guidances.append(args[-1]) or plain(*args))
     draw(dev_like, "a dog", **SIZE, steps=3, guidance=3.5, seed=1)
-    assert told == [3.5] * 3
+    assert guidances == [3.5] * 3
 
 
 def test_noise_can_be_given_and_then_no_seed_is_claimed(family: Family) -> None:

@@ -1,4 +1,4 @@
-"""Parts of a computation are told in their order, and only to who asks."""
+"""Stages are recorded in the order of the computation, and only where they are asked for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from core.numerics import staged_eval
 from core.numerics.attention import attention
 
 
-def test_layers_are_reached_on_the_way_forth_and_in_reverse_on_the_way_back() -> None:
+def test_layers_mark_stages_forward_and_in_reverse_for_a_gradient() -> None:
     x, a_RI, b_OR = mx.ones((1, 3, 4)), mx.ones((2, 4)), mx.ones((4, 2))
     parts = [lora.LowRank(a_RI * number, b_OR, 1.0, 1.0) for number in (1, 2)]
 
@@ -20,18 +20,18 @@ def test_layers_are_reached_on_the_way_forth_and_in_reverse_on_the_way_back() ->
 
     with staged_eval.stages() as found:
         mx.vjp(through_both, [x], [x])
-    with staged_eval.stages(back=True) as found_back:
+    with staged_eval.stages(backward=True) as found_back:
         mx.vjp(through_both, [x], [x])
     low, gradients = [each[0] for each in found][:2], [each[-1] for each in found if each[-1].shape == b_OR.shape]
     assert low[0].shape == low[1].shape == (3, 2)
     assert (low[1] > low[0]).all()
-    assert len(found_back) == len(found) - 2  # a gradient has the way forth computed when it needs it
+    assert len(found_back) == len(found) - 2  # a gradient alone does not evaluate the forward pass by layer
     # dB = g^T (x A^T): the second layer has an A twice as large, and the sum of the first for its x.
     of_second, of_first = (each[0, 0].item() for each in gradients)
     assert of_second > of_first
 
 
-def test_nothing_is_recorded_where_nobody_asks_and_what_is_evaluated_is_let_go() -> None:
+def test_nothing_is_recorded_outside_of_stages_and_evaluated_stages_are_released() -> None:
     q = mx.random.normal((1, 1, 4, 8))
     with staged_eval.stages() as found:
         pass

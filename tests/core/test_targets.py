@@ -14,7 +14,7 @@ from core.adapters import diffusers, lora
 from core.adapters import file as adapter_file
 from core.errors import AdapterProblem, ConfigProblem
 from core.models.base import Family
-from core.models.blockwise import Walk
+from core.models.blockwise import BlockwiseVelocity
 from core.models.load import load_family
 from core.training import checkpoint, setup
 from core.training.events import Finished, Stepped
@@ -96,7 +96,7 @@ def test_an_adapter_on_layers_outside_the_blocks_can_be_drawn_with(folder: Path,
     text, noise = family.encode_text(["a can"]), mx.random.normal((1, grid.tokens, grid.channels), key=mx.random.key(2))
 
     def velocity() -> mx.array:
-        return Walk(family)(noise, mx.array([0.5]), text, grid, 1.0)  # as pictures and scores have it
+        return BlockwiseVelocity(family)(noise, mx.array([0.5]), text, grid, 1.0)  # as pictures and scores have it
 
     before = velocity()
     for path in sorted(layers(family, within=False)):
@@ -126,7 +126,7 @@ def test_nor_can_one_go_on_that_an_earlier_version_began_so(family: Family, phot
     (a_RI, b_OR) = factors_at(family, {path})[path]
     state.start, state.parameters = "of a file", {f"{path}.lora_A": a_RI, f"{path}.lora_B": b_OR}
     with pytest.raises(AdapterProblem, match="cannot go on from its checkpoint"):
-        setup.attach(family, settings(), state, None)
+        setup.attach_adapter(family, settings(), state, None)
 
 
 def test_an_assistant_may_have_such_layers(photos: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from core.errors import ModelProblem
-from core.models.load import Part, Parts, read_weights
+from core.models.parts import Part, Parts, read_weights
 from core.models.text.clip import CLIPText
 from core.models.text.encoder import EncoderOnDisk
 from core.models.text.qwen3 import Qwen3Encoder

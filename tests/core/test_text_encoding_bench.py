@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.full_size import MODELS, write_configs
+from bench.real_models import MODELS, write_configs
 from bench.text_encoding import SMALL, measure, write_encoders
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -56,7 +56,7 @@ def test_phases_are_named_and_counted(family: Family, photos: Path, tmp_path: Pa
 def test_the_encoders_are_freed_while_training(family: Family, photos: Path, tmp_path: Path) -> None:
     for progress in training(family, photos, tmp_path / "run", sample_every=2):
         if isinstance(progress, Stepped):
-            assert set(family._parts._loaded) == {"transformer"}
+            assert family.loaded == {"transformer"}
 
 
 def test_the_same_run_gives_the_same_adapter(family: Family, photos: Path, tmp_path: Path) -> None:
@@ -73,16 +73,16 @@ def test_accumulation_is_a_larger_batch(family: Family, photos: Path, tmp_path: 
     whole, halves = state("whole", batch_size=2), state("halves", batch_size=1, accumulate=2)
     # Adam divides by the size of the gradient, so rounding in a tiny one shows: 1% of a step of 1e-2.
     assert all(mx.allclose(whole.parameters[name], halves.parameters[name], atol=1e-4) for name in whole.parameters)
-    # For the same reason the weights cannot tell a sum of gradients from their mean; what Adam remembers can.
+    # For the same reason the weights cannot tell a sum of gradients from their mean; the state of AdamW can.
     for group in ("m", "v"):
-        ours, theirs = whole.remembered.tensors[group], halves.remembered.tensors[group]
+        ours, theirs = whole.optimizer_state.tensors[group], halves.optimizer_state.tensors[group]
         assert all(
             global_norm({"": ours[name] - theirs[name]}) <= 1e-2 * global_norm({"": ours[name]}) for name in ours
         )
     assert whole.losses == pytest.approx(halves.losses, rel=1e-4)
 
 
-def test_a_stop_wish_finishes_the_step_and_saves(family: Family, photos: Path, tmp_path: Path) -> None:
+def test_a_stop_request_finishes_the_step_and_saves(family: Family, photos: Path, tmp_path: Path) -> None:
     run = training(family, photos, tmp_path / "run", steps=100, save_every=50)
     progress = next(run)
     while not isinstance(progress, Finished):
@@ -91,7 +91,9 @@ def test_a_stop_wish_finishes_the_step_and_saves(family: Family, photos: Path, t
     assert checkpoint.steps_saved(tmp_path / "run") == [3]
 
 
-def test_a_stop_wish_before_the_first_step_leaves_no_checkpoint(family: Family, photos: Path, tmp_path: Path) -> None:
+def test_a_stop_request_before_the_first_step_leaves_no_checkpoint(
+    family: Family, photos: Path, tmp_path: Path
+) -> None:
     run = training(family, photos, tmp_path / "run", sample_every=1)
     next(run)
     progress = run.send(Request.STOP)
@@ -107,7 +109,7 @@ def test_a_stop_wish_before_the_first_step_leaves_no_checkpoint(family: Family, 
         ("encoding photos", 2, [("encoding photos", 0), ("encoding photos", 1), ("encoding photos", 2)]),
     ],
 )
-def test_a_stop_wish_before_the_first_step_leaves_undone_what_is_not_done_and_the_next_run_goes_on_from_there(
+def test_a_stop_request_before_the_first_step_leaves_undone_what_is_not_done_and_the_next_run_goes_on_from_there(
     family: Family, photos: Path, tmp_path: Path, phase: str, done: int, then: list[tuple[str, int]]
 ) -> None:
     exact, encoded = family.encode_photo, []
@@ -118,7 +120,7 @@ def test_a_stop_wish_before_the_first_step_leaves_undone_what_is_not_done_and_th
         asks = isinstance(said[-1], Phase) and (said[-1].name, said[-1].done) == (phase, done)
         said.append(run.send(Request.STOP if asks else None))
     assert [(each.name, each.done) for each in said if isinstance(each, Phase)][-len(then) :] == then
-    assert not family._parts._loaded  # neither the transformer, nor an encoder that was at work
+    assert not family.loaded  # neither the transformer, nor an encoder that was at work
     list(training(family, photos, tmp_path / "run", resume=True, steps=1, held_out="none"))
     assert len(encoded) == 3
 
@@ -136,7 +138,7 @@ def test_a_resumed_run_that_is_stopped_before_its_first_step_is_where_it_was(
     assert (said[-1].final_loss, said[-1].held_out_loss) == (whole.final_loss, whole.held_out_loss)
 
 
-def test_save_and_sample_wishes_are_done_after_the_step(family: Family, photos: Path, tmp_path: Path) -> None:
+def test_save_and_sample_requests_are_done_after_the_step(family: Family, photos: Path, tmp_path: Path) -> None:
     run = training(family, photos, tmp_path / "run", steps=3, save_every=50)
     said: list[object] = [next(run)]
     while not isinstance(said[-1], Finished):
@@ -166,7 +168,7 @@ def test_a_run_stops_after_three_bad_steps_and_keeps_its_adapter(family: Family,
     before = checkpoint.load(tmp_path / "run" / "checkpoints" / "2")
     assert state.bad_steps_in_a_row == 2
     assert all(mx.array_equal(state.parameters[name], before.parameters[name]) for name in state.parameters)
-    assert state.remembered.numbers["n"].item() == 2
+    assert state.optimizer_state.numbers["n"].item() == 2
 
 
 def test_what_was_learned_before_bad_steps_is_saved_and_can_be_gone_on_from(
@@ -181,7 +183,7 @@ def test_what_was_learned_before_bad_steps_is_saved_and_can_be_gone_on_from(
     assert [each.step for each in said if isinstance(each, Saved)] == [9]
     state = checkpoint.load(tmp_path / "run" / "checkpoints" / "9")
     assert state.losses[6:] == [None, None, None]
-    assert state.remembered.numbers["n"].item() == 6
+    assert state.optimizer_state.numbers["n"].item() == 6
     bad = [next(calls) + 1]  # one more is no reason to end
     again = training(family, photos, tmp_path / "run", resume=True, **knobs | {"steps": 11})
     assert [(each.step, each.counted) for each in of_kind(again, Stepped)] == [(10, False), (11, True)]
@@ -209,16 +211,17 @@ def test_an_update_does_not_keep_the_weights_that_it_replaces(
             size, active = before.pop()
             grown.append((mx.get_active_memory() - active) / size)
 
-    def tell(step: Step, number: int, batches: Any, before_update: Any) -> None:
+    def noted(step: Step, number: int, batches: Any, before_update: Any) -> None:
         def at_the_update() -> None:
             before_update()
-            size = sum(value.nbytes for value in step._state.parameters.values())
+            layers = [each for each in family.transformer.modules() if isinstance(each, lora.LowRank)]
+            size = sum(each.lora_A.nbytes + each.lora_B.nbytes for each in layers)
             before.append((size, mx.get_active_memory()))
 
-        told(step, number, batches, at_the_update)
+        submit(step, number, batches, at_the_update)
 
-    told = Step.submit
-    monkeypatch.setattr(Step, "submit", tell)
+    submit = Step.submit
+    monkeypatch.setattr(Step, "submit", noted)
     monkeypatch.setattr(backend, "evaluate", evaluate)
     list(training(family, photos, tmp_path / "run", steps=4, rank=256, save_every=3, optimizer=optimizer))
     # Of each array that is kept there is the new one and not the old; the gradient, as large as the weights, is gone.
@@ -268,8 +271,11 @@ def test_a_trigger_dropout_that_means_nothing_is_a_warning(family: Family, photo
     assert "class pictures teach the opposite" in opposite[0]
     for number in (0, 1):
         (photos / f"{number}.txt").write_text("a red disc", encoding="utf-8")
-    assert warned() == []
-    assert warned(held_out="2.png") == ["Trigger dropout does nothing here: no caption has the word 'sks'."]
+    (lacking,) = warned()
+    assert lacking.startswith("2 of 3 captions lack the trigger word 'sks'")
+    lacking, vain = warned(held_out="2.png")
+    assert lacking.startswith("No caption has the trigger word 'sks'")
+    assert vain == "Trigger dropout does nothing here: no caption has the word 'sks'."
 
 
 def test_no_photos_wrong_targets_and_wrong_prompts_are_sentences(family: Family, photos: Path, tmp_path: Path) -> None:
@@ -297,10 +303,10 @@ def test_an_adapter_that_never_moved_is_not_saved_and_said_so(family: Family, ph
     assert checkpoint.steps_saved(tmp_path / "run") == []
 
 
-def test_a_stop_wish_is_heard_in_the_middle_of_a_picture(
+def test_a_stop_is_obeyed_in_the_middle_of_a_picture(
     family: Family, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.training.trainer.SECONDS_BETWEEN_QUESTIONS", 0.0)
+    monkeypatch.setattr("core.training.reporter.SECONDS_BETWEEN_REPORTS", 0.0)
     run = training(family, photos, tmp_path / "run", sample_every=1, sample_steps=50)
     said: list[object] = [next(run)]
     while not isinstance(said[-1], Finished):

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from core.training.trend import TERMS, chance, lowest, trend
+from core.training.trend import TERMS, deviation, lowest, trend
 from core.training.validation import early_scores
 
 
@@ -27,11 +27,11 @@ def test_a_single_lucky_score_is_not_where_a_curve_turns() -> None:
     assert lowest([0, 10, 20], [1.0, 0.9, math.inf]) == (0, 1.0)
 
 
-def test_chance_is_the_deviation_of_a_score_and_not_the_trend() -> None:
+def test_the_deviation_is_that_of_the_noise_and_not_the_trend() -> None:
     draw = random.Random(1)
     noisy = [1 - 0.001 * step + draw.gauss(0, 0.02) for step in range(400)]
-    assert chance(noisy) == pytest.approx(0.02, rel=0.15)
-    assert chance([1 - 0.001 * step for step in range(20)]) == pytest.approx(0, abs=1e-12)
+    assert deviation(noisy) == pytest.approx(0.02, rel=0.15)
+    assert deviation([1 - 0.001 * step for step in range(20)]) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("count", range(1, len(TERMS) + 1))

@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
+from core import flow
 from core.dataset import split
 from core.dataset.batches import Batches
 from core.errors import ConfigProblem
@@ -23,25 +24,25 @@ NAMES = ["a.jpg", "b.jpg", "c, d.jpg", "7"]
 
 
 def test_one_photo_is_held_out_from_eight_on() -> None:
-    photos = {count: split.wanted("auto", [str(n) for n in range(count)]) for count in (1, 7, 8, 15, 16, 40)}
+    photos = {count: split.held_out("auto", [str(n) for n in range(count)]) for count in (1, 7, 8, 15, 16, 40)}
     assert photos == {1: 0, 7: 0, 8: 1, 15: 1, 16: 1, 40: 1}
 
 
 def test_held_out_photos_are_chosen_by_number_or_by_name() -> None:
-    assert split.wanted("none", NAMES) == 0
-    assert split.wanted(" 3 ", NAMES) == 3
-    assert split.wanted("b.jpg, a.jpg", NAMES) == (0, 1)
-    assert split.wanted("c, d.jpg", NAMES) == (2,)
-    assert split.wanted("7", NAMES) == (3,)  # a photo's name comes before a number
+    assert split.held_out("none", NAMES) == 0
+    assert split.held_out(" 3 ", NAMES) == 3
+    assert split.held_out("b.jpg, a.jpg", NAMES) == (0, 1)
+    assert split.held_out("c, d.jpg", NAMES) == (2,)
+    assert split.held_out("7", NAMES) == (3,)  # a photo's name comes before a number
     with pytest.raises(ConfigProblem, match=r"names 'x\.jpg'; it can be auto, none, a number, or photos by name"):
-        split.wanted("a.jpg, x.jpg", NAMES)
+        split.held_out("a.jpg, x.jpg", NAMES)
     with pytest.raises(ConfigProblem, match="names no photo"):
-        split.wanted(",", NAMES)
+        split.held_out(",", NAMES)
     for too_many in ("4", "a.jpg,b.jpg,7,5"):
         with pytest.raises(ConfigProblem):
-            split.wanted(too_many, NAMES)
+            split.held_out(too_many, NAMES)
     with pytest.raises(ConfigProblem, match="is '1', and there is 1 photo; leave one to train on"):
-        split.wanted("1", ["only.jpg"])
+        split.held_out("1", ["only.jpg"])
 
 
 def test_the_choice_is_a_function_of_the_seed() -> None:
@@ -94,27 +95,31 @@ def test_the_score_is_the_loss_at_fixed_noise_relative_to_the_base(
 def test_a_score_of_many_draws_is_the_mean_at_as_many_sigmas_of_each_band(
     family: Family, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact = validation.per_example_loss
-    seen: list[tuple[float, float]] = []  # sigma and loss
+    interpolate, dreambooth_loss = flow.interpolate, validation.dreambooth_loss
+    seen: list[float] = []  # the sigma and the loss of each score in turn
 
-    def watched(predict: Any, clean: mx.array, noise: mx.array, sigma: mx.array) -> mx.array:
-        loss = exact(predict, clean, noise, sigma)
-        seen.append((sigma.item(), loss.item()))
+    def watched_path(clean: mx.array, noise: mx.array, sigma: mx.array) -> mx.array:
+        seen.append(sigma[0].item())
+        return interpolate(clean, noise, sigma)
+
+    def watched_loss(velocity: mx.array, clean: mx.array, noise: mx.array) -> mx.array:
+        loss = dreambooth_loss(velocity, clean, noise)
+        seen.append(loss.item())
         return loss
 
-    monkeypatch.setattr(validation, "per_example_loss", watched)
+    monkeypatch.setattr(flow, "interpolate", watched_path)
+    monkeypatch.setattr(validation, "dreambooth_loss", watched_loss)
     knobs = {"held_out": "1", "steps": 1, "sigma_draw": "uniform"}
     rows = {}
     for draws in (1, 3):
         seen.clear()
         list(training(family, photos, tmp_path / str(draws), score_draws=draws, **knobs))
         (row,) = checkpoint.load(tmp_path / str(draws) / "checkpoints" / "1").base_losses
-        losses = [loss for _, loss in seen[: 4 * draws]]
+        sigmas, losses = seen[: 8 * draws : 2], seen[1 : 8 * draws : 2]  # those of the base come before any step
         assert row == pytest.approx([sum(losses[at : at + draws]) / draws for at in range(0, 4 * draws, draws)])
-        rows[draws] = seen[: 4 * draws]
-    sigmas = [sigma for sigma, _ in rows[3]]
-    assert sigmas == sorted(sigmas)  # the bands' parts, from little noise to much
-    assert sigmas[1::3] == pytest.approx([sigma for sigma, _ in rows[1]])  # the middle one of three is the one of one
+        rows[draws] = sigmas
+    assert rows[3] == sorted(rows[3])  # the bands' parts, from little noise to much
+    assert rows[3][1::3] == pytest.approx(rows[1])  # the middle one of three is the one of one
 
 
 def test_the_base_is_scored_with_the_adapter_silent(family: Family, photos: Path, tmp_path: Path) -> None:
@@ -126,7 +131,7 @@ def test_the_base_is_scored_with_the_adapter_silent(family: Family, photos: Path
         each for each in training(family, photos, tmp_path / "three", held_out="1") if isinstance(each, Scored)
     )
     assert begun.step == 0
-    assert all(band != 1.0 for band in begun.bands)  # the adapter it begins with is heard, against the base without it
+    assert all(band != 1.0 for band in begun.bands)  # the score of the given adapter, against the base without it
     assert begun.loss / fresh.loss == pytest.approx(sum(begun.bands) / 4, rel=0.5)
 
 

@@ -214,22 +214,24 @@ def weights_of(family: ZImage, name: str) -> dict[str, mx.array]:
     return found
 
 
-def test_the_assistant_is_heard_in_steps_alone_and_never_moves(
+def test_the_assistant_is_on_in_steps_only_and_never_changes(
     turbo: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     family = load_family(turbo)
     held = adapter_file.read(turbo / tiny_z_image.ASSISTANT, "z_image").factors
     assert len(held) == 3 * 4
-    heard: dict[str, set[float]] = {"step": set(), "picture": set()}
+    strengths: dict[str, set[float]] = {"step": set(), "picture": set()}
     exact = family.project
 
     def noting(stream: Stream) -> mx.array:
         layer = lora.find(family.transformer, "layers.1.attention.to_v")
-        heard["step" if len(stream["img"]) == 2 else "picture"].add(layer.adapters["assistant"].strength)
+        strengths["step" if len(stream["img"]) == 2 else "picture"].add(layer.adapters["assistant"].strength)
         return exact(stream)
 
     monkeypatch.setattr(family, "project", noting)
-    monkeypatch.setattr("core.training.trainer.Run.score", lambda self: iter(()))  # a score hears it as a step does
+    monkeypatch.setattr(
+        "core.training.outputs.RunOutputs.score", lambda self: iter(())
+    )  # a score hears it as a step does
     run = training(family, photos, tmp_path / "run", sample_every=2, batch_size=2, accumulate=2)
     for progress in run:
         if isinstance(progress, Stepped):
@@ -238,7 +240,7 @@ def test_the_assistant_is_heard_in_steps_alone_and_never_moves(
             for path, (a_RI, b_OR) in held.items():
                 assert mx.array_equal(now[f"{path}.A"], a_RI).item()
                 assert mx.array_equal(now[f"{path}.B"], b_OR).item()
-    assert heard == {"step": {1.0}, "picture": {0.0}}
+    assert strengths == {"step": {1.0}, "picture": {0.0}}
     assert not any(isinstance(module, lora.LoRALinear) for module in family.transformer.modules())
     assert isinstance(progress, Finished)
     exported = adapter_file.read(progress.adapter, "z_image").factors
@@ -253,7 +255,7 @@ def test_the_first_step_has_the_gradient_of_the_model_with_its_assistant(
 
     def losses(family: ZImage, name: str) -> tuple[list[float], dict[str, mx.array]]:
         progress = list(training(family, photos, tmp_path / name, steps=2))
-        remembered = checkpoint.load(tmp_path / name / "checkpoints" / "2").remembered
+        remembered = checkpoint.load(tmp_path / name / "checkpoints" / "2").optimizer_state
         return [each.loss for each in of_kind(progress, Stepped)], remembered.tensors["m"]
 
     assisted = losses(load_family(turbo), "assisted")
@@ -297,7 +299,7 @@ def test_stopping_and_resuming_with_an_assistant_equals_never_stopping(
     whole, parts = (checkpoint.load(tmp_path / name / "checkpoints" / "5") for name in ("whole", "parts"))
     assert whole.losses == parts.losses
     assert all(mx.array_equal(whole.parameters[name], parts.parameters[name]) for name in whole.parameters)
-    v, of_parts = whole.remembered.tensors["v"], parts.remembered.tensors["v"]
+    v, of_parts = whole.optimizer_state.tensors["v"], parts.optimizer_state.tensors["v"]
     assert all(mx.array_equal(value, of_parts[name]) for name, value in v.items())
 
 

@@ -43,8 +43,8 @@ def test_the_part_that_counts_is_chosen_with_the_keyboard_too(
     page: Page, studio: Studio, photo_files: list[Path]
 ) -> None:
     new_project(page, studio, photo_files[:1], "Cropped house")
-    page.get_by_label("Choose what counts of house 0.png").click()
-    dialog = page.get_by_role("dialog", name="What counts of this photo")
+    page.get_by_label("Crop house 0.png").click()
+    dialog = page.get_by_role("dialog", name="Crop")
     dialog.get_by_label("Size").fill("50")
     dialog.get_by_label("Left to right").fill("0")
     dialog.get_by_label("Top to bottom").focus()
@@ -64,8 +64,8 @@ def test_where_photos_keep_their_shape_the_frame_has_it_too(
     page: Page, studio: Studio, photo_files: list[Path]
 ) -> None:
     new_project(page, studio, photo_files[:1], "Wide house")
-    shape = page.get_by_role("dialog", name="What counts of this photo").get_by_label("Shape")
-    page.get_by_label("Choose what counts of house 0.png").click()
+    shape = page.get_by_role("dialog", name="Crop").get_by_label("Shape")
+    page.get_by_label("Crop house 0.png").click()
     expect(shape).to_be_hidden()  # Pocket comes first here, and it is shown squares
     page.keyboard.press("Escape")
     expect(page.locator(".crop-mark")).to_be_visible()
@@ -73,11 +73,11 @@ def test_where_photos_keep_their_shape_the_frame_has_it_too(
     start_tiny_run(page, steps=1)
     page.goto(project)
     expect(page.locator(".crop-mark")).to_be_hidden()  # the tiny model keeps shapes: the whole photo counts
-    page.get_by_label("Choose what counts of house 0.png").click()
-    dialog = page.get_by_role("dialog", name="What counts of this photo")
+    page.get_by_label("Crop house 0.png").click()
+    dialog = page.get_by_role("dialog", name="Crop")
     for chosen, size, wide, high in [("photo", "50", 160, 140), ("square", "100", 280, 280)]:
         if not dialog.is_visible():
-            page.get_by_label("Choose what counts of house 0.png").click()
+            page.get_by_label("Crop house 0.png").click()
         shape.select_option(chosen)
         dialog.get_by_label("Size").fill(size)
         with page.expect_response("**/api/photos/*") as answer:
@@ -87,10 +87,10 @@ def test_where_photos_keep_their_shape_the_frame_has_it_too(
         assert abs((crop["bottom"] - crop["top"]) * 280 - high) < 1
         expect(dialog).to_be_hidden()
         expect(page.locator(".crop-mark")).to_be_visible()
-    page.get_by_label("Choose what counts of house 0.png").click()
+    page.get_by_label("Crop house 0.png").click()
     expect(shape).to_have_value("square")
     shape.select_option("photo")
-    dialog.get_by_role("button", name="As large as it goes").click()
+    dialog.get_by_role("button", name="As large as possible").click()
     with page.expect_response("**/api/photos/*") as answer:
         dialog.get_by_role("button", name="Save").click()
     assert answer.value.json()["crop"] is None

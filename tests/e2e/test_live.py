@@ -58,7 +58,7 @@ def test_class_pictures_come_in_live_and_stay(page: Page, studio: Studio, photo_
     new_project(page, studio, photo_files[:2], "Kept house")
     start_tiny_run(page, steps=4, class_pictures=8)
     card = page.get_by_role("region", name="Class pictures")
-    expect(card).to_contain_text("What the model draws for “a photo of house” without your photos")
+    expect(card).to_contain_text("Drawn by the untouched model for “a photo of house”")
     expect(card.get_by_role("button")).to_have_count(8)
     expect(page.locator("#no-class-pictures")).to_be_hidden()
     expect(page.locator("#state")).to_contain_text("done", timeout=60_000)
@@ -83,7 +83,7 @@ def test_a_run_that_is_done_can_go_on_and_be_drawn_with(page: Page, studio: Stud
     expect(page.locator("#state")).to_contain_text("done", timeout=60_000)
     expect(page.locator("#checkpoints li")).to_have_count(2)
     expect(page.locator("#samples td img")).to_have_count(6)
-    expect(page.locator("#verdict")).to_contain_text("Too early to say")
+    expect(page.locator("#diagnosis")).to_contain_text("Too early to say")
 
     page.locator("#samples td button").first.click()
     title = page.locator("#lightbox-title")
@@ -97,15 +97,15 @@ def test_a_run_that_is_done_can_go_on_and_be_drawn_with(page: Page, studio: Stud
 
     page.get_by_role("button", name="Continue with more steps").click()
     page.get_by_label("Steps in all").fill("12")
-    expect(page.get_by_label("Kept activations")).to_have_value("as_fit")
-    page.get_by_label("Kept activations").select_option("none")
+    expect(page.get_by_label("Gradient checkpointing")).to_have_value("as_fit")
+    page.get_by_label("Gradient checkpointing").select_option("none")
     page.get_by_role("button", name="Continue", exact=True).click()
     expect(page.locator("#steps")).to_have_text("12")
     expect(page.locator('#checkpoints [data-step="12"]')).to_be_visible(timeout=60_000)
     expect(page.locator("#state")).to_contain_text("done")
     expect(page.locator("#log")).to_contain_text("0 of 4 blocks keep their activations, where 4 did before")
     page.get_by_role("button", name="Continue with more steps").click()
-    expect(page.locator("#continue-steps-hint")).to_have_text("So far it has gone 12 of 12.")
+    expect(page.locator("#continue-steps-hint")).to_have_text("12 of 12 steps are done.")
     expect(page.get_by_label("Steps in all")).to_have_value("112")
     page.get_by_role("button", name="Cancel").locator("visible=true").click()
 
@@ -116,12 +116,12 @@ def test_a_run_that_is_done_can_go_on_and_be_drawn_with(page: Page, studio: Stud
     expect(page.get_by_role("heading", level=1)).to_have_text("The good one")
 
     page.get_by_label("More about this run").click()
-    page.get_by_role("button", name="Other forms").click()
+    page.get_by_role("button", name="Export").click()
     expect(page.get_by_label("Checkpoint", exact=True)).to_have_value("12")
     for form, name in (("Kohya’s", "Drawn-house-12-kohya"), ("Merged", "Drawn-house-12-merged")):
         page.get_by_label(form).check()
-        expect(page.locator("#forms-file")).to_be_hidden()
-        page.get_by_role("button", name="Make the file").click()
+        expect(page.locator("#export-file")).to_be_hidden()
+        page.get_by_role("button", name="Export", exact=True).click()
         with page.expect_download() as download:
             page.get_by_role("link", name=f"Download {name}.safetensors").click(timeout=60_000)
         assert download.value.suggested_filename == f"{name}.safetensors"
@@ -174,9 +174,9 @@ def test_the_page_says_in_words_how_the_run_does(page: Page, studio: Studio, pho
     page.get_by_role("button", name="Start training").click()
     expect(page.locator("#state")).to_contain_text("done", timeout=60_000)
     expect(page.get_by_text("On 2 held-out photos.")).to_be_visible()
-    expect(page.locator("#verdict")).to_contain_text("than the base")
-    expect(page.locator("#verdict-bands li")).to_have_count(4)
-    words = page.locator("#verdict").inner_text()
+    expect(page.locator("#diagnosis")).to_contain_text("than the base")
+    expect(page.locator("#diagnosis-bands li")).to_have_count(4)
+    words = page.locator("#diagnosis").inner_text()
     page.locator("#score-table summary").click()
     steps = page.locator("#score-table tbody td:first-child")
     expect(steps).to_have_text(["0", "1", "2", "3", "4", "6", "8", "11", "16", "24", "32", "40"])
@@ -185,7 +185,7 @@ def test_the_page_says_in_words_how_the_run_does(page: Page, studio: Studio, pho
     expect(page.locator("#photo-scores tbody tr")).to_have_count(6)
     page.reload()
     expect(page.locator("#score-chart canvas")).to_be_visible()
-    assert page.locator("#verdict").inner_text() == words  # as drawn by the server, and then by the script
+    assert page.locator("#diagnosis").inner_text() == words  # as drawn by the server, and then by the script
 
 
 SHIFTS = """new PerformanceObserver((list) => {

@@ -1,4 +1,4 @@
-"""The queue: one run at a time, the order can be changed, what waits can be taken out."""
+"""The queue: one run at a time, the order can be changed, waiting jobs can be removed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_waiting_runs_change_places_and_are_taken_out(
     queue.get_by_label(re.compile(r"^Move Training: Third house, Run \d+ up$")).click()
     expect(waiting).to_have_text([third, second])
     for taken in (1, 2):
-        queue.get_by_role("button", name="Take out").first.click()
+        queue.get_by_role("button", name="Remove").first.click()
         expect(queue.locator('li[data-state="cancelled"]')).to_have_count(taken)
 
     page.get_by_role("button", name="Stop", exact=True).click()
@@ -40,4 +40,4 @@ def test_waiting_runs_change_places_and_are_taken_out(
     expect(queue.get_by_text("Nothing is waiting")).to_be_visible()
     expect(queue.locator("#active-jobs")).to_be_hidden()
     page.goto(studio.url)
-    expect(page.locator(".run-line .badge").first).to_contain_text("taken out")
+    expect(page.locator(".run-line .badge").first).to_contain_text("removed")

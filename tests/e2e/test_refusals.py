@@ -29,7 +29,7 @@ def test_each_bad_file_gets_its_own_sentence_and_the_good_ones_stay(
     expect(lines).to_have_count(4)
     for line, name in zip(lines.all(), ("empty.jpg", "words.jpg", "half.png", "notes.pdf"), strict=True):
         expect(line.locator(".name")).to_have_text(name)
-        assert len(line.locator(".say").inner_text()) > 15
+        assert len(line.locator(".problem").inner_text()) > 15
     expect(page.locator("#upload-words")).to_contain_text("1 of 5 added, 4 not added")
     page.locator("#choose-files").set_input_files([photo_files[1]])
     expect(page.locator("#upload-list")).to_contain_text("already here")

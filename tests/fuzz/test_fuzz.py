@@ -11,10 +11,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz import photo_files
+from tests.fuzz import caption_files, captioner_replies, config_files, photo_files
 
 TARGETS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None]]] = {
     "photos": (photo_files.DATA, photo_files.check),
+    "captioner-replies": (captioner_replies.DATA, captioner_replies.check),
+    "caption-files": (caption_files.DATA, caption_files.check),
+    "config-files": (config_files.DATA, config_files.check),
 }
 EXECUTIONS = 2000
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from mlx.utils import tree_flatten
 
-from core.models.load import convolution_names, read_weights
+from core.models.parts import convolution_names, read_weights
 from core.safetensors_file import read_json, weight_files
 
 TOLERANCE = 1e-4  # relative, float32

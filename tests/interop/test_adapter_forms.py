@@ -29,12 +29,12 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.utils import get_peft_model_state_dict
 
+from bench import real_models as real
 from core.adapters import diffusers, kohya, merge
 from core.adapters import file as adapter_file
 from core.adapters.lora import Factors
 from tests import tiny_klein, tiny_z_image
 from tests.core.test_adapter_forms import check_same, random_factors
-from tests.interop import real_configs as real
 from tests.interop.reference import randomized
 from tests.interop.test_adapter import trained
 from tests.interop.test_transformer import SMALL

@@ -9,8 +9,8 @@ import pytest
 import torch
 from diffusers import AutoencoderKL as Reference
 
+from bench.real_models import FLUX1_VAE
 from core.models.autoencoder import AutoencoderKL
-from tests.interop.real_configs import FLUX1_VAE
 from tests.interop.reference import TOLERANCE, noise, ours, randomized, relative_error
 
 KINDS = {

@@ -17,6 +17,7 @@ from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu,
 from mlx.utils import tree_flatten
 from peft.tuners.tuners_utils import BaseTunerLayer
 
+from bench.real_models import FLUX2_VAE, KLEIN_4B
 from core.adapters import file as adapter_file
 from core.adapters import lora
 from core.models.autoencoder import AutoencoderKLFlux2
@@ -27,7 +28,6 @@ from core.sampling import draw, guidance_for, sampler_steps, starting_noise
 from core.training.events import Finished
 from tests import tiny_klein, tiny_qwen3
 from tests.core.subjects import photo_folder, training
-from tests.interop.real_configs import FLUX2_VAE, KLEIN_4B
 from tests.interop.reference import TOLERANCE, noise, ours, psnr, randomized, relative_error
 
 SMALL = KLEIN_4B | {"num_layers": 2, "num_single_layers": 3, "num_attention_heads": 2, "joint_attention_dim": 40}

@@ -17,9 +17,9 @@ import pytest
 import torch
 import transformers
 
-from core.estimate.architecture import Anatomy
+from bench import real_models as real
+from core.estimate.architecture import Architecture
 from core.hub.registry import KNOWN, VAE_CHANNELS
-from tests.interop import real_configs as real
 
 QWEN3 = {
     "vocab_size": 151_936,
@@ -108,7 +108,7 @@ REAL = {  # configs of the transformer, of the VAE, and of the text encoder with
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_an_anatomy_by_the_catalog_is_that_of_the_real_configs(name: str, tmp_path: Path) -> None:
+def test_an_architecture_by_the_catalog_is_that_of_the_real_configs(name: str, tmp_path: Path) -> None:
     known = KNOWN[name]
     transformer, vae, text_encoder = REAL[name]
     tables = {"model_index": {"_class_name": known.pipeline}, "transformer/config": transformer, "vae/config": vae}
@@ -121,9 +121,9 @@ def test_an_anatomy_by_the_catalog_is_that_of_the_real_configs(name: str, tmp_pa
             if layer := re.match(r".*?\.\d+\.", key):
                 layers[layer.group()] += value.numel()
     assert vae["block_out_channels"] == VAE_CHANNELS
-    read = Anatomy.of(tmp_path)
+    read = Architecture.of(tmp_path)
     counted = {"transformer": known.parameters["transformer"], "vae": known.parameters["vae"]}
-    assert Anatomy.of_known(known) == replace(read, **counted, layer=max(layers.values()))
+    assert Architecture.of_known(known) == replace(read, **counted, text_layer=max(layers.values()))
     assert read.transformer == pytest.approx(counted["transformer"], rel=0.06)  # the blocks are nearly all of it
 
 

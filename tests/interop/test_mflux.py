@@ -18,6 +18,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
+from bench.real_models import FLUX1_DEV
 from core.adapters import diffusers, kohya, lora
 from core.adapters import file as adapter_file
 from core.models import flux2, z_image
@@ -27,7 +28,6 @@ from core.models.load import load_family
 from tests import tiny, tiny_klein, tiny_z_image
 from tests.core.test_adapter_forms import random_factors
 from tests.interop.conftest import MFLUX_PYTHON
-from tests.interop.real_configs import FLUX1_DEV
 from tests.interop.reference import noise
 from tests.interop.test_adapter import trained
 from tests.interop.test_adapter_forms import FLUX1, REFERENCES, TOLERANCE

@@ -10,10 +10,10 @@ import torch
 from diffusers import Flux2KleinPipeline
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM, Qwen3Model
 
+from bench.real_models import QWEN3_4B
 from core.models.text.qwen3 import Qwen3Encoder
 from core.models.text.tokenizers import TextTokenizer, chat_message
 from tests import tiny_qwen3
-from tests.interop.real_configs import QWEN3_4B
 from tests.interop.reference import TOLERANCE, ours, randomized, relative_error
 
 SMALL = QWEN3_4B | {

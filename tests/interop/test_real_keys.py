@@ -20,16 +20,16 @@ from diffusers import AutoencoderKLFlux2 as ReferenceVAEFlux2
 from diffusers import Flux2Transformer2DModel, FluxTransformer2DModel, ZImageTransformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModel, Qwen3Config, Qwen3ForCausalLM, T5Config, T5EncoderModel
 
+from bench import real_models as real
 from core.models.autoencoder import AutoencoderKL, AutoencoderKLFlux2
 from core.models.flux1 import FluxTransformer
 from core.models.flux2 import TAPS, Flux2Transformer
-from core.models.load import checkpoint_name
+from core.models.parts import checkpoint_name
 from core.models.text.clip import CLIPText
 from core.models.text.qwen3 import Qwen3Encoder
 from core.models.text.t5 import T5Encoder
 from core.models.z_image import TAPS as Z_IMAGE_TAPS
 from core.models.z_image import ZImageTransformer
-from tests.interop import real_configs as real
 from tests.interop.reference import names_and_shapes
 
 

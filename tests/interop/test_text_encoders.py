@@ -12,11 +12,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 from transformers.models.t5.modeling_t5 import T5Attention
 
+from bench.real_models import CLIP_L, T5_XXL
 from core.models.text.clip import CLIPText
 from core.models.text.t5 import T5Encoder, distance_buckets
 from core.models.text.tokenizers import TextTokenizer
 from tests import tiny
-from tests.interop.real_configs import CLIP_L, T5_XXL
 from tests.interop.reference import TOLERANCE, ours, randomized, relative_error
 
 T5_SMALL = T5_XXL | {"vocab_size": 99, "d_model": 48, "d_kv": 16, "d_ff": 80, "num_layers": 3, "num_heads": 4}

@@ -11,9 +11,9 @@ import torch
 from diffusers import FluxTransformer2DModel
 from mlx.utils import tree_flatten
 
+from bench.real_models import FLUX1_DEV
 from core.models.base import Grid
 from core.models.flux1 import FluxTransformer, position_ids, run_block
-from tests.interop.real_configs import FLUX1_DEV
 from tests.interop.reference import TOLERANCE, noise, ours, randomized, relative_error
 
 SMALL = FLUX1_DEV | {

@@ -17,6 +17,7 @@ from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sig
 from mlx.utils import tree_flatten
 from peft.tuners.tuners_utils import BaseTunerLayer
 
+from bench.real_models import Z_IMAGE
 from core.adapters import file as adapter_file
 from core.adapters import lora
 from core.models.base import Grid
@@ -26,7 +27,6 @@ from core.sampling import draw, guidance_for, sampler_steps, starting_noise
 from core.training.events import Finished
 from tests import tiny, tiny_qwen3, tiny_z_image
 from tests.core.subjects import photo_folder, training
-from tests.interop.real_configs import Z_IMAGE
 from tests.interop.reference import TOLERANCE, noise, ours, psnr, randomized, relative_error
 
 SMALL = Z_IMAGE | {"dim": 256, "n_heads": 2, "n_kv_heads": 2, "n_layers": 3, "cap_feat_dim": 40}

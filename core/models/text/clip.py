@@ -1,7 +1,7 @@
-"""CLIP's text encoder, named as in transformers' CLIPTextModel; FLUX.1 takes its pooled vector.
+"""CLIP's text encoder, named as in transformers' CLIPTextModel; FLUX.1 uses its pooled vector.
 
     x = token(id) + position(index)
-    x = x + attention(norm(x)), each token seeing itself and those before it
+    x = x + attention(norm(x))          causal: each token attends to itself and those before it
     x = x + fc2(act(fc1(norm(x))))
     pooled = norm(x) at the end-of-text token
 
@@ -27,7 +27,7 @@ ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
     "gelu": lambda x: x * 0.5 * (1.0 + mx.erf(x * 0.5**0.5)),
     "silu": silu,
 }
-LEGACY_END = 2  # configs written before transformers 4.31 say 2 for the end-of-text token and mean the highest id
+LEGACY_END = 2  # in configs from before transformers 4.31, where it stands for the highest id
 
 
 class Embeddings(nn.Module):
@@ -115,7 +115,7 @@ class CLIPText(nn.Module):
 
     @staticmethod
     def checkpoint_name(name: str) -> str | None:
-        """Our name of a checkpoint's tensor: older files begin with text_model and hold a table of positions."""
+        """Our name of a checkpoint's tensor: older files have the prefix text_model and a table of positions."""
         name = name.removeprefix("text_model.")
         return None if name == "embeddings.position_ids" else name
 
@@ -134,7 +134,7 @@ class CLIPText(nn.Module):
     def project(self, stream: Stream) -> mx.array:
         """The pooled vector (B, C)."""
         x, ids_BN = self.final_layer_norm(stream["x"]), stream["ids"]
-        # The first end-of-text token: padding repeats it, and argmax returns the first of equals.
+        # The first end-of-text token: padding repeats it, and argmax returns the first maximum.
         marks = ids_BN if self._end == LEGACY_END else (ids_BN == self._end).astype(mx.int32)
         end_B = mx.argmax(marks, axis=1)
         return x[mx.arange(x.shape[0]), end_B]
@@ -144,5 +144,5 @@ class CLIPText(nn.Module):
 
 
 def run_layer(layer: nn.Module, stream: Stream) -> Stream:
-    """Move the stream through one layer."""
+    """The stream after one layer."""
     return {**stream, "x": layer(stream["x"])}

@@ -1,22 +1,22 @@
-"""A text encoder whose weights stay on the disk: layer by layer they are read, used for every text, and dropped.
+"""A text encoder whose weights stay on disk: each layer is read, used for every text, and dropped.
 
-    stream_i = embed(text_i)                      only those rows of the token table that the text uses are read
+    stream_i = embed(text_i)                      reads only the rows of the token table that the text uses
     for each layer:  read its matrices;  stream_i = layer(stream_i) for every i;  drop them
     features_i = project(stream_i)
 
-So reading prompts takes the memory of one layer and of one text's activations, where T5-XXL and Qwen3-8B have 24 and 36
-layers and a table of tokens as large as several. The arithmetic is that of the whole encoder on each text alone, bit
-for bit, however many are read together.
+Encoding prompts takes the memory of one layer and of one text's activations; T5-XXL and Qwen3-8B have 24 and 36 layers
+and a token table as large as several of them. The result is that of the whole encoder on each text alone, bit for bit,
+however many texts are encoded together.
 
 Shapes   N tokens   C channels   U different tokens of a text
-Dtypes   what is read is cast to the encoder's dtype, as everywhere
+Dtypes   weights are cast to the encoder's dtype
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -24,19 +24,20 @@ from mlx.utils import tree_unflatten
 
 from core.errors import ModelProblem
 from core.models.base import Block, Stream
+from core.numerics.arrays import load_tensors
 from core.safetensors_file import Place, read_rows
 
-UNSIGNED = {"BF16": "H", "F16": "H", "F32": "I"}  # bytes of a table's numbers as Python's memoryview names them
+UNSIGNED: dict[str, Literal["H", "I"]] = {"BF16": "H", "F16": "H", "F32": "I"}  # memoryview's formats of that width
 DTYPES = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}
 
 
 class TextEncoder(Protocol):
-    """What a text encoder is made of, as networks are in core/models/base.py."""
+    """The interface of a text encoder, in the terms of core/models/base.py."""
 
-    table: str  # the path of its table of tokens, an nn.Embedding
+    table: ClassVar[str]  # the path of its token table, an nn.Embedding
 
-    def embed(self, *text: mx.array) -> Stream:
-        """The stream that enters the first block: ids int32 (B, N), and what else this encoder is told."""
+    def embed(self, *args: Any, **kwargs: Any) -> Stream:
+        """The input of the first block, from ids int32 (B, N) and further inputs of this encoder."""
         ...
 
     @property
@@ -45,12 +46,12 @@ class TextEncoder(Protocol):
         ...
 
     def project(self, stream: Stream) -> mx.array:
-        """The features, from the stream that leaves the last block."""
+        """The features, from the output of the last block."""
         ...
 
 
 def encode(encoder: TextEncoder, *text: mx.array) -> mx.array:
-    """The features of a batch of texts, by an encoder that is in memory."""
+    """The features of a batch of texts, from an encoder in memory."""
     stream = encoder.embed(*text)
     for block in encoder.blocks:
         stream = block.run(block.module, stream)
@@ -58,7 +59,7 @@ def encode(encoder: TextEncoder, *text: mx.array) -> mx.array:
 
 
 class TableOnDisk(nn.Module):
-    """A table of tokens that is never read whole."""
+    """A token table of which only the rows in use are read."""
 
     def __init__(self, place: Place, dtype: mx.Dtype) -> None:
         super().__init__()
@@ -66,20 +67,21 @@ class TableOnDisk(nn.Module):
         self._dtype = dtype
 
     def __call__(self, ids_BN: mx.array) -> mx.array:
-        """The rows of the ids: (B, N, C). Raises ModelProblem for an id that the table lacks."""
-        ids = ids_BN.flatten().tolist()
+        """The rows of the ids: (B, N, C). Raises ModelProblem for an id outside the table."""
+        flat: Any = ids_BN.flatten().tolist()
+        ids: list[int] = flat
         numbers = {token: number for number, token in enumerate(sorted(set(ids)))}
         held = self._place.info.dtype
-        content = memoryview(read_rows(self._place, list(numbers))).cast(UNSIGNED[held])
+        content: Any = memoryview(read_rows(self._place, list(numbers))).cast(UNSIGNED[held])
         rows_UC = mx.array(content).view(DTYPES[held]).reshape(len(numbers), -1).astype(self._dtype)
         return rows_UC[mx.array([numbers[token] for token in ids]).reshape(ids_BN.shape)]
 
 
 class EncoderOnDisk:
-    """An encoder of which only what is small is in memory: norms, biases by distance, positions."""
+    """An encoder with only its small tensors in memory: norms, biases by distance, positions."""
 
     def __init__(self, encoder: nn.Module, places: Mapping[str, Place], dtype: mx.Dtype) -> None:
-        """`places` says where each of its tensors lies, by our names; `small` is to be filled in by the caller."""
+        """`places` maps our names of its tensors to their places in files; the caller reads those in `small`."""
         self._encoder = encoder
         self._dtype = dtype
         self._layers: dict[str, dict[str, Place]] = {}  # by block's path, then by name within the block
@@ -96,7 +98,7 @@ class EncoderOnDisk:
         encoder.update_modules(tree_unflatten([(encoder.table, table)]))
 
     def read(self, texts: Sequence[tuple[mx.array, ...]]) -> list[mx.array]:
-        """The features of each text, evaluated; a text is what `embed` takes, with a batch axis of 1.
+        """The features of each text, evaluated. A text is the arguments of `embed`, with a batch axis of 1.
 
         Raises ModelProblem when a file cannot be read.
         """
@@ -113,15 +115,15 @@ class EncoderOnDisk:
 
     @contextmanager
     def _in_memory(self, block: Block) -> Iterator[None]:
-        """A block with its matrices; what stood for them before stands there again afterwards."""
+        """Hold the block's matrices in memory, and restore their placeholders afterwards."""
         places = self._layers[block.path]
         before = block.module.parameters()
         weights: dict[str, mx.array] = {}
         try:
-            files = {path: mx.load(str(path)) for path in {place.path for place in places.values()}}
+            files = {path: load_tensors(path) for path in {place.path for place in places.values()}}
             for name, place in places.items():
                 weights[name] = files[place.path].pop(place.name).astype(self._dtype)
-                mx.eval(weights[name])  # one by one: of what is cast, one tensor is there as it was
+                mx.eval(weights[name])  # one by one, so that one tensor at a time is there in two dtypes
         except RuntimeError as error:
             folder = next(iter(places.values())).path.parent
             raise ModelProblem(f"{folder} cannot be read: {error}.") from error

@@ -1,12 +1,12 @@
-"""Qwen3's decoder as a text encoder, named as in transformers' Qwen3Model; FLUX.2 and Z-Image take layers from within.
+"""Qwen3's decoder as a text encoder, named as in transformers' Qwen3Model, for FLUX.2 and Z-Image.
 
     h_0 = token(id)
-    h   = h_i + attention(rms(h_i)) W_o               rope(rms(q)), rope(rms(k)) for each head; a few k, v serve all q
+    h   = h_i + attention(rms(h_i)) W_o               rope(rms(q)), rope(rms(k)) for each head; heads of q share k and v
     h_{i+1} = h + (silu(rms(h) W_gate) * rms(h) W_up) W_down
-    features = [h_i for i in taps], side by side       h_i is what transformers calls hidden_states[i]
+    features = [h_i for i in taps], concatenated       h_i is hidden_states[i] in transformers
 
-A token sees itself and those before it, but no padding. Only the layers below the highest tap are built and read: those
-above it, the last norm and the head that would predict the next word are never used.
+A token attends to itself and those before it, but not to padding. Only the layers below the highest tap are built and
+read; the layers above it, the last norm and the language model head are never used.
 
 Shapes   B batch   N tokens   C channels   H heads   K heads of keys and values   d width of a head
 Dtypes   those of the weights, but rotations, which are float32
@@ -31,7 +31,7 @@ from core.numerics.rope import angles
 Halves = tuple[mx.array, mx.array]
 """cos and sin of every position's angles: float32 (N, d / 2) each."""
 
-HEAD_WIDTH = 128  # of configs that do not name it
+HEAD_WIDTH = 128  # default of configs without head_dim
 NEVER_USED = ("norm.weight", "lm_head.weight")  # beside the layers above the highest tap
 
 
@@ -100,9 +100,9 @@ class Qwen3Encoder(nn.Module):
     table: ClassVar[str] = "embed_tokens"
 
     def __init__(self, config: Mapping[str, Any], taps: Sequence[int]) -> None:
-        """Tap 0 is the embedding, tap i what leaves layer i - 1; negative taps count from the end, -1 being no tap.
+        """Tap 0 is the embedding, tap i the output of layer i - 1; negative taps count from the end, -1 being none.
 
-        Raises ValueError when a tap is not below the last layer's, or the config asks for what Qwen3-4B and 8B lack.
+        Raises ValueError for a tap above the last layer's input, and for configs unlike those of Qwen3-4B and 8B.
         """
         super().__init__()
         layers = config["num_hidden_layers"]
@@ -115,7 +115,7 @@ class Qwen3Encoder(nn.Module):
         self.layers = [Layer(config) for _ in range(max(self._taps))]
 
     def checkpoint_name(self, name: str) -> str | None:
-        """Our name of a checkpoint's tensor; None for what is never used."""
+        """Our name of a checkpoint's tensor; None for one that is never used."""
         name = name.removeprefix("model.")
         if name in NEVER_USED:
             return None
@@ -124,9 +124,9 @@ class Qwen3Encoder(nn.Module):
         return None if stack == "layers" and index.isdecimal() and int(index) >= len(self.layers) else name
 
     def embed(self, ids_BN: mx.array, real_BN: mx.array) -> Stream:
-        """{"h": h_0, the rotary table, who is seen}, for int32 ids; `real_BN` is False for padding.
+        """{"h": h_0, the rotary table, the mask}, for int32 ids; `real_BN` is False for padding.
 
-        The state at tap i is kept as "h_i" once it is there.
+        The state at tap i is added as "h_i".
         """
         tokens = ids_BN.shape[1]
         angles_Nd = angles(mx.arange(tokens)[:, None], (self._head_width,), self._theta)
@@ -143,7 +143,7 @@ class Qwen3Encoder(nn.Module):
         ]
 
     def project(self, stream: Stream) -> mx.array:
-        """Features (B, N, taps * C); padding has features too."""
+        """Features (B, N, taps * C), of padding too."""
         return mx.concatenate([stream[f"h_{tap}"] for tap in self._taps], axis=-1)
 
     def __call__(self, ids_BN: mx.array, real_BN: mx.array) -> mx.array:
@@ -151,23 +151,23 @@ class Qwen3Encoder(nn.Module):
 
 
 def run_layer(layer: nn.Module, stream: Stream, *, tap: int) -> Stream:
-    """Move the stream through one layer, and keep a state that is tapped."""
+    """The stream after one layer; a state that is tapped is added to it."""
     h_BNC = layer(stream["h"], (stream["cos"], stream["sin"]), stream["mask"])
     return {**stream, "h": h_BNC, **({f"h_{tap}": h_BNC} if tap else {})}
 
 
 def rotate_halves(x_BHNd: mx.array, rotary: Halves) -> mx.array:
-    """Turn each pair (x_i, x_{i + d/2}) by its position's angle; in float32, back in the dtype of `x_BHNd`."""
+    """Rotate each pair (x_i, x_{i + d/2}) by the angle of its position; in float32, then cast back."""
     cos, sin = rotary
     first, second = mx.split(x_BHNd.astype(mx.float32), 2, axis=-1)
-    turned = mx.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return turned.astype(x_BHNd.dtype)
+    rotated = mx.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return rotated.astype(x_BHNd.dtype)
 
 
 def theta_of(config: Mapping[str, Any]) -> float:
-    """The base of the rotations: `rope_theta`, which newer configs keep in `rope_parameters`.
+    """The base of the rotations: `rope_theta`, in newer configs within `rope_parameters`.
 
-    Raises ValueError for stretched positions and sliding windows.
+    Raises ValueError for scaled positions and sliding windows.
     """
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = rope.get("rope_type", rope.get("type", "default"))

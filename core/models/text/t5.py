@@ -1,7 +1,7 @@
 """The encoder of T5 v1.1, named as in transformers' T5EncoderModel.
 
-    bias(i, j) = table[bucket(j - i)]       near distances have a bucket each, far ones share
-    x = x + attention(rms(x), bias)         no scale on q k^T, no mask: FLUX.1 attends to the padding too
+    bias(i, j) = table[bucket(j - i)]       near distances have their own bucket, far ones share
+    x = x + attention(rms(x), bias)         no scale on q k^T, no mask: padding is attended to, as FLUX.1 was trained
     x = x + (gelu(rms(x) W_0) * rms(x) W_1) W_o
 
 Shapes   B batch   N tokens   C channels   H heads
@@ -26,12 +26,12 @@ from core.numerics.exponentials import gelu_tanh
 
 
 def distance_buckets(tokens: int, buckets: int, max_distance: int) -> mx.array:
-    """The bucket of every (query, key) pair: int32 (N, N). Half of them look ahead, half back."""
+    """The bucket of every (query, key) pair: int32 (N, N). Half of the buckets are for keys ahead."""
     position = mx.arange(tokens)
     distance = position[None, :] - position[:, None]
     half, exact = buckets // 2, buckets // 4
     far = mx.abs(distance)
-    # float32 like the reference: the edge of a bucket is decided by rounding.
+    # float32 like the reference: rounding decides the edge of a bucket.
     spread = mx.log(mx.maximum(far, 1).astype(mx.float32) / exact) / math.log(max_distance / exact) * (half - exact)
     shared = mx.minimum(exact + spread.astype(mx.int32), half - 1)
     return mx.where(far < exact, far, shared) + mx.where(distance > 0, half, 0)
@@ -130,11 +130,11 @@ class T5Encoder(nn.Module):
 
     @staticmethod
     def checkpoint_name(name: str) -> str | None:
-        """Our name of a checkpoint's tensor: the token table may appear a second time, as the encoder's own."""
+        """Our name of a checkpoint's tensor: the token table may appear twice."""
         return None if name == "encoder.embed_tokens.weight" else name
 
     def embed(self, ids_BN: mx.array) -> Stream:
-        """{"x": the tokens' own vectors, "buckets": which bias each pair of tokens has}."""
+        """{"x": the tokens' embeddings, "buckets": the bucket of each pair of tokens}."""
         return {
             "x": self.shared(ids_BN),
             "buckets": distance_buckets(ids_BN.shape[1], self._buckets, self._max_distance),
@@ -142,7 +142,7 @@ class T5Encoder(nn.Module):
 
     @property
     def blocks(self) -> Sequence[base.Block]:
-        """Every layer, with the first one's table of biases."""
+        """Every layer, with the bias table of the first."""
         run = partial(run_block, table=self.encoder.block[0].layer[0].SelfAttention.relative_attention_bias)
         return [
             base.Block("layer", f"encoder.block.{index}", module, run)
@@ -158,6 +158,6 @@ class T5Encoder(nn.Module):
 
 
 def run_block(block: nn.Module, stream: Stream, *, table: nn.Embedding) -> Stream:
-    """Move the stream through one layer; the biases of N x N pairs are made where they are used, not kept."""
+    """The stream after one layer. The biases of N x N pairs are computed in each layer, to save memory."""
     bias_1HNN = table(stream["buckets"]).transpose(2, 0, 1)[None]
     return {**stream, "x": block(stream["x"], bias_1HNN)}

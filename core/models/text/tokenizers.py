@@ -1,9 +1,9 @@
 """Prompts to token ids, with the `tokenizers` library and the files of a model folder.
 
-    [begin] words ... [end] [pad] [pad] ...      always `length` of them; longer prompts are cut, their end token kept
+    [begin] words ... [end] [pad] [pad] ...      always `length` tokens; longer prompts are cut before [end]
 
-CLIP's tokenizer can be built from vocab.json + merges.txt, as FLUX.1's own folder holds it; the others need
-tokenizer.json. Qwen3 reads a prompt as a message in a chat, which `chat_message` writes.
+CLIP's tokenizer can be built from vocab.json + merges.txt, the files of FLUX.1's own folder; the others need
+tokenizer.json. Qwen3 reads a prompt as a chat message, from `chat_message`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class TextTokenizer:
     """One tokenizer folder; called with prompts, it returns int32 ids (B, N), N = `length`."""
 
     def __init__(self, folder: Path, length: int) -> None:
-        """`length` is the most tokens to use; the folder's own model_max_length can only lower it.
+        """`length` is the number of tokens; a lower model_max_length of the folder overrides it.
 
-        Raises ModelProblem when the folder has no tokenizer that can be read.
+        Raises ModelProblem when the folder has no readable tokenizer.
         """
         self.files = [
             path for name in ("tokenizer.json", "vocab.json", "merges.txt") if (path := folder / name).is_file()
@@ -45,7 +45,7 @@ class TextTokenizer:
         return self.with_padding(prompts)[0]
 
     def with_padding(self, prompts: Sequence[str]) -> tuple[mx.array, mx.array]:
-        """The ids, and which of them are the prompt's own: bool (B, N), False for what fills up its end."""
+        """The ids, and which of them are the prompt's own: bool (B, N), False for padding."""
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch(list(prompts))]
         ids = [row + [self._pad] * (self.length - len(row)) for row in rows]
         lengths = mx.array([len(row) for row in rows])
@@ -53,9 +53,9 @@ class TextTokenizer:
 
 
 def chat_message(prompt: str, thinking: bool) -> str:
-    """The text of a chat with Qwen3 whose one message is `prompt`, up to where the answer begins.
+    """A chat with the single message `prompt`, in Qwen3's own chat template, up to the beginning of the answer.
 
-    Without `thinking` the answer begins with a thought that is empty. What Qwen3's own chat template makes of it.
+    Without `thinking` the answer begins with an empty thought.
     """
     thought = "" if thinking else "<think>\n\n</think>\n\n"
     return f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{thought}"
@@ -77,7 +77,7 @@ def _read(folder: Path) -> Tokenizer:
 
 
 def _clip_tokenizer(vocabulary: Path, merges: Path) -> Tokenizer:
-    """CLIP's byte-pair encoding: lower case, words end in </w>, the end token stands for what is unknown."""
+    """CLIP's byte-pair encoding: lower case, words end in </w>, the end token stands for unknown words."""
     try:
         model = models.BPE.from_file(
             str(vocabulary), str(merges), unk_token=CLIP_END, end_of_word_suffix="</w>", continuing_subword_prefix=""

@@ -1,0 +1,35 @@
+"""The queued and running jobs, and the order in which a lane claims them."""
+
+from __future__ import annotations
+
+from sqlmodel import Session, col, select
+
+from app.errors import Conflict
+from app.jobs import store
+from app.jobs.states import Lane, State
+from app.tables import Job
+
+
+def queued(session: Session, lane: Lane) -> list[Job]:
+    """The queued jobs of a lane, the next one first."""
+    rows = select(Job).where(Job.lane == lane, Job.state == State.QUEUED).order_by(col(Job.position), col(Job.id))
+    return list(session.exec(rows))
+
+
+def running(session: Session) -> list[Job]:
+    """The jobs that a process has claimed."""
+    return list(session.exec(select(Job).where(Job.state == State.RUNNING)))
+
+
+def move(session: Session, job_id: int, place: int) -> Job:
+    """Put a queued job at `place` in the queue of its lane; 0 runs next. Raises NotFound, Conflict."""
+    job = store.get(session, job_id)
+    if job.state is not State.QUEUED:
+        raise Conflict(f"Only a waiting job can be moved; this one is {job.state}.")
+    others = [other for other in queued(session, job.lane) if other.id != job.id]
+    place = min(max(place, 0), len(others))
+    before = others[place - 1].position if place else (others[0].position - 2 if others else 0.0)
+    after = others[place].position if place < len(others) else before + 2
+    job.position = (before + after) / 2
+    session.add(job)
+    return job

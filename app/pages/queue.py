@@ -1,0 +1,86 @@
+"""The page of the queue: the jobs that run, wait and have ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from app import wording
+from app.actions import jobs, models
+from app.actions.jobs import JobView
+from app.database import Database
+from app.jobs.states import Kind, State
+from app.pages.lines import ALL, job_progress, newest_event
+from app.pages.render import Page
+from app.tables import now
+
+ENDED = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuePage(Page):
+    """The jobs that run, wait and have ended."""
+
+    template = "queue.html"
+    here = "queue"
+    after: int  # the newest event that the page knows of
+    running: tuple[JobLine, ...]
+    queued: tuple[JobLine, ...]  # in the order in which they will run
+    ended: tuple[JobLine, ...]  # the last to end first
+
+
+@dataclass(frozen=True, slots=True)
+class JobLine:
+    """One job."""
+
+    id: int
+    title: str  # "Training: Miso, Run 3"
+    url: str  # of the page that shows its result; empty without one
+    state: State
+    progress: str  # "120 of 300 steps"
+    error: str
+    step: int
+    steps: int
+    created_at: datetime
+    changed_at: datetime  # when it ended, else started, else was created
+
+
+def queue_page(database: Database) -> QueuePage:
+    after = newest_event(database)
+    current = jobs.queue(database)
+    ended = [job for job in jobs.list_jobs(database, limit=ALL) if job.ended_at and job not in current]
+    ended.sort(key=lambda job: job.ended_at or now(), reverse=True)
+    return QueuePage(
+        after=after,
+        running=tuple(_line(database, job) for job in current if job.state is State.RUNNING),
+        queued=tuple(_line(database, job) for job in current if job.state is State.QUEUED),
+        ended=tuple(_line(database, job) for job in ended[:ENDED]),
+    )
+
+
+def _line(database: Database, job: JobView) -> JobLine:
+    about = ", ".join(name for name in (job.project_name, job.run_name) if name)
+    if job.kind is Kind.DOWNLOAD and job.model:
+        about = models.title(database, job.model)
+    return JobLine(
+        id=job.id,
+        title=": ".join(part for part in (wording.KINDS[job.kind], about) if part),
+        url=_url(job),
+        state=job.state,
+        progress=job_progress(job),
+        error=wording.error(job.error) if job.state is State.FAILED else "",
+        step=job.step,
+        steps=job.steps,
+        created_at=job.created_at,
+        changed_at=job.ended_at or job.started_at or job.created_at,
+    )
+
+
+def _url(job: JobView) -> str:
+    if job.run_id:
+        return f"/runs/{job.run_id}"
+    if job.kind is Kind.SAMPLE:
+        return "/pictures"
+    if job.kind is Kind.DOWNLOAD:
+        return "/models"
+    return f"/projects/{job.project_id}" if job.project_id else ""

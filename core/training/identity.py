@@ -1,0 +1,52 @@
+"""What makes a resumed run the same run: its settings, photos, captions, base model and start."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from core.config.resolve import OLD_DEFAULTS
+from core.config.train import TrainConfig
+from core.dataset.examples import Example
+from core.errors import ConfigProblem, FieldProblem, TrainingProblem
+from core.training.checkpoint import MAY_CHANGE, State
+
+
+def check_same_run(
+    state: State, config: TrainConfig, data_hash: str, model_hashes: Mapping[str, str], start: str
+) -> None:
+    """Check that a resumed run has the settings, photos, captions, base model and start that it began with.
+
+    Raises ConfigProblem naming each changed knob, TrainingProblem for photos or model.
+    """
+    now, defaults = (json.loads(json.dumps(asdict(each))) for each in (config, TrainConfig()))
+    then = defaults | OLD_DEFAULTS | state.config  # a checkpoint may be older than a knob
+    changed = [name for name in now if name not in MAY_CHANGE and now[name] != then[name]]
+    if changed:
+        problems = [FieldProblem(name, f"was {then[name]} and is now {now[name]}") for name in changed]
+        raise ConfigProblem("A run goes on with the settings it began with; start a new one to change these.", problems)
+    if config.steps < state.step:
+        problem = FieldProblem("steps", f"is {config.steps}, and {state.step} are done already")
+        raise ConfigProblem("Some settings need another look.", [problem])
+    if data_hash != state.data_hash:
+        raise TrainingProblem(
+            "The photos, crops, captions or words have changed since this run began; start a new run."
+        )
+    if start != state.start:
+        problem = FieldProblem("start_from", "is another adapter file than the run began with")
+        raise ConfigProblem(
+            "A run goes on from its own checkpoint; start a new one to begin with this adapter.", [problem]
+        )
+    if dict(model_hashes) != state.model_hashes:
+        raise TrainingProblem("The base model's files have changed since this run began; start a new run.")
+
+
+def data_hash_of(examples: Sequence[Example], words: Sequence[str]) -> str:
+    """A hash of photos, crops and captions, and of the words that other texts are made from."""
+    items: list[Any] = [
+        [e.sha256, e.caption, [e.box.left, e.box.top, e.box.right, e.box.bottom] if e.box else None] for e in examples
+    ]
+    return hashlib.sha256(json.dumps([*items, *words]).encode()).hexdigest()

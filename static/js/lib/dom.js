@@ -1,0 +1,74 @@
+// Short names for what every page does with the document.
+
+import { wording } from "./wording.js";
+
+export const $ = (selector, root = document) => root.querySelector(selector);
+export const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+export const page = document.getElementById("main");
+
+// A fresh copy of the first element in a <template>.
+export const copy = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
+
+export function show(element, yes = true) {
+  if (element) element.hidden = !yes;
+}
+
+// Write only when the text changes, so that nothing is laid out or read aloud again without need.
+export function write(element, text) {
+  if (element && element.textContent !== String(text)) element.textContent = text;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+export function icon(name, extra = "") {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("class", `icon ${extra}`.trim());
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS(SVG, "use");
+  use.setAttribute("href", `/static/icons.svg#${name}`);
+  svg.append(use);
+  return svg;
+}
+
+// The badge of a state: icon and word together.
+export function showState(badge, state) {
+  if (badge.dataset.state !== state) {
+    badge.dataset.state = state;
+    $("svg", badge).replaceWith(icon(state, state === "running" ? "spin" : ""));
+  }
+  write($("span", badge), wording.states[state] ?? state);
+}
+
+// A message that disappears after `seconds`; with `undo`, it has a button of that label. Resolves to true when pressed.
+export function toast(text, { undo = null, seconds = 6 } = {}) {
+  const box = document.createElement("div");
+  box.className = "toast";
+  const message = document.createElement("span");
+  message.textContent = text;
+  box.append(message);
+  return new Promise((resolve) => {
+    const done = (pressed) => { clearTimeout(timer); box.remove(); resolve(pressed); };
+    if (undo) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "link-button";
+      button.textContent = undo;
+      button.onclick = () => done(true);
+      box.append(button);
+    }
+    const wait = () => setTimeout(() => (box.matches(":hover, :focus-within") ? (timer = wait()) : done(false)), seconds * 1000);
+    let timer = wait();
+    document.getElementById("toasts").append(box);
+  });
+}
+
+// Call at most once in `ms`, with the latest arguments.
+export function throttled(ms, act) {
+  let timer = null;
+  let latest = null;
+  return (...args) => {
+    latest = args;
+    timer ??= setTimeout(() => { timer = null; act(...latest); }, ms);
+  };
+}

@@ -1,0 +1,83 @@
+// Forms: show each problem at its field, keep everything that was typed, submit once.
+
+import { $, $$ } from "./dom.js";
+
+export function clearErrors(form) {
+  for (const line of $$("[data-error-for], [data-error]", form)) line.textContent = "";
+  for (const field of $$("[aria-invalid]", form)) field.removeAttribute("aria-invalid");
+}
+
+// A problem's `message` continues the field's name ("steps" "is 0; it can be 1 to 100000").
+function sentence(problem, label) {
+  const text = problem.message.trim();
+  const full = /^(is|has|must|can|needs|should|may|was|lies|does|did|cannot)\b/.test(text) && label ? `${label} ${text}` : text;
+  return /[.!?]$/.test(full) ? full : `${full}.`;
+}
+
+// Put each problem at its field; what has no field goes to the form's own line. Returns the fields that are wrong.
+export function showErrors(form, error) {
+  clearErrors(form);
+  const rest = [];
+  const wrong = [];
+  for (const problem of error.problems ?? []) {
+    const name = problem.field.split(/[.[]/).at(-1).replace(/]$/, "");
+    const line = $(`[data-error-for="${CSS.escape(problem.field)}"]`, form) ?? $(`[data-error-for="${CSS.escape(name)}"]`, form);
+    if (!line) {
+      rest.push(sentence(problem, problem.field));
+      continue;
+    }
+    const field = form.elements[line.dataset.errorFor];
+    const label = (field?.labels?.[0]?.textContent ?? "").trim().split("\n")[0];
+    line.textContent = sentence(problem, label);
+    for (let fold = line.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+    if (field instanceof Element) {
+      field.setAttribute("aria-invalid", "true");
+      wrong.push({ field, label, text: line.textContent });
+    }
+  }
+  const general = $("[data-error]", form);
+  if (general && (rest.length || !wrong.length)) general.textContent = [error.message, ...rest].join(" ");
+  wrong[0]?.field.focus();
+  return wrong;
+}
+
+// Run `act` when the form is sent. While it works the button is busy and a second press does nothing.
+export function onSubmit(form, act, onProblem = showErrors) {
+  form?.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const button = event.submitter ?? $("[type=submit]", form);
+    if (button?.getAttribute("aria-busy") === "true") return;
+    button?.setAttribute("aria-busy", "true");
+    clearErrors(form);
+    try {
+      await act(form, event);
+    } catch (error) {
+      if (!("problems" in error)) throw error;
+      onProblem(form, error);
+    } finally {
+      button?.removeAttribute("aria-busy");
+    }
+  });
+}
+
+// A button that does one thing; its errors go to `where`.
+export function onPress(button, act, where) {
+  button?.addEventListener("click", async () => {
+    if (button.getAttribute("aria-busy") === "true") return;
+    button.setAttribute("aria-busy", "true");
+    if (where) where.textContent = "";
+    try {
+      await act(button);
+    } catch (error) {
+      if (!("problems" in error)) throw error;
+      if (where) where.textContent = [error.message, ...error.problems.map((one) => one.message)].join(" ");
+    } finally {
+      button.removeAttribute("aria-busy");
+    }
+  });
+}
+
+// The text of each named field, trimmed.
+export function textsOf(form) {
+  return Object.fromEntries([...new FormData(form)].filter(([, value]) => typeof value === "string").map(([name, value]) => [name, value.trim()]));
+}

@@ -1,0 +1,3 @@
+// The words that app/wording.py hands to every page: {states, sources, tones, queued, stopping, pictures}.
+
+export const wording = JSON.parse(document.getElementById("words").textContent);

@@ -1,0 +1,267 @@
+// A run's page, live: state, progress, loss, samples, checkpoints, log. The server renders it as of event `after`; every
+// later change comes through the event stream.
+
+import { ApiError, api } from "../lib/api.js";
+import { $, $$, copy, page, show, showState, throttled, toast, write } from "../lib/dom.js";
+import { Events } from "../lib/events.js";
+import { duration, fileSize, loss } from "../lib/format.js";
+import { onPress, onSubmit, textsOf } from "../lib/forms.js";
+import { wording } from "../lib/wording.js";
+import { ClassPictures } from "./class_pictures.js";
+import { LossChart, fillTable } from "./loss_chart.js";
+import { SampleGrid } from "./samples.js";
+import { SCORE_COLUMNS, ScoreChart, fillScores, showDiagnosis } from "./score_chart.js";
+
+const id = page.dataset.run;
+const now = { state: page.dataset.state, step: Number(page.dataset.step), steps: Number(page.dataset.steps), eta: null, diagnosis: "", stopping: page.dataset.stop !== "none" };
+const clock = []; // [when, step] of the latest steps: speed and time left
+const grid = $("#samples") ? new SampleGrid($("#samples")) : null;
+const classPictures = $("#class-pictures") ? new ClassPictures($("#class-pictures")) : null;
+
+// ---- the numbers ----
+
+function secondsPerStep() {
+  if (clock.length < 2) return null;
+  const [from, to] = [clock[0], clock.at(-1)];
+  return to[1] > from[1] ? (to[0] - from[0]) / 1000 / (to[1] - from[1]) : null;
+}
+
+function drawNumbers() {
+  write($("#step"), now.step);
+  write($("#steps"), now.steps);
+  const bar = $("#progress");
+  bar.max = now.steps || 1;
+  bar.value = now.step;
+  const each = secondsPerStep();
+  const running = now.state === "running";
+  const left = running ? (each === null ? now.eta : Math.max(0, now.steps - now.step) * each) : null;
+  const share = now.steps ? Math.floor((now.step / now.steps) * 100) : 0;
+  document.title = `${running ? `${share}% · ` : ""}${$("#run-name").textContent} · Likeness`;
+  write($("#eta"), running && now.step < now.steps ? duration(left) : now.state === "succeeded" ? "done" : "–");
+  write($("#speed"), running && each ? (each >= 1 ? `${each.toFixed(1)} s a step` : `${(1 / each).toFixed(1)} steps a second`) : "–");
+}
+
+const drawNumbersSoon = throttled(250, drawNumbers);
+
+let spokenAt = 0;
+
+// For screen readers: states at once, progress at most every fifteen seconds.
+function speak(text, urgent = false) {
+  if (!urgent && Date.now() - spokenAt < 15000) return;
+  spokenAt = Date.now();
+  write($("#spoken"), text);
+}
+
+function showButtons() {
+  for (const button of $$("[data-when]")) show(button, button.dataset.when.split(" ").includes(now.state));
+  write($("#stop span"), now.state === "queued" ? "Remove from the queue" : now.stopping ? "Stopping …" : "Stop");
+  $("#stop").disabled = now.stopping;
+}
+
+function showTone() {
+  $("#progress").dataset.tone = { failed: "bad", succeeded: "good" }[now.state] ?? "";
+}
+
+// A stop request is shown in every tab until the run has stopped.
+function showStopping(stop) {
+  now.stopping = now.state === "running" && Boolean(stop) && stop !== "none";
+  if (now.stopping) write($("#phase"), wording.stopping[stop]);
+  showButtons();
+}
+
+function setState(state, error, stop) {
+  now.state = state;
+  showState($("#state"), state);
+  if (state !== "running") clock.length = 0;
+  showTone();
+  write($("#phase"), state === "queued" ? wording.queued : "");
+  const failed = state === "failed" && error;
+  show($("#run-error"), Boolean(failed));
+  if (failed) {
+    write($("#run-error-text"), error.message);
+    show($("#run-error-hint"), true);
+  }
+  showStopping(stop);
+  drawNumbers();
+}
+
+// ---- the chart ----
+
+const smoothing = $("#smoothing");
+smoothing.value = localStorage.getItem("smoothing") ?? smoothing.value;
+
+const chart = new LossChart($("#chart"), {
+  smoothing: smoothing.value / 100,
+  onText({ step, last, smooth, first, count }) {
+    write($("#loss-now"), loss(smooth));
+    if (!count) return;
+    const change = first ? Math.round((1 - smooth / first) * 100) : 0;
+    const way = Math.abs(change) < 2 ? "about where it began" : change > 0 ? `${change}% below where it began` : `${-change}% above where it began`;
+    write($("#chart-summary"), `Step ${step}: loss ${loss(last)}, smoothed ${loss(smooth)}, ${way}. Single steps are noisy; look at the smoothed line, and trust the pictures more.`);
+    if ($("#chart-table").open) fillTable($("#chart-table tbody"), chart);
+  },
+});
+
+function showSmoothing() {
+  write($("#smoothing-value"), `${smoothing.value}%`);
+  chart.smooth(smoothing.value / 100);
+}
+smoothing.addEventListener("input", () => { localStorage.setItem("smoothing", smoothing.value); showSmoothing(); });
+$("#chart-table").addEventListener("toggle", () => fillTable($("#chart-table tbody"), chart));
+showSmoothing();
+
+const scores = new ScoreChart($("#score-chart"));
+const drawScoreTable = () => { if ($("#score-table").open) fillScores($("#score-table tbody"), scores); };
+$("#score-table").addEventListener("toggle", drawScoreTable);
+const charts = [chart, scores];
+for (const line of $$("#checkpoints [data-step]")) for (const one of charts) one.mark(Number(line.dataset.step));
+
+async function loadHistory() {
+  const { series } = await api("GET", `/runs/${id}/metrics?names=loss,${SCORE_COLUMNS.join()}&points=4000`);
+  chart.set(series.loss ?? []);
+  const payloads = new Map(); // step -> the names and values of its event
+  for (const name of SCORE_COLUMNS) {
+    for (const [step, value] of series[name] ?? []) payloads.set(step, { ...payloads.get(step), [name]: value });
+  }
+  for (const [step, payload] of payloads) scores.push(step, payload);
+}
+
+// ---- checkpoints, log ----
+
+function addCheckpoint({ step, bytes: size }) {
+  const list = $("#checkpoints");
+  $(`[data-step="${step}"]`, list)?.remove();
+  const line = copy("checkpoint-template");
+  line.dataset.step = step;
+  write($("b", line), `Step ${step}`);
+  write($("span", line), fileSize(size));
+  const link = $("a", line);
+  link.href = `/api/runs/${id}/adapter?step=${step}`;
+  link.setAttribute("aria-label", `Download the adapter of step ${step}`);
+  const before = $$("[data-step]", list).find((one) => Number(one.dataset.step) < step);
+  list.insertBefore(line, before ?? null);
+  show($("#no-checkpoints"), false);
+  show($("#download"));
+  for (const one of $$("[data-needs-checkpoint]")) show(one);
+  for (const one of charts) one.mark(step);
+}
+
+function addLog(at, { level, text }) {
+  const log = $("#log");
+  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 30;
+  const line = document.createElement("span");
+  line.dataset.level = level;
+  const time = new Date(at);
+  line.textContent = `${Number.isNaN(time.getTime()) ? "" : time.toTimeString().slice(0, 8)}  ${text}\n`;
+  log.append(line);
+  while (log.childElementCount > 2000) log.firstElementChild.remove();
+  if (atEnd) log.scrollTop = log.scrollHeight;
+}
+
+// ---- buttons and dialogs ----
+
+const errors = $("#action-error");
+const act = (action, body = {}) => api("POST", `/runs/${id}/${action}`, body);
+
+onPress($("#stop"), async () => {
+  const { state } = await act("stop");
+  if (state === "running") showStopping("stop");
+}, errors);
+onPress($("#stop-now"), async () => {
+  await act("stop", { now: true });
+  showStopping("now");
+}, errors);
+onPress($("#resume"), () => act("resume"), errors);
+onPress($("#save-now"), async () => { await act("save"); toast("A checkpoint is saved after this step."); }, errors);
+onPress($("#sample-now"), async () => { await act("sample"); toast("Samples are drawn after this step."); }, errors);
+
+const longer = $("#continue-run");
+longer.addEventListener("opened", () => {
+  write($("#continue-steps-hint"), `${now.step} of ${now.steps} steps are done.`);
+  $("#continue-steps").value = now.steps + (now.state === "succeeded" ? Number(longer.dataset.more) : 0);
+});
+onSubmit($("#continue-run-form"), async (form) => {
+  const { steps, activations } = textsOf(form);
+  await act("resume", { steps: Number(steps) || steps, activations });
+  longer.close();
+});
+onSubmit($("#rename-run-form"), async (form) => {
+  const { name } = textsOf(form);
+  await api("PATCH", `/runs/${id}`, { name });
+  write($("#run-name"), name);
+  drawNumbers();
+  $("#rename-run").close();
+});
+onSubmit($("#delete-run form"), async () => {
+  await api("DELETE", `/runs/${id}`);
+  location.assign(`/projects/${page.dataset.project}`);
+});
+
+// ---- live ----
+
+const events = {
+  state(payload, row) {
+    const changed = payload.state !== now.state;
+    setState(payload.state, payload.error, payload.stop);
+    if (changed) speak(`The run is ${wording.states[payload.state]}.`, true);
+    if (payload.state === "queued" && row.payload?.steps) now.steps = row.payload.steps;
+    if (changed) refresh();
+  },
+  phase(payload) {
+    if (now.stopping) return;
+    const counted = payload.of > 1 ? `, ${payload.done} of ${payload.of}` : "";
+    write($("#phase"), `${payload.name}${counted}`);
+  },
+  metric(payload, row) {
+    if (row.step === null) return;
+    if (scores.push(row.step, payload)) {
+      drawScoreTable();
+      refreshSoon();
+      return;
+    }
+    chart.push(row.step, payload.loss);
+    now.step = Math.max(now.step, row.step);
+    const when = Date.parse(row.at) || Date.now();
+    clock.push([when, row.step]);
+    if (clock.length > 30) clock.shift();
+    if (!now.stopping) write($("#phase"), "training");
+    drawNumbersSoon();
+    speak(`Step ${now.step} of ${now.steps}, loss ${loss(payload.loss)}.`);
+  },
+  sample: (payload, row) => grid?.add(row.step ?? 0, payload),
+  class_picture: (payload) => classPictures?.add(payload),
+  checkpoint: (payload, row) => addCheckpoint({ step: payload.step ?? row.step, bytes: payload.bytes }),
+  rewind(payload) {
+    for (const one of charts) one.rewind(payload.to_step);
+    grid?.rewind(payload.to_step);
+    for (const one of $$("#checkpoints [data-step]")) if (Number(one.dataset.step) > payload.to_step) one.remove();
+    now.step = payload.to_step;
+    clock.length = 0;
+    drawNumbers();
+  },
+  log: (payload, row) => addLog(row.at, payload),
+  link: (up) => show($("#link-state"), !up),
+};
+
+// Not in any event: the number of steps after "Continue", the time left before the first step, the diagnosis.
+async function refresh() {
+  const run = await api("GET", `/runs/${id}`);
+  now.steps = run.steps;
+  now.eta = run.eta_seconds;
+  if (run.state === now.state && run.state !== "running") now.step = run.step;
+  showDiagnosis(run);
+  if (now.diagnosis && now.diagnosis !== run.verdict.kind) speak(`${run.verdict.title}.`, true);
+  now.diagnosis = run.verdict.kind;
+  drawNumbers();
+}
+
+const refreshSoon = throttled(500, () => refresh().catch((error) => { if (!(error instanceof ApiError)) throw error; }));
+
+showStopping(page.dataset.stop);
+showTone();
+drawNumbers();
+loadHistory().catch((error) => { if (!(error instanceof ApiError)) throw error; errors.textContent = error.message; });
+refreshSoon();
+new Events({ run: id }, page.dataset.after, events);
+$("#log").scrollTop = $("#log").scrollHeight;
+$("#log-fold").addEventListener("toggle", () => { $("#log").scrollTop = $("#log").scrollHeight; });
