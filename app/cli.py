@@ -174,8 +174,10 @@ def sample(
     model: Annotated[str, typer.Option(help="A model's name (likeness models) or folder.")] = "pocket",
     adapter: Annotated[Path | None, typer.Option(help="An adapter file to draw with.")] = None,
     strength: Annotated[float, typer.Option(help="Strength of the adapter; 0 is none.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Same seed, same picture.", min=0, max=2**31 - 1)] = 0,
+    seed: Annotated[int, typer.Option(help="Same seed, same picture.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Sampler steps; without it, the model's own number.")] = None,
+    width: Annotated[int | None, typer.Option(help="Width in pixels; without it, the model's own.")] = None,
+    height: Annotated[int | None, typer.Option(help="Height in pixels; without it, the model's own.")] = None,
     base_precision: Annotated[
         str, typer.Option(help="Of the base: full, or 8-bit, 6-bit or 4-bit for less memory.")
     ] = "full",
@@ -192,7 +194,9 @@ def sample(
         if not prompt.strip():
             raise _wrong("--prompt", "is empty; describe the picture")
         folders = model_list.model_folders(home_folder())
-        recipe = draw_to_file(out, prompt.strip(), model, adapter, strength, seed, steps, base_precision, folders)
+        recipe = draw_to_file(
+            out, prompt.strip(), model, adapter, strength, seed, steps, base_precision, width, height, folders
+        )
         console.print_line(f"Drawn: {out}")
         if json_:
             console.print_json({"picture": str(out), "recipe": recipe})
