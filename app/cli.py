@@ -76,9 +76,12 @@ def demo(
     """Train on the example photos and draw samples: adapter, sample sheet and loss chart, no browser."""
 
     def work() -> int:
+        from app.terminal import out_folder
         from app.terminal.demo import run_demo
+        from core.pocket import assets
 
-        found = run_demo(out, steps)
+        with out_folder.reserved(out, assets.EXAMPLES):
+            found = run_demo(out, steps)
         if json_:
             console.print_json(found)
         return console.STOPPED if found["stopped"] else console.DONE
@@ -113,34 +116,35 @@ def train(
     """
 
     def work() -> int:
-        from app.terminal import distributed, model_list, training
+        from app.terminal import distributed, model_list, out_folder, training
 
         if distributed.is_peer():
             return distributed.join(model_list.model_folders(home_folder()))
         if not photos.is_dir():
             raise _wrong("PHOTOS", f"{photos} is not a folder")
-        if out.exists() and not out.is_dir():
-            raise _wrong("--out", f"{out} is a file; it must be a folder")
         if start_from is not None and not start_from.is_file():
             raise _wrong("--from", f"{start_from} is not a file")
-        stored = training.load_stored(out) if resume else training.StoredRun({}, None, None)
-        user = stored.user | _settings_in(config)
-        user |= {name: value for name, value in (("model", model), ("steps", steps)) if value is not None}
-        word = class_word or (stored.subject.class_word if stored.subject else "")
-        if not word.strip():
-            raise _wrong("--class-word", "is missing; name the kind of thing that your subject is, such as dog or can")
-        name = trigger or (stored.subject.trigger if stored.subject else "sks")
-        finished, left_out = training.train_folder(
-            photos,
-            out,
-            training.Subject(name.strip(), word.strip()),
-            user,
-            home_folder() / "cache",
-            resume=resume,
-            start_from=start_from or stored.start_from,
-            folders=model_list.model_folders(home_folder()),
-            hosts=hosts_file.read(hosts) if hosts is not None else None,
-        )
+        with out_folder.reserved(out, photos):
+            stored = training.load_stored(out) if resume else training.StoredRun({}, None, None)
+            user = stored.user | _settings_in(config)
+            user |= {name: value for name, value in (("model", model), ("steps", steps)) if value is not None}
+            word = class_word or (stored.subject.class_word if stored.subject else "")
+            if not word.strip():
+                raise _wrong(
+                    "--class-word", "is missing; name the kind of thing that your subject is, such as dog or can"
+                )
+            name = trigger or (stored.subject.trigger if stored.subject else "sks")
+            finished, left_out = training.train_folder(
+                photos,
+                out,
+                training.Subject(name.strip(), word.strip()),
+                user,
+                home_folder() / "cache",
+                resume=resume,
+                start_from=start_from or stored.start_from,
+                folders=model_list.model_folders(home_folder()),
+                hosts=hosts_file.read(hosts) if hosts is not None else None,
+            )
         if finished.adapter is not None:
             console.print_line(
                 f"{'Stopped' if finished.stopped else 'Done'} at step {finished.step}: {out / 'adapter.safetensors'}"
