@@ -75,9 +75,12 @@ def demo(
     """Train on the example photos and draw samples: adapter, sample sheet and loss chart, no browser."""
 
     def work() -> int:
+        from app.terminal import out_folder
         from app.terminal.demo import run_demo
+        from core.pocket import assets
 
-        found = run_demo(out, steps)
+        with out_folder.reserved(out, assets.EXAMPLES):
+            found = run_demo(out, steps)
         if json_:
             console.print_json(found)
         return console.STOPPED if found["stopped"] else console.DONE
@@ -112,34 +115,35 @@ def train(
     """
 
     def work() -> int:
-        from app.terminal import config_file, distributed, model_list, training
+        from app.terminal import config_file, distributed, model_list, out_folder, training
 
         if distributed.is_peer():
             return distributed.join(model_list.model_folders(home_folder()))
         if not photos.is_dir():
             raise _wrong("PHOTOS", f"{photos} is not a folder")
-        if out.exists() and not out.is_dir():
-            raise _wrong("--out", f"{out} is a file; it must be a folder")
         if start_from is not None and not start_from.is_file():
             raise _wrong("--from", f"{start_from} is not a file")
-        stored = training.load_stored(out) if resume else training.StoredRun({}, None, None)
-        user = stored.user | (config_file.read(config) if config is not None else {})
-        user |= {name: value for name, value in (("model", model), ("steps", steps)) if value is not None}
-        word = class_word or (stored.subject.class_word if stored.subject else "")
-        if not word.strip():
-            raise _wrong("--class-word", "is missing; name the kind of thing that your subject is, such as dog or can")
-        name = trigger or (stored.subject.trigger if stored.subject else "sks")
-        finished, left_out = training.train_folder(
-            photos,
-            out,
-            training.Subject(name.strip(), word.strip()),
-            user,
-            home_folder() / "cache",
-            resume=resume,
-            start_from=start_from or stored.start_from,
-            folders=model_list.model_folders(home_folder()),
-            hosts=hosts_file.read(hosts) if hosts is not None else None,
-        )
+        with out_folder.reserved(out, photos):
+            stored = training.load_stored(out) if resume else training.StoredRun({}, None, None)
+            user = stored.user | (config_file.read(config) if config is not None else {})
+            user |= {name: value for name, value in (("model", model), ("steps", steps)) if value is not None}
+            word = class_word or (stored.subject.class_word if stored.subject else "")
+            if not word.strip():
+                raise _wrong(
+                    "--class-word", "is missing; name the kind of thing that your subject is, such as dog or can"
+                )
+            name = trigger or (stored.subject.trigger if stored.subject else "sks")
+            finished, left_out = training.train_folder(
+                photos,
+                out,
+                training.Subject(name.strip(), word.strip()),
+                user,
+                home_folder() / "cache",
+                resume=resume,
+                start_from=start_from or stored.start_from,
+                folders=model_list.model_folders(home_folder()),
+                hosts=hosts_file.read(hosts) if hosts is not None else None,
+            )
         if finished.adapter is not None:
             console.print_line(
                 f"{'Stopped' if finished.stopped else 'Done'} at step {finished.step}: {out / 'adapter.safetensors'}"
@@ -173,8 +177,10 @@ def sample(
     model: Annotated[str, typer.Option(help="A model's name (likeness models) or folder.")] = "pocket",
     adapter: Annotated[Path | None, typer.Option(help="An adapter file to draw with.")] = None,
     strength: Annotated[float, typer.Option(help="Strength of the adapter; 0 is none.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Same seed, same picture.", min=0, max=2**31 - 1)] = 0,
+    seed: Annotated[int, typer.Option(help="Same seed, same picture.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Sampler steps; without it, the model's own number.")] = None,
+    width: Annotated[int | None, typer.Option(help="Width in pixels; without it, the model's own.")] = None,
+    height: Annotated[int | None, typer.Option(help="Height in pixels; without it, the model's own.")] = None,
     base_precision: Annotated[
         str, typer.Option(help="Of the base: full, or 8-bit, 6-bit or 4-bit for less memory.")
     ] = "full",
@@ -191,7 +197,9 @@ def sample(
         if not prompt.strip():
             raise _wrong("--prompt", "is empty; describe the picture")
         folders = model_list.model_folders(home_folder())
-        recipe = draw_to_file(out, prompt.strip(), model, adapter, strength, seed, steps, base_precision, folders)
+        recipe = draw_to_file(
+            out, prompt.strip(), model, adapter, strength, seed, steps, base_precision, width, height, folders
+        )
         console.print_line(f"Drawn: {out}")
         if json_:
             console.print_json({"picture": str(out), "recipe": recipe})

@@ -8,6 +8,7 @@
     + CaptionerProblem   the captioning server failed            code "captioner"
     + DownloadProblem    a model could not be downloaded         code "download"
       + GatedProblem     its owner requires a licence first      code "gated"
+    + PictureProblem     a picture is not finite                 code "picture"
     + DiskProblem        no space or permission to write         code "disk"
     + TrainingProblem    the run cannot continue                 code "training"
     + OutOfMemory        too little memory                       code "memory"
@@ -86,6 +87,12 @@ class GatedProblem(DownloadProblem):
     """The model requires an accepted licence and a Hugging Face token."""
 
     code = "gated"
+
+
+class PictureProblem(Problem):
+    """A picture has pixels that are not finite; the message names the adapters that it was drawn with."""
+
+    code = "picture"
 
 
 class DiskProblem(Problem):

@@ -25,7 +25,7 @@ from PIL import Image
 from core import flow
 from core.config.choices import precision_of
 from core.device.backend import describe, evaluate
-from core.errors import ConfigProblem, FieldProblem
+from core.errors import ConfigProblem, FieldProblem, PictureProblem
 from core.models.base import Conditioning, Family, Grid
 from core.models.blockwise import BlockwiseVelocity
 from core.models.quantized import bits_of
@@ -107,6 +107,7 @@ class DrawingOptions(TypedDict, total=False):
     negative_prompt: str | Conditioning
     noise: mx.array | None
     about: Mapping[str, Any] | None
+    adapters: Sequence[str]
 
 
 def draw(
@@ -144,14 +145,17 @@ def drawing(
     negative_prompt: str | Conditioning = "",
     noise: mx.array | None = None,
     about: Mapping[str, Any] | None = None,
+    adapters: Sequence[str] = (),
 ) -> Generator[tuple[int, int], None, Picture]:
     """Draw one picture, yielding (steps done, steps in all) after each step and returning the picture.
 
     `prompt` and `negative_prompt` are text, or its conditioning from `family.encode_each`, for which no text encoder is
     loaded. `guidance` and `true_guidance`: see `guidance_for`. `noise`, float32 (1, L, C), replaces the seed's. `about`
-    is added to the recipe: the prompt where conditioning was given, adapter hashes.
+    is added to the recipe: the prompt where conditioning was given, adapter hashes. `adapters` names the attached
+    adapters in an error message.
 
-    Raises ConfigProblem for impossible sizes and steps, ModelProblem for a broken model.
+    Raises ConfigProblem for impossible sizes and steps, ModelProblem for a broken model, PictureProblem for a picture
+    that is not finite.
     """
     _check(family, height_px, width_px, steps)
     grid = family.grid(height_px, width_px)
@@ -182,7 +186,7 @@ def drawing(
         "mlx": computer["mlx"],
         **(about or {}),
     }
-    return Picture(to_image(family.decode(clean_1LC, grid)), recipe, clean_1LC)
+    return Picture(to_image(family.decode(clean_1LC, grid), adapters), recipe, clean_1LC)
 
 
 def _conditionings(family: Family, prompts: Sequence[str | Conditioning]) -> list[Conditioning]:
@@ -203,11 +207,26 @@ def ticks(progress: Generator[tuple[int, int], None, Picture]) -> Generator[None
         yield None
 
 
-def to_image(pixels_1HWC: mx.array) -> Image.Image:
-    """A picture from float pixels in [-1, 1], rounded to 8 bits a channel."""
+def to_image(pixels_1HWC: mx.array, adapters: Sequence[str] = ()) -> Image.Image:
+    """A picture from float pixels in [-1, 1], rounded to 8 bits a channel.
+
+    Raises PictureProblem, naming the `adapters`, if a pixel is not finite.
+    """
     levels = mx.round((mx.clip(pixels_1HWC[0].astype(mx.float32), -1.0, 1.0) + 1.0) * 127.5).astype(mx.uint8)
-    evaluate(levels)
+    finite = mx.isfinite(pixels_1HWC).all()
+    evaluate(levels, finite)
+    if not finite.item():
+        raise PictureProblem(_not_finite(adapters))
     return Image.fromarray(np.array(levels))
+
+
+def _not_finite(adapters: Sequence[str]) -> str:
+    if not adapters:
+        return "The picture is not finite: the model computed infinities or NaN. Check that its files are whole."
+    return (
+        f"The picture is not finite: with {' and '.join(adapters)} the model computed infinities or NaN. Lower the "
+        "strength, or use another adapter."
+    )
 
 
 def _check(family: Family, height_px: int, width_px: int, steps: int) -> None:

@@ -18,6 +18,7 @@ from core.adapters import key_maps
 from core.errors import AdapterProblem, disk_errors_as_problem
 
 BYTES_AT_MOST = 2 * 2**30
+TRIGGER_CHARACTERS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +55,19 @@ def get_adapter(database: Database, adapter_id: int) -> AdapterView:
 def import_file(database: Database, name: str, upload: Path, sha256: str, model: str) -> tuple[AdapterView, bool]:
     """Import the adapter file at `upload` (moved from there); False when the same bytes were here already.
 
-    Only its header is checked, against the key maps of the reader (core/adapters/key_maps.py). Whether its layers fit
-    the model shows when it is loaded to draw.
+    Its trigger is read from the header. Only the header is checked, against the key maps of the reader
+    (core/adapters/key_maps.py). Whether its layers fit the model shows when it is loaded to draw.
 
     Raises AdapterProblem, NotFound for an unknown model, ModelProblem for a broken one, DiskProblem.
     """
-    rank = rank_of(upload, name, models.family_of(database, model))
-    with database.read() as session:
+    header = _header_of(upload, name)
+    rank = key_maps.largest_rank(header, key_maps.factor_pairs(header, models.family_of(database, model), name))
+    trigger = trigger_of(header)
+    with database.write() as session:
         same = session.exec(select(Adapter).where(Adapter.sha256 == sha256, col(Adapter.run_id).is_(None))).first()
         if same is not None:
+            same.trigger = same.trigger or trigger  # earlier versions did not read it
+            session.add(same)
             return _view(session, same), False
     target = database.home.adapters / f"{sha256}.safetensors"
     with disk_errors_as_problem(target):
@@ -70,18 +75,27 @@ def import_file(database: Database, name: str, upload: Path, sha256: str, model:
     shown = Path(name.replace("\\", "/")).name.removesuffix(".safetensors").strip()[:100] or "adapter"
     with database.write() as session:
         row = Adapter(name=shown, model=model, file=database.home.relative(target), sha256=sha256, rank=rank)
+        row.trigger = trigger
         session.add(row)
         session.flush()
         return _view(session, row), True
 
 
-def rank_of(path: Path, name: str, family: str) -> int:
-    """The rank of a LoRA file for a model of this family, from its header. Raises AdapterProblem for any other file."""
-    try:
-        header = safetensors_file.read_header(path, AdapterProblem)
-    except AdapterProblem as problem:
-        raise AdapterProblem(problem.message.replace(path.name, name), problem.problems) from problem
-    return key_maps.largest_rank(header, key_maps.factor_pairs(header, family, name))
+def trigger_of(header: safetensors_file.Header) -> str:
+    """The trigger that a file names, as ours do; empty if it names none."""
+    text = header.metadata.get(key_maps.TRIGGER, "")
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())[:TRIGGER_CHARACTERS].strip()
+
+
+def rename(database: Database, adapter_id: int, name: str) -> AdapterView:
+    """Rename an imported adapter. Raises NotFound, ConfigProblem, and Conflict for one of a run."""
+    with database.write() as session:
+        row = find(session, adapter_id)
+        if row.run_id is not None:
+            raise Conflict("This adapter belongs to a run; rename the run instead.")
+        row.name = runs.checked_name(name, "adapter")
+        session.add(row)
+        return _view(session, row)
 
 
 def delete(database: Database, adapter_id: int) -> None:
@@ -113,6 +127,14 @@ def find(session: Session, adapter_id: int) -> Adapter:
     if row is None:
         raise NotFound(f"There is no adapter {adapter_id}.")
     return row
+
+
+def _header_of(path: Path, name: str) -> safetensors_file.Header:
+    """The header of an uploaded file, which messages call `name`. Raises AdapterProblem."""
+    try:
+        return safetensors_file.read_header(path, AdapterProblem)
+    except AdapterProblem as problem:
+        raise AdapterProblem(problem.message.replace(path.name, name), problem.problems) from problem
 
 
 def _view(session: Session, row: Adapter) -> AdapterView:

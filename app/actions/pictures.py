@@ -18,12 +18,11 @@ from app.jobs import store
 from app.jobs.states import Kind
 from app.tables import Adapter, Checkpoint, Sample
 from core.config.choices import BITS
+from core.config.drawing_limits import LIMITS, trouble
 from core.errors import ConfigProblem, FieldProblem
 from core.hub import catalog
 
 PROMPT_CHARACTERS = 1000
-COUNT_AT_MOST = 16
-SEEDS = 2**31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +74,7 @@ def draw(database: Database, request: PictureRequest) -> int:
             "model": request.model,
             "prompt": " ".join(request.prompt.split()),
             "adapters": stack,
-            "seed": secrets.randbelow(SEEDS) if request.seed is None else request.seed,
+            "seed": secrets.randbelow(LIMITS["seed"][1] + 1) if request.seed is None else request.seed,
             "count": request.count,
             "steps": request.steps or int(entry.drawing["steps"]),
             "guidance": float(entry.drawing["guidance"]) if request.guidance is None else request.guidance,
@@ -124,20 +123,16 @@ def _problems(request: PictureRequest, here: Sequence[str]) -> list[FieldProblem
         problems.append(FieldProblem("prompt", "is empty; describe the picture"))
     if request.base_precision not in BITS:
         problems.append(FieldProblem("base_precision", f"is {request.base_precision!r}; it can be {', '.join(BITS)}"))
-    spans: list[tuple[str, float | None, float, float]] = [
-        ("seed", request.seed, 0, SEEDS - 1),
-        ("count", request.count, 1, COUNT_AT_MOST),
-        ("steps", request.steps, 1, 200),
-        ("guidance", request.guidance, 0, 20),
-        ("width", request.width, 64, 2048),
-        ("height", request.height, 64, 2048),
-    ]
-    for field, value, low, high in spans:
-        if value is not None and not low <= value <= high:
-            problems.append(FieldProblem(field, f"is {value}; it can be {low} to {high}"))
-        elif field in ("width", "height") and value is not None and value % 16:
-            problems.append(FieldProblem(field, f"is {value} px; it must be a multiple of 16"))
-    return problems
+    numbers: dict[str, float | None] = {
+        "seed": request.seed,
+        "count": request.count,
+        "steps": request.steps,
+        "guidance": request.guidance,
+        "width": request.width,
+        "height": request.height,
+    }
+    messages = {field: trouble(field, value) for field, value in numbers.items()}
+    return problems + [FieldProblem(field, message) for field, message in messages.items() if message]
 
 
 def _adapter(session: Session, chosen: Mapping[str, Any]) -> tuple[Adapter | None, float, str]:
@@ -146,8 +141,9 @@ def _adapter(session: Session, chosen: Mapping[str, Any]) -> tuple[Adapter | Non
         strength = float(chosen.get("strength", 1.0))
     except (TypeError, ValueError):
         return None, 0, f"has the strength {chosen.get('strength')!r}; it must be a number"
-    if not -4 <= strength <= 4:
-        return None, 0, f"has the strength {strength:g}; it can be -4 to 4"
+    low, high = LIMITS["strength"]
+    if not low <= strength <= high:
+        return None, 0, f"has the strength {strength:g}; it can be {low} to {high}"
     odd = [key for key in ("id", "run", "step") if type(chosen.get(key)) not in (int, type(None))]
     if odd:
         return None, 0, f"has the {odd[0]} {chosen[odd[0]]!r}; it must be a whole number"

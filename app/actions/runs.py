@@ -193,9 +193,10 @@ def _newest_step(session: Session, run_id: int) -> int:
     return session.exec(steps).first() or 0
 
 
-def checked_name(name: str) -> str:
+def checked_name(name: str, subject: str = "run") -> str:
+    """The name without surplus spaces. Raises ConfigProblem, saying that the `subject` needs another one."""
     text = " ".join(name.split())
     if not text or len(text) > projects.NAME_CHARACTERS or not text.isprintable():
         words = f"is {name!r}; it can have 1 to {projects.NAME_CHARACTERS} characters"
-        raise ConfigProblem("The run needs another name.", [FieldProblem("name", words)])
+        raise ConfigProblem(f"The {subject} needs another name.", [FieldProblem("name", words)])
     return text

@@ -55,6 +55,7 @@ class AdapterOption:
     model: str
     trigger: str
     class_word: str
+    imported: str = ""  # the name of one that can be renamed and deleted
 
 
 def newest_event(database: Database) -> int:
@@ -112,6 +113,7 @@ def adapter_options(database: Database, views: Sequence[AdapterView]) -> tuple[A
             model=view.model,
             trigger=view.trigger,
             class_word=view.class_word,
+            imported="" if view.run_id else view.name,
         )
         for view in views
     )

@@ -191,6 +191,11 @@ def adapter_file(db: Db, adapter_id: Id) -> Response:
     return attachment(file.path, file.name)
 
 
+@router.patch("/adapters/{adapter_id}")
+def rename_adapter(db: Db, adapter_id: Id, body: NameBody) -> AdapterView:
+    return adapters.rename(db, adapter_id, body.name)
+
+
 @router.delete("/adapters/{adapter_id}", status_code=204)
 def delete_adapter(db: Db, adapter_id: Id) -> None:
     adapters.delete(db, adapter_id)

@@ -12,6 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from core import files
 from core.adapters import file as adapter_file
 from core.adapters import lora
+from core.config.drawing_limits import trouble
 from core.config.resolve import resolve
 from core.errors import ConfigProblem, FieldProblem, ModelProblem
 from core.hub import catalog
@@ -28,14 +29,18 @@ def draw_to_file(
     seed: int,
     steps: int | None,
     base_precision: str,
+    width: int | None = None,
+    height: int | None = None,
     folders: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Draw one picture to `out` and return its recipe, which is stored in the PNG's text too.
 
     The model is looked for in `folders` too (core/hub/catalog.py).
 
-    Raises ConfigProblem, ModelProblem, AdapterProblem, DiskProblem.
+    Raises ConfigProblem, ModelProblem, AdapterProblem, DiskProblem, and PictureProblem for a picture that is not
+    finite, which is not written.
     """
+    _check_limits(strength=strength, seed=seed, steps=steps, width=width, height=height)
     bits = resolve({"base_precision": base_precision}).config.base_bits
     try:
         entry = catalog.find(model, folders)
@@ -51,15 +56,24 @@ def draw_to_file(
     picture = draw(
         family,
         prompt,
-        height_px=side_px,
-        width_px=side_px,
+        height_px=height or side_px,
+        width_px=width or side_px,
         steps=steps if steps is not None else int(entry.drawing["steps"]),
         guidance=float(entry.drawing["guidance"]),
         seed=seed,
         about={"adapters": adapters},
+        adapters=[f"{each['file']} at strength {strength:g}" for each in adapters if strength],
     )
     text = PngInfo()
     text.add_text("recipe", json.dumps(picture.recipe))
     with files.atomic_file(out) as part:
         picture.image.save(part, "PNG", pnginfo=text)
     return picture.recipe
+
+
+def _check_limits(**numbers: float | None) -> None:
+    """Raise ConfigProblem, naming each option out of its limits, which are those of the API."""
+    messages = {name: trouble(name, value) for name, value in numbers.items()}
+    problems = [FieldProblem(f"--{name}", message) for name, message in messages.items() if message]
+    if problems:
+        raise ConfigProblem("The picture cannot be drawn like this.", problems)

@@ -8,7 +8,7 @@ from typing import Any
 from app.actions import models
 from app.jobs import store
 from app.jobs.states import State
-from app.tables import Sample
+from app.tables import Adapter, Sample
 from app.worker.outcome import Outcome
 from app.worker.samples import add_sample
 from app.worker.work import Work
@@ -26,7 +26,7 @@ from core.sampling import draw
 def draw_pictures(work: Work) -> Outcome:
     """Draw the requested pictures; those that are done stay when the job ends early.
 
-    Raises Stopped, and the problems of models and adapters.
+    Raises Stopped, the problems of models and adapters, and PictureProblem for a picture that is not finite.
     """
     params = work.job.params
     work.report_phase("loading the model", 0, 1)
@@ -84,6 +84,7 @@ def _draw_one(
         on_step=lambda _done, _of: work.raise_if_stopped(),
         negative_prompt=texts[1],
         about={"prompt": params["prompt"], "negative_prompt": "", "adapters": used},
+        adapters=_names(work, params["adapters"], strengths),
     )
     target = work.home.pictures / f"{work.claim.job_id}-{place}.png"
     with files.atomic_file(target) as part:
@@ -101,3 +102,14 @@ def _draw_one(
     )
     with work.transaction(step=place + 1) as session:
         store.append_event(session, work.claim, "sample", add_sample(session, row))
+
+
+def _names(work: Work, chosen: Sequence[dict[str, Any]], strengths: Sequence[float]) -> list[str]:
+    """The adapters that change the picture, as an error message names them."""
+    names = []
+    with work.database.read() as session:
+        for each, strength in zip(chosen, strengths, strict=True):
+            if strength:
+                row = session.get(Adapter, each["id"])
+                names.append(f"{row.name if row is not None else each['sha256'][:12]} at strength {strength:g}")
+    return names

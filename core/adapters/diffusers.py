@@ -17,7 +17,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from core.adapters import file as adapter_file
-from core.adapters.key_maps import DIFFUSERS
+from core.adapters.key_maps import DIFFUSERS, TRIGGER
 from core.adapters.lora import Factors
 from core.config.optimizer_defaults import TRAITS
 from core.config.train import TrainConfig
@@ -74,7 +74,7 @@ def metadata_for(
         "modelspec.description": f"LoRA for {model}, trained with Likeness",
         "modelspec.resolution": f"{config.side_px}x{config.side_px}",
         "modelspec.date": now.replace(microsecond=0).isoformat(),
-        "modelspec.trigger_phrase": trigger,
+        TRIGGER: trigger,
         "ss_trigger_words": trigger,
         "trained_words": trigger,
         "ss_output_name": title,

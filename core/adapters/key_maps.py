@@ -27,6 +27,8 @@ from functools import cache
 from core.errors import AdapterProblem, FieldProblem
 from core.safetensors_file import Header
 
+TRIGGER = "modelspec.trigger_phrase"
+"""The metadata key of the trigger."""
 DIFFUSERS, KOHYA = "transformer.", "lora_unet_"
 _BEFORE = ("base_model.model.", "model.", "diffusion_model.", "transformer.")
 _BEFORE_UNDERSCORES = (KOHYA, "lora_transformer_")

@@ -37,6 +37,7 @@ from core.training.diagnosis import LOSSES_AVERAGED
 from core.training.events import Saved
 from core.training.optimizers import OptimizerState, Tensors
 from core.training.photo_losses import PhotoLosses
+from core.training.schedule import Part
 
 FORMAT = 1
 ADAPTER, OPTIMIZER, STATE = "adapter.safetensors", "optimizer.safetensors", "state.json"
@@ -50,7 +51,9 @@ REQUIRED_FIELDS = {
     "step": int, "next_example": int, "config": dict, "data_hash": str, "model_hashes": dict, "files": dict,
     "losses": list, "bad_steps_in_a_row": int, "seconds": int | float,
 }  # fmt: skip
-LATER_FIELDS = {"start": str, "base_losses": list, "scores": list, "photo_losses": dict, "kept": int | None}
+LATER_FIELDS = {
+    "start": str, "base_losses": list, "scores": list, "photo_losses": dict, "kept": int | None, "parts": list,
+}  # fmt: skip
 """The fields of state.json by type; checkpoints of earlier versions lack the later ones."""
 
 Losses = list[list[float | None]]
@@ -77,6 +80,7 @@ class State:
     bad_steps_in_a_row: int = 0
     kept: int | None = None  # how many blocks keep their activations; None is all of them
     seconds: float = 0.0  # trained so far
+    parts: list[Part] = field(default_factory=list)  # those before `config` had its number of steps
 
 
 class Snapshot:
@@ -109,6 +113,7 @@ class Snapshot:
             "bad_steps_in_a_row": state.bad_steps_in_a_row,
             "seconds": state.seconds,
             "kept": state.kept,
+            "parts": state.parts,
             "losses": state.losses,
             "subject_losses": state.subject_losses,
             "base_losses": state.base_losses,
@@ -196,6 +201,7 @@ def load(folder: Path) -> State:
             bad_steps_in_a_row=table["bad_steps_in_a_row"],
             seconds=table["seconds"],
             kept=table.get("kept"),
+            parts=[(int(last), int(steps)) for last, steps in table.get("parts", [])],
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise TrainingProblem(f"{name} is damaged: {error}.") from error

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from core.config.train import TrainConfig
 from core.dataset import captions
+from core.errors import PictureProblem
 from core.models.base import Conditioning, Family
 from core.sampling import drawing, ticks
 from core.training.background_writer import Work, writing
-from core.training.events import Sampled
+from core.training.events import Note, Progress, Sampled
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class Previews:
     def pictures(self, step: int) -> Iterator[Work | None]:
         """Draw the pictures of `step` one at a time.
 
-        Yields the work that writes each, and None between two sampler steps.
+        Yields the work that writes each, and None between two sampler steps. A picture that is not finite is a warning
+        instead of a file.
         """
         config = self.config
         drawn_with = {"step": step} if step else {"sha256": self.start}
@@ -55,11 +58,20 @@ class Previews:
                 seed=seed,
                 negative_prompt=self.texts[""],
                 about={"prompt": prompt, "negative_prompt": "", "adapters": adapters},
+                adapters=[f"this run's adapter at step {step}"] if adapters else (),
             )
-            picture = yield from ticks(steps)
+            try:
+                picture = yield from ticks(steps)
+            except PictureProblem as problem:
+                yield partial(_warning, f"Sample {prompt_id + 1} of step {step} is left out. {problem.message}")
+                continue
             target = self.file(step, prompt_id)
             sampled = Sampled(step, prompt_id, prompt, seed, 1.0, target, *picture.image.size, picture.recipe)
             yield writing(picture.image, sampled)
+
+
+def _warning(text: str) -> Progress:
+    return Note(text, "warning")
 
 
 def is_due(step: int, config: TrainConfig) -> bool:

@@ -28,6 +28,7 @@ from core.training import assistant, update
 from core.training.checkpoint import State
 from core.training.events import Note
 from core.training.optimizers import OPTIMIZERS
+from core.training.schedule import learning_rate
 
 IN_BLOCKS = (
     "Only layers within the model's blocks can be trained, and it has others. Begin afresh or with another adapter; "
@@ -63,9 +64,9 @@ def attach(
     cleanup.callback(adapter.detach)
     if state is None:
         state = _first_state(adapter, family, config, folder, data_hash, start_from)
+        notes = [Note(sentence)] if sentence else []
     else:
-        sentence = _resume(adapter, state, family, config, folder)
-    notes = [Note(sentence)] if sentence else []
+        notes = _resume(adapter, state, family, config, folder)
     unsuited = rate_advice(config.optimizer, config.learning_rate)
     if unsuited:
         notes.append(Note(unsuited, "warning"))
@@ -120,17 +121,32 @@ def _first_state(
     return state
 
 
-def _resume(adapter: lora.Adapter, state: State, family: Family, config: TrainConfig, folder: Path) -> str:
-    """Give the adapter the checkpoint's weights; a sentence if another number of blocks keeps activations now.
+def _resume(adapter: lora.Adapter, state: State, family: Family, config: TrainConfig, folder: Path) -> list[Note]:
+    """Give the adapter the checkpoint's weights; notes on what differs from the settings before.
 
     Raises TrainingProblem if the checkpoint has other layers.
     """
     if state.parameters.keys() != adapter.parameters().keys():
         raise TrainingProblem("The checkpoint holds other layers than this run trains; start a new run.")
-    sentence = _choose_kept_blocks(state, family, config, this_computer(folder))
+    sentences = [_choose_kept_blocks(state, family, config, this_computer(folder)), _continue_rate(state, config)]
     state.config = as_json(config)
     adapter.update(state.parameters)
-    return sentence
+    return [Note(sentence) for sentence in sentences if sentence]
+
+
+def _continue_rate(state: State, config: TrainConfig) -> str:
+    """Let the learning rate continue from where it was if the number of steps changed; a sentence if so."""
+    before = state.config.get("steps", config.steps)
+    if before == config.steps:
+        return ""
+    state.parts = [*state.parts, (state.step, before)]
+    if config.schedule == "constant" or state.step >= config.steps:
+        return ""
+    rate = learning_rate(state.step + 1, config, state.parts)
+    return (
+        f"{config.steps} steps instead of {before}: the learning rate continues at {rate:.2g}. For a restart at the "
+        "full rate, begin a new run with this adapter."
+    )
 
 
 def _choose_kept_blocks(state: State, family: Family, config: TrainConfig, computer: Computer) -> str:

@@ -106,7 +106,7 @@ class Step:
         began, state = time.monotonic(), self._state
         loss, draws, g = self._group.sum(*self._gradient_of_micro_steps(step, batches))
         before_update()
-        lr, numbers = learning_rate(step, self._config), state.optimizer_state.numbers
+        lr, numbers = learning_rate(step, self._config, state.parts), state.optimizer_state.numbers
         # The update reuses the memory of the old arrays, for which nothing else may refer to them or to a view of them.
         w, optimizer_state, self._w, self._optimizer_state, self._compute_w = self._w, self._optimizer_state, {}, {}, {}
         self._adapter.update(dict.fromkeys(state.parameters, PLACEHOLDER))

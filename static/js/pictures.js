@@ -17,6 +17,7 @@ function followAdapter(previousWords) {
   const chosen = adapter.selectedOptions[0];
   const has = Boolean(adapter.value);
   for (const part of [$("#strength-field"), $("#compare-field")]) show(part, has);
+  show($("#imported"), Boolean(chosen.dataset.imported));
   const words = has ? `${chosen.dataset.trigger} ${chosen.dataset.classWord}`.trim() : "";
   if ($("#trigger-words")) write($("#trigger-words"), words || "anything you like");
   const prompt = form.elements.prompt;
@@ -196,7 +197,7 @@ $("#import-file").addEventListener("change", async (event) => {
   try {
     const { data } = await put(`/adapters/${encodeURIComponent(file.name)}`, file, (fraction) => write(words, `Reading ${file.name}, ${Math.round(fraction * 100)}%`)).promise;
     const option = new Option(`${data.name} (imported)`, data.id, true, true);
-    Object.assign(option.dataset, { model: data.model, trigger: data.trigger, classWord: data.class_word });
+    Object.assign(option.dataset, { model: data.model, trigger: data.trigger, classWord: data.class_word, imported: data.name });
     if (![...adapter.options].some((one) => one.value === String(data.id))) adapter.prepend(option);
     adapter.value = String(data.id);
     followAdapter();
@@ -206,6 +207,32 @@ $("#import-file").addEventListener("change", async (event) => {
     show(words, false);
     write($("#import-error"), [error.message, ...error.problems.map((one) => one.message).filter((text) => !error.message.includes(text)).slice(0, 3)].join(" "));
   }
+});
+
+$("#rename-adapter").addEventListener("opened", () => {
+  const name = $("#adapter-name");
+  name.value = adapter.selectedOptions[0].dataset.imported;
+  name.select();
+});
+
+onSubmit($("#rename-adapter-form"), async (rename) => {
+  const chosen = adapter.selectedOptions[0];
+  const { name } = await api("PATCH", `/adapters/${chosen.value}`, textsOf(rename));
+  chosen.dataset.imported = name;
+  chosen.textContent = `${name} (imported)`;
+  $("#rename-adapter").close();
+});
+
+$("#delete-adapter").addEventListener("opened", () => write($("#adapter-to-delete"), adapter.selectedOptions[0].dataset.imported));
+
+onSubmit($("#delete-adapter form"), async () => {
+  const chosen = adapter.selectedOptions[0];
+  await api("DELETE", `/adapters/${chosen.value}`);
+  $("#delete-adapter").close();
+  chosen.remove();
+  followAdapter(adapter.dataset.words);
+  toast("The adapter is in the trash.");
+  adapter.focus();
 });
 
 followAdapter();
