@@ -10,7 +10,6 @@ training never loads a web server.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -113,7 +112,7 @@ def train(
     """
 
     def work() -> int:
-        from app.terminal import distributed, model_list, training
+        from app.terminal import config_file, distributed, model_list, training
 
         if distributed.is_peer():
             return distributed.join(model_list.model_folders(home_folder()))
@@ -124,7 +123,7 @@ def train(
         if start_from is not None and not start_from.is_file():
             raise _wrong("--from", f"{start_from} is not a file")
         stored = training.load_stored(out) if resume else training.StoredRun({}, None, None)
-        user = stored.user | _settings_in(config)
+        user = stored.user | (config_file.read(config) if config is not None else {})
         user |= {name: value for name, value in (("model", model), ("steps", steps)) if value is not None}
         word = class_word or (stored.subject.class_word if stored.subject else "")
         if not word.strip():
@@ -241,25 +240,6 @@ def _computing(work: Callable[[], int], as_json: bool) -> int:
         if as_json:
             console.print_json({"error": {"code": "stopped", "message": "Stopped by the user.", "problems": []}})
         return console.STOPPED
-
-
-def _settings_in(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise _wrong("--config", f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise _wrong("--config", f"{path} is not JSON: {error}") from None
-    if not isinstance(table, dict):
-        raise _wrong("--config", f'{path} must hold a JSON object of settings, such as {{"rank": 8}}')
-    # config.json of a run holds {"value", "source"} for each knob, and may be given as it is.
-    return {
-        name: value["value"] if isinstance(value, dict) and "value" in value else value
-        for name, value in table.items()
-        if not name.startswith("_")
-    }
 
 
 def _wrong(field: str, message: str) -> ConfigProblem:

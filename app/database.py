@@ -6,10 +6,12 @@ a transaction that starts as a reader and then asks for the write lock could be 
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -19,6 +21,7 @@ from sqlmodel import Session, SQLModel
 from app import tables  # noqa: F401  (fills SQLModel.metadata)
 from app.errors import HomeProblem
 from app.home import Home
+from core import strict_json
 from core.errors import DiskProblem
 
 BUSY_SECONDS = 10.0
@@ -65,7 +68,11 @@ class Database:
 
 def _engine(path: Path) -> Engine:
     engine = create_engine(
-        f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}, pool_size=10
+        f"sqlite:///{path}",
+        connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+        pool_size=10,
+        json_serializer=partial(strict_json.dumps, ascii_only=True),
+        json_deserializer=partial(json.loads, parse_constant=lambda _: None),  # NaN, which older versions wrote
     )
 
     @event.listens_for(engine, "connect")

@@ -1,4 +1,4 @@
-"""Sample sheets and loss charts as pictures, drawn with Pillow alone.
+"""Sample sheets and loss charts as pictures, drawn with Pillow.
 
 sheet    rows of pictures under column titles, one label a row           chart    loss over steps, raw and smoothed
 """
@@ -26,7 +26,7 @@ class Row:
 
 
 def sheet(title: str, columns: Sequence[str], rows: Sequence[Row], side_px: int = 256) -> Image.Image:
-    """The rows under the column titles, each picture fitted into a square of `side_px`."""
+    """A picture of the rows under the column titles, each sample scaled into a square of `side_px`."""
     count = max([len(columns), *(len(row.pictures) for row in rows)])
     width = LABEL_PX + count * (side_px + GAP_PX) + GAP_PX
     height = HEAD_PX + 44 + len(rows) * (side_px + GAP_PX) + GAP_PX
@@ -53,7 +53,7 @@ def sheet(title: str, columns: Sequence[str], rows: Sequence[Row], side_px: int 
 
 
 def chart(title: str, losses: Sequence[float | None], width: int = 1000, height: int = 520) -> Image.Image:
-    """The loss of every step (pale) and its running average (strong), with axes; drawn at twice the size."""
+    """A picture of the loss of every step (pale) and its running average (strong), with axes."""
     points = [(step, loss) for step, loss in enumerate(losses, start=1) if loss is not None]
     scale = 2
     page = Image.new("RGB", (width * scale, height * scale), PAPER)
@@ -66,7 +66,7 @@ def chart(title: str, losses: Sequence[float | None], width: int = 1000, height:
     last = max(len(losses), 2)
     smooth = smoothed([loss for _, loss in points])
     ordered = sorted(loss for _, loss in points)
-    # One wild step must not flatten the rest: the axis ends a little above all but the highest few.
+    # The axis ends above all but the highest 2% of the losses, so that outliers do not flatten the rest.
     high = max(ordered[min(len(ordered) - 1, int(0.98 * len(ordered)))], *smooth) * 1.08 or 1.0
     grid_step = _round_step(high / 5)
 
@@ -98,7 +98,7 @@ def chart(title: str, losses: Sequence[float | None], width: int = 1000, height:
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
-    """A running average over about a twentieth of the run, without the pull towards zero at its start."""
+    """An exponential moving average over about a twentieth of the run, with bias correction at its start."""
     keep = 1.0 - 1.0 / max(8.0, len(values) / 20)
     total, weight, found = 0.0, 0.0, []
     for value in values:

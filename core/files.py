@@ -9,7 +9,6 @@ temporary file is removed and the old content stays.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from core import strict_json
 from core.errors import disk_errors_as_problem
 
 
@@ -36,7 +36,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         part = Path(name)
         try:
             yield part
-            _flush_file(part)
+            flush_file(part)
             part.chmod(0o666 & ~_umask())
             os.replace(part, path)
             _flush_folder(path.parent)
@@ -56,7 +56,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         try:
             yield part
             for each in part.iterdir():
-                _flush_file(each)
+                flush_file(each)
             _flush_folder(part)
             part.chmod(0o777 & ~_umask())
             if path.exists():
@@ -104,7 +104,7 @@ def write_text(path: Path, content: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON to `path` atomically. Raises DiskProblem."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, strict_json.dumps(content, indent=1) + "\n")
 
 
 def sha256_of(source: Path | bytes) -> str:
@@ -115,7 +115,8 @@ def sha256_of(source: Path | bytes) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _flush_file(path: Path) -> None:
+def flush_file(path: Path) -> None:
+    """Wait until the file's bytes are on the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 

@@ -16,18 +16,18 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lowest first. A name stands for the module and, unless a longer name is listed, for all below it.
 CORE_LEVELS: list[tuple[str, ...]] = [
-    ("core.errors", "core.randomness", "core.pocket"),
+    ("core.errors", "core.randomness", "core.strict_json", "core.pocket.assets"),
     ("core.config", "core.files", "core.device"),
     ("core.flow", "core.numerics", "core.safetensors_file",
      "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
-     "core.dataset.names", "core.dataset.split"),
+     "core.dataset.caption_files", "core.dataset.names", "core.dataset.split"),
     ("core.loss", "core.hub", "core.adapters", "core.captioners"),
     ("core.estimate",),
     ("core.models",),
     ("core.dataset", "core.sampling"),
     ("core.training",),
     ("core.distributed",),
-    ("core.pocket.pretrain", "core.pocket.*"),
+    ("core.pocket",),
 ]  # fmt: skip
 APP_LEVELS: list[tuple[str, ...]] = [
     ("app.errors", "app.resources", "app.sheet", "app.jobs.states", "app.jobs.process"),
@@ -50,7 +50,7 @@ MODULES_AT_CORES_TOP = 9  # beside its packages
 COMPUTES = ("app.worker", "app.terminal", "app.cli")  # run in processes of their own; the web process is the rest
 SUPERVISES = ("app.worker.supervisor", "app.worker.lanes")  # and these two
 LIGHT_CORE = {  # the modules of core that the web process may import: none needs MLX or numpy
-    "core.errors", "core.files", "core.safetensors_file",
+    "core.errors", "core.files", "core.safetensors_file", "core.strict_json",
     "core.config.choices", "core.config.knob", "core.config.layer_ranks", "core.config.optimizer_defaults",
     "core.config.resolve", "core.config.train",
     "core.hub.cache", "core.hub.catalog", "core.hub.layout", "core.hub.registry",
@@ -58,8 +58,9 @@ LIGHT_CORE = {  # the modules of core that the web process may import: none need
     "core.adapters.key_maps", "core.device.hardware", "core.device.units", "core.device.working_set",
     "core.distributed.hosts", "core.pocket.assets",
     "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
-    "core.dataset.names", "core.dataset.split",
-    "core.captioners.openai", "core.training.diagnosis", "core.training.trend",
+    "core.dataset.caption_files", "core.dataset.names", "core.dataset.split",
+    "core.captioners.base", "core.captioners.openai", "core.captioners.reply",
+    "core.training.diagnosis", "core.training.trend",
 }  # fmt: skip
 HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub", "cv2", "objc", "Vision"}
 HOSTS = {  # every address that a tracked file may name: sources, standards, and this computer

@@ -133,3 +133,33 @@ def test_the_type_checker_finds_planted_errors(tmp_path: Path) -> None:
     assert re.findall(r":(\d+): error: .*\[([\w-]+)\]$", checked.stdout, re.MULTILINE) == [
         ("2", "return-value"), ("4", "no-untyped-def"), ("7", "index"),
     ]  # fmt: skip
+
+
+def test_tests_call_public_names_only() -> None:
+    """Of our own code; the references, in tests/interop, have private parts that ours is compared with."""
+    of_named_tuples = {"_replace", "_asdict"}
+    wrong = []
+    for path in python_files("tests"):
+        if "interop" in path.parts:
+            continue
+        for node in ast.walk(parsed(path)):
+            for name in private_names(node):
+                if name not in of_named_tuples:
+                    wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} reaches {name}")
+    assert not wrong
+
+
+def private_names(node: ast.AST) -> Iterator[str]:
+    """What this reads of another object, imports from another module, or patches, by a name of one underscore."""
+    if isinstance(node, ast.Attribute) and not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")):
+        names = [node.attr]
+    elif isinstance(node, ast.ImportFrom):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setattr":
+        patched = [
+            each.value for each in node.args[:2] if isinstance(each, ast.Constant) and isinstance(each.value, str)
+        ]
+        names = [each.rpartition(".")[2] for each in patched]
+    else:
+        return
+    yield from (name for name in names if name.startswith("_") and not name.startswith("__"))

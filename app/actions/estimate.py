@@ -18,7 +18,7 @@ from app.wording import number
 from core.config.optimizer_defaults import FOLLOWING, rate_advice
 from core.config.resolve import resolve
 from core.config.train import TrainConfig
-from core.dataset.captions import dropout_advice
+from core.dataset.captions import dropout_advice, trigger_advice
 from core.device.hardware import this_computer
 from core.errors import ModelProblem
 from core.estimate.architecture import Architecture
@@ -50,7 +50,7 @@ class Suggestion:
     sentence: str
     fit: Forecast | None  # None for a model that is not here
     own: dict[str, str]  # the optimizer's own defaults by knob, as a form shows them; the user's values override them
-    advice: str = ""  # about a learning rate that does not suit the optimizer, or a dropout that does nothing
+    advice: str = ""  # a learning rate that does not suit the optimizer, captions without the trigger, a vain dropout
 
 
 def suggest(
@@ -63,7 +63,7 @@ def suggest(
 ) -> Suggestion:
     """A number of steps for so many photos (the user's own, when `knobs` has one), and the time they will take.
 
-    The photos' `captions` and `trigger` are for the advice about dropout.
+    The photos' `captions` and `trigger` are for the advice.
 
     Raises NotFound for an unknown model, ConfigProblem for knobs out of range.
     """
@@ -88,7 +88,7 @@ def suggest(
         sentence=f"About {spoken(seconds)}, {origin}.",
         fit=fits(entry, replace(config, steps=steps), photos, database.home.root) if entry.usable else None,
         own={name: number(getattr(free, name)) for name in FOLLOWING},
-        advice=f"{rate} {dropout}".strip(),
+        advice=" ".join(each for each in (rate, trigger_advice(captions, trigger), dropout) if each),
     )
 
 

@@ -11,7 +11,7 @@ from app.actions.projects import ProjectView
 from app.database import Database
 from app.errors import NotFound
 from core import files
-from core.dataset import captions
+from core.dataset import caption_files
 from core.dataset import photos as reading
 from core.pocket import assets
 
@@ -40,7 +40,7 @@ def create(database: Database) -> ProjectView:
             with tempfile.TemporaryDirectory(dir=database.home.uploads) as folder:
                 copy = Path(shutil.copyfile(path, Path(folder) / path.name))
                 photo, _ = photos.add(database, project.id, path.name, copy, files.sha256_of(copy))
-            if text := captions.read(path.with_suffix(".txt")):
+            if text := caption_files.read(path.with_suffix(".txt")):
                 photos.change(database, photo.id, caption=text)
     except Exception:
         projects.delete(database, project.id)

@@ -13,7 +13,8 @@ from app.actions.photo_views import newest_captions, thumb_url
 from app.database import Database
 from app.errors import Conflict, NotFound
 from app.jobs.states import State
-from app.tables import Job, Photo, Project, Run
+from app.tables import Caption, Job, Photo, Project, Run
+from core.dataset.captions import CHARACTERS_AT_MOST, has_trigger, replace_trigger
 from core.errors import ConfigProblem, FieldProblem
 
 NAME_CHARACTERS = 100
@@ -31,6 +32,7 @@ class ProjectView:
     created_at: datetime
     photos: int  # how many
     captioned: int  # how many of them have a caption
+    captions_with_trigger: int  # how many of these have the trigger as a word of its own
     runs: int  # how many
     cover_url: str | None  # thumbnail of the first photo
     working: bool  # a job of this project waits or runs
@@ -66,12 +68,20 @@ def change(
     name: str | None = None,
     trigger: str | None = None,
     class_word: str | None = None,
+    replace_in_captions: bool = False,
 ) -> ProjectView:
-    """Rename, or choose other words; None leaves a field as it is. Raises NotFound, ConfigProblem."""
+    """Rename, or choose other words; None leaves a field as it is.
+
+    With `replace_in_captions` a new trigger takes the old one's place in the captions, whose history keeps the old.
+
+    Raises NotFound, ConfigProblem.
+    """
     given = {"name": name, "trigger": trigger, "class_word": class_word}
     words = _checked({field: value for field, value in given.items() if value is not None})
     with database.write() as session:
         row = find(session, project_id)
+        if replace_in_captions and "trigger" in words:
+            _replace_in_captions(session, project_id, row.trigger, words["trigger"])
         for field, value in words.items():
             setattr(row, field, value)
         session.add(row)
@@ -102,6 +112,21 @@ def find(session: Session, project_id: int) -> Project:
     return row
 
 
+def _replace_in_captions(session: Session, project_id: int, trigger: str, replacement: str) -> None:
+    rows = session.exec(select(Photo).where(Photo.project_id == project_id)).all()
+    newest = newest_captions(session, [int(row.id or 0) for row in rows])
+    for row in rows:
+        caption = newest.get(int(row.id or 0))
+        text = replace_trigger(caption.text, trigger, replacement) if caption else ""
+        if caption is None or text == caption.text:
+            continue
+        if len(text) > CHARACTERS_AT_MOST:
+            words = f"makes the caption of {row.name} too long: {len(text)} characters; at most {CHARACTERS_AT_MOST}"
+            raise ConfigProblem("The project needs another look.", [FieldProblem("trigger", words)])
+        session.add(Caption(photo_id=caption.photo_id, text=text, origin=caption.origin))
+    session.flush()
+
+
 def _count_jobs(session: Session, project_id: int, states: tuple[State, ...]) -> int:
     chosen = select(func.count()).where(Job.project_id == project_id, col(Job.state).in_(states))
     return session.exec(chosen).one()
@@ -118,6 +143,7 @@ def _view(session: Session, row: Project) -> ProjectView:
         created_at=row.created_at,
         photos=len(photos),
         captioned=sum(1 for caption in captions.values() if caption.text),
+        captions_with_trigger=sum(has_trigger(caption.text, row.trigger) for caption in captions.values()),
         runs=session.exec(select(func.count()).where(Run.project_id == row.id)).one(),
         cover_url=thumb_url(photos[0]) if photos else None,
         working=_count_jobs(session, int(row.id or 0), (State.QUEUED, State.RUNNING)) > 0,

@@ -28,9 +28,12 @@ class ProjectBody(BaseModel):
 
 
 class ProjectChange(BaseModel):
+    """What to change; `replace_in_captions` puts a new trigger in the place of the old one in the captions."""
+
     name: str | None = None
     trigger: str | None = None
     class_word: str | None = None
+    replace_in_captions: bool = False
 
 
 class CaptionJobBody(BaseModel):
@@ -78,7 +81,14 @@ def get_project(db: Db, project_id: Id) -> ProjectView:
 
 @router.patch("/projects/{project_id}")
 def change_project(db: Db, project_id: Id, body: ProjectChange) -> ProjectView:
-    return projects.change(db, project_id, name=body.name, trigger=body.trigger, class_word=body.class_word)
+    return projects.change(
+        db,
+        project_id,
+        name=body.name,
+        trigger=body.trigger,
+        class_word=body.class_word,
+        replace_in_captions=body.replace_in_captions,
+    )
 
 
 @router.delete("/projects/{project_id}", status_code=204)

@@ -5,7 +5,6 @@ exit codes    0 done     1 failed     2 wrong use     130 stopped by the user, a
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from core import strict_json
 from core.errors import ConfigProblem, Problem
 
 DONE, FAILED, WRONG_USE, STOPPED = 0, 1, 2, 130
@@ -30,7 +30,7 @@ def print_line(text: str) -> None:
 
 def print_json(content: dict[str, Any]) -> None:
     """The one line for programs."""
-    sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+    sys.stdout.write(strict_json.dumps(content) + "\n")
     sys.stdout.flush()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from dataclasses import asdict
@@ -11,7 +10,7 @@ from typing import Any
 
 from app.terminal import training
 from app.terminal.console import duration, interruptible, print_line
-from core import files
+from core import files, strict_json
 from core.config.resolve import resolve
 from core.dataset import photos
 from core.dataset.examples import read_folder
@@ -74,7 +73,7 @@ def run_demo(out: Path, wanted_steps: str | None) -> dict[str, Any]:
 def _check_out(out: Path) -> None:
     """Raise ConfigProblem for a folder with a run of the user's own. An earlier demo may be replaced."""
     try:
-        earlier_demo = bool(json.loads((out / "config.json").read_text(encoding="utf-8")).get("_demo"))
+        earlier_demo = bool(strict_json.loads((out / "config.json").read_bytes()).get("_demo"))
     except (OSError, ValueError, AttributeError):
         earlier_demo = False
     if checkpoint.steps_saved(out) and not earlier_demo:

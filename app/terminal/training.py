@@ -5,7 +5,6 @@ OUT/adapter.safetensors   config.json   loss.png   samples.png   samples/   clas
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,11 +18,11 @@ from app import sheet
 from app.terminal import distributed
 from app.terminal.console import Interrupt, interruptible, print_line
 from app.terminal.progress import ProgressPrinter
-from core import files
+from core import files, strict_json
 from core.adapters import file as adapter_file
 from core.config.resolve import Resolved, resolve
 from core.config.train import TrainConfig
-from core.dataset.examples import Example, read_folder
+from core.dataset.examples import Example, caption_sources, read_folder
 from core.device.hardware import this_computer
 from core.distributed.hosts import Hosts
 from core.errors import ConfigProblem, DataProblem, FieldProblem, ModelProblem
@@ -86,6 +85,7 @@ def train_folder(
     examples, left_out = read_folder(photos, subject.trigger, subject.class_word)
     for each in left_out:
         print_line(f"Left out: {each.field} {each.message}")
+    print_line(caption_sources(examples))
     _print_forecast(entry.path, config, out, len(examples))
     family = load_family(entry.path, quantize=config.base_bits)
     out.mkdir(parents=True, exist_ok=True)
@@ -164,13 +164,15 @@ def load_stored(out: Path) -> StoredRun:
     if not path.is_file():
         return StoredRun({}, None, None)
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-        subject, start = Subject(**table.pop("_subject")), table.pop("_start_from", None)
+        table = strict_json.loads(path.read_bytes())
+        words, start = table.pop("_subject"), table.pop("_start_from", None)
+        subject = Subject(str(words["trigger"]), str(words["class_word"]))
         resolved = Resolved.from_json(table)
-    except (ValueError, KeyError, TypeError) as error:
+        start_from = Path(start) if start else None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataProblem(f"{path} cannot be read ({error}); the run cannot be resumed from it.") from None
     knobs = {name: getattr(resolved.config, name) for name in resolved.sources}
-    return StoredRun(knobs, subject, Path(start) if start else None)
+    return StoredRun(knobs, subject, start_from)
 
 
 def write_pictures(out: Path, config: TrainConfig, subject: Subject, photos: list[Path] | None = None) -> None:

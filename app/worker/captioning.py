@@ -1,7 +1,13 @@
-"""Captions as a job: one for each photo, by a template or by a vision model on this computer."""
+"""Captions as a job: one for each photo, by a template or by a vision model on this computer.
+
+A photo whose answer fails or is empty is left out, with a sentence in the log, and the job goes on. The job fails when
+not one caption could be written, and at once when nobody answers at the server's address.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from app.actions import photos
@@ -10,17 +16,19 @@ from app.jobs.states import State
 from app.tables import Photo, Project
 from app.worker.outcome import Outcome
 from app.worker.work import Work
-from core.captioners.base import Captioner
+from core.captioners.base import Captioner, Unreachable
 from core.captioners.openai import OpenAICaptioner
 from core.captioners.template import TemplateCaptioner
 from core.dataset import captions
-from core.errors import DataProblem
+from core.errors import CaptionerProblem, DataProblem, FieldProblem
+
+FAILURES_AT_FIRST = 5  # failed answers without one caption, after which the other photos are not tried
 
 
 def write_captions(work: Work) -> Outcome:
     """Caption the photos that the job names, in order; a caption that is written stays when the job ends early.
 
-    Raises DataProblem, and the problems of the captioner.
+    Raises DataProblem; CaptionerProblem when the server is gone, or no caption could be written.
     """
     params = work.job.params
     with work.database.read() as session:
@@ -31,14 +39,29 @@ def write_captions(work: Work) -> Outcome:
     remaining = [row for row in rows if row is not None]
     captioner = _captioner(params, project)
     work.log(f"Captions by {captioner.origin} for {len(remaining)} photos.")
-    for done, row in list(enumerate(remaining))[work.job.step :]:  # an earlier attempt wrote those before
+    first = work.job.step  # an earlier attempt dealt with those before
+    written = _written_by(captioner.origin, work, remaining[:first])
+    left_out: list[FieldProblem] = []
+    for done, row in list(enumerate(remaining))[first:]:
         if work.should_stop:
-            return Outcome(work.stop_state, result={"written": done})
+            return Outcome(work.stop_state, result=_result(written, left_out))
         work.report_phase("writing captions", done, len(remaining))
-        text = captioner.caption(work.home.photo(row.sha256, row.extension))
-        _store_caption(work, int(row.id or 0), text, captioner.origin, overwrite=params["overwrite"], done=done + 1)
+        try:
+            text = captioner.caption(work.home.photo(row.sha256, row.extension))
+        except Unreachable:
+            raise
+        except (CaptionerProblem, DataProblem) as problem:
+            left_out.append(FieldProblem(row.name, problem.message))
+            _leave_out(work, left_out[-1], done=done + 1)
+            if not written and len(left_out) == FAILURES_AT_FIRST:
+                break
+        else:
+            _store_caption(work, int(row.id or 0), text, captioner.origin, overwrite=params["overwrite"], done=done + 1)
+            written += 1
+    if left_out and not written:
+        raise CaptionerProblem(_no_caption(left_out, len(remaining)), left_out)
     work.report_phase("writing captions", len(remaining), len(remaining))
-    return Outcome(State.SUCCEEDED, result={"written": len(remaining)})
+    return Outcome(State.SUCCEEDED, result=_result(written, left_out))
 
 
 def _store_caption(work: Work, photo_id: int, text: str, origin: str, *, overwrite: bool, done: int) -> None:
@@ -49,6 +72,31 @@ def _store_caption(work: Work, photo_id: int, text: str, origin: str, *, overwri
         newest = newest_captions(session, [photo_id]).get(photo_id)
         if overwrite or newest is None or not newest.text:
             photos.write_caption(session, photo_id, text, origin)
+
+
+def _leave_out(work: Work, problem: FieldProblem, *, done: int) -> None:
+    with work.transaction(step=done):
+        pass
+    work.log(f"{problem.field} was left out. {problem.message}", "warning")
+
+
+def _written_by(origin: str, work: Work, rows: Sequence[Photo]) -> int:
+    """How many of the photos have a caption by this captioner."""
+    with work.database.read() as session:
+        newest = newest_captions(session, [int(row.id or 0) for row in rows])
+    return sum(caption.origin == origin for caption in newest.values())
+
+
+def _no_caption(left_out: Sequence[FieldProblem], of: int) -> str:
+    first = left_out[0]
+    if of == 1:
+        return f"No caption could be written for {first.field}. {first.message}"
+    tried = f"{of}" if len(left_out) == of else f"first {len(left_out)}"
+    return f"No caption could be written for any of the {tried} photos. {first.field}: {first.message}"
+
+
+def _result(written: int, left_out: Sequence[FieldProblem]) -> dict[str, Any]:
+    return {"written": written, "left_out": [asdict(each) for each in left_out]}
 
 
 def _captioner(params: dict[str, Any], project: Project) -> Captioner:

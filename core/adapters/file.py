@@ -68,7 +68,7 @@ def read(path: Path, family: str) -> AdapterFile:
     scales = _scales(path, header, pairs)
     factors: dict[str, tuple[mx.array, mx.array]] = {}
     try:
-        tensors = arrays.load(path)
+        tensors = arrays.load_tensors(path)
         for pair in pairs:
             a_RI, b_OR = tensors.pop(pair.a).astype(mx.float32), tensors.pop(pair.b).astype(mx.float32)
             factors.update(_split(pair, a_RI, b_OR * scales[pair.name]))

@@ -8,6 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from core.errors import CaptionerProblem
+
+
+class Unreachable(CaptionerProblem):
+    """No server listens at the address: there is no use in asking about the next photo."""
+
 
 class Captioner(Protocol):
     """Anything that writes a caption for a photo."""
@@ -15,5 +21,5 @@ class Captioner(Protocol):
     origin: str  # saved with the caption: "template" or the model's name
 
     def caption(self, photo: Path) -> str:
-        """One line of text. Raises CaptionerProblem, DataProblem."""
+        """One line of text. Raises CaptionerProblem, Unreachable, DataProblem."""
         ...

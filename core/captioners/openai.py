@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 import httpx
 from PIL import Image
 
-from core.dataset import captions
+from core.captioners import reply
+from core.captioners.base import Unreachable
 from core.dataset.photos import open_rgb
 from core.errors import CaptionerProblem
 
@@ -35,9 +36,10 @@ SIDE_AT_MOST_PX = 1024
 ANSWER_SECONDS = 300.0  # includes loading the model
 SEARCH_SECONDS = 1.0
 TRIES = 4  # when the server is busy
-TOKENS_AT_MOST = 300
+TOKENS, MORE_TOKENS = 300, 4096  # of an answer; once one was cut off, it and the following ones get more
 ANSWER_BYTES_AT_MOST = 1_000_000
-THOUGHTS = re.compile(r"<think>.*?(</think>|$)", re.DOTALL)
+NOT_FOR_PHOTOS = re.compile(r"embed|rerank|whisper|tts|bge-|minilm", re.IGNORECASE)
+SEES_PHOTOS = re.compile(r"vl\b|vision|llava|moondream|pixtral|minicpm-v|gemma-?3", re.IGNORECASE)
 
 
 class OpenAICaptioner:
@@ -49,7 +51,7 @@ class OpenAICaptioner:
         Raises CaptionerProblem for an address that is not on this computer, or without a server.
         """
         self._base = base_of(url)
-        self._prompt = prompt
+        self._prompt, self._tokens = prompt, TOKENS
         self._client = _client(ANSWER_SECONDS)
         try:
             self.origin = model or _first_model(self._client, self._base)
@@ -64,19 +66,27 @@ class OpenAICaptioner:
         self._client.close()
 
     def caption(self, photo: Path) -> str:
-        """The model's caption of the photo, in one line. Raises CaptionerProblem, DataProblem."""
+        """What the model says about the photo, in one line. An answer that was cut off is asked for once more, longer.
+
+        Raises CaptionerProblem, Unreachable, DataProblem.
+        """
+        image = data_url(photo)
+        try:
+            return reply.caption_of(self._answer(image), self._tokens)
+        except reply.CutOff:
+            if self._tokens == MORE_TOKENS:
+                raise
+            self._tokens = MORE_TOKENS
+        return reply.caption_of(self._answer(image), self._tokens)
+
+    def _answer(self, image: str) -> bytes:
+        """The body of the server's answer about one photo; a server that is busy is asked again."""
+        words = {"type": "text", "text": self._prompt}
+        content = [words, {"type": "image_url", "image_url": {"url": image}}]
         body = {
             "model": self.origin,
-            "messages": [
-                {
-                    "role": "user",
-                    "content": [
-                        {"type": "text", "text": self._prompt},
-                        {"type": "image_url", "image_url": {"url": data_url(photo)}},
-                    ],
-                }
-            ],
-            "max_tokens": TOKENS_AT_MOST,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": self._tokens,
             "temperature": 0.2,
             "stream": False,
         }
@@ -85,7 +95,7 @@ class OpenAICaptioner:
             if answer.status_code not in (429, 503) or attempt == TRIES:
                 break
             time.sleep(2.0**attempt)
-        return _text_of(_json_of(answer, self._base), self._base)
+        return _body_of(answer, self._base)
 
 
 def find_servers(first: str) -> list[dict[str, Any]]:
@@ -133,50 +143,40 @@ def _ask(client: httpx.Client, method: str, url: str, body: Mapping[str, Any] | 
     try:
         return client.request(method, url, json=body)
     except httpx.ConnectError:
-        raise CaptionerProblem(f"No server answers at {url}. Start Ollama, LM Studio, llama.cpp or mlx-vlm.") from None
+        raise Unreachable(f"No server answers at {url}. Start Ollama, LM Studio, llama.cpp or mlx-vlm.") from None
     except httpx.TimeoutException:
         raise CaptionerProblem(f"{url} did not answer in time. Try a smaller model.") from None
-    except httpx.HTTPError as error:
-        raise CaptionerProblem(f"The connection to {url} failed: {error}.") from error
+    except (httpx.HTTPError, ValueError) as error:  # a ValueError for a header or a compression that cannot be read
+        raise CaptionerProblem(f"The connection to {url} failed: {str(error).rstrip('.')}.") from error
 
 
-def _json_of(answer: httpx.Response, base: str) -> Any:
+def _body_of(answer: httpx.Response, base: str) -> bytes:
+    """The body of a successful answer. Raises CaptionerProblem with the server's own words for any other."""
     if answer.is_redirect:
         raise CaptionerProblem(f"{base} redirects ({answer.status_code}), which is not followed.")
     if answer.status_code >= 400:
-        detail = " ".join(answer.text[:300].split())
-        raise CaptionerProblem(f"{base} answered {answer.status_code}: {detail}")
+        words = reply.failure_in(answer.content)
+        raise CaptionerProblem(f"{base} answered {answer.status_code}{f': {words}' if words else ', without a word.'}")
     if len(answer.content) > ANSWER_BYTES_AT_MOST:
         raise CaptionerProblem(f"{base} answered with {len(answer.content):,} bytes, which cannot be a caption.")
-    try:
-        return answer.json()
-    except ValueError:
-        raise CaptionerProblem(f"{base} answered with something that is not JSON. Is the address right?") from None
+    return answer.content
 
 
 def _models(client: httpx.Client, base: str) -> list[str]:
-    data = _json_of(_ask(client, "GET", f"{base}/v1/models"), base)
-    rows = data.get("data") if isinstance(data, dict) else None
-    if not isinstance(rows, list):
+    """The server's models, those that may see photos first."""
+    data = reply.parsed(_body_of(_ask(client, "GET", f"{base}/v1/models"), base))
+    if error := reply.error_in(data):
+        raise CaptionerProblem(f"{base} reports: {error}")
+    if not isinstance(data, dict) or not isinstance(rows := data.get("data", ""), list | None):
         raise CaptionerProblem(f"{base} does not list its models. Is the address right?")
-    return [str(row["id"]) for row in rows if isinstance(row, dict) and "id" in row]
+    names = [
+        reply.printable(str(row["id"])) for row in rows or () if isinstance(row, dict) and row.get("id")
+    ]  # Ollama: null for none
+    return sorted(names, key=lambda name: 2 if NOT_FOR_PHOTOS.search(name) else 0 if SEES_PHOTOS.search(name) else 1)
 
 
 def _first_model(client: httpx.Client, base: str) -> str:
-    models = _models(client, base)
+    models = [name for name in _models(client, base) if not NOT_FOR_PHOTOS.search(name)]
     if not models:
-        raise CaptionerProblem(f"{base} has no model yet. Get a vision model there first.")
+        raise CaptionerProblem(f"{base} has no model yet that could see photos. Get a vision model there first.")
     return models[0]
-
-
-def _text_of(data: Any, base: str) -> str:
-    try:
-        text = data["choices"][0]["message"]["content"]
-    except (KeyError, IndexError, TypeError):
-        text = None
-    if not isinstance(text, str):
-        raise CaptionerProblem(f"{base} gave an answer without text. Is it a vision model?")
-    caption = " ".join(THOUGHTS.sub("", text).split()).strip("\"' ")
-    if not caption:
-        raise CaptionerProblem(f"{base} gave an empty caption. Try another model.")
-    return caption[: captions.CHARACTERS_AT_MOST]

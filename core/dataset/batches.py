@@ -10,8 +10,8 @@ every micro-step has the same weight, and a step compiles once per bucket. Withi
 a bucket has as many turns as examples, evenly spread, so all photos are seen equally often, once in each round of their
 bucket. With a single bucket this is a shuffled epoch.
 
-With prior preservation a batch has a second half: as many class pictures of the same bucket, in rounds of their own. The
-first half is the same as without them.
+With prior preservation a batch has a second half: as many class pictures of the same bucket, in rounds of their own.
+The first half is the same as without them.
 
 So a resumed run sees the same batches as an uninterrupted one. The batches of several machines are consecutive parts of
 one large batch: `machines` of them with batch b see the examples of one machine with batch `machines` * b.

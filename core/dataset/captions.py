@@ -1,4 +1,4 @@
-"""Captions of photos: from the .txt beside a photo, else from a template.
+"""Captions of photos: from a file beside the photo (caption_files.py), else from a template.
 
 a photo of {trigger} {class_word}   ->   a photo of sks can
 """
@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Sequence
-from pathlib import Path
 
-from core.errors import DataProblem, FieldProblem
+from core.errors import DataProblem
 
 TEMPLATE = "a photo of {trigger} {class_word}"
 PLACEHOLDERS = ("trigger", "class_word")
@@ -26,14 +25,38 @@ def fill(template: str, trigger: str, class_word: str) -> str:
     return " ".join(template.format(trigger=trigger, class_word=class_word).split())
 
 
+def has_trigger(caption: str, trigger: str) -> bool:
+    """Whether the trigger is in the caption as a word of its own, in any case."""
+    return bool(trigger) and _word(trigger).search(caption) is not None
+
+
+def replace_trigger(caption: str, trigger: str, replacement: str) -> str:
+    """The caption with another word wherever it has the trigger as a word of its own."""
+    return _word(trigger).sub(lambda _: replacement, caption) if trigger else caption
+
+
 def without_trigger(caption: str, trigger: str) -> str:
     """The caption without the trigger as a separate word, in any case: "a photo of sks can" -> "a photo of can".
 
     Commas and spaces on both sides of it are merged.
     """
-    left = re.sub(rf"(?<!\w){re.escape(trigger)}(?!\w)", " ", caption, flags=re.IGNORECASE) if trigger else caption
+    left = _word(trigger).sub(" ", caption) if trigger else caption
     left = re.sub(r"\s+(?=[,.;:!?])", "", " ".join(left.split()))
     return re.sub(r",(\s*,)+", ",", left).strip(" ,")
+
+
+def trigger_advice(captions: Sequence[str], trigger: str) -> str:
+    """A sentence about captions without the trigger, from which a run does not learn what it means; else empty."""
+    lacking = sum(not has_trigger(each, trigger) for each in captions)
+    if not lacking:
+        return ""
+    if lacking == len(captions):
+        return (
+            f"No caption has the trigger word {trigger!r}: prompts with it will not bring the subject. Add it to them."
+        )
+    verb = "lacks" if lacking == 1 else "lack"
+    words = f"{lacking} of {len(captions)} captions {verb} the trigger word {trigger!r}"
+    return f"{words}: their photos do not teach what it means. Add it there."
 
 
 def dropout_advice(share: float, class_pictures: int, captions: Sequence[str], trigger: str) -> str:
@@ -61,25 +84,5 @@ def check(template: str) -> None:
             raise DataProblem(f"{template!r} has {{{name}}}, which is not known; {allowed} are filled in.")
 
 
-def read(text_file: Path) -> str | None:
-    """The caption in a .txt file, in one line; None when the file is missing or blank.
-
-    Raises DataProblem when it is not UTF-8 text, or too long.
-    """
-    if not text_file.is_file():
-        return None
-    try:
-        text = text_file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        problem = FieldProblem(text_file.name, "is not UTF-8 text; save it again as plain UTF-8")
-        raise DataProblem("A caption cannot be read.", [problem]) from None
-    caption = " ".join(text.split())
-    if len(caption) > CHARACTERS_AT_MOST:
-        problem = FieldProblem(text_file.name, f"has {len(caption)} characters; at most {CHARACTERS_AT_MOST}")
-        raise DataProblem("A caption is too long.", [problem])
-    return caption or None
-
-
-def for_photo(photo: Path, trigger: str, class_word: str, template: str = TEMPLATE) -> str:
-    """The caption beside the photo (`beach.txt` for `beach.jpg`), else the template."""
-    return read(photo.with_suffix(".txt")) or fill(template, trigger, class_word)
+def _word(trigger: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(trigger)}(?!\w)", re.IGNORECASE)

@@ -5,11 +5,13 @@ Pillow only; photos are decoded only to validate them.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from core import files
-from core.dataset import captions, photos
+from core.dataset import caption_files, captions, photos
 from core.dataset.crops import Box
 from core.errors import DataProblem, FieldProblem
 
@@ -23,29 +25,53 @@ class Example:
     caption: str
     box: Box | None = None  # None: the centre
     name: str = ""  # the user's file name
+    caption_source: str = ""  # ".txt", ".caption" or "metadata.jsonl"; empty for the template
 
 
 def read_folder(folder: Path, trigger: str, class_word: str) -> tuple[list[Example], list[FieldProblem]]:
-    """The examples in a folder, and the problem of each file that was left out.
+    """The examples in a folder, and the problem of each photo or caption file that was left out.
 
-    Raises DataProblem when there are no photos, or none that can be read.
+    core/dataset/caption_files.py says which caption belongs to which photo; those without one get the template.
+
+    Raises DataProblem when there are no photos, or none that can be read, or when metadata.jsonl cannot be read.
     """
     examples: list[Example] = []
     problems: list[FieldProblem] = []
     seen: dict[str, str] = {}
-    for photo in photos.find(folder):
+    template = captions.fill(captions.TEMPLATE, trigger, class_word)
+    found = photos.find(folder)
+    beside = caption_files.read_folder(folder, found)
+    for photo in found:
         try:
             photos.inspect(photo)
-            caption = captions.for_photo(photo, trigger, class_word)
         except DataProblem as problem:
             problems += problem.problems or [FieldProblem(photo.name, problem.message)]
+            continue
+        if photo.name in beside.unreadable:
+            problems.append(beside.unreadable[photo.name])
             continue
         digest = files.sha256_of(photo)
         if digest in seen:
             problems.append(FieldProblem(photo.name, f"is the same file as {seen[digest]}; it is counted once"))
             continue
         seen[digest] = photo.name
-        examples.append(Example(photo, digest, caption, name=photo.name))
+        caption = beside.captions.get(photo.name) or caption_files.Caption(template, "")
+        examples.append(Example(photo, digest, caption.text, name=photo.name, caption_source=caption.source))
+    problems += beside.unused
     if not examples:
         raise DataProblem(f"None of the files in {folder} can be trained on.", problems)
     return examples, problems
+
+
+def caption_sources(examples: Sequence[Example]) -> str:
+    """A sentence about where the captions come from: "3 of 10 captions from .txt; the other photos have ..."."""
+    counts = Counter(example.caption_source for example in examples)
+    template = next((example.caption for example in examples if not example.caption_source), "")
+    named = [(source, count) for source, count in counts.items() if source]
+    if not named:
+        return f"No caption files: every photo has “{template}”."
+    (source, count), *others = named
+    words = f"{count} of {len(examples)} captions from {source}" + "".join(
+        f", {more} from {name}" for name, more in others
+    )
+    return f"{words}; the other photos have “{template}”." if template else f"{words}."

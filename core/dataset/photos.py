@@ -9,6 +9,7 @@ Pillow only: the web process uses this for uploads. Sizes are checked before dec
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from dataclasses import dataclass, field
@@ -141,10 +142,20 @@ def find(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise DataProblem(f"{folder} is not a folder; give the folder that your photos are in.")
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
+    found = _photos_in(folder)
     if not found:
-        raise DataProblem(f"{folder} has no photos in it; put JPEG, PNG, WebP or HEIC files there.")
+        below = [each.name for each in sorted(folder.iterdir()) if each.is_dir() and _photos_in(each)]
+        words = "put JPEG, PNG, WebP or HEIC files there"
+        if below:
+            words = f"subfolders are not read, so name one of those that have photos: {', '.join(below[:5])}"
+        raise DataProblem(f"{folder} has no photos in it; {words}.")
     return found
+
+
+def _photos_in(folder: Path) -> list[Path]:
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return []
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
 
 
 def _opened(source: Path | bytes) -> Image.Image:

@@ -78,7 +78,7 @@ def usable_cores() -> int:
     """Cores that this process may use: its affinity, or a container's quota when that is less."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, min(cores, _quota(Path("/sys/fs/cgroup/cpu.max"), cores)))
+    return max(1, min(cores, quota_cores(Path("/sys/fs/cgroup/cpu.max"), cores)))
 
 
 def renamed_copy(cache: Path, version: str) -> Path:
@@ -169,7 +169,7 @@ def _version(package: str) -> str:
         return ""
 
 
-def _quota(path: Path, default: int) -> int:
+def quota_cores(path: Path, default: int) -> int:
     """Whole cores of a cgroup v2 quota, "200000 100000" or "max 100000"."""
     try:
         allowed, period = path.read_text().split()

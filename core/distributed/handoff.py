@@ -26,6 +26,7 @@ from core.config.resolve import resolve
 from core.config.train import TrainConfig
 from core.dataset.batches import Encoded
 from core.models.base import Family, Grid
+from core.numerics.arrays import load_tensors
 from core.training.encode import Material
 from core.training.group import Start
 
@@ -139,9 +140,7 @@ def pack(value: Any) -> tuple[Any, bytes]:
 
 def unpack(outline: Any, body: bytes) -> Any:
     """The inverse of `pack`, evaluated; a tuple comes back as a list."""
-    arrays = mx.load(io.BytesIO(body), format="safetensors")
-    if not isinstance(arrays, dict):
-        raise TypeError("safetensors hold arrays by name")
+    arrays = load_tensors(io.BytesIO(body))
     mx.eval(arrays)
 
     def filled(part: Any) -> Any:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core import strict_json
 from core.errors import ConfigProblem, FieldProblem
 
 BACKENDS = ("ring", "jaccl", "jaccl-ring", "nccl")
@@ -60,11 +61,11 @@ class Hosts:
 def read(path: Path) -> Hosts:
     """Read and check a hosts file. Raises ConfigProblem, naming every problem in it."""
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = strict_json.loads(path.read_bytes())
     except OSError as error:
         raise _wrong(path, [f"cannot be read: {error.strerror}"]) from None
     except ValueError as error:
-        raise _wrong(path, [f"is not JSON: {error}"]) from None
+        raise _wrong(path, [str(error)]) from None
     table = {"hosts": table} if isinstance(table, list) else table
     entries = table.get("hosts") if isinstance(table, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):

@@ -11,7 +11,7 @@ them: with a shift that is the same for every picture, or grows with its size.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -61,6 +61,11 @@ class FolderFamily(ABC):
     def transformer(self) -> nn.Module:
         """The network, read on first use."""
         return self._parts["transformer"]
+
+    @property
+    def loaded(self) -> Set[str]:
+        """The names of the parts in memory."""
+        return self._parts.loaded
 
     def grid(self, height_px: int, width_px: int) -> Grid:
         """The latent grid of a picture of this size; sizes must be multiples of `pixel_multiple`."""

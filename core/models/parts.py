@@ -11,7 +11,7 @@ on disk until they are used (core/models/text/encoder.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ import mlx.nn as nn
 
 from core.errors import FieldProblem, ModelProblem
 from core.models import quantized
-from core.models.tensors import load_tensors
 from core.models.text.encoder import EncoderOnDisk
+from core.numerics.arrays import load_tensors
 from core.safetensors_file import Place, read_header, read_json, weight_files, weights_sha256_of_all
 
 FLOATS = ("BF16", "F16", "F32")  # the dtypes of a checkpoint; 8-bit floats would need scales that are stored elsewhere
@@ -67,6 +67,11 @@ class Parts:
         if name not in self._loaded:
             self._loaded[name] = self._read(name)
         return self._loaded[name]
+
+    @property
+    def loaded(self) -> Set[str]:
+        """The names of the parts in memory."""
+        return self._loaded.keys()
 
     def config(self, name: str) -> dict[str, Any]:
         """The part's config.json."""

@@ -28,7 +28,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from core.adapters.lora import WITHIN_A_BLOCK
-from core.device.backend import prepare
+from core.device import backend
 from core.numerics.functional import custom_function
 
 GROUP = 64  # weights that share a scale and a bias: the size that MLX has kernels for on every device
@@ -38,7 +38,7 @@ class QuantizedLinear(nn.QuantizedLinear):
     """A linear layer with a packed weight: y = x W^T + b, computed packed or unpacked, by device."""
 
     def __call__(self, x: mx.array) -> mx.array:
-        if prepare().policy.packed_products:
+        if backend.prepare().policy.packed_products:
             return super().__call__(x)
         y = _product(x, self["weight"], self["scales"], self["biases"])
         return y + self.bias if "bias" in self else y

@@ -12,7 +12,7 @@ import mlx.core as mx
 import numpy as np
 
 
-def load(source: Path | BinaryIO) -> dict[str, mx.array]:
+def load_tensors(source: Path | BinaryIO) -> dict[str, mx.array]:
     """The tensors of a safetensors file, lazy: read when evaluated. Raises RuntimeError for a damaged file."""
     tensors = mx.load(str(source) if isinstance(source, Path) else source, format="safetensors")
     if not isinstance(tensors, dict):
@@ -21,7 +21,7 @@ def load(source: Path | BinaryIO) -> dict[str, mx.array]:
 
 
 def load_with_metadata(path: Path) -> tuple[dict[str, mx.array], dict[str, str]]:
-    """`load`, and the strings of the file's header. Raises RuntimeError for a damaged file."""
+    """`load_tensors`, and the strings of the file's header. Raises RuntimeError for a damaged file."""
     found = mx.load(str(path), format="safetensors", return_metadata=True)
     if not isinstance(found, tuple):
         raise TypeError(f"{path} has no metadata")

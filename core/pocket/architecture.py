@@ -7,7 +7,7 @@
     text_encoder_2   T5EncoderModel          3 layers x 256, gated GELU
     tokenizer(s)     core.pocket.bpe.py
 
-Torch is a tool of the pretraining alone: nothing that trains, draws or serves imports this file.
+Torch is needed for pretraining only: nothing that trains, draws or serves imports this file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 from core.pocket.bpe import CLIP_END, CLIP_START, LENGTH, T5_END, T5_PAD, VOCABULARY_SIZE
 
 WIDTH, POOLED, SHIFT = 256, 128, 2.0
-CARD = {  # what the studio shows of Pocket, and the settings that suit it
+CARD = {  # Pocket's description in the studio, and its defaults
     "title": "Pocket",
     "what_for": "Trying everything out, on any computer: small pictures of simple things, in minutes.",
     "licence": "MIT",
@@ -138,9 +138,9 @@ def load(folder: Path) -> Parts:
 
 
 def save(parts: Parts, tokenizers: Path, folder: Path) -> None:
-    """Write a genuine diffusers folder in fp16, whole or not at all; `tokenizers` holds tokenizer/ and tokenizer_2/.
+    """Write a diffusers folder in fp16 atomically; `tokenizers` has tokenizer/ and tokenizer_2/.
 
-    The parts themselves are left as they are.
+    The parts themselves do not change.
     """
     part = folder.with_name(f".part-{folder.name}")
     old = folder.with_name(f".old-{folder.name}")
@@ -173,7 +173,7 @@ def save(parts: Parts, tokenizers: Path, folder: Path) -> None:
 
 
 def _without_path(config: Path) -> None:
-    """Drop `_name_or_path`, which would tell where this computer keeps its files."""
+    """Remove `_name_or_path`, a path of this computer."""
     entries = json.loads(config.read_text())
     entries.pop("_name_or_path", None)
     config.write_text(json.dumps(entries, indent=2) + "\n")

@@ -1,7 +1,7 @@
 """Pocket: a genuine FLUX.1-architecture text-to-image model, small enough to live in the repository.
 
-`WEIGHTS` is a diffusers folder (MODEL_CARD.md says what it can do); `EXAMPLES` holds eight photos with captions of a
-subject that Pocket has never seen, to train on before one has photos of one's own.
+`WEIGHTS` is a diffusers folder (MODEL_CARD.md describes it); `EXAMPLES` has eight captioned photos of a subject that
+Pocket has never seen, to train on without photos of one's own.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Backgrounds drawn by a program: the places of Pocket's vocabulary, plain and patterned ones, and dead leaves.
 
-Every painter takes a NumPy generator and a side in pixels and returns float32 (side, side, 3) in [0, 1]. Nothing is
-read from a file. Dead leaves (discs over discs, sizes by a power law) have the statistics of photos: edges, textures
-and blur at every scale. They teach the autoencoder what drawings do not.
+Every painter takes a NumPy generator and a side in pixels and returns float32 (side, side, 3) in [0, 1]. No files are
+read. Dead leaves (discs over discs, sizes by a power law) have the statistics of photos: edges, textures and blur at
+every scale, which the autoencoder cannot learn from drawings.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def down(side: int) -> np.ndarray:
 
 
 def above(upper: np.ndarray, lower: np.ndarray, edge: np.ndarray) -> np.ndarray:
-    """`upper` over `lower`, parted at the height `edge` (0 top, 1 bottom; a number per column)."""
+    """`upper` above `lower`, with the boundary at height `edge` (0 top, 1 bottom) for each column."""
     side = upper.shape[0]
     mask = np.clip((down(side) - edge[None, :]) * side / 2 + 0.5, 0, 1)[..., None]
     scene: np.ndarray = upper * (1 - mask) + lower * mask

@@ -3,8 +3,8 @@
     tokenizer/    CLIP's form    <|startoftext|> words <|endoftext|> <|endoftext|> ...     padded with the end token
     tokenizer_2/  T5's form      words </s> <pad> <pad> ...
 
-Both split text as CLIP does (lower case, spaces dropped, "</w>" marks the end of a word) and have all 256 bytes in
-both positions, so no text is unknown. Both are padded to LENGTH tokens.
+Both split text as CLIP does (lower case, spaces dropped, "</w>" marks the end of a word) and contain all 256 bytes in
+both positions, so any text can be encoded. Both are padded to LENGTH tokens.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pictures for the pretraining, drawn ahead on the CPU and drawn again piece by piece while training goes on.
+"""Pictures for the pretraining, drawn ahead on the CPU and gradually replaced during training.
 
 PicturePool   uint8 pictures for the autoencoder: half scenes, half dead leaves; random crops, mirrored, turned
 LatentPool    scaled latents and caption tokens for the transformer: a ring in which fresh scenes replace the oldest

@@ -2,8 +2,8 @@
 
     loss = |x - D(z + 0.05 n)| + |grad x - grad D| + |pool(x) - pool(D)|        n ~ N(0, 1)
 
-The encoder is closed form and stays as it is, so latents for the transformer can be made while the decoder trains.
-The little noise teaches the decoder to be content with latents that a transformer drew.
+The encoder is in closed form and frozen, so latents for the transformer can be computed while the decoder trains. The
+noise makes the decoder robust to latents that a transformer drew.
 
 Shapes   B batch   3 H W pixels in [-1, 1]   z (B, 16, H/8, W/8)
 """

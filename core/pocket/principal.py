@@ -1,7 +1,7 @@
 """Where the autoencoder starts: an encoder whose latents are the principal components of 8 x 8 pixel patches.
 
-Training an encoder from noise is the longest part of training an autoencoder. But its best linear form is known in
-closed form, and a convolutional encoder of this architecture can hold it exactly, with every residual branch at zero:
+Training an encoder from noise takes most of the time of training an autoencoder. Its best linear form is known in
+closed form, and a convolutional encoder of this architecture can represent it exactly, with zero residual branches:
 
     conv_in, three 2 x 2 gatherings (the strided convolutions)        3 -> 12 -> 32 of 48 -> 16 components a patch
     group norm   a constant +-K in each group makes its divisor constant     (x, -x, K, -K, K, ...) -> about x / K

@@ -32,6 +32,7 @@ from core import files, safetensors_file
 from core.adapters import file as adapter_file
 from core.device import backend
 from core.errors import FieldProblem, TrainingProblem, disk_errors_as_problem
+from core.numerics.arrays import load_tensors
 from core.training.diagnosis import LOSSES_AVERAGED
 from core.training.events import Saved
 from core.training.optimizers import OptimizerState, Tensors
@@ -218,9 +219,7 @@ def _read_table(folder: Path, name: str) -> dict[str, Any]:
 
 def _read_tensors(path: Path) -> tuple[Tensors, OptimizerState]:
     """The weights and the optimizer state: `<group>.<parameter>` is a tensor, a name without a group a number."""
-    tensors = mx.load(str(path))
-    if not isinstance(tensors, dict):
-        raise ValueError(f"{path.name} holds one array and no names")
+    tensors = load_tensors(path)
     mx.eval(tensors)
     groups: dict[str, Tensors] = {}
     numbers: Tensors = {}

@@ -104,9 +104,10 @@ def encode_photos(
         words = f"Enlarged, so soft: {'; '.join(enlarged)}. Choose a smaller picture size, larger photos or crops."
         yield Note(words, "warning")
     trained = [example.caption for place, example in enumerate(examples) if place not in held_out]
-    advice = captions.dropout_advice(config.trigger_dropout, config.class_pictures, trained, trigger)
-    if advice:
-        yield Note(advice, "warning")
+    dropout = captions.dropout_advice(config.trigger_dropout, config.class_pictures, trained, trigger)
+    for advice in (captions.trigger_advice(trained, trigger), dropout):
+        if advice:
+            yield Note(advice, "warning")
     return encoded
 
 

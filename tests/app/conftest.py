@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -25,6 +26,7 @@ from app.main import create_app
 from tests.tiny import make_model_folder
 
 ROOT = Path(__file__).resolve().parents[2]
+PROJECT = {"name": "My can", "trigger": "sks", "class_word": "can"}
 PATIENCE_SECONDS = 60.0  # a busy machine is no failure
 
 
@@ -49,6 +51,34 @@ def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     make_model_folder(folder / "tiny", heads=4)  # wide enough to be quantized
     return folder
+
+
+def problem_of(answer: Any, status: int) -> dict[str, Any]:
+    """The error of an answer, in the one shape that every error has."""
+    assert answer.status_code == status, answer.text
+    assert list(answer.json()) == ["error"]
+    error = answer.json()["error"]
+    assert sorted(error) == ["code", "message", "problems"]
+    assert error["code"]
+    assert error["message"].endswith((".", "?"))
+    assert all(sorted(one) == ["field", "message"] for one in error["problems"])
+    return dict(error)
+
+
+def fields(error: dict[str, Any]) -> list[str]:
+    return [one["field"] for one in error["problems"]]
+
+
+@pytest.fixture
+def project(client: TestClient) -> int:
+    return int(client.post("/api/projects", json=PROJECT).json()["id"])
+
+
+def put(client: TestClient, project: int, name: str, content: bytes) -> Any:
+    return client.put(f"/api/projects/{project}/photos/{quote(name, safe='')}", content=content)
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------------
 
 
 def picture(
@@ -92,8 +122,7 @@ class Studio:
         return answer.json()
 
     def project_with_photos(self, count: int = 2) -> int:
-        words = {"name": "My can", "trigger": "sks", "class_word": "can"}
-        project = self.post("/api/projects", words, 201)["id"]
+        project = self.post("/api/projects", PROJECT, 201)["id"]
         for number in range(count):
             body = picture((40 * number, 90, 200))
             assert self.http.put(f"/api/projects/{project}/photos/{number}.png", content=body).status_code == 201
@@ -114,6 +143,11 @@ class Studio:
 
     def until_step(self, run: int, step: int) -> Any:
         return until(lambda: (detail := self.get(f"/api/runs/{run}"))["step"] >= step and detail)
+
+    def stop(self, run: int) -> int:
+        """Stop a run after its step; returns the step that it saved."""
+        self.post(f"/api/runs/{run}/stop")
+        return int(self.until_state(run, "stopped")["step"])
 
     def log(self, run: int) -> str:
         return str(self.http.get(f"/api/runs/{run}/log").text)

@@ -1,45 +1,14 @@
-"""The JSON interface: projects, runs, pictures, settings, and one shape for every error."""
+"""The JSON interface: projects, photos, captions, settings, and one shape for every error."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 from starlette.testclient import TestClient
 
-from tests.app.conftest import picture
-
-WORDS = {"name": "My can", "trigger": "sks", "class_word": "can"}
-
-
-def problem_of(answer: Any, status: int) -> dict[str, Any]:
-    """The error of an answer, in the one shape that every error has."""
-    assert answer.status_code == status, answer.text
-    assert list(answer.json()) == ["error"]
-    error = answer.json()["error"]
-    assert sorted(error) == ["code", "message", "problems"]
-    assert error["code"]
-    assert error["message"].endswith((".", "?"))
-    assert all(sorted(one) == ["field", "message"] for one in error["problems"])
-    return dict(error)
-
-
-def fields(error: dict[str, Any]) -> list[str]:
-    return [one["field"] for one in error["problems"]]
-
-
-@pytest.fixture
-def project(client: TestClient) -> int:
-    return int(client.post("/api/projects", json=WORDS).json()["id"])
-
-
-def put(client: TestClient, project: int, name: str, content: bytes) -> Any:
-    return client.put(f"/api/projects/{project}/photos/{quote(name, safe='')}", content=content)
-
-
-# ---- errors ----------------------------------------------------------------------------------------------------------
+from tests.app.conftest import PROJECT, fields, picture, problem_of, put
 
 
 @pytest.mark.parametrize(
@@ -99,7 +68,7 @@ def test_json_that_could_not_be_kept_is_refused_at_the_door(client: TestClient, 
 
 
 def test_a_body_that_is_too_large_is_refused(client: TestClient) -> None:
-    answer = client.post("/api/projects", json={**WORDS, "name": "x" * 2**21})
+    answer = client.post("/api/projects", json={**PROJECT, "name": "x" * 2**21})
     assert problem_of(answer, 413)["code"] == "too_large"
 
 
@@ -145,7 +114,7 @@ def test_the_first_page_shows_the_example_photos_and_no_other_file(client: TestC
 
 
 def test_a_project_is_made_renamed_and_deleted(client: TestClient) -> None:
-    made = client.post("/api/projects", json=WORDS)
+    made = client.post("/api/projects", json=PROJECT)
     assert made.status_code == 201
     path = f"/api/projects/{made.json()['id']}"
     assert client.patch(path, json={"name": "  Other   name "}).json()["name"] == "Other name"
@@ -160,7 +129,7 @@ def test_every_field_of_a_project_that_is_wrong_is_named(client: TestClient) -> 
 
 
 def test_lists_go_on_after_an_id(client: TestClient) -> None:
-    ids = [client.post("/api/projects", json=WORDS).json()["id"] for _ in range(3)]
+    ids = [client.post("/api/projects", json=PROJECT).json()["id"] for _ in range(3)]
     first = client.get("/api/projects?limit=2").json()
     rest = client.get(f"/api/projects?after={first[-1]['id']}&limit=2").json()
     assert [one["id"] for one in first + rest] == ids
@@ -169,128 +138,96 @@ def test_lists_go_on_after_an_id(client: TestClient) -> None:
 # ---- photos ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_needs_a_photo(client: TestClient, project: int) -> None:
-    error = problem_of(client.post(f"/api/projects/{project}/runs", json={}), 422)
-    assert (error["code"], fields(error)) == ("data", ["photos"])
-
-
-def test_everything_that_is_wrong_with_a_run_is_named_at_once(client: TestClient, project: int) -> None:
-    wrong = {"steps": 0, "model": "nope", "rank": "many", "colour": "red"}
-    error = problem_of(client.post(f"/api/projects/{project}/runs", json=wrong), 422)
-    assert sorted(fields(error)) == ["colour", "model", "photos", "rank", "steps"]
-    sentences = {one["field"]: one["message"] for one in error["problems"]}
-    assert "is 0 steps" in sentences["steps"]
-    assert "'nope'" in sentences["model"]
-
-
-def test_a_run_freezes_its_photos_and_says_where_each_knob_came_from(client: TestClient, project: int) -> None:
-    photo = put(client, project, "red.png", picture()).json()
-    client.patch(f"/api/photos/{photo['id']}", json={"caption": "a red thing"})
-    put(client, project, "blue.png", picture("blue"))
-    answer = client.post(f"/api/projects/{project}/runs", json={"steps": 7, "name": "First"})
+def test_a_photo_comes_in_and_is_kept_untouched(client: TestClient, project: int) -> None:
+    content = picture()
+    answer = put(client, project, "red.png", content)
     assert answer.status_code == 201
-    run = answer.json()
-    assert (run["state"], run["name"], run["steps"]) == ("queued", "First", 7)
-    assert client.post(f"/api/projects/{project}/runs", json={"name": None}).json()["name"] == "Run 2"
-    assert run["config"]["steps"] == {"value": 7, "source": "user"}
-    assert run["config"]["seed"]["source"] == "default"
-    client.patch(f"/api/photos/{photo['id']}", json={"caption": "changed later"})
-    items = client.get(f"/api/runs/{run['id']}").json()["items"]
-    assert [item["caption"] for item in items] == ["a photo of sks can", "a red thing"]
+    photo = answer.json()
+    assert (photo["name"], photo["width"], photo["height"]) == ("red.png", 80, 64)
+    file = client.get(f"/api/photos/{photo['id']}/file")
+    assert file.content == content
+    assert file.headers["content-type"] == "image/png"
+    assert client.get(photo["thumb_url"]).headers["content-type"] == "image/jpeg"
 
 
-def test_the_same_photos_are_frozen_in_the_same_order_however_they_arrived(client: TestClient, project: int) -> None:
-    for name, colour in (("2.png", "red"), ("3.png", "green"), ("1.png", "blue")):
-        put(client, project, name, picture(colour))
-    run = client.post(f"/api/projects/{project}/runs", json={}).json()
-    assert [item["name"] for item in run["items"]] == ["1.png", "2.png", "3.png"]
+def test_the_same_bytes_again_are_the_same_photo(client: TestClient, project: int) -> None:
+    first, again = put(client, project, "red.png", picture()), put(client, project, "other.png", picture())
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json()["id"] == first.json()["id"]
+    assert len(client.get(f"/api/projects/{project}/photos").json()) == 1
 
 
-def test_a_run_that_waits_is_renamed_cancelled_and_deleted(client: TestClient, project: int) -> None:
-    put(client, project, "red.png", picture())
-    run = client.post(f"/api/projects/{project}/runs", json={}).json()["id"]
-    assert client.patch(f"/api/runs/{run}", json={"name": "Better"}).json()["name"] == "Better"
-    assert client.post(f"/api/runs/{run}/stop").json() == {"state": "cancelled"}
-    problem_of(client.post(f"/api/runs/{run}/stop"), 409)
-    problem_of(client.post(f"/api/runs/{run}/resume"), 409)
-    problem_of(client.post(f"/api/runs/{run}/save"), 409)
-    problem_of(client.get(f"/api/runs/{run}/adapter"), 409)
+def test_the_same_name_with_other_bytes_gets_a_free_name(client: TestClient, project: int) -> None:
+    names = [put(client, project, "photo.png", picture(colour)).json()["name"] for colour in ("red", "green", "blue")]
+    assert names == ["photo.png", "photo (2).png", "photo (3).png"]
+
+
+def test_two_projects_share_a_file_and_deleting_one_keeps_it(client: TestClient, project: int) -> None:
+    other = client.post("/api/projects", json=PROJECT).json()["id"]
+    one, two = (put(client, each, "red.png", picture()).json() for each in (project, other))
+    assert one["id"] != two["id"]
+    assert client.delete(f"/api/projects/{project}").status_code == 204
+    assert client.get(two["file_url"]).status_code == 200
+    assert client.delete(f"/api/photos/{two['id']}").status_code == 204
+    home = client.app.state.database.home  # type: ignore[attr-defined]
+    assert list(home.photos.iterdir()) == []
+    assert [path.suffix for path in home.trash.rglob("*") if path.is_file()] == [".png"]
+
+
+def test_a_photo_that_a_run_was_made_with_stays_on_the_disk(client: TestClient, project: int) -> None:
+    photo = put(client, project, "red.png", picture()).json()
+    run = client.post(f"/api/projects/{project}/runs", json={"steps": 3}).json()["id"]
+    client.delete(f"/api/photos/{photo['id']}")
+    home = client.app.state.database.home  # type: ignore[attr-defined]
+    assert home.photo(photo["sha256"], "png").is_file()
+    client.post(f"/api/runs/{run}/stop")
     assert client.delete(f"/api/runs/{run}").status_code == 204
-    assert client.get("/api/jobs").json() == []
+    assert not home.photo(photo["sha256"], "png").exists()
 
 
-def test_a_suggestion_says_steps_and_time(client: TestClient, project: int) -> None:
-    for number in range(12):
-        put(client, project, f"{number}.png", picture((number, 0, 0)))
-    few = client.get(f"/api/projects/{project}/suggestion?model=pocket&steps=10").json()
-    many = client.get(f"/api/projects/{project}/suggestion?model=pocket").json()
-    assert few["steps"] == 10
-    assert many["steps"] > 10
-    assert many["seconds"] > few["seconds"] > 0
-    assert "rough" in many["sentence"]
-    assert many["advice"] == ""
-    lion = client.get(f"/api/projects/{project}/suggestion?model=pocket&optimizer=lion").json()
-    assert float(lion["own"]["learning_rate"]) == pytest.approx(float(many["own"]["learning_rate"]) / 3, rel=0.05)
-    quick = client.get(f"/api/projects/{project}/suggestion?model=pocket&optimizer=lion&learning_rate=1").json()
-    assert "does not suit Lion" in quick["advice"]
-    assert quick["own"] == lion["own"]
+def test_browsers_may_keep_a_photo_whose_version_they_name(client: TestClient, project: int) -> None:
+    photo = put(client, project, "red.png", picture()).json()
+    first = client.get(photo["thumb_url"])
+    assert "immutable" in first.headers["cache-control"]
+    assert "no-cache" in client.get(f"/api/photos/{photo['id']}/thumb").headers["cache-control"]
+    again = client.get(photo["thumb_url"], headers={"If-None-Match": first.headers["etag"]})
+    assert again.status_code == 304
 
 
-def test_a_suggestion_says_where_a_trigger_dropout_means_nothing(client: TestClient, project: int) -> None:
-    def advice(**knobs: object) -> str:
-        given = {"trigger_dropout": 0.5, **knobs}
-        return client.get(f"/api/projects/{project}/suggestion", params=given).json()["advice"]
-
-    assert advice() == ""
-    photo = put(client, project, "red.png", picture()).json()["id"]
-    assert advice() == ""
-    assert "class pictures teach the opposite" in advice(class_pictures=4)
-    client.patch(f"/api/photos/{photo}", json={"caption": "a red square"})
-    assert "no caption has the word" in advice()
+def test_captions_are_kept_as_typed_with_their_history(client: TestClient, project: int) -> None:
+    photo = put(client, project, "red.png", picture()).json()
+    path = f"/api/photos/{photo['id']}"
+    assert photo["caption"] is None
+    client.patch(path, json={"caption": "a r"})
+    changed = client.patch(path, json={"caption": "a  red\nthing"}).json()
+    assert (changed["caption"], changed["caption_origin"]) == ("a red thing", "user")
+    assert len(client.get(f"{path}/captions").json()) == 1, "typing on is one caption"
+    assert client.patch(path, json={"caption": ""}).json()["caption"] is None
 
 
-def test_pictures_and_captions_wait_in_their_lanes(client: TestClient, project: int) -> None:
-    put(client, project, "red.png", picture())
-    job = client.post("/api/pictures", json={"prompt": "a can", "seed": 3}).json()["job_id"]
-    assert client.get(f"/api/jobs/{job}").json()["lane"] == "memory"
-    job = client.post(f"/api/projects/{project}/captions", json={"backend": "template"}).json()["job_id"]
-    assert client.get(f"/api/jobs/{job}").json()["lane"] == "io"
-
-
-def test_everything_that_is_wrong_with_a_picture_is_named(client: TestClient) -> None:
-    request = {
-        "prompt": " ",
-        "model": "nope",
-        "seed": -1,
-        "width": 65,
-        "base_precision": "5-bit",
-        "adapters": [{"id": 9}, {"run": 1, "strength": "x"}],
-    }
-    error = problem_of(client.post("/api/pictures", json=request), 422)
-    assert sorted(fields(error)) == ["adapters.0", "adapters.1", "base_precision", "model", "prompt", "seed", "width"]
-
-
-def test_an_adapter_is_named_by_numbers(client: TestClient) -> None:
-    odd = [{"id": {}}, {"id": [1, 2]}, {"id": "1"}, {"run": [1]}, {"run": 1, "step": {}}, {"id": True}, {}]
-    error = problem_of(client.post("/api/pictures", json={"prompt": "a can", "adapters": odd}), 422)
-    assert fields(error) == [f"adapters.{place}" for place in range(len(odd))]
-    assert error["problems"][0]["message"] == "has the id {}; it must be a whole number"
+def test_a_crop_is_set_and_taken_back(client: TestClient, project: int) -> None:
+    path = f"/api/photos/{put(client, project, 'red.png', picture()).json()['id']}"
+    box = {"left": 0.25, "top": 0.0, "right": 0.75, "bottom": 1.0}
+    assert client.patch(path, json={"crop": box}).json()["crop"] == box
+    assert client.patch(path, json={"caption": "x"}).json()["crop"] == box
+    assert client.patch(path, json={"crop": None}).json()["crop"] is None
 
 
 @pytest.mark.parametrize(
-    "url", ["http://example.com", "https://127.0.0.1", "http://127.0.0.1@evil.example", "file:///x"]
+    "change",
+    [
+        {"crop": {"left": 0.9, "top": 0, "right": 0.1, "bottom": 1}},
+        {"crop": {"left": 0}},
+        {"crop": "all"},
+        {"crop": {"left": float(-1), "top": 0, "right": 1, "bottom": 1}},
+        {"caption": "x" * 2001},
+        {"caption": 7},
+        {"name": "other.png"},
+    ],
 )
-def test_captions_are_only_asked_of_this_computer(client: TestClient, project: int, url: str) -> None:
-    put(client, project, "red.png", picture())
-    body = {"backend": "openai", "url": url}
-    assert fields(problem_of(client.post(f"/api/projects/{project}/captions", json=body), 422)) == ["url"]
-    assert fields(problem_of(client.patch("/api/settings", json={"captioner_url": url}), 422)) == ["captioner_url"]
+def test_a_wrong_change_of_a_photo_names_the_field(client: TestClient, project: int, change: dict[str, Any]) -> None:
+    path = f"/api/photos/{put(client, project, 'red.png', picture()).json()['id']}"
+    assert fields(problem_of(client.patch(path, json=change), 422)) == list(change)
 
 
-def test_the_disk_use_is_told_and_the_trash_emptied(client: TestClient, project: int) -> None:
-    photo = put(client, project, "red.png", picture()).json()
-    assert client.get("/api/disk").json()["photos"] > 0
-    client.delete(f"/api/photos/{photo['id']}")
-    assert client.get("/api/disk").json()["trash"] > 0
-    assert client.delete("/api/trash").json()["bytes"] > 0
-    assert client.get("/api/disk").json()["trash"] == 0
+# ---- runs ------------------------------------------------------------------------------------------------------------

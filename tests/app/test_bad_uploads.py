@@ -11,13 +11,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from core.dataset.photos import BYTES_AT_MOST
-from tests.app.conftest import picture
-from tests.app.test_api import WORDS, problem_of, put
+from tests.app.conftest import PROJECT, picture, problem_of, put
 
 
 @pytest.fixture
 def project(client: TestClient) -> int:
-    return int(client.post("/api/projects", json=WORDS).json()["id"])
+    return int(client.post("/api/projects", json=PROJECT).json()["id"])
 
 
 def claiming(width: int, height: int) -> bytes:

@@ -24,13 +24,14 @@ class VisionServer:
     """Answers with what `answers` holds, and keeps what it was asked."""
 
     def __init__(self) -> None:
+        self.models: list[Any] | None = [{"id": "tiny-vision"}, {"id": "other"}]
         self.answers: list[tuple[int, Any]] = []
         self.asked: list[Any] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self.answer(200, {"data": [{"id": "tiny-vision"}, {"id": "other"}]})
+                self.answer(200, {"object": "list", "data": outer.models})
 
             def do_POST(self) -> None:
                 outer.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
@@ -55,6 +56,10 @@ class VisionServer:
 
     def say(self, text: Any, status: int = 200) -> None:
         self.answers.append((status, {"choices": [{"message": {"content": text}}]} if status == 200 else text))
+
+    def cut(self, text: str, **fields: str) -> None:
+        message = {"role": "assistant", "content": text, **fields}
+        self.answers.append((200, {"choices": [{"message": message, "finish_reason": "length"}]}))
 
     def close(self) -> None:
         self.server.shutdown()
@@ -100,8 +105,15 @@ def test_a_busy_server_is_asked_again(vision: VisionServer, photo: Path, monkeyp
     [
         (200, b"<html>", "not JSON"),
         (200, {"choices": []}, "without text"),
-        (200, {"choices": [{"message": {"content": "<think>only thoughts"}}]}, "empty caption"),
-        (404, {"error": "model not found"}, "404"),
+        (200, {"choices": [{"message": {"content": "<think>only thoughts"}}]}, "thinking and no caption"),
+        (200, {"choices": [{"message": {"content": " \n"}}]}, "empty caption"),
+        (200, {"choices": [{"message": {"content": "word " * 2000}}]}, "9,999 characters; at most 2,000"),
+        (200, {"error": "Model does not support images."}, "The server reports: Model does not support images."),
+        (404, {"error": "model not found"}, "404: model not found"),
+        (400, {"error": {"message": "image input is not supported", "code": 500}}, "400: image input is not supported"),
+        (500, {"error": {"error": {"message": "failed to process image"}}}, "500: failed to process image"),
+        (502, b"<html><body><h1>Bad&nbsp;gateway</h1></body></html>", "502: Bad gateway"),
+        (500, b"", "500, without a word"),
         (302, b"", "not followed"),
     ],
 )
@@ -109,6 +121,43 @@ def test_a_useless_answer_is_a_sentence(vision: VisionServer, photo: Path, statu
     vision.answers.append((status, body))
     with OpenAICaptioner(vision.url, "m", "Describe.") as captioner, pytest.raises(CaptionerProblem, match=words):
         captioner.caption(photo)
+
+
+def test_an_answer_that_was_cut_off_is_asked_for_once_more_with_more_tokens(vision: VisionServer, photo: Path) -> None:
+    vision.cut("A red can stands on a wooden table. Behind it there is a win")
+    vision.say("A red can stands on a wooden table.")
+    vision.say("A wall.")
+    with OpenAICaptioner(vision.url, "m", "Describe.") as captioner:
+        assert captioner.caption(photo) == "A red can stands on a wooden table."
+        assert captioner.caption(photo) == "A wall."
+    assert [each["max_tokens"] for each in vision.asked] == [300, 4096, 4096]
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "words"),
+    [
+        ("A red can. Behind it there is a win", {}, "cut off at its limit of 4096 tokens"),
+        ("", {"reasoning_content": "I see a can"}, "spent its 4096 tokens thinking"),
+        ("", {"reasoning": "I see a can"}, "spent its 4096 tokens thinking"),
+        ("<think>I see a can and", {}, "spent its 4096 tokens thinking"),
+    ],
+)
+def test_half_an_answer_is_no_caption(
+    vision: VisionServer, photo: Path, text: str, fields: dict[str, str], words: str
+) -> None:
+    vision.cut(text, **fields)
+    vision.cut(text, **fields)
+    with OpenAICaptioner(vision.url, "m", "Describe.") as captioner, pytest.raises(CaptionerProblem, match=words):
+        captioner.caption(photo)
+
+
+def test_a_server_without_models_is_a_sentence_and_a_model_for_text_is_not_taken(vision: VisionServer) -> None:
+    for models in (None, [], [{"id": "nomic-embed-text"}]):
+        vision.models = models
+        with pytest.raises(CaptionerProblem, match="has no model yet"):
+            OpenAICaptioner(vision.url, "", "Describe.")
+    vision.models = [{"id": "text-embedding-nomic-embed-text-v1.5"}, {"id": "some-llm"}, {"id": "qwen2.5-vl-7b"}]
+    assert OpenAICaptioner(vision.url, "", "Describe.").origin == "qwen2.5-vl-7b"
 
 
 def test_nobody_there_is_a_sentence() -> None:
@@ -148,8 +197,37 @@ def test_a_caption_job_asks_the_server_and_keeps_what_was_typed(vision: VisionSe
     assert [photo["caption_origin"] for photo in photos] == ["tiny-vision", "user", "tiny-vision"]
     assert "sks can" in vision.asked[0]["messages"][0]["content"][0]["text"]
 
-    vision.say(b"broken", 500)
+    for _ in range(3):
+        vision.say({"error": "out of luck"}, 500)
     job = studio.post(f"/api/projects/{project}/captions", body | {"overwrite": True})["job_id"]
     failed = until(lambda: (now := studio.get(f"/api/jobs/{job}"))["state"] == "failed" and now)
     assert failed["error"]["code"] == "captioner"
-    assert "500" in failed["error"]["message"]
+    assert "for any of the 3 photos. 0.png: " in failed["error"]["message"]
+    assert "500: out of luck" in failed["error"]["message"]
+    assert [photo["caption"] for photo in studio.get(f"/api/projects/{project}/photos")] == ["first", "typed", "second"]
+
+
+def test_a_photo_without_an_answer_is_left_out_in_words_and_the_job_goes_on(
+    vision: VisionServer, start_studio: Any
+) -> None:
+    from tests.app.conftest import until
+
+    studio = start_studio()
+    project = studio.project_with_photos(4)
+    for answer in ("first", "", "third"):
+        vision.say(answer)
+    vision.say({"error": "failed to decode image"}, 500)
+    job = studio.post(f"/api/projects/{project}/captions", {"backend": "openai", "url": vision.url})["job_id"]
+    done = until(lambda: (now := studio.get(f"/api/jobs/{job}"))["state"] == "succeeded" and now)
+    assert [photo["caption"] for photo in studio.get(f"/api/projects/{project}/photos")] == [
+        "first",
+        None,
+        "third",
+        None,
+    ]
+    assert done["result"]["written"] == 2
+    empty, broken = done["result"]["left_out"]
+    assert empty == {"field": "1.png", "message": "The model gave an empty caption. Try another model."}
+    assert broken["message"].endswith("answered 500: failed to decode image")
+    log = (studio.home / "logs" / f"job-{job}.txt").read_text()
+    assert "1.png was left out. The model gave an empty caption." in log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +15,8 @@ from app import database as module
 from app.database import Database
 from app.errors import HomeProblem
 from app.home import Home
-from app.tables import Project
+from app.jobs.states import Kind, Lane
+from app.tables import Job, Project
 from core.errors import DiskProblem
 
 
@@ -124,3 +126,10 @@ def test_a_home_that_is_a_file_is_refused_in_words(tmp_path: Path) -> None:
 def test_a_file_outside_the_home_is_never_named(database: Database) -> None:
     with pytest.raises(HomeProblem):
         database.home.file("../../etc/passwd")
+
+
+def test_numbers_that_are_not_finite_never_reach_json(database: Database) -> None:
+    with database.write() as session:
+        session.add(Job(kind=Kind.CAPTION, lane=Lane.IO, result={"loss": math.nan, "more": [math.inf, 1.5]}))
+    with database.read() as session:
+        assert session.exec(select(Job)).one().result == {"loss": None, "more": [None, 1.5]}

@@ -20,8 +20,7 @@ from core.adapters import file as adapter_file
 from core.adapters.lora import Factors
 from core.config.resolve import resolve
 from core.safetensors_file import read_header
-from tests.app.conftest import Studio, until
-from tests.app.test_api import problem_of
+from tests.app.conftest import Studio, problem_of, until
 
 Start = Callable[..., Studio]
 LAYER = "transformer_blocks.1.attn.to_q"

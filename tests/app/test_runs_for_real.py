@@ -107,10 +107,10 @@ def test_a_damaged_checkpoint_counts_no_more_once_the_run_went_on_from_the_one_b
     studio = start_studio()
     run = studio.run(studio.project_with_photos(), steps=100_000, save_every=100_000)["id"]
     studio.until_step(run, 3)
-    first = stopped_at(studio, run)
+    first = studio.stop(run)
     studio.post(f"/api/runs/{run}/resume")
     studio.until_step(run, first + 3)
-    second = stopped_at(studio, run)
+    second = studio.stop(run)
     damaged = studio.home / "runs" / str(run) / "checkpoints" / str(second) / "adapter.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-10])
     studio.post(f"/api/runs/{run}/resume")
@@ -124,12 +124,6 @@ def test_a_damaged_checkpoint_counts_no_more_once_the_run_went_on_from_the_one_b
     studio.post(f"/api/runs/{run}/resume", {"steps": second})  # what the damaged one had is to be learned again
     studio.until_state(run, "succeeded")
     assert [each["step"] for each in studio.get("/api/adapters")] == [first, second]
-
-
-def stopped_at(studio: Studio, run: int) -> int:
-    """Stop the run; the step that it has saved then."""
-    studio.post(f"/api/runs/{run}/stop")
-    return int(studio.until_state(run, "stopped")["step"])
 
 
 def test_a_run_whose_process_was_killed_ends_bit_for_bit_like_one_that_was_not(start_studio: Start) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from starlette.testclient import TestClient
 
-from tests.app.test_api import fields, problem_of
+from tests.app.conftest import fields, problem_of
 
 
 def test_settings_are_changed_and_go_back_to_their_default(client: TestClient) -> None:

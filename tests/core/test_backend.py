@@ -209,5 +209,5 @@ def test_elsewhere_nothing_is_put_in_place_of_mlxs_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("quota", "cores"), [("max 100000", 8), ("200000 100000", 2), ("50000 100000", 1), ("", 8)])
 def test_a_containers_quota_limits_the_threads(tmp_path: Path, quota: str, cores: int) -> None:
     (tmp_path / "cpu.max").write_text(quota)
-    assert openblas._quota(tmp_path / "cpu.max", 8) == cores
-    assert openblas._quota(tmp_path / "missing", 8) == 8
+    assert openblas.quota_cores(tmp_path / "cpu.max", 8) == cores
+    assert openblas.quota_cores(tmp_path / "missing", 8) == 8

@@ -30,14 +30,14 @@ PATIENCE = 30.0  # seconds, for a thread that should have come by
 @pytest.fixture
 def slow_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """A disk whose flushes take until the event is set, for what is written beside the steps."""
-    ready, exact = threading.Event(), files._flush_file
+    ready, exact = threading.Event(), files.flush_file
 
     def flush(path: Path) -> None:
         if threading.current_thread().name.startswith("writer"):
             assert ready.wait(PATIENCE)
         exact(path)
 
-    monkeypatch.setattr(files, "_flush_file", flush)
+    monkeypatch.setattr(files, "flush_file", flush)
     yield ready
     ready.set()
 
@@ -83,7 +83,7 @@ def test_a_step_does_not_write_over_what_is_still_to_be_copied(
     monkeypatch.setattr(Step, "submit", noted)
     prepared = backend.prepare()
     policy = replace(prepared.policy, runs_ahead=True, own_memory=own_memory)
-    monkeypatch.setattr(backend, "_prepared", replace(prepared, policy=policy))
+    monkeypatch.setattr(backend, "prepare", lambda: replace(prepared, policy=policy))
     for progress in training(family, photos, tmp_path / "two", steps=3, ema_decay=0.9):
         if isinstance(progress, Stepped) and progress.step == 3:
             there.set()  # the update was not waited with either, where the card's memory is its own
@@ -142,7 +142,7 @@ def test_a_checkpoint_that_became_whole_is_said_whatever_ended_the_run(
 def test_a_disk_that_fails_beside_the_steps_ends_the_run_with_its_sentence(
     family: Family, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact, flushed = files._flush_file, []
+    exact, flushed = files.flush_file, []
 
     def flush(path: Path) -> None:
         flushed.extend([path] if path.name == "optimizer.safetensors" else [])
@@ -150,7 +150,7 @@ def test_a_disk_that_fails_beside_the_steps_ends_the_run_with_its_sentence(
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         exact(path)
 
-    monkeypatch.setattr(files, "_flush_file", flush)
+    monkeypatch.setattr(files, "flush_file", flush)
     said: list[Any] = []
     with pytest.raises(DiskProblem, match="4 could not be written: the disk is full"):
         said += (each for each in training(family, photos, tmp_path / "run", steps=100))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from core.dataset import captions
@@ -53,21 +51,16 @@ def test_a_trigger_is_no_pattern_and_may_have_several_words() -> None:
     assert captions.without_trigger("a photo of mug", "") == "a photo of mug"
 
 
-def test_a_caption_is_read_from_beside_the_photo(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes("\ufeffein Foto  von\nsks Dose\n".encode())
-    assert captions.for_photo(tmp_path / "a.jpg", "sks", "can") == "ein Foto von sks Dose"
-    assert captions.for_photo(tmp_path / "b.jpg", "sks", "can") == "a photo of sks can"
+def test_captions_that_lack_the_trigger_are_counted() -> None:
+    assert captions.trigger_advice(["a photo of sks can", "SKS, red"], "sks") == ""
+    assert captions.trigger_advice([], "sks") == ""
+    some = captions.trigger_advice(["a photo of sks can", "a red can", "tasks"], "sks")
+    assert some.startswith("2 of 3 captions lack the trigger word 'sks'")
+    assert captions.trigger_advice(["sks", "a can"], "sks").startswith("1 of 2 captions lacks the trigger word")
+    assert captions.trigger_advice(["a red can"], "sks").startswith("No caption has the trigger word 'sks'")
 
 
-def test_a_blank_caption_counts_as_none(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("  \n", encoding="utf-8")
-    assert captions.for_photo(tmp_path / "a.jpg", "sks", "can") == "a photo of sks can"
-
-
-def test_a_caption_that_is_not_text_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00caption")
-    with pytest.raises(DataProblem, match=r"a\.txt: is not UTF-8"):
-        captions.for_photo(tmp_path / "a.jpg", "sks", "can")
-    (tmp_path / "a.txt").write_text("x" * 3000, encoding="utf-8")
-    with pytest.raises(DataProblem, match="3000 characters; at most 2000"):
-        captions.for_photo(tmp_path / "a.jpg", "sks", "can")
+def test_the_trigger_is_replaced_as_a_word_and_as_no_pattern() -> None:
+    assert captions.replace_trigger("Sks can, asks for sks.", "sks", r"\1 zwx") == r"\1 zwx can, asks for \1 zwx."
+    assert captions.replace_trigger("my (c)+ mug", "my (c)+", "zwx") == "zwx mug"
+    assert captions.replace_trigger("a mug", "", "zwx") == "a mug"

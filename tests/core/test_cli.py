@@ -43,7 +43,8 @@ def object_of(result: Result) -> dict[str, Any]:
 
 def knobs(path: Path, **values: object) -> Path:
     file = path / "knobs.json"
-    file.write_text(json.dumps({"sample_every": 0, "sample_steps": 1, **values}), encoding="utf-8")
+    text = json.dumps({"sample_every": 0, "sample_steps": 1, **values})
+    file.write_text(text, encoding="utf-8-sig")  # as some editors write it, with a byte order mark
     return file
 
 
@@ -156,6 +157,14 @@ def test_wrong_use_exits_2_with_a_sentence(photos: Path, tmp_path: Path, words: 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_config_file_nested_too_deeply_exits_2(photos: Path, tmp_path: Path) -> None:
+    deep = tmp_path / "deep.json"
+    deep.write_text('{"rank": ' + "[" * 20_000 + "]" * 20_000 + "}")
+    result = likeness("train", photos, "--out", tmp_path / "out", "--class-word", "can", "--config", deep)
+    assert result.exit_code == 2
+    assert "deep.json is nested more than 100 deep" in result.stderr
+
+
 def test_every_wrong_setting_is_named_at_once(model_folder: Path, photos: Path, tmp_path: Path) -> None:
     config = knobs(tmp_path, rank=0, colour="red", learning_rate="fast")
     words = ["--class-word", "can", "--model", model_folder, "--config", config, "--out", tmp_path / "out"]
@@ -178,11 +187,13 @@ def test_a_folder_without_photos_exits_1(model_folder: Path, tmp_path: Path) -> 
 
 def test_broken_photos_are_named_and_the_rest_is_used(model_folder: Path, photos: Path, tmp_path: Path) -> None:
     (photos / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    (photos / "Stray.TXT").write_text("nobody's")
     words = ["--class-word", "can", "--model", model_folder, "--config", knobs(tmp_path), "--steps", 1]
     result = likeness("train", photos, "--out", tmp_path / "out", "--json", *words)
     assert result.exit_code == 0, result.stderr
     assert "Left out: cut.jpg" in result.stderr
-    assert [each["field"] for each in object_of(result)["problems"]] == ["cut.jpg"]
+    assert "captions from .txt" in result.stderr or "No caption files" in result.stderr
+    assert [each["field"] for each in object_of(result)["problems"]] == ["cut.jpg", "Stray.TXT"]
 
 
 @pytest.mark.slow

@@ -149,14 +149,14 @@ def test_a_machine_that_is_lost_while_samples_are_drawn_leaves_the_step_saved(
 def test_a_full_disk_does_not_hide_which_machine_was_lost(
     family: Family, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact = files._flush_file
+    exact = files.flush_file
 
     def flush(path: Path) -> None:
         if path.name == checkpoint.OPTIMIZER:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         exact(path)
 
-    monkeypatch.setattr(files, "_flush_file", flush)
+    monkeypatch.setattr(files, "flush_file", flush)
     group = Pending()
     run = training(family, photos, tmp_path / "run", group=group, machines=2, save_every=100, sample_every=3, steps=50)
     words = (

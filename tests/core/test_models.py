@@ -134,11 +134,11 @@ def test_a_preset_of_single_blocks_is_there_where_its_blocks_are(folder: Path, t
 
 def test_parts_are_read_when_first_used_and_dropped_when_freed(folder: Path) -> None:
     family = load_family(folder)
-    assert not family._parts._loaded
+    assert not family.loaded
     before = family.encode_text(["a can"])
-    assert set(family._parts._loaded) == {"clip", "t5"}
+    assert family.loaded == {"clip", "t5"}
     family.free("text", "vae")
-    assert not family._parts._loaded
+    assert not family.loaded
     after = family.encode_text(["a can"])
     assert all(mx.array_equal(before[name], after[name]).item() for name in before)
 

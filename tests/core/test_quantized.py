@@ -37,7 +37,7 @@ def take(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     def force(way: str) -> None:
         prepared = backend.prepare()
         policy = replace(prepared.policy, packed_products=way == "packed")
-        monkeypatch.setattr(backend, "_prepared", replace(prepared, policy=policy))
+        monkeypatch.setattr(backend, "prepare", lambda: replace(prepared, policy=policy))
 
     return force
 

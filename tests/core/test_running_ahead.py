@@ -24,7 +24,8 @@ from tests.core.test_handoff import Pending
 def submitted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The steps submitted so far, on this device used like one that runs ahead."""
     prepared = backend.prepare()
-    monkeypatch.setattr(backend, "_prepared", replace(prepared, policy=replace(prepared.policy, runs_ahead=True)))
+    ahead = replace(prepared, policy=replace(prepared.policy, runs_ahead=True))
+    monkeypatch.setattr(backend, "prepare", lambda: ahead)
     steps, submit = [], Step.submit
 
     def noted(self: Step, step: int, *rest: object, **more: object) -> None:

@@ -59,7 +59,7 @@ def test_conditioning_made_earlier_draws_the_same_without_the_text_encoders(fami
     family.free("text")
     cached = draw(family, prompt, **SIZE, steps=2, guidance=2.0, seed=3, negative_prompt=negative)
     assert cached.image.tobytes() == expected.image.tobytes()
-    assert set(family._parts._loaded) <= {"transformer", "vae"}
+    assert family.loaded <= {"transformer", "vae"}
 
 
 def test_a_caller_can_stop_between_two_steps(family: Family) -> None:

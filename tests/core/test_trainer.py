@@ -56,7 +56,7 @@ def test_phases_are_named_and_counted(family: Family, photos: Path, tmp_path: Pa
 def test_the_encoders_are_freed_while_training(family: Family, photos: Path, tmp_path: Path) -> None:
     for progress in training(family, photos, tmp_path / "run", sample_every=2):
         if isinstance(progress, Stepped):
-            assert set(family._parts._loaded) == {"transformer"}
+            assert family.loaded == {"transformer"}
 
 
 def test_the_same_run_gives_the_same_adapter(family: Family, photos: Path, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_stop_request_before_the_first_step_leaves_undone_what_is_not_done_and
         asks = isinstance(said[-1], Phase) and (said[-1].name, said[-1].done) == (phase, done)
         said.append(run.send(Request.STOP if asks else None))
     assert [(each.name, each.done) for each in said if isinstance(each, Phase)][-len(then) :] == then
-    assert not family._parts._loaded  # neither the transformer, nor an encoder that was at work
+    assert not family.loaded  # neither the transformer, nor an encoder that was at work
     list(training(family, photos, tmp_path / "run", resume=True, steps=1, held_out="none"))
     assert len(encoded) == 3
 
@@ -271,8 +271,11 @@ def test_a_trigger_dropout_that_means_nothing_is_a_warning(family: Family, photo
     assert "class pictures teach the opposite" in opposite[0]
     for number in (0, 1):
         (photos / f"{number}.txt").write_text("a red disc", encoding="utf-8")
-    assert warned() == []
-    assert warned(held_out="2.png") == ["Trigger dropout does nothing here: no caption has the word 'sks'."]
+    (lacking,) = warned()
+    assert lacking.startswith("2 of 3 captions lack the trigger word 'sks'")
+    lacking, vain = warned(held_out="2.png")
+    assert lacking.startswith("No caption has the trigger word 'sks'")
+    assert vain == "Trigger dropout does nothing here: no caption has the word 'sks'."
 
 
 def test_no_photos_wrong_targets_and_wrong_prompts_are_sentences(family: Family, photos: Path, tmp_path: Path) -> None:

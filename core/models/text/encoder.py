@@ -24,7 +24,7 @@ from mlx.utils import tree_unflatten
 
 from core.errors import ModelProblem
 from core.models.base import Block, Stream
-from core.models.tensors import load_tensors
+from core.numerics.arrays import load_tensors
 from core.safetensors_file import Place, read_rows
 
 UNSIGNED: dict[str, Literal["H", "I"]] = {"BF16": "H", "F16": "H", "F32": "I"}  # memoryview's formats of that width

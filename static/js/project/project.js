@@ -7,8 +7,10 @@ import { plural } from "../lib/format.js";
 import { onPress, onSubmit, showErrors, textsOf } from "../lib/forms.js";
 import { runLines } from "../lib/run_lines.js";
 import { wording } from "../lib/wording.js";
+import { listed } from "./caption_files.js";
 import { listenToCaptions, setCaption } from "./captions.js";
 import { listenToCrops, showCrop } from "./crop.js";
+import { listenToSubject } from "./trigger.js";
 import { Uploads, listenForFiles } from "./upload.js";
 
 const id = page.dataset.project;
@@ -120,12 +122,26 @@ function showCaptionJob(job, words, done, of) {
 }
 
 function endCaptionJob(state, error) {
+  const job = captionJob;
   captionJob = null;
   show($("#captioning"), false);
   show($("#captioning-error"), state === "failed");
   if (state === "failed") write($("#captioning-error p"), error?.message ?? "The captions could not be written.");
   refreshCaptions();
-  if (state === "succeeded") toast("The captions are written.");
+  if (state === "succeeded") reportCaptions(job);
+}
+
+// Photos that were left out are named, the first with its reason.
+async function reportCaptions(job) {
+  const { result } = await api("GET", `/jobs/${job}`);
+  const [first, ...others] = result.left_out ?? [];
+  if (!first) {
+    toast("The captions are written.");
+    return;
+  }
+  const more = others.length ? ` So were ${listed(others.map((one) => one.field))}.` : "";
+  write($("#captioning-error p"), `${plural(result.written, "caption")} written. ${first.field} was left out: ${first.message}${more}`);
+  show($("#captioning-error"));
 }
 
 const dialog = $("#write-captions");
@@ -175,10 +191,7 @@ onPress($("#captioning-stop"), () => api("POST", `/jobs/${captionJob}/stop`), $(
 
 // ---- the project itself ----
 
-onSubmit($("#edit-project-form"), async (form) => {
-  await api("PATCH", `/projects/${id}`, textsOf(form));
-  location.reload();
-});
+listenToSubject($("#edit-project-form"), id);
 
 onSubmit($("#delete-project form"), async () => {
   await api("DELETE", `/projects/${id}`);

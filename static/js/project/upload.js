@@ -1,13 +1,17 @@
 // Uploads of many files: three in parallel, each with its progress, its retry and its own error.
 
-import { ApiError, api, put } from "../lib/api.js";
-import { $, copy, show, write } from "../lib/dom.js";
+import { ApiError, all, api, put } from "../lib/api.js";
+import { $, copy, show, toast, write } from "../lib/dom.js";
 import { fileSize, plural } from "../lib/format.js";
+import { CaptionFiles, comparable, fitsName, isCaptionFile, isMetadata, listed } from "./caption_files.js";
 
 const AT_ONCE = 3;
 const PHOTO = /\.(jpe?g|jfif|png|webp|avif|tiff?|bmp|gif|hei[cf])$/i;
 const NOISE = /^(\.|thumbs\.db$|desktop\.ini$|__macosx$)/i;
-const stem = (name) => name.replace(/\.[^.]*$/, "").normalize("NFC").toLowerCase();
+const NUMBERED = / \((?:[2-9]|\d{2,})\)(?=\.[^.]*$)/; // what the studio adds to a name that is taken
+const paths = new WeakMap(); // a dropped file -> its path from the drop on
+const pathOf = (file) => paths.get(file) ?? (file.webkitRelativePath || file.name);
+const folderOf = (path) => comparable(path).split("/").slice(0, -1).join("/");
 
 // Every dropped file, those inside folders included.
 export async function filesOf(transfer) {
@@ -17,7 +21,9 @@ export async function filesOf(transfer) {
   const walk = async (entry) => {
     if (NOISE.test(entry.name)) return;
     if (entry.isFile) {
-      found.push(await new Promise((resolve, reject) => entry.file(resolve, reject)));
+      const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+      paths.set(file, entry.fullPath.replace(/^\//, ""));
+      found.push(file);
       return;
     }
     const reader = entry.createReader();
@@ -36,10 +42,10 @@ export class Uploads {
   constructor(projectId, onPhoto) {
     this.projectId = projectId;
     this.onPhoto = onPhoto;
-    this.items = [];
-    this.captions = new Map(); // stem of a .txt -> its text
+    this.arrived = new Map(); // id of a photo -> its path, as long as the page is open
     this.box = $("#uploading");
     this.list = $("#upload-list");
+    this.clear();
     $("#upload-retry").addEventListener("click", () => this.retry());
     $("#upload-cancel").addEventListener("click", () => this.cancelOrClose());
   }
@@ -48,10 +54,8 @@ export class Uploads {
     const wanted = files.filter((file) => !NOISE.test(file.name));
     if (!wanted.length) return;
     if (!this.busy) this.clear();
-    for (const file of wanted.filter((one) => /\.txt$/i.test(one.name))) {
-      this.captions.set(stem(file.name), (await file.text()).trim());
-    }
-    const photos = wanted.filter((one) => !/\.txt$/i.test(one.name));
+    const [captions, photos] = [[], []];
+    for (const file of wanted) (isCaptionFile(file.name) || isMetadata(file.name) ? captions : photos).push(file);
     for (const file of photos) {
       const line = copy("upload-template");
       $(".name", line).textContent = file.name;
@@ -65,12 +69,16 @@ export class Uploads {
       }
     }
     show(this.box);
+    this.reading += 1;
+    for (const file of captions) await this.captions.add(pathOf(file), file);
+    this.reading -= 1;
     this.next();
     this.draw();
+    await this.end();
   }
 
   get busy() {
-    return this.items.some((item) => item.state === "waiting" || item.state === "sending");
+    return this.reading > 0 || this.items.some((item) => item.state === "waiting" || item.state === "sending");
   }
 
   next() {
@@ -90,11 +98,11 @@ export class Uploads {
     });
     try {
       const { status, data } = await item.upload.promise;
-      const caption = this.captions.get(stem(item.file.name));
-      const photo = caption ? await api("PATCH", `/photos/${data.id}`, { caption }) : data;
+      this.arrived.set(data.id, pathOf(item.file));
+      this.onPhoto(data, status === 201);
+      await this.caption(data, this.captions.take(pathOf(item.file)));
       item.state = "done";
       item.done = 1;
-      this.onPhoto({ ...data, ...photo }, status === 201);
       if (status === 200) this.same(item);
       else item.line.remove();
     } catch (error) {
@@ -103,6 +111,79 @@ export class Uploads {
     }
     this.next();
     this.draw();
+    await this.end();
+  }
+
+  // Write a photo's caption: `found` is {path, text} or {path, problem} of its caption file, or null.
+  async caption(photo, found) {
+    if (!found) return;
+    if (found.problem) {
+      this.report(found.path, found.problem);
+      return;
+    }
+    try {
+      this.onPhoto(await api("PATCH", `/photos/${photo.id}`, { caption: found.text }), false);
+      this.captioned += 1;
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.report(found.path, error.problems[0]?.message ?? error.message);
+    }
+  }
+
+  // Once the photos are in: caption files that came after or without theirs, then a line for each that fits none.
+  async end() {
+    if (this.busy) return;
+    this.reading += 1;
+    const waiting = this.items.filter((item) => item.state === "refused").map((item) => pathOf(item.file));
+    const rest = this.captions.unused(waiting);
+    for (const one of rest) one.used = true;
+    try {
+      const photos = rest.length ? await all(`/projects/${this.projectId}/photos`) : [];
+      const strangers = [];
+      for (const one of rest) {
+        const fits = this.photosFor(one, photos);
+        if (fits.length === 1) await this.caption(fits[0], { ...one, path: one.metadata ?? one.path });
+        else if (fits.length) this.report(one.metadata ?? one.path, `fits ${listed(fits.map((photo) => photo.name))}; add it together with its photo`);
+        else if (one.metadata) strangers.push(one);
+        else this.report(one.path, "is a caption without a photo of that name");
+      }
+      if (strangers.length) this.report(strangers[0].metadata, `names ${plural(strangers.length, "file")} not among the photos: ${listed(strangers.map((one) => one.path))}`);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      for (const one of rest) this.report(one.path, error.message);
+    }
+    this.reading -= 1;
+    if (!this.busy && this.captions.unused(waiting).length) { // they came meanwhile
+      await this.end();
+      return;
+    }
+    for (const { name, message } of this.captions.problems.splice(0)) this.report(name, message);
+    if (this.captioned && !this.items.length && !this.list.children.length) toast(`${plural(this.captioned, "caption")} added.`);
+    this.draw();
+  }
+
+  // The project's photos that a caption file can mean. Of a photo from an earlier visit the folder is not known.
+  photosFor(file, photos) {
+    const elsewhere = (photo) => {
+      const [mine, its] = [folderOf(file.path), folderOf(this.arrived.get(photo.id) ?? "")];
+      return mine && its && mine !== its;
+    };
+    const fits = (name) => (file.metadata ? comparable(name) === comparable(file.path).split("/").at(-1) : fitsName(file.path, name));
+    return photos.filter((photo) => !elsewhere(photo) && (fits(photo.name) || fits(photo.name.replace(NUMBERED, ""))));
+  }
+
+  // A line about a caption file that is not used.
+  report(path, message) {
+    const line = copy("upload-template");
+    $(".name", line).textContent = path;
+    line.dataset.state = "refused";
+    write($(".state", line), "not used");
+    $("progress", line).remove();
+    show($(".problem", line));
+    $(".problem", line).textContent = `${path.split("/").at(-1)} ${message}.`;
+    this.list.append(line);
+    this.unusedFiles += 1;
+    show(this.box);
   }
 
   same(item) {
@@ -152,7 +233,10 @@ export class Uploads {
 
   clear() {
     this.items = [];
-    this.captions.clear();
+    this.captions = new CaptionFiles();
+    this.captioned = 0; // photos that got a caption from a file
+    this.unusedFiles = 0;
+    this.reading = 0; // steps of work on caption files that go on
     this.list.replaceChildren();
   }
 
@@ -164,11 +248,14 @@ export class Uploads {
     const refused = this.items.filter((item) => item.state === "refused").length;
     const busy = this.busy;
     $("#upload-total").value = busy ? sent / total : 1;
-    write($("#upload-title"), busy ? `Uploading ${plural(this.items.length, "photo")}` : "Upload finished");
-    const words = [`${done.length - known} of ${this.items.length} added`];
+    const number = this.items.length;
+    write($("#upload-title"), !busy ? "Upload finished" : number ? `Uploading ${plural(number, "photo")}` : "Reading captions");
+    const words = number ? [`${done.length - known} of ${number} added`] : [];
     if (known) words.push(`${known} already here`);
     if (refused) words.push(`${refused} not added`);
-    write($("#upload-words"), `${words.join(", ")}.`);
+    if (this.captioned) words.push(`${plural(this.captioned, "caption")} added`);
+    if (this.unusedFiles) words.push(`${plural(this.unusedFiles, "caption file")} not used`);
+    write($("#upload-words"), words.length ? `${words.join(", ")}.` : "");
     write($("#upload-cancel"), busy ? "Cancel" : "Close");
     show($("#upload-retry"), !busy && this.items.some((item) => item.state === "refused" && !item.forGood));
     if (!busy && !this.list.children.length) show(this.box, false);
