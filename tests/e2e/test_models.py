@@ -73,7 +73,7 @@ def test_a_gated_model_says_what_to_do_before_and_after(page: Page, own_studio: 
     expect(card.locator(".note")).to_contain_text("first accept FLUX.1 [dev]")
     expect(card.get_by_role("link")).to_have_attribute("href", f"{hub.url}/{DEV.repo}")
     card.get_by_role("button", name="Download").click()
-    expect(card.locator("[data-problem]")).to_contain_text("Then make a token that may read")
+    expect(card.locator("[data-problem]")).to_contain_text("Then make a token with the right")
     expect(card.get_by_role("button", name="Try again")).to_be_visible()
     expect(card.locator(".note")).to_have_count(1)
 
