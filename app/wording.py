@@ -71,6 +71,25 @@ def plural(count: int, one: str, many: str = "") -> str:
 size = disk_size  # of files and disks; memory has core.device.units.memory_size
 
 
+def duration(seconds: float) -> str:
+    """A measured duration: "8.4 s", "1 min 15 s", "2 h 05 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def rough_duration(seconds: float) -> str:
+    """An estimated duration: "40 seconds", "12 minutes", "1.5 hours"."""
+    if seconds < 90:
+        return f"{max(round(seconds / 10) * 10, 10)} seconds"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} minutes"
+    return f"{seconds / 3600:.1f} hours"
+
+
 def ago(at: datetime, reference: datetime | None = None) -> str:
     """How long ago: "just now", "5 minutes ago"; after a week, the date."""
     seconds = ((reference or now()) - at).total_seconds()

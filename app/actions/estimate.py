@@ -14,7 +14,7 @@ from sqlmodel import Session, col, select
 from app.actions import models, progress
 from app.database import Database
 from app.tables import Event, Job, Run
-from app.wording import number
+from app.wording import number, rough_duration
 from core.config.optimizer_defaults import FOLLOWING, rate_advice
 from core.config.resolve import resolve
 from core.config.train import TrainConfig
@@ -85,7 +85,7 @@ def suggest(
         seconds=seconds,
         seconds_per_step=pace,
         measured=measured is not None,
-        sentence=f"About {spoken(seconds)}, {origin}.",
+        sentence=f"About {rough_duration(seconds)}, {origin}.",
         fit=fits(entry, replace(config, steps=steps), photos, database.home.root) if entry.usable else None,
         own={name: number(getattr(free, name)) for name in FOLLOWING},
         advice=" ".join(each for each in (rate, trigger_advice(captions, trigger), dropout) if each),
@@ -123,15 +123,6 @@ def suggested_steps(base: int, photos: int) -> int:
     """Steps grow with the square root of the number of photos, rounded up to the next fifty."""
     times = min(max(math.sqrt(photos / PHOTOS), 1.0), STEPS_AT_MOST_TIMES)
     return base if times == 1.0 else int(math.ceil(base * times / 50) * 50)
-
-
-def spoken(seconds: float) -> str:
-    """A duration in words: "40 seconds", "12 minutes", "1.5 hours"."""
-    if seconds < 90:
-        return f"{max(round(seconds / 10) * 10, 10)} seconds"
-    if seconds < 90 * 60:
-        return f"{round(seconds / 60)} minutes"
-    return f"{seconds / 3600:.1f} hours"
 
 
 def _measured(session: Session, model: str, config: TrainConfig) -> float | None:

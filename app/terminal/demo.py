@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from app.terminal import training
-from app.terminal.console import duration, interruptible, print_line
+from app.terminal.console import interruptible, print_line
+from app.wording import duration
 from core import files, strict_json
 from core.config.resolve import resolve
 from core.dataset import photos

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from app.terminal.console import duration, print_line
+from app.terminal.console import print_line
+from app.wording import duration
 from core.dataset.examples import Example
 from core.training.diagnosis import outliers
 from core.training.events import Note, Phase, Progress, Resumed, Saved, Scored, Stepped
