@@ -67,7 +67,7 @@ def step_of(family: Any, batch: Any, knobs: Mapping[str, Any], targets: str = "a
         def first_index(self, step: int) -> int:
             return step
 
-    leave = 1 if backend.prepare().policy.runs_ahead else 0
+    leave = 1 if backend.policy().runs_ahead else 0
 
     def step() -> list[Any]:
         """As the training loop does it: on devices that run ahead, it is queued before the previous one is read."""

@@ -2,7 +2,8 @@
 
     loss = mean (T_theta(l_t, t) + l_T - eps)^2        l_t = (1 - sigma_t) * l_T + sigma_t * eps
 
-It holds at any t in [0, T): one random t per example is enough, without a chain of sampler steps.
+T_theta is the network and predicts the velocity eps - l_T. t = T is clean (sigma 0), t = 0 is noise (sigma 1). One
+random t per example gives an unbiased estimate of the loss.
 
 Prior preservation adds the same loss on pictures of the class, drawn by the base model before training:
 

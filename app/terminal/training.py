@@ -191,7 +191,7 @@ def write_pictures(out: Path, config: TrainConfig, subject: Subject, photos: lis
     rows = []
     if photos:
         rows.append(sheet.Row("photos", [_open_rgb(path) for path in photos[: len(columns)]]))
-    first = "as begun" if state is not None and state.start else "untrained"
+    first = "as begun" if state is not None and state.start_hash else "untrained"
     for step, row in sorted(samples.items()):
         pictures = [_open_rgb(row[index]) if index in row else None for index in range(len(columns))]
         rows.append(sheet.Row(f"step {step}" if step else first, pictures))

@@ -94,6 +94,11 @@ def prepare() -> Backend:
     return _prepared
 
 
+def policy() -> Policy:
+    """How this process uses its device."""
+    return prepare().policy
+
+
 def cache_folder() -> Path:
     """The folder for files that belong to no project and can be made again."""
     named = os.environ.get("LIKENESS_CACHE")
@@ -108,7 +113,7 @@ def compute_dtype() -> mx.Dtype:
     """The dtype of weights and latents on this device; sigma and the loss are float32 everywhere."""
     import mlx.core as mx
 
-    return {"bfloat16": mx.bfloat16, "float32": mx.float32}[prepare().policy.dtype]
+    return {"bfloat16": mx.bfloat16, "float32": mx.float32}[policy().dtype]
 
 
 def compile_step(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -116,7 +121,7 @@ def compile_step(function: Callable[..., Any], **options: Any) -> Callable[..., 
 
     Such functions must be pure, with weights as arguments or named in `inputs` and `outputs`.
     """
-    if not prepare().policy.compiles:
+    if not policy().compiles:
         return function
     import mlx.core as mx
 
@@ -154,21 +159,26 @@ def reset_peak_memory() -> None:
 
 
 def submit(*trees: Any) -> None:
-    """Queue the evaluation of these arrays and return at once; on a CPU this is `mx.eval`."""
+    """Queue the evaluation of these arrays and return at once; on a CPU this is `mx.eval`.
+
+    Memory is allocated for all of the queued work. `evaluate` with wait=False limits it.
+    """
     import mlx.core as mx
 
-    (mx.async_eval if prepare().policy.runs_ahead else mx.eval)(*trees)
+    (mx.async_eval if policy().runs_ahead else mx.eval)(*trees)
 
 
 def evaluate(*trees: Any, wait: bool = True) -> None:
-    """`mx.eval`, or `submit` without `wait`, with little memory allocated for queued work.
+    """Evaluate these arrays with little memory allocated for queued work; on a CPU this is `mx.eval`.
+
+    Without `wait` the call returns when all of the work is queued, which can be after most of it is computed.
 
     MLX allocates memory for a GPU when it queues the work, so a long queue holds everything that its graph ever needs.
     Above its memory limit MLX waits for queued work to finish; here the limit is set slightly above the active memory.
     """
     import mlx.core as mx
 
-    if not prepare().policy.runs_ahead:
+    if not policy().runs_ahead:
         mx.eval(*trees)
         return
     active = mx.get_active_memory()
@@ -216,15 +226,15 @@ def _configure(blas: openblas.Blas, requested: str) -> Backend:
             'pip install "likeness[cpu]" or, with an NVIDIA card, pip install "likeness[cuda13]".'
         ) from error
     device = device_of(metal=mx.metal.is_available(), cuda=mx.cuda.is_available(), requested=requested)
-    policy = POLICIES[device]
+    chosen = POLICIES[device]
     if device == "cpu":
         mx.set_default_device(mx.cpu)
-    if not policy.compiles:
+    if not chosen.compiles:
         mx.disable_compile()  # also for MLX's own gelu and silu: nothing here asks for a compiler
     mx.set_cache_limit(cache_bytes(device, _memory_bytes()))
     if device == "metal":
         mx.set_wired_limit(int(mx.device_info()["max_recommended_working_set_size"]))
-    return Backend(device, policy, blas)
+    return Backend(device, chosen, blas)
 
 
 def _memory_bytes() -> int:

@@ -67,17 +67,19 @@ class ProcessGroup:
     def share_material(self, material: Material | None) -> None:
         handoff.send_examples(self, material)
 
-    def sum(self, loss: mx.array, draws: mx.array, g: Tensors) -> tuple[mx.array, mx.array, Tensors]:
-        parts = [loss, draws, *g.values()]
+    def sum(self, loss: mx.array, photo_sigma_and_loss: mx.array, g: Tensors) -> tuple[mx.array, mx.array, Tensors]:
+        parts = [loss, photo_sigma_and_loss, *g.values()]
         flat = mx.concatenate([each.astype(mx.float32).reshape(-1) for each in parts])
         mx.eval(flat)
         self._summing = True
         self._inputs.put(flat)
         ends = list(accumulate(each.size for each in parts))
         sums = mx.split(self._wait_for_sum(), ends[:-1])
-        loss, draws, *summed = (total.reshape(each.shape) for total, each in zip(sums, parts, strict=True))
-        mx.eval(loss, draws, summed)
-        return loss, draws, dict(zip(g, summed, strict=True))
+        loss, photo_sigma_and_loss, *summed = (
+            total.reshape(each.shape) for total, each in zip(sums, parts, strict=True)
+        )
+        mx.eval(loss, photo_sigma_and_loss, summed)
+        return loss, photo_sigma_and_loss, dict(zip(g, summed, strict=True))
 
     def agree(self, request: Request) -> Request:
         if self.rank:

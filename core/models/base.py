@@ -56,7 +56,12 @@ Stream = dict[str, mx.array]
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block of the network: its kind, its module, and how it changes the stream."""
+    """One block of the network: its kind, its module, and how it changes the stream.
+
+    A block whose values depend on an array that an earlier block changed must change that array too (its shape may be
+    read without that): core/training/gradient.py differentiates a recomputed block with respect to the arrays that it
+    changes, and to no others.
+    """
 
     kind: str  # blocks of one kind are one computation with different weights
     path: str  # the module path in the checkpoint, e.g. "transformer_blocks.0"

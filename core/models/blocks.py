@@ -1,15 +1,16 @@
 """The blocks of FLUX.1's transformer and the layers that FLUX.2 shares with it, named as in diffusers' checkpoints.
 
-    double block    img = img + gate * attention([txt, img])_img       own weights for image and text tokens,
-                    txt = txt + gate * attention([txt, img])_txt       one attention over both
+    double block    a = attention([m(txt), m(img)])                    own weights for image and text tokens,
+                    img = img + gate * W_out a_img                     one attention over both
+                    txt = txt + gate * W_out a_txt
                     img = img + gate * mlp(m(img))
                     txt = txt + gate * mlp(m(txt))
 
-    single block    x = [txt, img]                                     one set of weights for all tokens,
+    single block    x = [txt, img]                                     one set of weights for all tokens
                     x = x + gate * W_out [attention(m(x)), gelu(W_mlp m(x))]
 
     m(x)            (1 + scale) * norm(x) + shift                      shift, scale, gate = Linear(silu(vec))
-    attention       softmax(rope(rms(q)) rope(rms(k))^T / sqrt(d)) v   q, k, v = Linear(m(x))
+    attention(h)    softmax(rope(rms(q)) rope(rms(k))^T / sqrt(d)) v   q, k, v = Linear(h)
 
 Shapes   B batch   L image tokens   N text tokens   S = N + L   D width   H heads   d = D / H
 Dtypes   everything in the dtype of the weights, but positions and rotations, which are float32
@@ -61,7 +62,8 @@ def attend(
     q_BHSd, k_BHSd = rotate(q_BHSd, *rotary), rotate(k_BHSd, *rotary)
     out_BHSd = attention(q_BHSd, k_BHSd, v_BHSd, scale=q_BHSd.shape[-1] ** -0.5, mask_B11S=mask_B11S)
     batch, _, tokens, _ = out_BHSd.shape
-    return contiguous_gradient(out_BHSd.transpose(0, 2, 1, 3).reshape(batch, tokens, -1))
+    out_BSD = out_BHSd.transpose(0, 2, 1, 3).reshape(batch, tokens, -1)
+    return contiguous_gradient(out_BSD)  # MLX's CUDA attention misreads other layouts
 
 
 class Modulation(nn.Module):
@@ -154,9 +156,14 @@ class Attention(nn.Module):
 
     def joint(self, img_BLD: mx.array, txt_BND: mx.array, rotary: Rotary) -> tuple[mx.array, mx.array]:
         """The updates (img, txt) of a double block, from its modulated tokens."""
-        q_BSHd = self._joined(self.norm_added_q(self._split(self.add_q_proj(txt_BND))), self.norm_q, self.to_q(img_BLD))
-        k_BSHd = self._joined(self.norm_added_k(self._split(self.add_k_proj(txt_BND))), self.norm_k, self.to_k(img_BLD))
-        v_BSHd = mx.concatenate([self._split(self.add_v_proj(txt_BND)), self._split(self.to_v(img_BLD))], axis=1)
+        q_txt_BNHd = self.norm_added_q(self._split(self.add_q_proj(txt_BND)))
+        q_img_BLHd = self.norm_q(self._split(self.to_q(img_BLD)))
+        k_txt_BNHd = self.norm_added_k(self._split(self.add_k_proj(txt_BND)))
+        k_img_BLHd = self.norm_k(self._split(self.to_k(img_BLD)))
+        v_txt_BNHd, v_img_BLHd = self._split(self.add_v_proj(txt_BND)), self._split(self.to_v(img_BLD))
+        q_BSHd = mx.concatenate([q_txt_BNHd, q_img_BLHd], axis=1)
+        k_BSHd = mx.concatenate([k_txt_BNHd, k_img_BLHd], axis=1)
+        v_BSHd = mx.concatenate([v_txt_BNHd, v_img_BLHd], axis=1)
         out_BSD = attend(q_BSHd, k_BSHd, v_BSHd, rotary)
         txt_BND, img_BLD = mx.split(out_BSD, [txt_BND.shape[1]], axis=1)
         return self.to_out[0](img_BLD), self.to_add_out(txt_BND)
@@ -171,9 +178,6 @@ class Attention(nn.Module):
         """x by head: (B, S, H, d)."""
         batch, tokens, _ = x_BSD.shape
         return x_BSD.reshape(batch, tokens, self._heads, -1)
-
-    def _joined(self, txt_BNHd: mx.array, norm_img: nn.Module, img_BLD: mx.array) -> mx.array:
-        return mx.concatenate([txt_BNHd, norm_img(self._split(img_BLD))], axis=1)
 
 
 class DoubleBlock(nn.Module):

@@ -106,7 +106,7 @@ class BlockwiseVelocity:
 
 
 class Evaluation:
-    """Evaluates the arrays it is called with. A GPU computes one block while the next is queued, and no third one."""
+    """Evaluates the arrays it is called with; on a GPU at most two blocks are in flight."""
 
     def __init__(self) -> None:
         self._before: tuple[Any, ...] = ()
@@ -114,15 +114,15 @@ class Evaluation:
     def __call__(self, *trees: Any) -> None:
         backend.evaluate(*trees, wait=False)
         mx.eval(*self._before)
-        self._before = trees if backend.prepare().policy.runs_ahead else ()
+        self._before = trees if backend.policy().runs_ahead else ()
 
 
-def staged(function: Callable[..., Any], *, backward: bool = False) -> Callable[..., Any]:
-    """`function`, evaluated stage by stage; where functions are compiled, `function` itself.
+def evaluated_in_stages(function: Callable[..., Any], *, backward: bool = False) -> Callable[..., Any]:
+    """`function` with its result evaluated stage by stage; where the backend compiles, `function` itself.
 
     `backward`: it computes a gradient (core/numerics/staged_eval.py).
     """
-    if backend.prepare().policy.compiles:
+    if backend.policy().compiles:
         return function
 
     def evaluated(*arguments: Any) -> Any:

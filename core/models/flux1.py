@@ -37,7 +37,7 @@ from core.numerics.exponentials import silu
 from core.numerics.rope import rotary_table
 
 CLIP_TOKENS = 77
-T5_TOKENS = {True: 512, False: 256}  # with guidance (dev), without (schnell); the tokenizer's own limit can lower it
+T5_TOKENS_DEV, T5_TOKENS_SCHNELL = 512, 256  # with and without guidance; the tokenizer's own limit can lower it
 
 # What adapters can be attached to: linear layers of a double and of a single block.
 
@@ -49,7 +49,7 @@ SINGLE_ATTENTION = ("attn.to_q", "attn.to_k", "attn.to_v")
 DOUBLE_IMAGE = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "ff.net.0.proj", "ff.net.2")
 SINGLE_MLP = ("proj_mlp", "proj_out")
 SINGLE_LINEAR = (*SINGLE_ATTENTION, *SINGLE_MLP)
-FOUR_BLOCKS = (7, 12, 16, 20)  # single blocks that are enough for a likeness: lucataco's FLUX trainer (2024)
+LIKENESS_BLOCKS = (7, 12, 16, 20)  # single blocks that are enough for a likeness: lucataco's FLUX trainer (2024)
 
 
 class FluxTransformer(nn.Module):
@@ -142,7 +142,7 @@ class Flux1(FolderFamily):
         "double_blocks": {"transformer_blocks": DOUBLE_LINEAR},
         "single_blocks": {"single_transformer_blocks": SINGLE_LINEAR},
         "image_stream": {"transformer_blocks": DOUBLE_IMAGE, "single_transformer_blocks": SINGLE_LINEAR},
-        "likeness": {f"single_transformer_blocks.{index}": ("proj_out",) for index in FOUR_BLOCKS},
+        "likeness": {f"single_transformer_blocks.{index}": ("proj_out",) for index in LIKENESS_BLOCKS},
     }
 
     # Text
@@ -151,7 +151,7 @@ class Flux1(FolderFamily):
     def tokenizers(self) -> Sequence[TextTokenizer]:
         """CLIP's and T5's."""
         folder = self._parts.folder
-        t5_tokens = T5_TOKENS[self.embeds_guidance]
+        t5_tokens = T5_TOKENS_DEV if self.embeds_guidance else T5_TOKENS_SCHNELL
         return TextTokenizer(folder / "tokenizer", CLIP_TOKENS), TextTokenizer(folder / "tokenizer_2", t5_tokens)
 
     @property
@@ -161,18 +161,24 @@ class Flux1(FolderFamily):
 
     def encode_each(self, prompts: Sequence[str]) -> list[Conditioning]:
         """{"tokens": T5's features (1, N, .), "pooled": CLIP's vector (1, .)} of each prompt, evaluated."""
-        clip_ids, t5_ids = ([(tokenize([prompt]),) for prompt in prompts] for tokenize in self.tokenizers)
-        tokens_1NC, pooled_1C = self._parts["t5"].read(t5_ids), self._parts["clip"].read(clip_ids)
-        return [{"tokens": tokens, "pooled": pooled} for tokens, pooled in zip(tokens_1NC, pooled_1C, strict=True)]
+        clip_tokenizer, t5_tokenizer = self.tokenizers
+        tokens_each = self._parts["t5"].read([(t5_tokenizer([prompt]),) for prompt in prompts])
+        pooled_each = self._parts["clip"].read([(clip_tokenizer([prompt]),) for prompt in prompts])
+        return [
+            {"tokens": tokens_1NC, "pooled": pooled_1C}
+            for tokens_1NC, pooled_1C in zip(tokens_each, pooled_each, strict=True)
+        ]
 
     # Pictures
 
     def encode_photo(self, pixels_BHWC: mx.array) -> mx.array:
         """l_T = (mean - shift) * scale of the VAE's latent, packed: float32 (B, L, C)."""
         mean_BHWZ = self._parts["vae"].encode(pixels_BHWC.astype(mx.float32))
-        return pack((mean_BHWZ - (self._vae.get("shift_factor") or 0.0)) * self._vae["scaling_factor"])
+        return pack((mean_BHWZ - (self._vae_config.get("shift_factor") or 0.0)) * self._vae_config["scaling_factor"])
 
     def decode(self, latents_BLC: mx.array, grid: Grid) -> mx.array:
         """Pictures of clean latents: float32 (B, H, W, 3), clipped to [-1, 1]."""
-        latent_BHWZ = unpack(latents_BLC.astype(mx.float32), grid) / self._vae["scaling_factor"]
-        return mx.clip(self._parts["vae"].decode(latent_BHWZ + (self._vae.get("shift_factor") or 0.0)), -1.0, 1.0)
+        latent_BHWZ = unpack(latents_BLC.astype(mx.float32), grid) / self._vae_config["scaling_factor"]
+        return mx.clip(
+            self._parts["vae"].decode(latent_BHWZ + (self._vae_config.get("shift_factor") or 0.0)), -1.0, 1.0
+        )

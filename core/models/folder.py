@@ -52,10 +52,10 @@ class FolderFamily(ABC):
         self.dtype = dtype
         self._parts = parts
         self._config = parts.config("transformer")
-        self._vae = parts.config("vae")
+        self._vae_config = parts.config("vae")
         self._scheduler = read_json(parts.folder / "scheduler" / "scheduler_config.json")
         self.embeds_guidance = bool(self._config.get("guidance_embeds", False))
-        self.pixel_multiple = PATCH * 2 ** (len(self._vae["block_out_channels"]) - 1)
+        self.pixel_multiple = PATCH * 2 ** (len(self._vae_config["block_out_channels"]) - 1)
 
     @property
     def transformer(self) -> nn.Module:
@@ -73,7 +73,7 @@ class FolderFamily(ABC):
             raise ModelProblem(
                 f"A picture cannot be {width_px} x {height_px} px: both must be multiples of {self.pixel_multiple}."
             )
-        channels = self._vae["latent_channels"] * PATCH**2
+        channels = self._vae_config["latent_channels"] * PATCH**2
         return Grid(height_px // self.pixel_multiple, width_px // self.pixel_multiple, channels)
 
     @property

@@ -38,7 +38,7 @@ class QuantizedLinear(nn.QuantizedLinear):
     """A linear layer with a packed weight: y = x W^T + b, computed packed or unpacked, by device."""
 
     def __call__(self, x: mx.array) -> mx.array:
-        if backend.prepare().policy.packed_products:
+        if backend.policy().packed_products:
             return super().__call__(x)
         y = _product(x, self["weight"], self["scales"], self["biases"])
         return y + self.bias if "bias" in self else y

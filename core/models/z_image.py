@@ -306,9 +306,9 @@ class ZImage(FolderFamily):
     def encode_photo(self, pixels_BHWC: mx.array) -> mx.array:
         """l_T = (mean - shift) * scale of the VAE's latent, packed: float32 (B, L, C)."""
         mean = self._parts["vae"].encode(pixels_BHWC.astype(mx.float32))
-        return pack((mean - (self._vae.get("shift_factor") or 0.0)) * self._vae["scaling_factor"])
+        return pack((mean - (self._vae_config.get("shift_factor") or 0.0)) * self._vae_config["scaling_factor"])
 
     def decode(self, latents_BLC: mx.array, grid: Grid) -> mx.array:
         """Pictures of clean latents: float32 (B, H, W, 3), clipped to [-1, 1]."""
-        latent = unpack(latents_BLC.astype(mx.float32), grid) / self._vae["scaling_factor"]
-        return mx.clip(self._parts["vae"].decode(latent + (self._vae.get("shift_factor") or 0.0)), -1.0, 1.0)
+        latent = unpack(latents_BLC.astype(mx.float32), grid) / self._vae_config["scaling_factor"]
+        return mx.clip(self._parts["vae"].decode(latent + (self._vae_config.get("shift_factor") or 0.0)), -1.0, 1.0)

@@ -6,8 +6,9 @@
                                 state.json              step, data order, settings, hashes, losses; written last
 
 A folder is filled under a temporary name, flushed and renamed. state.json holds the SHA-256 of the other two files and
-of its own contents. So a damaged checkpoint is recognised and named, and the one before it is used; when the run
-continues, the damaged one is renamed to damaged-<step>.
+of its own contents. So a damaged checkpoint is recognised and named, and the newest intact one is used; when the run
+continues, the damaged ones are renamed to damaged-<step>. A checkpoint that cannot be read for another reason (another
+version's format, permission) is an error, and stays as it is.
 
 The background writer (background_writer.py) writes it while the next gradient is computed. The update after that waits
 until the tensors are in the files; nothing waits for the hashing and flushing.
@@ -31,7 +32,7 @@ import mlx.core as mx
 from core import files, safetensors_file
 from core.adapters import file as adapter_file
 from core.device import backend
-from core.errors import FieldProblem, TrainingProblem, disk_errors_as_problem
+from core.errors import FieldProblem, TrainingProblem, disk_errors_as_problem, is_out_of_memory
 from core.numerics.arrays import load_tensors
 from core.training.diagnosis import LOSSES_AVERAGED
 from core.training.events import Saved
@@ -52,12 +53,17 @@ REQUIRED_FIELDS = {
     "losses": list, "bad_steps_in_a_row": int, "seconds": int | float,
 }  # fmt: skip
 LATER_FIELDS = {
-    "start": str, "base_losses": list, "scores": list, "photo_losses": dict, "kept": int | None, "parts": list,
+    "start": str, "subject_losses": list, "base_losses": list, "scores": list, "photo_losses": dict,
+    "kept": int | None, "parts": list,
 }  # fmt: skip
 """The fields of state.json by type; checkpoints of earlier versions lack the later ones."""
 
 Losses = list[list[float | None]]
-"""Of the scored photos, by photo, then by band; None where not finite. JSON, as in state.json."""
+"""Of the scored photos, by photo, then by band (an interval of sigma); None where not finite. As in state.json."""
+
+
+class DamagedCheckpoint(TrainingProblem):
+    """The files of a checkpoint are missing, do not match their hashes, or do not parse."""
 
 
 @dataclass(slots=True)
@@ -71,14 +77,14 @@ class State:
     data_hash: str
     model_hashes: dict[str, str]
     next_example: int  # the global index of the first example of the next step
-    start: str = ""  # SHA-256 of the adapter file that the run began with; empty if none
+    start_hash: str = ""  # SHA-256 of the adapter file that the run began with; empty if none
     losses: list[float | None] = field(default_factory=list)  # of every step; None where not finite
     subject_losses: list[float | None] = field(default_factory=list)  # of the newest steps, without class pictures
     base_losses: Losses = field(default_factory=list)  # of the scored photos, before the first step
     scores: list[tuple[int, Losses]] = field(default_factory=list)  # of the scored photos, by step
     photo_losses: PhotoLosses = field(default_factory=PhotoLosses)
     bad_steps_in_a_row: int = 0
-    kept: int | None = None  # how many blocks keep their activations; None is all of them
+    kept: int | None = None  # how many blocks keep their activations; None is all. Fixed per run: it changes rounding
     seconds: float = 0.0  # trained so far
     parts: list[Part] = field(default_factory=list)  # those before `config` had its number of steps
 
@@ -86,7 +92,8 @@ class State:
 class Snapshot:
     """The state of a run at one step, to be written to checkpoints/<step>.
 
-    It holds the tensors themselves, not copies, until `copied` is set, so that an update cannot reuse their memory. The
+    It holds the tensors themselves, not copies, until `copied` is set. Holding a reference prevents donation, so the
+    snapshot is safe. The update still waits for `copied`; otherwise old and new weights would both be in memory. The
     rest is copied.
     """
 
@@ -104,12 +111,12 @@ class Snapshot:
             "step": state.step,
             "next_example": state.next_example,
             "config": state.config,
-            "config_hash": config_hash(state.config),
+            "config_hash": config_hash(state.config),  # this, "versions" and "seed": for people and tools, not read
             "data_hash": state.data_hash,
             "model_hashes": state.model_hashes,
             "versions": {"mlx": backend.describe()["mlx"], "python": platform.python_version()},
             "seed": state.config["seed"],
-            "start": state.start,
+            "start": state.start_hash,
             "bad_steps_in_a_row": state.bad_steps_in_a_row,
             "seconds": state.seconds,
             "kept": state.kept,
@@ -158,16 +165,16 @@ def is_newest(run: Path, step: int) -> bool:
 
 
 def newest(run: Path) -> tuple[State | None, list[str]]:
-    """The newest whole checkpoint of a run, and a sentence for each newer one that is damaged.
+    """The newest intact checkpoint of a run, and a sentence for each newer one that is damaged.
 
-    (None, []) if there are none. Raises TrainingProblem if all are damaged.
+    (None, []) if there are none. Raises TrainingProblem if all are damaged or one cannot be read for another reason.
     """
     sentences: list[str] = []
     for step in reversed(steps_saved(run)):
         folder = run / "checkpoints" / str(step)
         try:
             return load(folder), sentences
-        except TrainingProblem as problem:
+        except DamagedCheckpoint as problem:
             sentences.append(problem.message)
     if sentences:
         problems = [FieldProblem("checkpoint", sentence) for sentence in sentences]
@@ -176,10 +183,13 @@ def newest(run: Path) -> tuple[State | None, list[str]]:
 
 
 def load(folder: Path) -> State:
-    """Read one checkpoint. Raises TrainingProblem, naming what is damaged."""
-    name = f"checkpoint {folder.name}"
+    """Read one checkpoint.
+
+    Raises DamagedCheckpoint, naming what is damaged; TrainingProblem if another version wrote it or the system refuses
+    to read it; MemoryError or MLX's RuntimeError if it does not fit into memory.
+    """
     try:
-        table = _read_table(folder, name)
+        table = _read_table(folder)
         for file in (ADAPTER, OPTIMIZER):
             if files.sha256_of(folder / file) != table["files"].get(file):
                 raise ValueError(f"{file} is not what was written")
@@ -192,7 +202,9 @@ def load(folder: Path) -> State:
             data_hash=table["data_hash"],
             model_hashes=table["model_hashes"],
             next_example=table["next_example"],
-            start=table.get("start", ""),  # absent in checkpoints of earlier versions, as are the others with `get`
+            start_hash=table.get(
+                "start", ""
+            ),  # absent in checkpoints of earlier versions, as are the others with `get`
             losses=table["losses"],
             subject_losses=table.get("subject_losses", table["losses"][-LOSSES_AVERAGED:]),
             base_losses=table.get("base_losses", []),
@@ -203,21 +215,30 @@ def load(folder: Path) -> State:
             kept=table.get("kept"),
             parts=[(int(last), int(steps)) for last, steps in table.get("parts", [])],
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise TrainingProblem(f"{name} is damaged: {error}.") from error
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise DamagedCheckpoint(f"Checkpoint {folder.name} is damaged: {error}.") from error
+    except OSError as error:
+        raise TrainingProblem(
+            f"Checkpoint {folder.name} could not be read: {error}. It was left as it is; resume when it can be read."
+        ) from error
 
 
-def _read_table(folder: Path, name: str) -> dict[str, Any]:
+def _read_table(folder: Path) -> dict[str, Any]:
     """state.json, checked. Raises ValueError, OSError, TrainingProblem."""
     table = json.loads((folder / STATE).read_text(encoding="utf-8"))
     if not isinstance(table, dict):
         raise ValueError(f"{STATE} is not a table")
     if table.get("format", FORMAT) != FORMAT:
-        raise TrainingProblem(f"{name} was written by another version of Likeness (format {table['format']}).")
+        raise TrainingProblem(
+            f"Checkpoint {folder.name} was written by another version of Likeness (format {table['format']}). Resume "
+            "the run with that version, or start it anew."
+        )
     own_hash = table.pop("sha256", None)  # absent in checkpoints of earlier versions
     if own_hash not in (None, _hash_of(table)):
         raise ValueError(f"{STATE} is not what was written")
-    _check_types(table)
+    _check_fields(table)
     if str(table["step"]) != folder.name:
         raise ValueError(f"{STATE} is that of step {table['step']}")
     return table
@@ -239,7 +260,7 @@ def _read_tensors(path: Path) -> tuple[Tensors, OptimizerState]:
 
 
 def set_aside_after(run: Path, step: int) -> None:
-    """Rename the damaged checkpoints after `step`, from which the run continues. Raises DiskProblem."""
+    """Rename every checkpoint newer than `step`, the newest intact one, to damaged-<step>. Raises DiskProblem."""
     for later in (each for each in steps_saved(run) if each > step):
         folder = run / "checkpoints" / str(later)
         aside = folder.with_name(f"damaged-{later}")
@@ -271,8 +292,8 @@ def _hash_of(table: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(table).encode()).hexdigest()
 
 
-def _check_types(table: Mapping[str, Any]) -> None:
-    """Raise ValueError unless the fields of state.json have their types; early versions have no hash of it."""
+def _check_fields(table: Mapping[str, Any]) -> None:
+    """Raise ValueError if a field of state.json is missing or of another type; early versions have no hash of it."""
     for name, kind in (REQUIRED_FIELDS | LATER_FIELDS).items():
         if name in REQUIRED_FIELDS and name not in table:
             raise ValueError(f"{STATE} has no {name!r}")
@@ -280,6 +301,7 @@ def _check_types(table: Mapping[str, Any]) -> None:
             raise ValueError(f"{name!r} in {STATE} is {str(table[name])[:40]!r}")
     losses = {
         "losses": _are_losses(table["losses"], 1),
+        "subject_losses": _are_losses(table.get("subject_losses", []), 1),
         "base_losses": _are_losses(table.get("base_losses", []), 2),
         "scores": all(_are_losses(losses, 2) for _, losses in table.get("scores", [])),
         "photo_losses": all(_are_losses(rows, 2) for rows in table.get("photo_losses", {}).values()),

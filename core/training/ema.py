@@ -1,6 +1,6 @@
 """The exponential moving average (EMA) of the weights: smoother than any one step; used to score, sample and save.
 
-    a <- d_n a + (1 - d_n) w          d_1 = 0,   d_n = min(decay, n / (n + 9))          n: steps that counted
+    a <- d_n a + (1 - d_n) w          d_1 = 0,   d_n = min(decay, n / (n + 9))          n: steps applied
 
 Training continues from w. d_n grows with n so that the untrained adapter a_0 is soon forgotten: at first a is close to
 w, and after some 9 / (1 - decay) steps d_n is the knob's decay. float32.

@@ -56,7 +56,7 @@ class Stepped:
     subject_loss: float  # without the class pictures' term; not finite if `loss` is not
     learning_rate: float
     gradient_norm: float
-    counted: bool  # False: the loss was not finite and the step changed nothing
+    counted: bool  # False: loss or gradient norm was not finite and the step was not applied
     seconds: float
     peak_memory_bytes: int
 

@@ -4,21 +4,23 @@
     reverse    g_n = d loss / d x_n
                g_i-1, d loss / d (A, B)_i  =  vjp of block i at x_i-1, applied to g_i
 
+Activation checkpointing, one segment per block (Chen et al. 2016, arXiv:1604.06174).
+
 A plain gradient keeps the activations of every block until the reverse pass. Here the last `kept` blocks do so: they,
 the projection and the loss are one plain gradient. The other blocks are recomputed: only their input x_i-1 is kept, and
 in the reverse pass each runs forward again, so the activations of one block are in memory at a time. kept = n is the
 fastest and takes the most memory, kept = 0 takes the least; loss and gradient are the same. With kept < n a CPU
 computes the examples of a batch one by one, which takes no longer.
 
-Blocks of one kind are one computation with different weights, so one forward and one vjp are compiled for all of them,
-with the weights as arguments. No gradient is computed before the first block that has an adapter. Where functions are
-not compiled (on CPUs) a vjp is evaluated in stages, because MLX allocates memory for a hundred operations ahead: for a
-block that is a third of its memory (core/numerics/staged_eval.py).
+Recomputed blocks of one kind are one computation with different weights, so one forward and one vjp are compiled for
+all of them, with the weights as arguments. The kept blocks are compiled together, with their frozen weights as
+constants. No gradient is computed before the first block that has an adapter. Where functions are not compiled (on
+CPUs) a vjp is evaluated in stages, because MLX allocates memory for a hundred operations ahead: for a block that is a
+third of its memory (core/numerics/staged_eval.py).
 
 Shapes   B batch   L image tokens   C channels of one token
-Dtypes   losses and the gradient float32
-
-Source: Chen et al. 2016, arXiv:1604.06174, with one segment per block.
+Dtypes   losses float32; gradients in the dtype of `parameters`, or float32 where a batch is computed one by one;
+         Layout.pack casts them to float32
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from core.dataset.batches import Batch
 from core.device import backend
 from core.loss import dreambooth_loss, weighted_mean
 from core.models.base import Conditioning, Family, Grid, Stream
-from core.models.blockwise import Arrays, Evaluation, FunctionalBlock, Signature, staged, with_signature
+from core.models.blockwise import Arrays, Evaluation, FunctionalBlock, Signature, evaluated_in_stages, with_signature
 from core.numerics.functional import swapped_in
 
 Tensors = dict[str, mx.array]
@@ -55,23 +57,23 @@ class Gradient:
         count = len(self._blocks)
         split = count - min(count, count if kept is None else kept)
         self._recomputed, self._kept = self._blocks[:split], self._blocks[split:]
-        self._first = next(index for index, block in enumerate(self._blocks) if block.names)  # that has an adapter
+        self._first_trained = next(index for index, block in enumerate(self._blocks) if block.names)
         self._embed = functools.cache(self._embed_of)
         self._forward = functools.cache(self._forward_of)
         self._vjp = functools.cache(self._vjp_of)
-        self._kept_and_input = self._compiled_or_staged(mx.value_and_grad(self._loss_of_kept, argnums=(0, 1)))
-        self._kept_alone = self._compiled_or_staged(mx.value_and_grad(self._loss_of_kept))
+        self._grad_of_kept_and_input = self._compiled_or_staged(mx.value_and_grad(self._loss_of_kept, argnums=(0, 1)))
+        self._grad_of_kept = self._compiled_or_staged(mx.value_and_grad(self._loss_of_kept))
 
     def __call__(self, parameters: Tensors, batch: Batch) -> tuple[mx.array, Tensors]:
         """The loss of each example, (B,), and the gradient of their weighted mean by parameter.
 
         Both are evaluated, or queued on a device that runs ahead.
         """
-        if not self._recomputed or len(batch.sigma_B) == 1 or backend.prepare().policy.batches:
+        if not self._recomputed or len(batch.sigma_B) == 1 or backend.policy().batches:
             return self._of_batch(parameters, batch)
         losses: Arrays = []
         sums: Tensors = {}
-        for one in batch.one_by_one():
+        for one in batch.one_by_one():  # divides the weights by B, so the gradients add up
             loss_B, gradient = self._of_batch(parameters, one)
             losses.append(loss_B)
             sums = {name: value.astype(mx.float32) + sums.get(name, 0.0) for name, value in gradient.items()}
@@ -85,7 +87,7 @@ class Gradient:
         stream, inputs = self._forward_through_recomputed(parameters, batch, evaluate)
         losses_B, gradient, g = self._through_kept(parameters, batch, stream, inputs)
         del stream
-        for block in reversed(self._recomputed[self._first :]):
+        for block in reversed(self._recomputed[self._first_trained :]):
             block_input, changed = inputs.pop()
             g_output = {name: g.pop(name) for name in changed}
             vjp = self._vjp(block.signature, bool(inputs))
@@ -109,7 +111,7 @@ class Gradient:
         for index, block in enumerate(self._recomputed):
             changed = self._forward(block.signature)(block.frozen_arrays, _arrays_of(block, parameters), stream)
             evaluate(changed)
-            if index >= self._first:
+            if index >= self._first_trained:
                 inputs.append((stream, list(changed)))
             stream = {**stream, **changed}
         return stream, inputs
@@ -124,9 +126,9 @@ class Gradient:
         arguments = (trained, changed, constant, batch.clean_BLC, batch.noise_BLC, batch.weight_B)
         g: Stream = {}
         if inputs:
-            (_, losses_B), (gradient, g) = self._kept_and_input(*arguments)
+            (_, losses_B), (gradient, g) = self._grad_of_kept_and_input(*arguments)
         else:
-            (_, losses_B), gradient = self._kept_alone(*arguments)
+            (_, losses_B), gradient = self._grad_of_kept(*arguments)
         backend.submit(losses_B, gradient, g)
         return losses_B, gradient, g
 
@@ -148,16 +150,18 @@ class Gradient:
         def forward(frozen: Arrays, trained: Arrays, stream: Stream) -> Stream:
             return block(frozen, trained, stream)
 
-        return staged(backend.compile_step(forward))
+        return evaluated_in_stages(backend.compile_step(forward))
 
     def _vjp_of(self, signature: Signature, needs_input: bool) -> Callable[..., tuple[Arrays, Stream]]:
         """(frozen, trained, stream, g_output) to the gradients of the trained arrays and, if needed, of the input.
 
-        The first block that has an adapter needs none of its input, which makes its reverse pass a quarter shorter.
+        The first trained block needs no gradient for its input, which saves a quarter of its backward pass. The
+        gradient of the input is only that of the arrays that the block changes (see `Block`).
         """
         block = with_signature(self._blocks, signature)
 
         def vjp(frozen: Arrays, trained: Arrays, stream: Stream, g_output: Stream) -> tuple[Arrays, Stream]:
+            """Consumes `stream` and `g_output`: on CPU both dicts are emptied."""
             count, names = len(trained), list(g_output) if needs_input else []
 
             def outputs(*arrays: mx.array) -> Arrays:
@@ -167,12 +171,12 @@ class Gradient:
 
             primals = [*trained, *(stream[name] for name in names)]
             _, gradients = mx.vjp(outputs, primals, list(g_output.values()))
-            if not backend.prepare().policy.compiles:
+            if not backend.policy().compiles:
                 stream.clear()  # from here on the graph holds each array for as long as it needs it
                 g_output.clear()
             return gradients[:count], dict(zip(names, gradients[count:], strict=True))
 
-        return staged(backend.compile_step(vjp), backward=True)
+        return evaluated_in_stages(backend.compile_step(vjp), backward=True)
 
     def _loss_of_kept(
         self,
@@ -183,7 +187,10 @@ class Gradient:
         noise_BLC: mx.array,
         weight_B: mx.array,
     ) -> tuple[mx.array, mx.array]:
-        """From x_split to the weighted mean and each example's loss, with `trained` in the kept blocks."""
+        """From the input of the first kept block to the weighted mean loss and each example's loss.
+
+        `trained` takes the place of the kept blocks' own arrays.
+        """
         stream = {**constant, **changed}
         slots = [slot for block in self._kept for slot in block.trained]
         with swapped_in(slots, [trained[name] for block in self._kept for name in block.names]):
@@ -194,9 +201,12 @@ class Gradient:
         return weighted_mean(losses_B, weight_B), losses_B
 
     def _compiled_or_staged(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Staged only where blocks are recomputed to save memory: it costs a twentieth of a step's time."""
+        """Compiles where the backend compiles.
+
+        On CPU, evaluates in stages if blocks are recomputed (about 5% slower, less memory).
+        """
         compiled = backend.compile_step(function)
-        return staged(compiled) if self._recomputed else compiled
+        return evaluated_in_stages(compiled) if self._recomputed else compiled
 
 
 def _arrays_of(block: FunctionalBlock, parameters: Tensors) -> Arrays:

@@ -50,7 +50,7 @@ class Group(Protocol):
     def share_material(self, material: Material | None) -> None:
         """On rank 0: send every peer the encoded examples; None when the run stops before its first step."""
 
-    def sum(self, loss: mx.array, draws: mx.array, g: Tensors) -> tuple[mx.array, mx.array, Tensors]:
+    def sum(self, loss: mx.array, photo_sigma_and_loss: mx.array, g: Tensors) -> tuple[mx.array, mx.array, Tensors]:
         """The sum of each over all ranks, evaluated. Raises MachineLost."""
 
     def agree(self, request: Request) -> Request:
@@ -72,8 +72,8 @@ class Alone:
     def share_material(self, material: Material | None) -> None:
         """There is no peer."""
 
-    def sum(self, loss: mx.array, draws: mx.array, g: Tensors) -> tuple[mx.array, mx.array, Tensors]:
-        return loss, draws, g
+    def sum(self, loss: mx.array, photo_sigma_and_loss: mx.array, g: Tensors) -> tuple[mx.array, mx.array, Tensors]:
+        return loss, photo_sigma_and_loss, g
 
     def agree(self, request: Request) -> Request:
         return request

@@ -35,7 +35,7 @@ def check_same_run(
         raise TrainingProblem(
             "The photos, crops, captions or words have changed since this run began; start a new run."
         )
-    if start != state.start:
+    if start != state.start_hash:
         problem = FieldProblem("start_from", "is another adapter file than the run began with")
         raise ConfigProblem(
             "A run goes on from its own checkpoint; start a new one to begin with this adapter.", [problem]

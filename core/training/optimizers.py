@@ -32,7 +32,7 @@ class OptimizerState:
     """What an optimizer carries from step to step."""
 
     tensors: dict[str, Tensors]  # by group, then by parameter
-    numbers: Tensors  # float32 scalars; n, the number of steps that counted, among them
+    numbers: Tensors  # float32 scalars; n, the number of steps applied, among them
 
 
 Result = tuple[Tensors, OptimizerState]

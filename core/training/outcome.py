@@ -1,9 +1,10 @@
 """How a run ends: at its last step, at a requested stop, or with a problem.
 
     Finished         the last step, the newest checkpoint's adapter, the mean loss of the last steps
-    raised_after     the problem, whether the last whole step is saved, and what to do
+    raised_after     the problem, whether the last complete step is saved, and what to do
 
-A step whose loss is not finite changes nothing (update.py). Three in a row end the run; resuming resets the counter.
+A step whose loss or gradient norm is not finite is not applied (update.py). Three in a row end the run; resuming resets
+the counter.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from core.training.events import Finished, Stepped
 
 
 class BadSteps(TrainingProblem):
-    """The loss was not finite too often in a row."""
+    """The loss or the gradient norm was not finite too often in a row."""
 
 
 def check_losses(state: State, stepped: Stepped) -> None:
-    """Raise BadSteps if the step just taken is the last bad one that is allowed."""
+    """Raise BadSteps if the step just read is the last bad one that is allowed; a later one may be in flight."""
     if state.bad_steps_in_a_row >= BAD_STEPS_IN_A_ROW:
         raise BadSteps(
-            f"The loss was not a number in {BAD_STEPS_IN_A_ROW} steps in a row, the last at step {stepped.step}."
-            " The adapter is as it was before them."
+            f"The loss or its gradient was not a number in {BAD_STEPS_IN_A_ROW} steps in a row, the last at step"
+            f" {stepped.step}. These steps did not change the adapter."
         )
 
 

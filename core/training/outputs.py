@@ -108,5 +108,5 @@ class RunOutputs:
 
     def wait_until_copied(self) -> None:
         """On a card with memory of its own there is nothing to wait for: what is written was copied out of it."""
-        if not backend.prepare().policy.own_memory:
+        if not backend.policy().own_memory:
             self._copied.wait()

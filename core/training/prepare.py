@@ -1,6 +1,6 @@
 """Everything before the first step: the checkpoint, the encoded examples, the adapter, the outputs of step 0.
 
-load_checkpoint      the state to resume from, or a folder cleared for a new run
+load_checkpoint      the newest intact checkpoint, or a folder cleared for a new run
 encode_material      texts, photos and class pictures as the network reads them; cached     encode.py, class_images.py
 setup.attach         the adapter, and the state that the first step changes                 setup.py
 """
@@ -36,7 +36,7 @@ class PreparedRun:
     config: TrainConfig
     state: State
     adapter: Adapter
-    assistant: Adapter | None  # distilled models alone have one
+    assistant: Adapter | None  # only for distilled models
     batches: Batches
     group: Group
     outputs: Outputs
@@ -62,9 +62,9 @@ def prepare(
     attached = setup.attach(family, config, run.folder, run.data_hash, state, run.start_from, cleanup)
     for note in attached.notes:
         yield from reporter.report(note)
-    scored = material.held or material.learned[:1]
+    scored = material.held or material.learned[:1]  # without held-out photos, score the first training photo
     scoring = Scoring(family, attached.adapter, scored, bool(material.held), config)
-    previews = Previews(family, config, run.folder, run.prompts, material.texts, attached.state.start)
+    previews = Previews(family, config, run.folder, run.prompts, material.texts, attached.state.start_hash)
     outputs = RunOutputs(run, attached, scoring, previews, reporter)
     yield from outputs.begin()
     return PreparedRun(
@@ -77,16 +77,17 @@ def batches_of(material: Material, family: Family, config: TrainConfig) -> Batch
 
 
 def load_checkpoint(run: Run, reporter: Reporter, *, resume: bool) -> Generator[Progress, Request | None, State | None]:
-    """The newest whole checkpoint, or None; then the folder is cleared if the run is a new one."""
+    """Return the newest intact checkpoint if `resume`; otherwise delete the earlier run's files and return None."""
     checkpoint.remove_partial_writes(run.folder)
     state, damaged = checkpoint.newest(run.folder) if resume else (None, [])
     for sentence in damaged:
-        words = f"{sentence[0].upper()}{sentence[1:]} The one before it is used."
-        yield from reporter.report(Note(words, "warning"))
+        yield from reporter.report(Note(sentence, "warning"))
     if state is not None:
         start = setup.start_hash(state, run.start_from)
         identity.check_same_run(state, run.config, run.data_hash, run.family.hashes, start)
         checkpoint.set_aside_after(run.folder, state.step)
+        if damaged:
+            yield from reporter.report(Note(f"Checkpoint {state.step} is used instead.", "warning"))
     if not resume:
         checkpoint.clear(run.folder)
     return state

@@ -92,7 +92,7 @@ def attach_adapter(
         layers = f"{len(given.factors)} layers, rank {given.rank}"
         adapter = lora.attach_factors(transformer, given.factors, name="subject", trained=True)
         return adapter, f"Begins with {start_from.name}: {layers}; these are what is trained."
-    if state is not None and state.start:
+    if state is not None and state.start_hash:
         names = dict.fromkeys(name.rpartition(".")[0] for name in state.parameters)
         lora.check_trainable(names, f"This run cannot go on from its checkpoint. {IN_BLOCKS}")
         factors = {name: (state.parameters[f"{name}.lora_A"], state.parameters[f"{name}.lora_B"]) for name in names}
@@ -107,7 +107,7 @@ def start_hash(state: State, start_from: Path | None) -> str:
     """The hash of the file that the run begins with; a file that is gone is taken to be the one of the checkpoint."""
     if start_from is None:
         return ""
-    return files.sha256_of(start_from) if start_from.is_file() else state.start
+    return files.sha256_of(start_from) if start_from.is_file() else state.start_hash
 
 
 def _first_state(
@@ -116,7 +116,7 @@ def _first_state(
     w = adapter.parameters()
     optimizer_state = update.init(OPTIMIZERS[config.optimizer], w, with_ema=config.ema_decay > 0)
     state = State(0, w, optimizer_state, as_json(config), data_hash, dict(family.hashes), 0)
-    state.start = files.sha256_of(start_from) if start_from is not None else ""
+    state.start_hash = files.sha256_of(start_from) if start_from is not None else ""
     state.kept = memory.kept_blocks(family.architecture, config, this_computer(folder))
     return state
 

@@ -59,16 +59,17 @@ def train(
     an earlier run left in `folder` is removed. The adapter is detached from the family at the end.
 
     `start_from` is an adapter file that the run begins with. It trains the layers of the file at the file's ranks, with
-    alpha / rank folded into B; the knobs targets, rank, alpha and ranks are ignored. Once the run has a checkpoint, the
-    file is only compared with it, and may be gone.
+    alpha / rank folded into B; the knobs targets, rank, alpha and ranks are ignored. Once a checkpoint exists, the file
+    is not loaded. If it still exists, its hash must match the checkpoint's.
 
     With a `group` this process is rank 0, and the peers take their shares of each step (core/distributed/peer.py).
 
     A stop requested before the first step is obeyed too; what was encoded by then stays in the cache.
 
-    Raises DataProblem, AdapterProblem, ConfigProblem, ModelProblem, DiskProblem, and TrainingProblem after three steps
-    in a row whose loss was not finite, or when a machine of the group is lost. The last whole step is saved first; if
-    the disk has no room for it, a DiskProblem says both.
+    Raises DataProblem, AdapterProblem, ConfigProblem, ModelProblem, DiskProblem, TrainingProblem. After three steps in
+    a row with a non-finite loss or gradient norm, and after the loss of a machine of the group, the last complete step
+    is saved before the TrainingProblem; if the disk has no room for it, a DiskProblem says both. Other errors are
+    raised without saving.
     """
     if not examples:
         raise DataProblem("There are no photos to train on; add at least one.")
@@ -111,39 +112,38 @@ class Loop:
     def take_steps(self) -> Events:
         """Train until the last step or until a stop is requested. Raises MachineLost, BadSteps."""
         run, config, outputs, reporter = self._run, self._run.config, self._run.outputs, self._run.reporter
+        # Yielding collects requests; outputs.save and outputs.sample clear theirs. Peers see only STOP.
         for step in range(run.state.step + 1, config.steps + 1):
             reporter.request = run.group.agree(reporter.request)
-            if reporter.stopping:
+            if Request.STOP in reporter.request:
                 yield from outputs.save_if_newer()
                 return
             with assistant.enabled(run.assistant):
                 self._step.submit(step, run.batches, before_update=outputs.wait_until_copied)
             save = step == config.steps or step % config.save_every == 0
             score, sample = validation.is_due(step, config), preview.is_due(step, config)
-            runs_ahead = backend.prepare().policy.runs_ahead and not (save or score or sample)
+            runs_ahead = backend.policy().runs_ahead and not (save or score or sample)
             yield from self._report_steps(in_flight=1 if runs_ahead else 0)
             if reporter.request:
                 yield from self._report_steps()  # requests are fulfilled after the step under way
             if score:
                 yield from outputs.score()
-            if save or reporter.request & (Request.STOP | Request.SAVE):
+            if save or Request.STOP in reporter.request or Request.SAVE in reporter.request:
                 yield from outputs.save()
             if sample or Request.SAMPLE in reporter.request:
                 yield from outputs.sample()
 
     def save_last_step(self) -> Events:
-        """When the run cannot continue: finish the step under way, which needs no other machine, and save."""
+        """When the run cannot continue: read the steps in flight (their gradients are already summed), then save."""
         run = self._run
         yield from self._report_steps(check=False)
         outcome.reset_bad_steps(run.state)
-        run.adapter.update(run.state.parameters)
         yield from run.outputs.save_if_newer()
         yield from run.reporter.flush()
 
     def _report_steps(self, in_flight: int = 0, *, check: bool = True) -> Events:
         """Report all submitted steps but the last `in_flight`. Raises BadSteps if `check` is set."""
         for stepped in self._step.read(in_flight):
-            self._run.state.seconds += stepped.seconds
             yield from self._run.reporter.report(stepped)
             if check:
                 outcome.check_losses(self._run.state, stepped)

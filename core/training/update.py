@@ -1,6 +1,6 @@
 """One update of the adapter: gradient clipping, the optimizer, the EMA, and a guard against steps that are not finite.
 
-    g         <- g * min(1, limit / |g|)                    |g| over the whole adapter
+    g         <- g * min(1, clip_norm / |g|)                |g| over the whole adapter
     w, state  <- optimizer(w, g, state, lr)                 optimizers.py
     ema       <- ema.moved(ema, w)                          ema.py, where the run has an EMA
 
@@ -19,8 +19,9 @@ from core.device import backend
 from core.training import ema
 from core.training.optimizers import Optimizer, OptimizerState, Tensors, total
 
-VECTOR_AT_LEAST = {False: 2**18, True: 2**22}
-"""Numbers in a packed vector, by whether the update is compiled: if not, it needs fifteen times its memory."""
+VECTOR_AT_LEAST = 2**22  # numbers in a packed vector
+VECTOR_AT_LEAST_UNCOMPILED = 2**18
+"""Uncompiled, the update's temporaries take 15x the vector's memory, so its vectors are smaller."""
 
 
 def init(optimizer: Optimizer, w: Tensors, *, with_ema: bool) -> OptimizerState:
@@ -39,17 +40,20 @@ def update(
     loss: mx.array,
     lr: mx.array,
     *,
-    limit: float,
-    decay: float,
+    clip_norm: float,
+    weight_decay: float,
     ema_decay: float = 0.0,
 ) -> tuple[Tensors, OptimizerState, mx.array, mx.array]:
-    """One step: the new weights and optimizer state, |g| before clipping, and whether the step counted (bool)."""
-    norm = global_norm(g)
-    finite = mx.isfinite(norm) & mx.isfinite(loss)
-    scale = mx.minimum(1.0, limit / (norm + 1e-6)) if limit > 0 else mx.array(1.0)
+    """One step: the new weights and optimizer state, |g| before clipping, and whether the step was applied (bool).
+
+    `clip_norm` 0 is no clipping.
+    """
+    grad_norm = global_norm(g)
+    finite = mx.isfinite(grad_norm) & mx.isfinite(loss)
+    scale = mx.minimum(1.0, clip_norm / (grad_norm + 1e-6)) if clip_norm > 0 else mx.array(1.0)
     n = old.numbers["n"] + 1.0
     clipped = {name: value * scale for name, value in g.items()}
-    new_w, new = optimizer.update(w, clipped, OptimizerState(old.tensors, {**old.numbers, "n": n}), lr, decay)
+    new_w, new = optimizer.update(w, clipped, OptimizerState(old.tensors, {**old.numbers, "n": n}), lr, weight_decay)
     if ema.GROUP in old.tensors:
         new.tensors[ema.GROUP] = ema.moved(old.tensors[ema.GROUP], new_w, n, ema_decay)
 
@@ -57,7 +61,7 @@ def update(
         return {name: mx.where(finite, after[name], value) for name, value in before.items()}
 
     tensors = {group: chosen(new.tensors[group], before) for group, before in old.tensors.items()}
-    return chosen(new_w, w), OptimizerState(tensors, chosen(new.numbers, old.numbers)), norm, finite
+    return chosen(new_w, w), OptimizerState(tensors, chosen(new.numbers, old.numbers)), grad_norm, finite
 
 
 def global_norm(tensors: Tensors) -> mx.array:
@@ -76,7 +80,7 @@ class Layout:
     def __init__(self, tensors: Tensors, *, matrices: bool = False) -> None:
         self._matrices = matrices
         self._shapes = {name: tensors[name].shape for name in sorted(tensors)}
-        at_least = VECTOR_AT_LEAST[backend.prepare().policy.compiles]
+        at_least = VECTOR_AT_LEAST if backend.policy().compiles else VECTOR_AT_LEAST_UNCOMPILED
         self._groups: list[list[str]] = []
         open_group: dict[tuple[int, ...], list[str]] = {}
         sizes: dict[tuple[int, ...], int] = {}

@@ -88,7 +88,7 @@ class Scoring:
             strength, self.adapter.strength = self.adapter.strength, 0.0
             state.base_losses = self._losses()
             self.adapter.strength = strength
-        untouched = state.step == 0 and not state.start  # a fresh adapter's B is 0: it is the base
+        untouched = state.step == 0 and not state.start_hash  # a fresh adapter's B is 0: it is the base
         losses = state.base_losses if untouched else self._losses()
         state.scores.append((state.step, losses))
         scores = [_score(step, rows, state.base_losses) for step, rows in state.scores]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import resource
 from collections.abc import Callable
@@ -44,6 +45,59 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(run: Path, fa
     assert [each.step for each in said if isinstance(each, Saved)] == [4]
 
 
+def test_each_damaged_checkpoint_is_named_and_the_one_that_is_used_once(
+    run: Path, family: Family, photos: Path
+) -> None:
+    list(training(family, photos, run, resume=True, steps=6))
+    for step in (4, 6):
+        (run / "checkpoints" / str(step) / "optimizer.safetensors").unlink()
+    warnings = [
+        each.text for each in training(family, photos, run, resume=True, steps=6)
+        if isinstance(each, Note) and each.level == "warning"
+    ]  # fmt: skip
+    assert [text[:23] for text in warnings[:2]] == ["Checkpoint 6 is damaged", "Checkpoint 4 is damaged"]
+    assert warnings[2:] == ["Checkpoint 2 is used instead."]
+
+
+def test_a_checkpoint_of_another_version_is_an_error_and_stays_where_it_is(
+    run: Path, family: Family, photos: Path
+) -> None:
+    rewrite_state(run / "checkpoints" / "4", lambda table: table.update(format=2))
+    with pytest.raises(TrainingProblem, match="Checkpoint 4 was written by another version of Likeness"):
+        list(training(family, photos, run, resume=True))
+    assert checkpoint.steps_saved(run) == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "words"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), TrainingProblem, "Checkpoint 4 could not be read"),
+        (OSError(errno.EMFILE, "Too many open files"), TrainingProblem, "Checkpoint 4 could not be read"),
+        (RuntimeError("[malloc] Unable to allocate 100 bytes."), RuntimeError, "Unable to allocate"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_read_now_is_not_taken_for_damaged(
+    run: Path,
+    family: Family,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    raised: type[Exception],
+    words: str,
+) -> None:
+    exact = files.sha256_of
+
+    def refused(path: Path) -> str:
+        if path.parent.name == "4":
+            raise error
+        return exact(path)
+
+    monkeypatch.setattr(files, "sha256_of", refused)
+    with pytest.raises(raised, match=words):
+        list(training(family, photos, run, resume=True))
+    assert checkpoint.steps_saved(run) == [2, 4]
+
+
 def test_a_run_that_goes_on_from_before_a_damaged_checkpoint_sets_that_aside(
     family: Family, run: Path, photos: Path
 ) -> None:
@@ -78,6 +132,7 @@ def test_a_run_that_may_not_go_on_leaves_a_damaged_checkpoint_where_it_is(
         (lambda table: table.update(photo_losses=[]), "'photo_losses' in state.json is '[]'"),
         (lambda table: table.update(photo_losses={"0": [1]}), "'photo_losses' in state.json should hold numbers"),
         (lambda table: table.update(losses=["low"]), "'losses' in state.json should hold numbers"),
+        (lambda table: table.update(subject_losses=["low"]), "'subject_losses' in state.json should hold numbers"),
         (lambda table: table.update(scores=[[2, 3]]), "'scores' in state.json should hold numbers"),
         (lambda table: table.update(scores=[2]), "is damaged"),
         (lambda table: table.update(config=None), "'config' in state.json is 'None'"),
@@ -99,11 +154,11 @@ def test_a_state_that_was_changed_is_known_by_its_hash(run: Path) -> None:
     path = run / "checkpoints" / "4" / "state.json"
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace('"bad_steps_in_a_row": 0', '"bad_steps_in_a_row": 2'), encoding="utf-8")
-    with pytest.raises(TrainingProblem, match=r"checkpoint 4 is damaged: state\.json is not what was written"):
+    with pytest.raises(TrainingProblem, match=r"Checkpoint 4 is damaged: state\.json is not what was written"):
         checkpoint.load(path.parent)
     for content in ("[]", "{", "null"):
         path.write_text(content, encoding="utf-8")
-        with pytest.raises(TrainingProblem, match="checkpoint 4 is damaged"):
+        with pytest.raises(TrainingProblem, match="Checkpoint 4 is damaged"):
             checkpoint.load(path.parent)
 
 

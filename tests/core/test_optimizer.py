@@ -15,7 +15,7 @@ from core.training.update import Layout, global_norm, init, update
 from tests.core.subjects import settings
 
 ONE, LR = mx.array(1.0), mx.array(0.1)
-LIMITS = {"limit": 0.0, "decay": 0.0}
+LIMITS = {"clip_norm": 0.0, "weight_decay": 0.0}
 SHAPES = {"b.lora_A": (3, 8), "a.lora_A": (3, 8), "a.lora_B": (6, 3), "b.lora_B": (5, 3)}
 
 
@@ -33,7 +33,7 @@ def same(one: OptimizerState, other: OptimizerState) -> bool:
 def test_a_bad_step_cannot_hurt(kind: Optimizer) -> None:
     optimizer, w = OPTIMIZERS[kind], drawn(0)
     state = init(optimizer, w, with_ema=True)
-    knobs = {"limit": 1.0, "decay": 0.1, "ema_decay": 0.9}
+    knobs = {"clip_norm": 1.0, "weight_decay": 0.1, "ema_decay": 0.9}
     moved, state, _, counted = update(optimizer, w, drawn(1), state, ONE, LR, **knobs)
     assert counted.item()
     assert not any(mx.array_equal(moved[name], w[name]) for name in w)
@@ -56,8 +56,10 @@ def test_joined_tensors_are_updated_as_each_by_itself_is(kind: Optimizer) -> Non
     joined = OptimizerState({name: layout.pack(each) for name, each in state.tensors.items()}, state.numbers)
     for step in range(4):
         g = drawn(10 + step)
-        w, state, _, _ = update(optimizer, w, g, state, ONE, LR, limit=0.0, decay=0.1)
-        joined_w, joined, _, _ = update(optimizer, joined_w, layout.pack(g), joined, ONE, LR, limit=0.0, decay=0.1)
+        w, state, _, _ = update(optimizer, w, g, state, ONE, LR, clip_norm=0.0, weight_decay=0.1)
+        joined_w, joined, _, _ = update(
+            optimizer, joined_w, layout.pack(g), joined, ONE, LR, clip_norm=0.0, weight_decay=0.1
+        )
     parts = layout.unpack(joined_w)
     assert all(mx.allclose(parts[name], value, atol=1e-6) for name, value in w.items())
     for group, tensors in state.tensors.items():
@@ -81,7 +83,9 @@ def test_a_matrix_without_a_gradient_stays_and_makes_no_other_one_infinite(kind:
 def test_the_first_step_of_adamw_moves_by_the_learning_rate_and_decays() -> None:
     w, g = {"a": mx.array([1.0, -2.0])}, {"a": mx.array([3.0, -4.0])}
     optimizer = OPTIMIZERS["adamw"]
-    new, _, norm, _ = update(optimizer, w, g, init(optimizer, w, with_ema=False), ONE, LR, limit=0.0, decay=0.5)
+    new, _, norm, _ = update(
+        optimizer, w, g, init(optimizer, w, with_ema=False), ONE, LR, clip_norm=0.0, weight_decay=0.5
+    )
     assert norm.item() == pytest.approx(5.0)
     assert mx.allclose(new["a"], mx.array([1.0 - 0.1 - 0.05, -2.0 + 0.1 + 0.1]), atol=1e-6)
 
@@ -105,7 +109,9 @@ def test_gradients_are_limited_over_the_whole_adapter() -> None:
     w = {"a": mx.array([0.0]), "b": mx.array([0.0])}
     g = {"a": mx.array([3.0]), "b": mx.array([4.0])}
     optimizer = OPTIMIZERS["adamw"]
-    _, state, _, _ = update(optimizer, w, g, init(optimizer, w, with_ema=False), ONE, LR, limit=1.0, decay=0.0)
+    _, state, _, _ = update(
+        optimizer, w, g, init(optimizer, w, with_ema=False), ONE, LR, clip_norm=1.0, weight_decay=0.0
+    )
     assert mx.allclose(state.tensors["m"]["a"], mx.array([0.1 * 0.6]), atol=1e-6)
     assert global_norm(g).item() == pytest.approx(5.0)
 

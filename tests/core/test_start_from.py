@@ -40,9 +40,9 @@ def test_a_run_begins_with_an_adapter_of_another_program(family: Family, photos:
     assert all(found[path][0].shape == a_RI.shape for path, (a_RI, _) in given.items())
     state, _ = checkpoint.newest(tmp_path / "run")
     assert state is not None
-    assert state.start == files.sha256_of(file)
+    assert state.start_hash == files.sha256_of(file)
     first = of_kind(iter(progress), Sampled)[0]
-    assert (first.step, first.recipe["adapters"]) == (0, [{"sha256": state.start, "strength": 1.0}])
+    assert (first.step, first.recipe["adapters"]) == (0, [{"sha256": state.start_hash, "strength": 1.0}])
 
 
 def test_a_run_that_began_with_an_adapter_resumes_exactly_and_without_its_file(

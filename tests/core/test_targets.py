@@ -124,7 +124,7 @@ def test_nor_can_one_go_on_that_an_earlier_version_began_so(family: Family, phot
     assert state is not None
     path = min(layers(family, within=False))
     (a_RI, b_OR) = factors_at(family, {path})[path]
-    state.start, state.parameters = "of a file", {f"{path}.lora_A": a_RI, f"{path}.lora_B": b_OR}
+    state.start_hash, state.parameters = "of a file", {f"{path}.lora_A": a_RI, f"{path}.lora_B": b_OR}
     with pytest.raises(AdapterProblem, match="cannot go on from its checkpoint"):
         setup.attach_adapter(family, settings(), state, None)
 

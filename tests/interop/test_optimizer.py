@@ -62,7 +62,7 @@ def test_a_run_of_steps_equals_the_reference(kind: Optimizer) -> None:
     averaged = EMAModel(theirs.values(), decay=EMA_DECAY)
     optimizer, ours = OPTIMIZERS[kind], {name: mx.array(value) for name, value in start.items()}
     state = init(optimizer, ours, with_ema=True)
-    knobs = {"limit": LIMIT, "decay": DECAY, "ema_decay": EMA_DECAY}
+    knobs = {"clip_norm": LIMIT, "weight_decay": DECAY, "ema_decay": EMA_DECAY}
     for step in range(STEPS):
         rate = options["lr"] * min(1.0, (step + 1) / 10)  # a warm-up, which Prodigy has to bear
         for name, value in gradients(step).items():
