@@ -117,7 +117,7 @@ class Version(SQLModel, table=True):
 
 
 class Job(SQLModel, table=True):
-    """One long piece of work. Its life is drawn in `app/jobs/store.py`."""
+    """One long piece of work. Its life is drawn in `app/jobs/states.py`."""
 
     __table_args__ = (Index("job_waiting", "lane", "state", "position"), IDS_ONCE)
 
