@@ -136,7 +136,7 @@ class Job(SQLModel, table=True):
     boot_id: str | None = None
     heartbeat_at: datetime | None = None
 
-    stop: Stop = _enum(Stop, Stop.NONE)  # requests of the user, read by the job after each step
+    stop: Stop = _enum(Stop, Stop.NONE)  # requests of the user, read with each heartbeat
     save: bool = False
     sample: bool = False
 
