@@ -115,7 +115,7 @@ class EventStream(StreamingResponse):
 
 
 async def stream(database: Database, changes: ChangeWatcher, only: EventFilter, after: int) -> AsyncIterator[bytes]:
-    """Events above `after`, then new ones as they are committed, until the reader disconnects or the studio closes."""
+    """Events above `after`, then new ones as they are committed, until the reader leaves or the server shuts down."""
     yield format_sse_event(comment="open", retry=RETRY_MS)
     while not changes.stopping:
         change = changes.next()

@@ -117,7 +117,7 @@ class Version(SQLModel, table=True):
 
 
 class Job(SQLModel, table=True):
-    """One long piece of work. Its life is drawn in `app/jobs/store.py`."""
+    """One long piece of work. Its life is drawn in `app/jobs/states.py`."""
 
     __table_args__ = (Index("job_waiting", "lane", "state", "position"), IDS_ONCE)
 
@@ -136,7 +136,7 @@ class Job(SQLModel, table=True):
     boot_id: str | None = None
     heartbeat_at: datetime | None = None
 
-    stop: Stop = _enum(Stop, Stop.NONE)  # requests of the user, read by the job after each step
+    stop: Stop = _enum(Stop, Stop.NONE)  # requests of the user, read with each heartbeat
     save: bool = False
     sample: bool = False
 

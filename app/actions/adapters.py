@@ -104,9 +104,9 @@ def delete(database: Database, adapter_id: int) -> None:
         row = find(session, adapter_id)
         if row.run_id is not None:
             raise Conflict("This adapter belongs to a run; delete the run to remove it.")
-        loose = disk.files_of_adapter(database.home, row)
+        unreferenced = disk.files_of_adapter(database.home, row)
         session.delete(row)
-    loose.to_trash(f"adapter {row.name}")
+    unreferenced.to_trash(f"adapter {row.name}")
 
 
 def file_of(database: Database, adapter_id: int) -> runs.AdapterFile:

@@ -40,7 +40,7 @@ class DiskUse:
 
 
 @dataclass
-class Loose:
+class UnreferencedFiles:
     """Files and folders whose rows are being deleted."""
 
     home: Home
@@ -72,22 +72,24 @@ class Loose:
             os.replace(path, target)
 
 
-def files_of_photos(home: Home, rows: Iterable[Photo]) -> Loose:
-    return Loose(home, {row.sha256: [home.photo(row.sha256, row.extension), home.thumb(row.sha256)] for row in rows})
+def files_of_photos(home: Home, rows: Iterable[Photo]) -> UnreferencedFiles:
+    return UnreferencedFiles(
+        home, {row.sha256: [home.photo(row.sha256, row.extension), home.thumb(row.sha256)] for row in rows}
+    )
 
 
-def files_of_project(session: Session, home: Home, project_id: int) -> Loose:
+def files_of_project(session: Session, home: Home, project_id: int) -> UnreferencedFiles:
     """The project's photos, deleted ones that its runs still refer to, and the folders of its runs and exports."""
-    loose = files_of_photos(home, session.exec(select(Photo).where(Photo.project_id == project_id)))
+    unreferenced = files_of_photos(home, session.exec(select(Photo).where(Photo.project_id == project_id)))
     frozen = text(
         "SELECT DISTINCT json_extract(value, '$.sha256'), json_extract(value, '$.extension') "
         "FROM version, json_each(version.items) WHERE version.project_id = :project"
     )
     for sha256, extension in session.connection().execute(frozen, {"project": project_id}):
-        loose.photos.setdefault(sha256, [home.photo(sha256, extension), home.thumb(sha256)])
+        unreferenced.photos.setdefault(sha256, [home.photo(sha256, extension), home.thumb(sha256)])
     for run_id in session.exec(select(Run.id).where(Run.project_id == project_id)):
-        loose.others += [home.run(int(run_id or 0)), *files_of_exports(session, home, int(run_id or 0))]
-    return loose
+        unreferenced.others += [home.run(int(run_id or 0)), *files_of_exports(session, home, int(run_id or 0))]
+    return unreferenced
 
 
 def files_of_exports(session: Session, home: Home, run_id: int) -> list[Path]:
@@ -96,8 +98,8 @@ def files_of_exports(session: Session, home: Home, run_id: int) -> list[Path]:
     return [home.exports / str(job_id) for job_id in ids]
 
 
-def files_of_adapter(home: Home, row: Adapter) -> Loose:
-    return Loose(home, others=[home.file(row.file)])
+def files_of_adapter(home: Home, row: Adapter) -> UnreferencedFiles:
+    return UnreferencedFiles(home, others=[home.file(row.file)])
 
 
 def use(database: Database) -> DiskUse:

@@ -127,11 +127,11 @@ def delete(database: Database, photo_id: int) -> None:
     """Remove a photo; its file goes to the trash unless a run was made with it. Raises NotFound."""
     with database.write() as session:
         row = find(session, photo_id)
-        loose = disk.files_of_photos(database.home, [row])
+        unreferenced = disk.files_of_photos(database.home, [row])
         session.delete(row)
         session.flush()
-        loose.keep_referenced(session)
-    loose.to_trash(f"photo {row.name}")
+        unreferenced.keep_referenced(session)
+    unreferenced.to_trash(f"photo {row.name}")
 
 
 def file_of(database: Database, photo_id: int) -> PhotoFile:

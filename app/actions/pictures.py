@@ -100,9 +100,9 @@ def delete(database: Database, sample_id: int) -> None:
     """Remove a picture; its file goes to the trash. Raises NotFound."""
     with database.write() as session:
         row = find(session, sample_id)
-        loose = disk.Loose(database.home, others=[database.home.file(row.file)])
+        unreferenced = disk.UnreferencedFiles(database.home, others=[database.home.file(row.file)])
         session.delete(row)
-    loose.to_trash(f"picture {sample_id}")
+    unreferenced.to_trash(f"picture {sample_id}")
 
 
 def find(session: Session, sample_id: int) -> Sample:

@@ -97,11 +97,11 @@ def delete(database: Database, project_id: int) -> None:
         row = find(session, project_id)
         if _count_jobs(session, project_id, (State.RUNNING,)):
             raise Conflict(f"{row.name} has a running job; stop it first.")
-        loose = disk.files_of_project(session, database.home, project_id)
+        unreferenced = disk.files_of_project(session, database.home, project_id)
         session.delete(row)
         session.flush()
-        loose.keep_referenced(session)
-    loose.to_trash(f"project {row.name}")
+        unreferenced.keep_referenced(session)
+    unreferenced.to_trash(f"project {row.name}")
 
 
 def find(session: Session, project_id: int) -> Project:

@@ -82,7 +82,7 @@ def resume(database: Database, run_id: int, steps: int | None = None, activation
 
     `steps` is how many the run should have in all, `activations` the knob of that name; None leaves them as they are.
 
-    Raises NotFound, Conflict when it has not ended, ConfigProblem for a wrong knob or when there is no step left.
+    Raises NotFound, Conflict when it has not ended, ConfigProblem for a wrong knob or when no work is left.
     """
     here = models.names(database)
     with database.write() as session:
@@ -96,9 +96,11 @@ def resume(database: Database, run_id: int, steps: int | None = None, activation
             changes = {name: getattr(config, name) for name in changes}
         total = int(changes.get("steps", job.steps))
         done = _newest_step(session, run_id)
-        if total <= done:
+        # A run that ended early after its last step has the samples of that step still to draw.
+        if total < done or (total == done and job.state is State.SUCCEEDED):
             words = f"is {total}, and {done} are done; to go on, the run needs more"
-            raise ConfigProblem("There is no step left to take.", [FieldProblem("steps", words)])
+            message = f"All {done} steps are done. Enter a larger number of steps."
+            raise ConfigProblem(message, [FieldProblem("steps", words)])
         store.requeue(session, run.job_id, steps=total)
         run.config = run.config | {name: {"value": value, "source": "user"} for name, value in changes.items()}
         session.add(run)
@@ -120,7 +122,10 @@ def sample(database: Database, run_id: int) -> State:
 
 
 def delete(database: Database, run_id: int) -> None:
-    """Remove a run with its samples and checkpoints; its folder goes to the trash. Raises NotFound, Conflict."""
+    """Remove a run with its samples, checkpoints and adapters for good; their files go to the trash.
+
+    Raises NotFound, Conflict.
+    """
     with database.write() as session:
         run = find(session, run_id)
         job = store.get(session, run.job_id)
@@ -128,17 +133,17 @@ def delete(database: Database, run_id: int) -> None:
             raise Conflict(f"{run.name} is running; stop it first.")
         version = session.get(Version, run.version_id)
         exported = disk.files_of_exports(session, database.home, run_id)
-        loose = disk.Loose(database.home, others=[database.home.run(run_id), *exported])
+        unreferenced = disk.UnreferencedFiles(database.home, others=[database.home.run(run_id), *exported])
         for item in version.items if version else ():
             home, sha256 = database.home, item["sha256"]
-            loose.photos[sha256] = [home.photo(sha256, item["extension"]), home.thumb(sha256)]
+            unreferenced.photos[sha256] = [home.photo(sha256, item["extension"]), home.thumb(sha256)]
         label = f"run {run.name}"
-        session.delete(job)
+        session.delete(job)  # cascades to the run, its samples, checkpoints and adapters, and the events
         if version is not None:
             session.delete(version)
         session.flush()
-        loose.keep_referenced(session)
-    loose.to_trash(label)
+        unreferenced.keep_referenced(session)
+    unreferenced.to_trash(label)
 
 
 def adapter_file(database: Database, run_id: int, step: int | None = None) -> AdapterFile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlmodel import Session, col, select
 
+from app import wording
 from app.errors import Conflict
 from app.jobs import store
 from app.jobs.states import Lane, State
@@ -21,15 +22,15 @@ def running(session: Session) -> list[Job]:
     return list(session.exec(select(Job).where(Job.state == State.RUNNING)))
 
 
-def move(session: Session, job_id: int, place: int) -> Job:
-    """Put a queued job at `place` in the queue of its lane; 0 runs next. Raises NotFound, Conflict."""
+def move(session: Session, job_id: int, index: int) -> Job:
+    """Put a queued job at `index` in the queue of its lane; 0 runs next. Raises NotFound, Conflict."""
     job = store.get(session, job_id)
     if job.state is not State.QUEUED:
-        raise Conflict(f"Only a waiting job can be moved; this one is {job.state}.")
+        raise Conflict(f"Only a waiting job can be moved; this one is {wording.STATES[job.state]}.")
     others = [other for other in queued(session, job.lane) if other.id != job.id]
-    place = min(max(place, 0), len(others))
-    before = others[place - 1].position if place else (others[0].position - 2 if others else 0.0)
-    after = others[place].position if place < len(others) else before + 2
+    index = min(max(index, 0), len(others))
+    before = others[index - 1].position if index else (others[0].position - 2 if others else 0.0)
+    after = others[index].position if index < len(others) else before + 2
     job.position = (before + after) / 2
     session.add(job)
     return job

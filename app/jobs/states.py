@@ -1,4 +1,22 @@
-"""States, requests, lanes and kinds of jobs. `store.py` draws the life of a job; `ARROWS` is that drawing as data."""
+"""States, requests, lanes and kinds of jobs. `TRANSITIONS` lists the allowed changes of state:
+
+                   claim                      end
+    enqueue --> QUEUED ------> RUNNING ----------------> SUCCEEDED   all of it is done
+                 |  ^            |  |------------------> FAILED      `error` says why
+                 |  |            |  '------------------> STOPPED     ended by the user
+                 |  |            |
+                 |  |            |  release: the server shuts down; STOPPED if a stop was pending or automatic resume
+                 |  |            |           is off
+                 |  |<-----------'  record_death: the process died; STOPPED if a stop was pending, FAILED at
+                 |  |                             MAX_DEATHS deaths without a new checkpoint, and at once when
+                 |  |                             automatic resume is off
+                 |  |
+                 |  '-- requeue, from SUCCEEDED (with more steps), FAILED or STOPPED
+                 |
+                 '-- stop -----> CANCELLED if it never ran, STOPPED if it did
+
+The verbs beside the arrows are functions of `store.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +24,24 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    QUEUED = "queued"  #: waits for a free place in its lane
+    QUEUED = "queued"  #: waits for a free slot in its lane
     RUNNING = "running"  #: a process has claimed it
     SUCCEEDED = "succeeded"  #: all of it is done
     FAILED = "failed"  #: `error` says why; can be queued again
-    STOPPED = "stopped"  #: the user stopped it; what was done is saved, and it can be queued again
+    STOPPED = "stopped"  #: ended by the user; resumes from its last checkpoint, if it has one
     CANCELLED = "cancelled"  #: removed before it ever ran
 
 
 class Stop(StrEnum):
-    """The user's request to end a running job. It is not a state: the job reads it after each step."""
+    """The user's request to end a running job: a column of the row, not a state.
+
+    The heartbeat thread of the job's process reads it every 0.5 s. STOP takes effect after the current step; NOW ends
+    the process from the heartbeat thread.
+    """
 
     NONE = "none"
-    STOP = "stop"  #: finish the step, save, end
-    NOW = "now"  #: drop the step and end with the last checkpoint
+    STOP = "stop"  #: finish the current step, save, end
+    NOW = "now"  #: drop the current step; the last checkpoint stays
 
 
 class Lane(StrEnum):
@@ -41,7 +63,7 @@ class Kind(StrEnum):
         return Lane.MEMORY if self in (Kind.TRAIN, Kind.CAPTION, Kind.SAMPLE) else Lane.IO
 
 
-ARROWS: frozenset[tuple[State, State]] = frozenset(
+TRANSITIONS: frozenset[tuple[State, State]] = frozenset(
     {
         (State.QUEUED, State.RUNNING),
         (State.QUEUED, State.CANCELLED),
@@ -58,4 +80,4 @@ ARROWS: frozenset[tuple[State, State]] = frozenset(
 
 ENDED: frozenset[State] = frozenset({State.SUCCEEDED, State.FAILED, State.STOPPED, State.CANCELLED})
 
-DEATHS_ALLOWED = 3  # without a new checkpoint in between: the job itself may be what kills its process
+MAX_DEATHS = 3  # the job fails at this many deaths without a new checkpoint

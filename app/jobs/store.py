@@ -1,27 +1,15 @@
-"""The only writer of `Job.state`.
-
-                   claim                      end
-    enqueue --> QUEUED ------> RUNNING ----------------> SUCCEEDED   all of it is done
-                 |  ^            |  |------------------> FAILED      `error` says why
-                 |  |            |  '------------------> STOPPED     the user stopped it; what was done is saved
-                 |  |            |
-                 |  |            |  release: the studio closes; STOPPED where automatic resume is off
-                 |  |<-----------'  record_death: the process died; FAILED after three deaths without a new checkpoint,
-                 |  |                             STOPPED if it was asked to stop
-                 |  |
-                 |  '-- requeue, from SUCCEEDED (with more steps), FAILED or STOPPED
-                 |
-                 '-- stop -----> CANCELLED if it never ran, STOPPED if it did
+"""The only writer of `Job.state`; `states.py` draws the life of a job.
 
     called by                      verbs
     actions of the user            enqueue, requeue, stop, request
     the process of a job (Claim)   claim, heartbeat, take_requests, transaction, append_event, end, release
-    the supervisor                 record_death
+    the supervisor                 record_death, record_failed_start
 
-Every UPDATE names the state and the attempt that it expects, so a row moves along one of these arrows or not at all,
-and a left-over process, whose job was claimed again as a newer attempt, can write nothing: it gets ClaimLost. A move
-appends its "state" event in the same transaction, so the events never disagree with the row. A request to stop, save or
-sample is a column of the row and moves nothing: the job's process reads it with each heartbeat and acts on it.
+Every change of state, and every write by a job process, names the state and the attempt that it expects; user actions
+read and write in one write transaction. So a row moves along an arrow of the drawing or not at all, and a left-over
+process, whose job was claimed again as a newer attempt, can write nothing: it gets ClaimLost. A move appends its state
+event in the same transaction, so the events never disagree with the row. A request to stop, save or sample is a column
+of the row and moves nothing. The heartbeat thread reads it every 0.5 s; `states.Stop` says when a stop takes effect.
 """
 
 from __future__ import annotations
@@ -34,12 +22,13 @@ from typing import Any, TypedDict, Unpack
 from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
+from app import wording
 from app.database import Database
 from app.errors import ClaimLost, Conflict, NotFound
 from app.jobs.process import ProcessName, cause_of_death
-from app.jobs.states import ARROWS, DEATHS_ALLOWED, ENDED, Kind, Lane, State, Stop
+from app.jobs.states import ENDED, MAX_DEATHS, TRANSITIONS, Kind, Lane, State, Stop
 from app.settings import value_of
-from app.tables import Event, Job, now
+from app.tables import Checkpoint, Event, Job, Run, now
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +76,7 @@ def enqueue(
     job.params, job.steps = dict(params), steps
     session.add(job)
     session.flush()
-    _append_state(session, int(job.id or 0), job.attempt, State.QUEUED)
+    _append_state(session, int(job.id or 0), job.attempt, State.QUEUED, Stop.NONE)
     return job
 
 
@@ -97,8 +86,10 @@ def requeue(session: Session, job_id: int, *, steps: int | None = None) -> Job:
     Raises NotFound, Conflict.
     """
     job = get(session, job_id)
-    if job.state not in ENDED or (job.state, State.QUEUED) not in ARROWS:
-        raise Conflict(f"Only a job that has ended can be resumed; this one is {job.state}.")
+    if job.state is State.CANCELLED:
+        raise Conflict("This job was removed before it ran, so it cannot be resumed. Start a new one.")
+    if job.state not in ENDED:
+        raise Conflict(f"Only a job that has ended can be resumed; this one is {wording.STATES[job.state]}.")
     columns: dict[str, Any] = {"error": None, "deaths": 0, "ended_at": None}
     columns["position"] = _last_position(session, job.lane) + 1
     if steps is not None:
@@ -107,18 +98,18 @@ def requeue(session: Session, job_id: int, *, steps: int | None = None) -> Job:
 
 
 def stop(session: Session, job_id: int, *, at_once: bool = False) -> Job:
-    """Remove a queued job (-> CANCELLED, STOPPED), or set the request that a running one reads after each step.
+    """Remove a queued job (-> CANCELLED, STOPPED), or set the stop request of a running one.
 
-    `at_once` drops the step. Raises NotFound, Conflict when the job has ended.
+    `at_once` drops the current step. Raises NotFound, Conflict when the job has ended.
     """
     job = get(session, job_id)
     if job.state is State.QUEUED:
         return _move_to(session, job, State.CANCELLED if job.attempt == 0 else State.STOPPED, {"ended_at": now()})
     if job.state is not State.RUNNING:
-        raise Conflict(f"This job has ended already: it is {job.state}.")
+        raise Conflict(f"This job has already ended ({wording.STATES[job.state]}).")
     job.stop = Stop.NOW if at_once or job.stop is Stop.NOW else Stop.STOP
     session.add(job)
-    _append_state(session, job_id, job.attempt, State.RUNNING, requested=job.stop)
+    _append_state(session, job_id, job.attempt, State.RUNNING, job.stop)
     return job
 
 
@@ -126,7 +117,7 @@ def request(session: Session, job_id: int, *, save: bool = False, sample: bool =
     """Request a checkpoint or sample pictures of a running job. Raises NotFound, Conflict."""
     job = get(session, job_id)
     if job.state is not State.RUNNING:
-        raise Conflict(f"Only a running job can do that; this one is {job.state}.")
+        raise Conflict(f"Only a running job can do that; this one is {wording.STATES[job.state]}.")
     job.save, job.sample = job.save or save, job.sample or sample
     session.add(job)
     return job
@@ -145,6 +136,11 @@ def get(session: Session, job_id: int) -> Job:
 
 def claim(database: Database, lane: Lane, process: ProcessName) -> Claim | None:
     """Take the next job of the lane, or None: QUEUED -> RUNNING. Two processes never get the same one."""
+    with database.write() as session:
+        return _claim_next(session, lane, process)
+
+
+def _claim_next(session: Session, lane: Lane, process: ProcessName) -> Claim | None:
     next_id = (
         select(Job.id)
         .where(Job.lane == lane, Job.state == State.QUEUED)
@@ -152,32 +148,31 @@ def claim(database: Database, lane: Lane, process: ProcessName) -> Claim | None:
         .limit(1)
         .scalar_subquery()
     )
-    with database.write() as session:
-        row = session.exec(
-            update(Job)
-            .where(col(Job.id) == next_id, col(Job.state) == State.QUEUED)
-            .values(
-                state=State.RUNNING,
-                attempt=Job.attempt + 1,
-                pid=process.pid,
-                pid_started_at=process.started_at,
-                boot_id=process.boot_id,
-                heartbeat_at=now(),
-                started_at=func.coalesce(Job.started_at, now()),
-                ended_at=None,
-                stop=Stop.NONE,
-                save=False,
-                sample=False,
-                phase="starting",
-                error=None,
-            )
-            .returning(col(Job.id), col(Job.attempt), col(Job.kind))
-        ).one_or_none()
-        if row is None:
-            return None
-        job_id, attempt, kind = row
-        _append_state(session, job_id, attempt, State.RUNNING)
-        return Claim(job_id, attempt, kind)
+    row = session.exec(
+        update(Job)
+        .where(col(Job.id) == next_id, col(Job.state) == State.QUEUED)
+        .values(
+            state=State.RUNNING,
+            attempt=Job.attempt + 1,
+            pid=process.pid,
+            pid_started_at=process.started_at,
+            boot_id=process.boot_id,
+            heartbeat_at=now(),
+            started_at=func.coalesce(Job.started_at, now()),
+            ended_at=None,
+            stop=Stop.NONE,
+            save=False,
+            sample=False,
+            phase="starting",
+            error=None,
+        )
+        .returning(col(Job.id), col(Job.attempt), col(Job.kind))
+    ).one_or_none()
+    if row is None:
+        return None
+    job_id, attempt, kind = row
+    _append_state(session, job_id, attempt, State.RUNNING, Stop.NONE)
+    return Claim(job_id, attempt, kind)
 
 
 def heartbeat(database: Database, claim: Claim) -> Requests:
@@ -226,18 +221,21 @@ def end(
     columns: dict[str, Any] = {"ended_at": now(), "phase": "", "error": dict(error) if error else None}
     if result is not None:
         columns["result"] = dict(result)
-    _leave(database, claim, state, columns)
+    with database.write() as session:
+        _transition_claimed(session, claim, state, columns)
 
 
 def release(database: Database, claim: Claim) -> State:
-    """Give the job back, because the studio closes: RUNNING -> QUEUED, or STOPPED where automatic resume is off.
+    """Give the job back, because the server shuts down: RUNNING -> QUEUED, STOPPED.
 
-    Returns the new state. Raises ClaimLost.
+    STOPPED if a stop is pending, which the last heartbeat may not have read, or if automatic resume is off. Returns the
+    new state. Raises ClaimLost.
     """
-    with database.read() as session:
-        resumes = value_of(session, "resume_automatically")
-    state = State.QUEUED if resumes else State.STOPPED
-    _leave(database, claim, state, {"phase": "", "ended_at": None if resumes else now()})
+    with database.write() as session:
+        stop_pending = _update_claimed(session, claim, {}).stop is not Stop.NONE
+        resumes = not stop_pending and value_of(session, "resume_automatically")
+        state = State.QUEUED if resumes else State.STOPPED
+        _transition_claimed(session, claim, state, {"phase": "", "ended_at": None if resumes else now()})
     return state
 
 
@@ -251,23 +249,40 @@ def record_death(database: Database, claim: Claim, exit_code: int | None, last_o
     the claim was not the newest any more.
     """
     with database.write() as session:
-        job = session.exec(
-            select(Job).where(Job.id == claim.job_id, Job.attempt == claim.attempt, Job.state == State.RUNNING)
-        ).one_or_none()
-        if job is None:
-            return None
-        deaths = job.deaths + 1
-        cause = cause_of_death(exit_code, last_output)
-        columns: dict[str, Any] = {"deaths": deaths, "phase": ""}
-        if job.stop is not Stop.NONE:
-            return _move_to(session, job, State.STOPPED, columns | {"ended_at": now()}).state
-        if deaths < DEATHS_ALLOWED and value_of(session, "resume_automatically"):
-            append_event(session, claim, "log", {"level": "warning", "text": cause})
-            return _move_to(session, job, State.QUEUED, columns).state
-        repeated = f"This happened {deaths} times without getting further."
-        advice = repeated if deaths >= DEATHS_ALLOWED else "Resume it when you are ready."
-        error = {"code": "died", "message": f"{cause} {advice}"}
-        return _move_to(session, job, State.FAILED, columns | {"ended_at": now(), "error": error}).state
+        return _record_death(session, claim, cause_of_death(exit_code, last_output))
+
+
+def record_failed_start(database: Database, lane: Lane, exit_code: int, last_output: str) -> State | None:
+    """A process died before it claimed a job: a death of the job that it would have claimed, or None without one.
+
+    Claim and death are one transaction, so the job never stays RUNNING under the server's own pid.
+    """
+    with database.write() as session:
+        claim = _claim_next(session, lane, ProcessName.own())
+        return _record_death(session, claim, cause_of_death(exit_code, last_output)) if claim else None
+
+
+def _record_death(session: Session, claim: Claim, cause: str) -> State | None:
+    job = session.exec(
+        select(Job).where(Job.id == claim.job_id, Job.attempt == claim.attempt, Job.state == State.RUNNING)
+    ).one_or_none()
+    if job is None:
+        return None
+    deaths = job.deaths + 1
+    columns: dict[str, Any] = {"deaths": deaths, "phase": ""}
+    if job.stop is not Stop.NONE:
+        saved = select(Checkpoint.id).join(Run, col(Run.id) == Checkpoint.run_id).where(Run.job_id == claim.job_id)
+        if session.exec(saved).first() is not None:
+            cause = f"{cause} The run stopped at its last checkpoint."
+        append_event(session, claim, "log", {"level": "warning", "text": cause})
+        return _move_to(session, job, State.STOPPED, columns | {"ended_at": now()}).state
+    if deaths < MAX_DEATHS and value_of(session, "resume_automatically"):
+        append_event(session, claim, "log", {"level": "warning", "text": cause})
+        return _move_to(session, job, State.QUEUED, columns).state
+    repeated = f" The process has died {deaths} times since the last checkpoint." if deaths > 1 else ""
+    advice = "Press Resume to try again." if claim.kind is Kind.TRAIN else "Start it again."
+    error = {"code": "died", "message": f"{cause}{repeated} {advice}"}
+    return _move_to(session, job, State.FAILED, columns | {"ended_at": now(), "error": error}).state
 
 
 # ---- the writes themselves -----------------------------------------------------------------------------------------
@@ -276,8 +291,11 @@ def record_death(database: Database, claim: Claim, exit_code: int | None, last_o
 def _transition(
     session: Session, job_id: int, attempt: int, before: State, after: State, columns: Mapping[str, Any]
 ) -> bool:
-    """Move a row along one arrow and append its event. False when it is not in state `before` of this attempt."""
-    if (before, after) not in ARROWS:
+    """Move a row along one arrow and append its event; clears its stop, save and sample requests.
+
+    False when it is not in state `before` of this attempt.
+    """
+    if (before, after) not in TRANSITIONS:
         raise ValueError(f"a {before} job cannot become {after}")
     moved = session.exec(
         update(Job)
@@ -286,7 +304,7 @@ def _transition(
     )
     if moved.rowcount != 1:
         return False
-    _append_state(session, job_id, attempt, after, error=columns.get("error"))
+    _append_state(session, job_id, attempt, after, Stop.NONE, columns.get("error"))
     return True
 
 
@@ -298,11 +316,10 @@ def _move_to(session: Session, job: Job, after: State, columns: Mapping[str, Any
     return job
 
 
-def _leave(database: Database, claim: Claim, after: State, columns: Mapping[str, Any]) -> None:
-    """`_transition` of a job by its own process."""
-    with database.write() as session:
-        if not _transition(session, claim.job_id, claim.attempt, State.RUNNING, after, columns):
-            raise _claim_lost(claim)
+def _transition_claimed(session: Session, claim: Claim, after: State, columns: Mapping[str, Any]) -> None:
+    """`_transition` of a job by its own process. Raises ClaimLost."""
+    if not _transition(session, claim.job_id, claim.attempt, State.RUNNING, after, columns):
+        raise _claim_lost(claim)
 
 
 def _update_claimed(session: Session, claim: Claim, columns: Mapping[str, Any]) -> Requests:
@@ -323,15 +340,9 @@ def _claim_lost(claim: Claim) -> ClaimLost:
 
 
 def _append_state(
-    session: Session,
-    job_id: int,
-    attempt: int,
-    state: State,
-    *,
-    error: Mapping[str, Any] | None = None,
-    requested: Stop = Stop.NONE,
+    session: Session, job_id: int, attempt: int, state: State, stop: Stop, error: Mapping[str, Any] | None = None
 ) -> None:
-    payload = {"state": state.value, "error": dict(error) if error else None, "stop": requested.value}
+    payload = {"state": state.value, "error": dict(error) if error else None, "stop": stop.value}
     session.add(Event(job_id=job_id, attempt=attempt, kind="state", payload=payload))
 
 

@@ -22,7 +22,7 @@ THEMES = ("system", "light", "dark")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class NavItem:
     """One entry of the main navigation."""
 
     name: str
@@ -30,12 +30,12 @@ class Place:
     url: str
 
 
-PLACES = (
-    Place("projects", "Projects", "/"),
-    Place("pictures", "Pictures", "/pictures"),
-    Place("queue", "Queue", "/queue"),
-    Place("models", "Models", "/models"),
-    Place("settings", "Settings", "/settings"),
+NAV_ITEMS = (
+    NavItem("projects", "Projects", "/"),
+    NavItem("pictures", "Pictures", "/pictures"),
+    NavItem("queue", "Queue", "/queue"),
+    NavItem("models", "Models", "/models"),
+    NavItem("settings", "Settings", "/settings"),
 )
 
 
@@ -43,16 +43,16 @@ PLACES = (
 class Frame:
     """What every page has around it."""
 
-    here: str  # name of the place in the navigation
+    here: str  # name of the current page's navigation item
     theme: str  # system, light or dark: this browser's choice, from its cookie
     active_jobs: int  # how many run or wait
     version: str = __version__
-    places: tuple[Place, ...] = PLACES
+    nav_items: tuple[NavItem, ...] = NAV_ITEMS
     words: Mapping[str, Any] = dataclasses.field(default_factory=lambda: wording.SCRIPT_WORDS)  # for the scripts
 
 
 class Page:
-    """A page knows its template and its place in the navigation. Subclasses are frozen dataclasses."""
+    """A page knows its template and its item in the navigation. Subclasses are frozen dataclasses."""
 
     template: ClassVar[str]
     here: ClassVar[str] = "projects"
@@ -73,7 +73,7 @@ def tone(kind: Kind) -> str:
     return wording.TONES[kind]
 
 
-def count_words(count: int) -> str:
+def parameter_count(count: int) -> str:
     """A count of parameters: "17.8 million", "11.9 billion"."""
     return f"{count / 1e9:.1f} billion" if count >= 1e9 else f"{count / 1e6:.1f} million"
 
@@ -86,7 +86,7 @@ def clock_time(at: datetime) -> str:
 FILTERS: dict[str, Callable[..., str]] = {
     "ago": wording.ago,
     "clock_time": clock_time,
-    "count_words": count_words,
+    "parameter_count": parameter_count,
     "memory_size": memory_size,
     "number": wording.number,
     "plural": wording.plural,

@@ -1,5 +1,7 @@
 """The page of one run: what it has drawn, saved and reported so far.
 
+Parts:
+
     run (state, step)   diagnosis, photo_scores     grid of samples by step and prompt
     checkpoints         class_pictures              log, settings
 
@@ -72,7 +74,7 @@ class RunNow:
     step: int
     steps: int
     error: str  # empty without one
-    resumable: bool  # whether it failed with a checkpoint to resume from
+    failed_with_checkpoint: bool  # the page says that it can be resumed from there
     created_at: datetime
 
 
@@ -82,6 +84,7 @@ class Grid:
 
     prompts: tuple[GridPrompt, ...]
     rows: tuple[GridRow, ...]
+    why_empty: str = ""  # a sentence, if there are no columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,7 @@ class UsedKnob:
 
 def run_page(database: Database, run_id: int) -> RunPage:
     """Raises NotFound."""
+    # First, so that no event between these reads is missed; the script may apply one twice.
     after = newest_event(database)
     detail = runs.get_run(database, run_id)
     config = {name: entry["value"] for name, entry in detail.config.items()}
@@ -178,7 +182,7 @@ def _run_now(database: Database, detail: RunDetail) -> RunNow:
         step=detail.step,
         steps=detail.steps,
         error=wording.error(detail.error),
-        resumable=detail.state is State.FAILED and bool(detail.checkpoints),
+        failed_with_checkpoint=detail.state is State.FAILED and bool(detail.checkpoints),
         created_at=detail.created_at,
     )
 
@@ -199,14 +203,20 @@ def _grid(detail: RunDetail, config: Mapping[str, Any], project: ProjectView) ->
         newest = max(steps, default=0)
         to_come = [step for step in (*range(0, detail.steps, every), detail.steps) if step >= newest]
         steps |= set(to_come[:ROWS_TO_COME])
-    if not steps:
-        return Grid((), ())
+    if not steps or not prompts:
+        return Grid((), (), _why_empty(every, bool(prompts)))
     rows = []
     for step in sorted(steps):
         drawn = {number: samples.get((step, number)) for number in prompts}
         cells = [_cell(sample) if sample else GridCell(number, prompts[number]) for number, sample in drawn.items()]
         rows.append(GridRow(step, tuple(cells)))
     return Grid(tuple(GridPrompt(number, text) for number, text in prompts.items()), tuple(rows))
+
+
+def _why_empty(every: int, has_prompts: bool) -> str:
+    if not has_prompts:
+        return "It has no sample prompts."
+    return "It was removed before it started." if every else "“Sample every” is 0 in its settings."
 
 
 def _class_pictures(detail: RunDetail, config: Mapping[str, Any], project: ProjectView) -> ClassPictures | None:

@@ -1,6 +1,6 @@
 """One job, one process: `python -P -m app.worker --home DIR --lane memory`.
 
-    lock a place in the lane  ->  claim the next job  ->  work, with heartbeats  ->  write the outcome  ->  exit
+    lock a slot of the lane  ->  claim the next job  ->  work, with heartbeats  ->  write the outcome  ->  exit
 
 The outcome is the last thing written, and all memory is freed with the process. `app/jobs/process.py` lists the exit
 codes; any other one is a death, which the supervisor counts.
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     shutdown = Shutdown()
     home = Home(options.home)
-    if lanes.take_place(home.locks, options.lane) is None:
+    if lanes.take_slot(home.locks, options.lane) is None:
         return EXIT_LANE_FULL
     database = Database(home)
     claim = None if shutdown.requested else store.claim(database, options.lane, ProcessName.own())
@@ -63,7 +63,7 @@ def _run(work: Work) -> Outcome:
     try:
         return TASKS[work.claim.kind](work)
     except Stopped:
-        return Outcome(work.stop_state)
+        return Outcome(work.state_after_stop)
     except (ClaimLost, SystemExit, KeyboardInterrupt):
         raise
     except Exception as error:  # noqa: BLE001  (a bug in a job must end as a sentence and a traceback in its log)
@@ -77,11 +77,12 @@ def _run(work: Work) -> Outcome:
 
 
 def _end(database: Database, claim: Claim, outcome: Outcome) -> None:
-    if outcome.state is State.QUEUED:
-        store.release(database, claim)
+    state = outcome.state
+    if state is State.QUEUED:
+        state = store.release(database, claim)
     else:
-        store.end(database, claim, outcome.state, error=outcome.error, result=outcome.result)
-    write_log(f"ended: {outcome.state}")
+        store.end(database, claim, state, error=outcome.error, result=outcome.result)
+    write_log(f"ended: {state}")
 
 
 def _redirect_output(path: Path) -> None:

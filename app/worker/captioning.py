@@ -44,7 +44,7 @@ def write_captions(work: Work) -> Outcome:
     left_out: list[FieldProblem] = []
     for done, row in list(enumerate(remaining))[first:]:
         if work.should_stop:
-            return Outcome(work.stop_state, result=_result(written, left_out))
+            return Outcome(work.state_after_stop, result=_result(written, left_out))
         work.report_phase("writing captions", done, len(remaining))
         try:
             text = captioner.caption(work.home.photo(row.sha256, row.extension))

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from app.jobs.states import Lane
 
-PLACES = {Lane.MEMORY: 1, Lane.IO: 3}
+MAX_JOBS = {Lane.MEMORY: 1, Lane.IO: 3}
 
 
-def take_place(locks: Path, lane: Lane) -> int | None:
-    """Lock a place in the lane until this process ends; None when all are taken."""
-    for place in range(PLACES[lane]):
-        handle = lock(locks / f"{lane}-{place}.lock")
+def take_slot(locks: Path, lane: Lane) -> int | None:
+    """Lock a slot of the lane until this process ends; None when all are taken."""
+    for slot in range(MAX_JOBS[lane]):
+        handle = lock(locks / f"{lane}-{slot}.lock")
         if handle is not None:
             return handle
     return None

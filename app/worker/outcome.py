@@ -28,7 +28,7 @@ class Bug(Problem):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The state in which a job ends. QUEUED gives it back, because the studio closes."""
+    """The state in which a job ends. QUEUED releases it, because the server shuts down."""
 
     state: State
     error: Mapping[str, str] | None = None

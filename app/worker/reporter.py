@@ -58,7 +58,7 @@ class Reporter:
                 pass  # the outcome of the job reports it
 
     def _rewind(self, step: int) -> None:
-        """Remove the rows of steps after `step`, where an earlier attempt went further."""
+        """Delete samples and checkpoints after `step`; metric events stay, readers drop them at the rewind event."""
         if self._work.claim.attempt == 1:
             return
         with self._work.transaction(step=step) as session:
@@ -89,15 +89,19 @@ class Reporter:
                 store.append_event(session, self._work.claim, "phase", phase, progress.step)
 
     def _score(self, progress: Scored) -> None:
-        """Scores by band of noise and by photo, photos named by their ids; a value that is not finite becomes null."""
+        """Scores by band of noise and by photo, photos named by their ids.
+
+        A value that is not finite becomes null, which the diagnosis reads as infinite: without it, the run would not
+        look diverged.
+        """
         name = "held_out" if progress.held_out else "trained"
         values = {name: progress.relative} | {f"{name}/{band}": value for band, value in enumerate(progress.bands)}
         values |= {f"held_out_photo/{self._photo_ids[index]}": value for index, value in progress.held_out.items()}
         values |= {f"photo/{self._photo_ids[index]}": value for index, value in progress.learned.items()}
         values[f"{name}_loss"] = progress.loss
-        finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
+        values_or_null = {key: value if math.isfinite(value) else None for key, value in values.items()}
         with self._work.transaction() as session:
-            store.append_event(session, self._work.claim, "metric", finite, progress.step)
+            store.append_event(session, self._work.claim, "metric", values_or_null, progress.step)
 
     def _sample(self, progress: Sampled) -> None:
         """Replaces a sample of the same step and prompt, which an earlier attempt may have drawn."""

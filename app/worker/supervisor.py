@@ -1,8 +1,8 @@
-"""The server's part in jobs: start a process where a lane has a place and a job is queued, and notice when one dies.
+"""The server's part in jobs: start a process where a lane has a free slot and a queued job, and notice when one dies.
 
 A death without an outcome is counted against the job (`store.record_death`). Processes outlive a server that is killed;
-the next server finds them by the identity in the job's row and watches them. When the server is asked to close, it asks
-the processes too: they finish their step, save and release their job.
+the next server finds them by the identity in the job's row and watches them. When the server shuts down, it asks the
+processes to end too: they finish their step, save and release their job.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from fastapi.concurrency import run_in_threadpool
@@ -30,8 +31,8 @@ from app.tables import Job
 from app.worker import lanes
 from core.errors import DiskProblem
 
-CHECK_SECONDS = 0.5  # at the latest, where the database does not change
-PAUSE_SECONDS = 0.2  # at least: a training commits several times a second
+CHECK_SECONDS = 0.5  # longest wait for a database change, after PAUSE_SECONDS
+PAUSE_SECONDS = 0.2  # between two checks, at least: a training commits several times a second
 BACK_OFF_SECONDS = (1, 2, 4, 8, 16, 32, 60)
 LAST_OUTPUT = 400  # characters of the output of a process that died before it opened its log
 
@@ -44,19 +45,19 @@ class Child:
 
     process: subprocess.Popen[bytes]
     lane: Lane
-    output: Path  # where it writes until it has claimed a job and opens its log
+    output: Path  # where it writes until it has claimed a job and opened its log; no other live child writes there
 
 
 @dataclass
 class Backoff:
-    """How long a lane waits after processes that died."""
+    """How long a lane waits after failed starts and deaths; longer after each."""
 
-    deaths: int = 0
+    failures: int = 0
     until: float = 0.0
 
-    def died(self) -> None:
-        self.until = time.monotonic() + BACK_OFF_SECONDS[min(self.deaths, len(BACK_OFF_SECONDS) - 1)]
-        self.deaths += 1
+    def increase(self) -> None:
+        self.until = time.monotonic() + BACK_OFF_SECONDS[min(self.failures, len(BACK_OFF_SECONDS) - 1)]
+        self.failures += 1
 
     @property
     def waiting(self) -> bool:
@@ -65,6 +66,8 @@ class Backoff:
 
 @dataclass
 class Supervisor:
+    """Starts the job processes of one server and records their deaths."""
+
     database: Database
     changes: ChangeWatcher
     children: list[Child] = field(default_factory=list)
@@ -104,12 +107,15 @@ class Supervisor:
             self._start(lane, running, queued[lane])
 
     async def close(self, timeout_seconds: float, hurry: asyncio.Event) -> None:
-        """Ask every job process to save and end, and wait for them; `hurry` ends the wait, not the processes."""
+        """Ask every job process to save and end, and wait for them; `hurry` ends the wait, not the processes.
+
+        Set `closing` and await `run` before: a `check` in parallel could start a process after this has returned.
+        """
         self.closing = True
         deadline = time.monotonic() + timeout_seconds
         signalled: set[int] = set()
         while time.monotonic() < deadline:
-            processes = await run_in_threadpool(self._alive)
+            processes = await run_in_threadpool(self._live_processes)
             for process in processes:
                 if process.pid not in signalled:
                     signalled.add(process.pid)
@@ -125,23 +131,17 @@ class Supervisor:
             code = child.process.returncode
             job = self._claimed_by(child.process.pid)
             if job is not None:
-                last_output = "" if code < 0 else _last_output(child.output)
-                store.record_death(self.database, _claim_of(job), code, last_output)
-                self.backoff[child.lane].died()
+                # the output is empty if the child had opened its log already
+                store.record_death(self.database, _claim_of(job), code, _last_output(child.output))
+                self.backoff[child.lane].increase()
             elif code == EXIT_LANE_FULL:
-                self.backoff[child.lane].died()  # a process of an earlier server still runs
+                self.backoff[child.lane].increase()  # a process of an earlier server still runs
             elif code not in (EXIT_DONE, EXIT_CLAIM_LOST) and not self.closing:
-                self._record_failed_start(child, code)
+                store.record_failed_start(self.database, child.lane, code, _last_output(child.output))
+                self.backoff[child.lane].increase()
             else:
                 self.backoff[child.lane] = Backoff()
             self.children.remove(child)
-
-    def _record_failed_start(self, child: Child, code: int) -> None:
-        """The child died before it claimed a job: count that against the job that it would have claimed."""
-        self.backoff[child.lane].died()
-        claim = store.claim(self.database, child.lane, ProcessName.own())
-        if claim is not None:
-            store.record_death(self.database, claim, code, _last_output(child.output))
 
     def _record_unseen_deaths(self) -> None:
         """Jobs whose process is neither a child nor alive: it died while no server ran, or with the computer."""
@@ -155,12 +155,14 @@ class Supervisor:
         own = {child.process.pid for child in self.children if child.lane is lane}
         claimed = {job.pid for job in running if job.lane is lane}
         starting = len(own - claimed)
-        if len(own | claimed) < lanes.PLACES[lane] and queued > starting and not self.backoff[lane].waiting:
+        if len(own | claimed) < lanes.MAX_JOBS[lane] and queued > starting and not self.backoff[lane].waiting:
             self.children.append(self._spawn(lane))
 
     def _spawn(self, lane: Lane) -> Child:
         root = Path(app.__file__).resolve().parents[1]
-        output = self.database.home.logs / f"{lane}.txt"
+        in_use = {child.output for child in self.children}
+        files = (self.database.home.logs / f"{lane}-{number}.txt" for number in count())
+        output = next(file for file in files if file not in in_use)  # opening it truncates it
         command = [sys.executable, "-P", "-m", "app.worker", "--home", str(self.database.home.root), "--lane", lane]
         with output.open("wb") as file:
             process = subprocess.Popen(
@@ -181,7 +183,7 @@ class Supervisor:
     def _claimed_by(self, pid: int) -> Job | None:
         return next((job for job in self._running() if job.pid == pid), None)
 
-    def _alive(self) -> list[ProcessName]:
+    def _live_processes(self) -> list[ProcessName]:
         """Every job process that runs, whichever server started it."""
         children = [child for child in self.children if child.process.poll() is None]
         own = {child.process.pid for child in children}

@@ -2,15 +2,19 @@
 
 The life of a stop request:
 
-    POST /api/runs/{id}/stop    store.stop sets Job.stop = "stop"; the row stays RUNNING
-    the heartbeat thread        reads it into Work.requests, within half a second (work.py)
-    _pending_requests           sees it after the step under way, and Request.STOP is sent to the trainer
+    POST /api/runs/{id}/stop    store.stop sets Job.stop = "stop"; the row stays RUNNING. A queued run has no process:
+                                it is STOPPED, or CANCELLED if it never ran, and nothing below happens
+    the heartbeat thread        reads it into Work.requests, every 0.5 s (work.py)
+    _take_requests              sees it after the current step, and Request.STOP is sent to the trainer. A stop while
+                                the model loads waits for the trainer's first progress; no step is taken then
     core/training/trainer.py    saves a checkpoint, yields Saved and then Finished(stopped=True)
     Reporter                    writes the rows and the event of the checkpoint
     _outcome                    STOPPED; __main__.py writes it as the last act of the process
+    if the process dies         store.record_death: STOPPED. A checkpoint without a row gets it when the run resumes
+                                (Reporter._adopt_checkpoints)
 
-When the studio closes, Work.shutdown takes the place of Job.stop, and the outcome is QUEUED: the run resumes at the
-next start. A stop with "now" never gets here: the heartbeat thread ends the process.
+When the server shuts down, Work.shutdown takes the place of Job.stop, and the run is released: QUEUED, or STOPPED when
+automatic resume is off. A stop with "now" never gets here: the heartbeat thread ends the process.
 """
 
 from __future__ import annotations
@@ -44,7 +48,7 @@ from core.training.trainer import train
 
 
 def train_run(work: Work) -> Outcome:
-    """Train from the last checkpoint, or from the start, to the last step or until the user or the studio stops it.
+    """Train from the last checkpoint, or from the start, to the last step or until the user or the server stops it.
 
     Raises every Problem that training raises.
     """
@@ -90,20 +94,20 @@ def _follow(work: Work, training: Generator[Progress, Request | None, None], rep
         progress = next(training)
         while not isinstance(progress, Finished):
             reporter.report(progress)
-            progress = training.send(_pending_requests(work))
+            progress = training.send(_take_requests(work))
         work.log(_summary(progress))
         return _outcome(work, progress)
 
 
-def _pending_requests(work: Work) -> Request:
-    """The requests of the user and of a studio that closes; those to save and to sample are cleared with it."""
+def _take_requests(work: Work) -> Request:
+    """Combine stop, save and sample into one request. Clears save and sample in the row."""
     request = Request.NONE
-    if work.should_stop:
-        request |= Request.STOP
     if work.requests.save or work.requests.sample:
-        pending = work.take_requests()  # it may hold one more than the last heartbeat has read
+        pending = work.take_requests()  # may hold a later request, also a stop, than the last heartbeat
         request |= Request.SAVE if pending.save else Request.NONE
         request |= Request.SAMPLE if pending.sample else Request.NONE
+    if work.should_stop:
+        request |= Request.STOP
     return request
 
 
@@ -115,7 +119,7 @@ def _outcome(work: Work, finished: Finished) -> Outcome:
         "seconds": finished.seconds,
         "peak_memory_bytes": finished.peak_memory_bytes,
     }
-    return Outcome(work.stop_state if finished.stopped else State.SUCCEEDED, result=result)
+    return Outcome(work.state_after_stop if finished.stopped else State.SUCCEEDED, result=result)
 
 
 def _summary(finished: Finished) -> str:

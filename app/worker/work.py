@@ -1,14 +1,15 @@
 """What the process of a job holds while it works: its claim, the user's requests, and the ways to report progress.
 
-A thread sends a heartbeat twice a second, so that a long load or drawing still shows life, and reads the requests with
-it into `Work.requests`. The job itself looks at `should_stop` between two steps and ends properly. The thread ends the
+A thread sends a heartbeat every 0.5 s, so that a long load or drawing still shows life, and reads the requests with it
+into `Work.requests`. The job itself looks at `should_stop` between two steps and ends properly. The thread ends the
 process in three cases:
 
     stop = "now"              writes the outcome and exits in the middle of a step; files are renamed into place when
                               complete, so at most a temporary one is left, which the next attempt removes
-    any stop, when            likewise: for a download, whose bytes on disk are useful at any moment, and which must not
-    `interruptible` is set    wait for a silent server
-    the claim is lost         exits without writing: a newer attempt has taken over
+    `interruptible` is set    the same, or release. Used by downloads: a partial file can be continued, and a silent
+    and the user or the       server would block a clean stop
+    server asks to stop
+    the claim is lost         exits without writing: this attempt no longer owns the job
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ HEARTBEAT_SECONDS = 0.5
 
 
 class Stopped(Exception):
-    """The job ends early, between two steps; its state is `Work.stop_state`."""
+    """The job ends early, between two steps; its state is `Work.state_after_stop`."""
 
 
 class Shutdown:
-    """Whether the studio closes: SIGTERM and SIGHUP request it. Ctrl-C goes to the server, and is ignored here."""
+    """Whether the server shuts down: SIGTERM and SIGHUP request it. Ctrl-C goes to the server, and is ignored here."""
 
     def __init__(self) -> None:
         self._requested = threading.Event()
@@ -65,9 +66,7 @@ class Work:
         self.database, self.claim, self.shutdown = database, claim, shutdown
         self.home = database.home
         self.requests = Requests(Stop.NONE, save=False, sample=False)
-        self.interruptible = (
-            False  # there is no step to finish: a stop, or the studio closing, ends the process at once
-        )
+        self.interruptible = False  # there is no step to finish: a stop or a shutdown ends the process at once
         self._finished = threading.Event()
         self._write_lock = threading.Lock()
         self._heartbeats = threading.Thread(target=self._send_heartbeats, name="heartbeats", daemon=True)
@@ -88,12 +87,15 @@ class Work:
 
     @property
     def should_stop(self) -> bool:
-        """Whether to finish the current step, save and end: the user or the studio asks for it."""
+        """Whether to finish the current step, save and end: the user or the server asks for it."""
         return self.shutdown.requested or self.requests.stop is not Stop.NONE
 
     @property
-    def stop_state(self) -> State:
-        """The state of a job that ends early: STOPPED by the user, QUEUED again when only the studio closes."""
+    def state_after_stop(self) -> State:
+        """The state of a job that ends early: STOPPED by the user; QUEUED when only the server shuts down.
+
+        QUEUED means `store.release`, which makes it STOPPED when automatic resume is off.
+        """
         return State.QUEUED if self.requests.stop is Stop.NONE else State.STOPPED
 
     def raise_if_stopped(self) -> None:
@@ -128,10 +130,12 @@ class Work:
     def _send_heartbeats(self) -> None:
         while not self._finished.wait(HEARTBEAT_SECONDS):
             try:
-                with self._write_lock:  # else requests read before `take_requests` could be stored after it
+                # Without the lock, an older heartbeat result could overwrite the requests that take_requests has just
+                # cleared.
+                with self._write_lock:
                     self.requests = store.heartbeat(self.database, self.claim)
             except ClaimLost:
-                write_log("another attempt has taken over; this process ends", "warning")
+                write_log("this attempt no longer owns the job; the process ends", "warning")
                 os._exit(EXIT_CLAIM_LOST)
             except (OperationalError, DiskProblem) as error:  # the job's own writes report a full disk
                 write_log(f"no heartbeat: {error}", "warning")
@@ -140,18 +144,22 @@ class Work:
                 self._exit_now()
 
     def _exit_now(self) -> None:
+        """Write the outcome and end the process. If the database cannot be written, the next heartbeat tries again."""
         with self._write_lock:
             if self._finished.is_set():
                 return
             try:
                 if self.requests.stop is Stop.NONE:
-                    write_log("given back, because the studio closes")
+                    write_log("released, because the server shuts down")
                     store.release(self.database, self.claim)
                 else:
                     write_log("stopped at once by the user")
                     store.end(self.database, self.claim, State.STOPPED)
             except ClaimLost:
                 os._exit(EXIT_CLAIM_LOST)
+            except (OperationalError, DiskProblem) as error:
+                write_log(f"could not write the outcome; trying again: {error}", "warning")
+                return
             os._exit(EXIT_DONE)
 
 

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from sqlmodel import select
 from starlette.testclient import TestClient
 
+from app.database import Database
+from app.jobs import store
+from app.jobs.process import ProcessName
+from app.jobs.states import Lane, State
+from app.jobs.store import Claim
+from app.tables import Checkpoint, Event
 from tests.app.conftest import fields, picture, problem_of, put
 
 
@@ -56,6 +63,56 @@ def test_a_run_that_waits_is_renamed_cancelled_and_deleted(client: TestClient, p
     problem_of(client.get(f"/api/runs/{run}/adapter"), 409)
     assert client.delete(f"/api/runs/{run}").status_code == 204
     assert client.get("/api/jobs").json() == []
+
+
+def database_of(client: TestClient) -> Database:
+    return client.app.state.database  # type: ignore[attr-defined]
+
+
+def saved_at(client: TestClient, project: int, step: int, steps: int) -> tuple[int, Claim]:
+    """A running run of `steps` steps with a checkpoint at `step`; its id and its claim."""
+    put(client, project, "red.png", picture())
+    run = client.post(f"/api/projects/{project}/runs", json={"steps": steps}).json()["id"]
+    claim = store.claim(database_of(client), Lane.MEMORY, ProcessName.own())
+    assert claim is not None
+    with database_of(client).write() as session:
+        session.add(Checkpoint(run_id=run, step=step, folder="", bytes=0, sha256=""))
+    client.app.state.database.home.run(run).mkdir(parents=True, exist_ok=True)  # type: ignore[attr-defined]
+    return run, claim
+
+
+def test_a_run_that_failed_after_its_last_step_is_resumed_for_its_samples(client: TestClient, project: int) -> None:
+    run, claim = saved_at(client, project, step=7, steps=7)
+    store.end(database_of(client), claim, State.FAILED)
+    assert client.post(f"/api/runs/{run}/resume").json() == {"state": "queued"}
+
+    again = store.claim(database_of(client), Lane.MEMORY, ProcessName.own())
+    assert again is not None
+    store.end(database_of(client), again, State.SUCCEEDED)
+    error = problem_of(client.post(f"/api/runs/{run}/resume"), 422)
+    assert (error["message"], fields(error)) == ("All 7 steps are done. Enter a larger number of steps.", ["steps"])
+
+
+def test_a_run_that_died_while_stopping_says_where_it_stopped(client: TestClient, project: int) -> None:
+    run, claim = saved_at(client, project, step=3, steps=7)
+    client.post(f"/api/runs/{run}/stop")
+    assert store.record_death(database_of(client), claim, -9) is State.STOPPED
+    with database_of(client).read() as session:
+        (event,) = session.exec(select(Event).where(Event.job_id == claim.job_id, Event.kind == "log"))
+    assert event.payload["text"].endswith("memory ran out. The run stopped at its last checkpoint.")
+
+
+def test_the_page_of_a_run_without_samples_says_why(client: TestClient, project: int) -> None:
+    put(client, project, "red.png", picture())
+
+    def page(**knobs: object) -> str:
+        run = client.post(f"/api/projects/{project}/runs", json=knobs).json()["id"]
+        assert client.post(f"/api/runs/{run}/stop").json() == {"state": "cancelled"}
+        return client.get(f"/runs/{run}").text
+
+    assert "It was removed before it started." in page()
+    assert "“Sample every” is 0 in its settings." in page(sample_every=0)
+    assert "It has no sample prompts." in page(sample_prompts=[])
 
 
 def test_a_suggestion_says_steps_and_time(client: TestClient, project: int) -> None:

@@ -13,7 +13,7 @@ import pytest
 from jinja2 import Environment, meta, nodes
 
 from app import pages, wording
-from app.pages.render import PLACES, Page, templates
+from app.pages.render import NAV_ITEMS, Page, templates
 from app.resources import folder
 from core.config.train import knobs
 
@@ -60,7 +60,7 @@ def test_a_template_uses_exactly_what_its_page_declares(kind: type[Page]) -> Non
 @pytest.mark.parametrize("kind", PAGES, ids=lambda kind: kind.__name__)
 def test_every_page_says_what_it_is(kind: type[Page]) -> None:
     assert kind.__doc__
-    assert kind.here in {place.name for place in PLACES}
+    assert kind.here in {item.name for item in NAV_ITEMS}
 
 
 def files(*endings: str) -> list[Path]:

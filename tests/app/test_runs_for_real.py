@@ -167,7 +167,7 @@ def test_three_deaths_without_a_checkpoint_fail_the_run_in_words(start_studio: S
         os.kill(pid, signal.SIGKILL)
     failed = studio.until_state(run["id"], "failed")
     assert "killed by the system, most likely because memory ran out" in failed["error"]["message"]
-    assert "3 times" in failed["error"]["message"]
+    assert "died 3 times" in failed["error"]["message"]
     assert failed["can_resume"]
 
 

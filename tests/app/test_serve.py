@@ -94,7 +94,28 @@ def test_a_job_whose_process_cannot_even_start_fails(tmp_path: Path, monkeypatch
     error = until(failed).error
     assert error is not None
     assert "no such luck" in error["message"]
-    assert "3 times" in error["message"]
+    assert "died 3 times" in error["message"]
+    database.close()
+
+
+def test_no_two_processes_write_to_the_same_output_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o700)
+    monkeypatch.setattr(supervisor.sys, "executable", str(slow))
+    database = Database(Home(tmp_path / "home"))
+    with database.write() as session:
+        for _ in range(2):
+            store.enqueue(session, Kind.EXPORT, {})
+    watch = supervisor.Supervisor(database, ChangeWatcher(database.home.database))
+    try:
+        watch.check()
+        watch.check()
+        assert len({child.output for child in watch.children}) == 2
+    finally:
+        for child in watch.children:
+            child.process.kill()
+            child.process.wait()
     database.close()
 
 
@@ -171,7 +192,7 @@ def test_a_foreign_core_in_the_current_folder_is_not_imported(start_studio: Star
 
 def test_a_worker_finds_a_full_lane_and_leaves(tmp_path: Path) -> None:
     database = Database(Home(tmp_path / "home"))
-    held = lanes.take_place(database.home.locks, Lane.MEMORY)
+    held = lanes.take_slot(database.home.locks, Lane.MEMORY)
     assert held is not None
     command = [sys.executable, "-P", "-m", "app.worker", "--home", str(database.home.root), "--lane", "memory"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

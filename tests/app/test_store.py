@@ -15,7 +15,7 @@ from app.errors import ClaimLost, Conflict
 from app.home import Home
 from app.jobs import lane_queue, store
 from app.jobs.process import ProcessName
-from app.jobs.states import ARROWS, ENDED, Kind, Lane, State, Stop
+from app.jobs.states import ENDED, TRANSITIONS, Kind, Lane, State, Stop
 from app.jobs.store import Claim, Requests
 from app.tables import Event, Job
 from tests.app.conftest import ROOT
@@ -72,7 +72,7 @@ def test_a_cancelled_job_stays_cancelled(database: Database) -> None:
     job_id = queued(database)
     with database.write() as session:
         assert store.stop(session, job_id).state is State.CANCELLED
-    with pytest.raises(Conflict), database.write() as session:
+    with pytest.raises(Conflict, match="removed before it ran"), database.write() as session:
         store.requeue(session, job_id)
     assert store.claim(database, Lane.MEMORY, ME) is None
 
@@ -88,7 +88,7 @@ def test_stopping_a_job_that_waits_to_go_on_keeps_it_resumable(database: Databas
 @pytest.mark.parametrize("state", sorted(ENDED))
 def test_a_running_job_ends_along_an_arrow_or_not_at_all(database: Database, state: State) -> None:
     claim = claimed(database)
-    if (State.RUNNING, state) in ARROWS:
+    if (State.RUNNING, state) in TRANSITIONS:
         store.end(database, claim, state)
     else:
         with pytest.raises(ValueError, match="cannot become"):
@@ -119,7 +119,7 @@ def test_no_verb_leaves_the_arrows(database: Database) -> None:
         except Conflict:
             pass
         after = row(database, job_id).state
-        assert after is before or (before, after) in ARROWS
+        assert after is before or (before, after) in TRANSITIONS
 
 
 def test_two_processes_never_claim_the_same_job(database: Database) -> None:
@@ -207,6 +207,42 @@ def test_a_process_that_dies_while_stopping_leaves_a_stopped_job(database: Datab
         store.stop(session, claim.job_id)
     assert store.heartbeat(database, claim).stop is Stop.STOP
     assert store.record_death(database, claim, -15) is State.STOPPED
+
+
+def test_the_log_says_why_a_stopping_process_died(database: Database) -> None:
+    claim = claimed(database)
+    with database.write() as session:
+        store.stop(session, claim.job_id)
+    store.record_death(database, claim, -9)
+    with database.read() as session:
+        (event,) = session.exec(select(Event).where(Event.job_id == claim.job_id, Event.kind == "log"))
+    assert event.payload["level"] == "warning"
+    assert "killed by the system" in event.payload["text"]
+    assert "checkpoint" not in event.payload["text"], "it has saved none"
+
+
+def test_a_stop_after_the_last_heartbeat_of_a_server_that_shuts_down_is_kept(database: Database) -> None:
+    claim = claimed(database)
+    with database.write() as session:
+        store.stop(session, claim.job_id)
+    assert store.release(database, claim) is State.STOPPED
+    assert row(database, claim.job_id).ended_at is not None
+
+
+def test_a_failed_start_is_recorded_whole_or_not_at_all(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = queued(database)
+
+    def locked(*_: object) -> bool:
+        raise OSError("database is locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "value_of", locked)
+        with pytest.raises(OSError, match="locked"):
+            store.record_failed_start(database, Lane.MEMORY, 1, "no such luck")
+    assert (row(database, job_id).state, row(database, job_id).deaths) == (State.QUEUED, 0)
+    assert store.record_failed_start(database, Lane.MEMORY, 1, "no such luck") is State.QUEUED
+    assert row(database, job_id).deaths == 1
+    assert store.record_failed_start(database, Lane.IO, 1, "no such luck") is None, "no job is queued there"
 
 
 def test_no_request_is_lost_while_another_is_taken(database: Database) -> None:

@@ -17,7 +17,7 @@ import pytest
 from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint
-from core.training.events import Finished, Note, Request, Stepped
+from core.training.events import Finished, Note, Request, Sampled, Stepped
 from core.training.update import global_norm
 from tests.core.subjects import of_kind, rewrite_state, training
 
@@ -78,6 +78,19 @@ def stopped_at(step: int, model: Path, photos: Path, out: Path, **knobs: Any) ->
     progress = next(run)
     while not isinstance(progress, Finished):
         progress = run.send(Request.STOP if isinstance(progress, Stepped) and progress.step == step else None)
+
+
+def test_a_run_that_ended_while_it_drew_its_last_samples_draws_them_when_resumed(
+    model_folder: Path, photos: Path, tmp_path: Path
+) -> None:
+    knobs = {"steps": 2, "sample_every": 2}
+    list(training(load_family(model_folder), photos, tmp_path, **knobs))
+    for picture in (tmp_path / "samples").glob("000002-*.png"):
+        picture.unlink()
+    progress = list(training(load_family(model_folder), photos, tmp_path, resume=True, **knobs))
+    assert {sample.step for sample in of_kind(iter(progress), Sampled)} == {2}
+    assert of_kind(iter(progress), Stepped) == []
+    assert not of_kind(iter(progress), Finished)[0].stopped
 
 
 def resumed(model: Path, photos: Path, out: Path, **knobs: Any) -> list[str]:

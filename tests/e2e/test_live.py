@@ -45,9 +45,9 @@ def test_reload_in_the_middle_shows_all_and_two_tabs_agree(
 
     page.get_by_role("button", name="Resume", exact=True).click()
     expect(page.locator("#state")).to_contain_text("running")
-    page.get_by_label("More about this run").click()
+    page.get_by_label("More actions").click()
     page.get_by_role("button", name="Save now").click()
-    page.get_by_label("More about this run").click()
+    page.get_by_label("More actions").click()
     page.get_by_role("button", name="Draw samples now").click()
     expect(page.locator("#checkpoints li")).not_to_have_count(1)
     page.get_by_role("button", name="Stop", exact=True).click()
@@ -109,13 +109,13 @@ def test_a_run_that_is_done_can_go_on_and_be_drawn_with(page: Page, studio: Stud
     expect(page.get_by_label("Steps in all")).to_have_value("112")
     page.get_by_role("button", name="Cancel").locator("visible=true").click()
 
-    page.get_by_label("More about this run").click()
+    page.get_by_label("More actions").click()
     page.get_by_role("button", name="Rename").click()
     page.get_by_label("Name", exact=True).fill("The good one")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_role("heading", level=1)).to_have_text("The good one")
 
-    page.get_by_label("More about this run").click()
+    page.get_by_label("More actions").click()
     page.get_by_role("button", name="Export").click()
     expect(page.get_by_label("Checkpoint", exact=True)).to_have_value("12")
     for form, name in (("Kohya’s", "Drawn-house-12-kohya"), ("Merged", "Drawn-house-12-merged")):
@@ -127,7 +127,7 @@ def test_a_run_that_is_done_can_go_on_and_be_drawn_with(page: Page, studio: Stud
         assert download.value.suggested_filename == f"{name}.safetensors"
     page.get_by_role("button", name="Close", exact=True).click()
 
-    page.get_by_label("More about this run").click()
+    page.get_by_label("More actions").click()
     page.get_by_role("link", name="Draw pictures with it").click()
     page.wait_for_url("**/pictures?*")
     expect(page.locator("#adapter option:checked")).to_contain_text("The good one, step 12")
