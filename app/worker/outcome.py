@@ -12,8 +12,8 @@ from core.errors import DiskProblem, OutOfMemory, Problem, disk_errors_as_proble
 
 LESS_MEMORY = {
     Kind.TRAIN: (
-        "Close other programs, then resume; or resume with changes: a run that keeps no activations needs the "
-        "least. A smaller picture size or batch needs a new run."
+        "Close other programs, then resume; or resume with changes: gradient checkpointing that keeps no activations "
+        "needs the least memory. A smaller picture size or batch needs a new run."
     ),
     Kind.SAMPLE: "Close other programs, or draw a smaller picture or with a base of fewer bits.",
 }

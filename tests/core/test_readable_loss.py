@@ -19,6 +19,8 @@ from core.training.diagnosis import FAR_WORSE, WORSE
 from core.training.events import Scored
 from core.training.trainer import train
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"side_px": 64, "sample_every": 0, "save_every": 10_000, "score_every": 8}
 PRIOR = {"class_pictures": 2, "class_prompt": "a photo of a {class_word}", "prior_weight": 4.0, "sample_steps": 4}
 
