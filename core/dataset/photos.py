@@ -187,6 +187,8 @@ def _opened(source: Path | bytes) -> Iterator[_Opened]:
     _register_heic()
     try:
         file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    except FileNotFoundError:
+        raise  # callers know the photo by its name, and say that it is gone
     except OSError as error:
         raise DataProblem(f"cannot be opened ({error.strerror}); check that you may read this file.") from error
     with file:
