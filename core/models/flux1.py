@@ -49,7 +49,7 @@ SINGLE_ATTENTION = ("attn.to_q", "attn.to_k", "attn.to_v")
 DOUBLE_IMAGE = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "ff.net.0.proj", "ff.net.2")
 SINGLE_MLP = ("proj_mlp", "proj_out")
 SINGLE_LINEAR = (*SINGLE_ATTENTION, *SINGLE_MLP)
-LIKENESS_BLOCKS = (7, 12, 16, 20)  # single blocks that are enough for a likeness: lucataco's FLUX trainer (2024)
+IDENTITY_BLOCKS = (7, 12, 16, 20)  # single blocks that are enough for a likeness: lucataco's FLUX trainer (2024)
 
 
 class FluxTransformer(nn.Module):
@@ -142,7 +142,7 @@ class Flux1(FolderFamily):
         "double_blocks": {"transformer_blocks": DOUBLE_LINEAR},
         "single_blocks": {"single_transformer_blocks": SINGLE_LINEAR},
         "image_stream": {"transformer_blocks": DOUBLE_IMAGE, "single_transformer_blocks": SINGLE_LINEAR},
-        "likeness": {f"single_transformer_blocks.{index}": ("proj_out",) for index in LIKENESS_BLOCKS},
+        "likeness": {f"single_transformer_blocks.{index}": ("proj_out",) for index in IDENTITY_BLOCKS},
     }
 
     # Text
