@@ -16,6 +16,7 @@ from tests.app.conftest import ROOT
 LAYER = "transformer.transformer_blocks.1.attn.to_q"
 
 
+@pytest.mark.slow
 def test_a_drawing_that_is_not_finite_fails_by_the_adapters_name(
     client: TestClient, models_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

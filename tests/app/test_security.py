@@ -83,6 +83,7 @@ def test_static_files_stay_in_their_folder(client: TestClient) -> None:
         assert client.get(path).status_code == 404
 
 
+@pytest.mark.slow
 def test_the_web_process_never_imports_mlx_or_numpy() -> None:
     """In a fresh interpreter: the whole application, started, its pages and its interface asked."""
     code = """

@@ -142,6 +142,7 @@ def test_a_process_that_lost_its_claim_is_no_death_of_the_next_job(
     database.close()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_reported_once_at_the_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -190,6 +191,7 @@ def test_a_foreign_core_in_the_current_folder_is_not_imported(start_studio: Star
     assert captions == {"a photo of sks can"}
 
 
+@pytest.mark.slow
 def test_a_worker_finds_a_full_lane_and_leaves(tmp_path: Path) -> None:
     database = Database(Home(tmp_path / "home"))
     held = lanes.take_slot(database.home.locks, Lane.MEMORY)

@@ -122,6 +122,7 @@ def test_no_verb_leaves_the_arrows(database: Database) -> None:
         assert after is before or (before, after) in TRANSITIONS
 
 
+@pytest.mark.slow
 def test_two_processes_never_claim_the_same_job(database: Database) -> None:
     jobs = [queued(database) for _ in range(30)]
     code = (

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from tests.test_layers import web_side
@@ -73,6 +74,7 @@ def ask(
         return answer.status, answer.read()
 
 
+@pytest.mark.slow
 def test_importing_all_of_the_web_side_loads_nothing_that_computes() -> None:
     code = (
         f"import importlib, sys\nfor name in {[*web_side(), 'app.cli']!r}: importlib.import_module(name)\n"
@@ -83,6 +85,7 @@ def test_importing_all_of_the_web_side_loads_nothing_that_computes() -> None:
     assert out.strip() == "[]", errors
 
 
+@pytest.mark.slow
 def test_a_studio_that_serves_pages_and_takes_photos_never_asks_for_mlx(tmp_path: Path) -> None:
     photo = io.BytesIO()
     Image.new("RGB", (300, 200), "teal").save(photo, "JPEG")

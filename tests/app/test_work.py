@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from app.database import Database
 from app.jobs import store
 from app.jobs.process import EXIT_DONE
@@ -44,6 +46,7 @@ sys.exit("the heartbeat thread did not end the process")
 """
 
 
+@pytest.mark.slow
 def test_stop_now_is_tried_again_when_the_outcome_cannot_be_written(database: Database) -> None:
     with database.write() as session:
         job_id = int(store.enqueue(session, Kind.EXPORT, {}).id or 0)

@@ -60,6 +60,7 @@ def test_steps_go_on_while_a_checkpoint_is_flushed_and_hear_of_it_when_it_is_who
     assert isinstance(said[-1], Finished)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own_memory", [False, True])
 def test_a_step_does_not_write_over_what_is_still_to_be_copied(
     family: Family, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_memory: bool

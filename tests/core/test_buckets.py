@@ -209,6 +209,7 @@ def mixed(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_says_which_buckets_it_has_and_what_is_enlarged(family: Family, mixed: Path, tmp_path: Path) -> None:
     def notes(**knobs: object) -> list[str]:
         said = training(family, mixed, tmp_path / "run", steps=1, save_every=1, **knobs)
@@ -221,6 +222,7 @@ def test_a_run_says_which_buckets_it_has_and_what_is_enlarged(family: Family, mi
     assert said[1].startswith("Enlarged, so soft: 0.png 2.4 times, to 192 x 192; 1.png 2.5 times, to 192 x 192;")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [1, 4])
 def test_stopping_and_resuming_with_several_buckets_equals_never_stopping(
     model_folder: Path, mixed: Path, tmp_path: Path, stop_at: int

@@ -126,6 +126,7 @@ def test_a_body_without_a_caption_is_a_sentence(content: bytes, words: str) -> N
         reply.caption_of(content, 300)
 
 
+@pytest.mark.slow
 def test_a_megabyte_of_marks_takes_no_time() -> None:
     marks = ("<think>", "</think>", "<|channel|>", "<|channel|>" + "a" * 1000, "\n- ", '"', "**", "<", "Here is a ")
     for mark in marks:

@@ -20,6 +20,8 @@ from core.training.events import Finished, Note, Request, Resumed, Saved, Steppe
 from tests.core.subjects import of_kind, picture, rewrite_state, training
 from tests.tiny import make_model_folder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(family: Family, photos: Path, tmp_path: Path) -> Path:

@@ -25,6 +25,8 @@ from tests import tiny_z_image
 from tests.core.subjects import examples, of_kind, picture, settings, training
 from tests.core.test_resume import KNOBS, assert_same
 
+pytestmark = pytest.mark.slow
+
 WIDE, TALL = Grid(1, 3, 2), Grid(3, 2, 2)
 DRAWING = "drawing class pictures"
 PRIOR = {"class_pictures": 3, "sample_prompts": ()}

@@ -24,6 +24,8 @@ from core.config.resolve import resolve
 from core.training import checkpoint
 from tests.tiny import make_model_folder
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -18,6 +18,8 @@ from core.models.load import load_family
 from core.safetensors_file import read_json
 from tests.hub import NEEDLESS, TOKEN, Hub, add_turbo, make_repository, running_hub
 
+pytestmark = pytest.mark.slow
+
 SCHNELL, DEV, TURBO = KNOWN["flux1-schnell"], KNOWN["flux1-dev"], KNOWN["z-image-turbo"]
 LARGEST = "transformer/diffusion_pytorch_model-00001-of-00002.safetensors"
 

@@ -16,6 +16,8 @@ from core.training.optimizers import OPTIMIZERS
 from core.training.update import init
 from tests.core.subjects import of_kind, rewrite_state, training
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_average_is_saved_and_the_weights_are_trained_on(family: Family, photos: Path, tmp_path: Path) -> None:
     plain = of_kind(training(family, photos, tmp_path / "plain"), Stepped)

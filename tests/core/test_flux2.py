@@ -193,6 +193,7 @@ def test_rotary_axes_must_fill_a_head() -> None:
         Flux2Transformer(tiny_klein.TRANSFORMER | {"axes_dims_rope": [4, 4, 4]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guidance", [1.0, 4.0], ids=["as distilled", "as base"])
 def test_a_run_learns_draws_and_writes_an_adapter_for_this_model(
     folder: Path, photos: Path, tmp_path: Path, guidance: float

@@ -143,6 +143,7 @@ def test_a_network_is_left_with_its_own_arrays(family: Family) -> None:
         adapter.detach()
 
 
+@pytest.mark.slow
 def test_recomputing_keeps_the_activations_of_one_block(tmp_path: Path) -> None:
     """Peaks over what was held before: with every block's activations they grow with depth, else by its inputs."""
     grown = {}
@@ -176,6 +177,7 @@ def larger_batch(family: Family, examples: int) -> Batch:
     return Batch(clean, noise, mx.full((examples,), 0.5), family.encode_text(["a can"] * examples), grid)
 
 
+@pytest.mark.slow
 def test_recomputing_needs_no_more_for_a_batch_than_for_its_largest_example(tmp_path: Path) -> None:
     family = load_family(tiny.make_model_folder(tmp_path / "model", heads=4, single_blocks=4))
     adapter = attached(family)
@@ -186,6 +188,7 @@ def test_recomputing_needs_no_more_for_a_batch_than_for_its_largest_example(tmp_
     assert four < 1.2 * one
 
 
+@pytest.mark.slow
 def test_a_gradient_in_stages_takes_less_memory_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     family = load_family(tiny.make_model_folder(tmp_path / "model", heads=4, single_blocks=4))
     adapter, batch = attached(family), larger_batch(family, 1)

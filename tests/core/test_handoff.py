@@ -28,6 +28,8 @@ from core.training.optimizers import Tensors
 from tests.core.subjects import settings, training
 from tests.core.test_class_images import DRAWING
 
+pytestmark = pytest.mark.slow
+
 
 class Pending(Alone):
     """Rank 0 of two, with the messages sent to the second machine, which is lost once `lost` is set."""

@@ -18,6 +18,8 @@ from core.errors import DataProblem
 from tests.core.photo_files import HEIGHT, WIDTH, corners
 from tests.core.subjects import encoded, picture
 
+pytestmark = pytest.mark.slow
+
 
 def test_decodes_share_a_budget_of_pixels() -> None:
     budget, most, now, lock = PixelBudget(100), 0, 0, threading.Lock()

@@ -21,6 +21,8 @@ from core.training.events import Finished, Note, Request, Sampled, Stepped
 from core.training.update import global_norm
 from tests.core.subjects import of_kind, rewrite_state, training
 
+pytestmark = pytest.mark.slow
+
 KNOBS = {
     "steps": 8, "save_every": 3, "accumulate": 2, "batch_size": 2, "flip": True, "caption_dropout": 0.3,
     "clip_norm": 0.05,  # a limit that every step meets, or the order of the sum behind it would not show

@@ -19,6 +19,8 @@ from core.training.step import Step
 from tests.core.subjects import training
 from tests.core.test_handoff import Pending
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def submitted(monkeypatch: pytest.MonkeyPatch) -> list[int]:

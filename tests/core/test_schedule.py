@@ -56,6 +56,7 @@ def test_restarts_keep_the_length_of_their_cycles() -> None:
     assert found[61:90] == pytest.approx(found[1:30])
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_more_steps_at_its_rate_and_again_exactly(
     model_folder: Path, photos: Path, tmp_path: Path
 ) -> None:

@@ -18,6 +18,8 @@ from core.training.events import Finished, Note, Request, Sampled, Stepped
 from tests.core.subjects import of_kind, training
 from tests.core.test_adapter_forms import check_same, random_factors
 
+pytestmark = pytest.mark.slow
+
 
 def kohya_file(family: Family, path: Path) -> Path:
     """An adapter that another program trained: attention of two blocks, ranks of its own, alpha beside the factors."""

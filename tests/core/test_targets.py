@@ -129,6 +129,7 @@ def test_nor_can_one_go_on_that_an_earlier_version_began_so(family: Family, phot
         setup.attach_adapter(family, settings(), state, None)
 
 
+@pytest.mark.slow
 def test_an_assistant_may_have_such_layers(photos: Path, tmp_path: Path) -> None:
     folder = tiny_z_image.make_model_folder(tmp_path / "turbo", turbo=True)
     family = load_family(folder)

@@ -20,6 +20,8 @@ from core.training.events import Finished, Note, Request, Scored, Stepped
 from core.training.photo_losses import PhotoLosses
 from tests.core.subjects import of_kind, photo_folder, rewrite_state, training
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["a.jpg", "b.jpg", "c, d.jpg", "7"]
 
 

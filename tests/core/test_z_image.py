@@ -182,6 +182,7 @@ def test_base_and_turbo_are_told_apart_by_their_schedules(folder: Path, turbo: P
     assert load_family(turbo).drawing_sigmas(2, Grid(4, 4, 16)) == pytest.approx([1.0, 0.75, 0.0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guidance", [1.0, 5.0], ids=["one pass", "true guidance"])
 def test_a_run_learns_draws_and_writes_an_adapter_for_this_model(
     folder: Path, photos: Path, tmp_path: Path, guidance: float
@@ -214,6 +215,7 @@ def weights_of(family: ZImage, name: str) -> dict[str, mx.array]:
     return found
 
 
+@pytest.mark.slow
 def test_the_assistant_is_on_in_steps_only_and_never_changes(
     turbo: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +274,7 @@ def test_the_first_step_has_the_gradient_of_the_model_with_its_assistant(
     assert not mx.allclose(assisted[1][name], other[1][name], rtol=1e-1, atol=1e-6).item()
 
 
+@pytest.mark.slow
 def test_samples_are_drawn_as_without_an_assistant(turbo: Path, photos: Path, tmp_path: Path) -> None:
     family = load_family(turbo)
     progress = list(training(family, photos, tmp_path / "run", steps=2, sample_every=2))
@@ -286,6 +289,7 @@ def test_samples_are_drawn_as_without_an_assistant(turbo: Path, photos: Path, tm
     assert max(differences) <= 2  # the file has 16 bits
 
 
+@pytest.mark.slow
 def test_stopping_and_resuming_with_an_assistant_equals_never_stopping(
     turbo: Path, photos: Path, tmp_path: Path
 ) -> None:

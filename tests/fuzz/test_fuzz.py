@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from tests.fuzz import caption_files, captioner_replies, config_files, photo_files
 
+pytestmark = pytest.mark.slow
+
 TARGETS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None]]] = {
     "photos": (photo_files.DATA, photo_files.check),
     "captioner-replies": (captioner_replies.DATA, captioner_replies.check),

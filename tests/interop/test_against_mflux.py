@@ -25,9 +25,9 @@ def test_contestants_of_two_sizes_are_not_compared(monkeypatch: pytest.MonkeyPat
         left = 0
 
         def __init__(self, command: list[str], python: str) -> None:
-            self.says = {"base": len(command[3])}  # "plain" is longer than "kept"
+            self.description = {"base": len(command[3])}  # "plain" is longer than "kept"
 
-        def leave(self) -> None:
+        def close(self) -> None:
             Contestant.left += 1
 
     monkeypatch.setattr(contest, "Contestant", Contestant)
