@@ -22,15 +22,15 @@ def test_all_four_take_steps_on_networks_of_one_size(model: str, capsys: pytest.
 
 def test_contestants_of_two_sizes_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     class Contestant:
-        left = 0
+        closed = 0
 
         def __init__(self, command: list[str], python: str) -> None:
             self.description = {"base": len(command[3])}  # "plain" is longer than "kept"
 
         def close(self) -> None:
-            Contestant.left += 1
+            Contestant.closed += 1
 
     monkeypatch.setattr(contest, "Contestant", Contestant)
-    with pytest.raises(SystemExit, match="not of one size"):
+    with pytest.raises(SystemExit, match="Their sizes differ"):
         against_mflux.compare(Contest("klein", "float32", 64, 1, True), ["plain", "kept"], 1)
-    assert Contestant.left == 2
+    assert Contestant.closed == 2
