@@ -89,7 +89,7 @@ def groups(fields_by_name: Mapping[str, KnobField]) -> tuple[KnobGroup, ...]:
             field for each, field in fields_by_name.items() if known[each].group == name and not known[each].front
         )
         if members:
-            summary = ", ".join(member.label.lower() for member in members)
+            summary = ", ".join(member.label[:1].lower() + member.label[1:] for member in members)
             found.append(KnobGroup(name, "More about the run" if name == "run" else label, summary, members))
     return tuple(found)
 
