@@ -132,8 +132,9 @@ class Subject(SQLModel, table=True):
     photo_id: int | None = Field(
         default=None, sa_column=Column(ForeignKey("photo.id", ondelete="CASCADE"), primary_key=True)
     )
-    box: list[float] = _json(list)  # left, top, right, bottom in fractions
+    box: list[float] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
     sure: float = 0.0
+    of: int = 0  # photos in the set that it was found in: what recurs in a set is its subject
     mask: str | None = None  # the proposed one, smaller than the photo: masks/<hash>.png
 
 

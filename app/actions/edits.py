@@ -189,22 +189,24 @@ def _merged(earlier: Sequence[Mapping[str, Any]], later: Sequence[Mapping[str, A
 
 
 def _apply(session: Session, changes: Sequence[Mapping[str, Any]], side: Side) -> None:
-    """Make the rows as they were on one side of a step."""
+    """Make the rows as they were on one side of a step: deletes, children first; updates; inserts, parents first."""
     other = "after" if side == "before" else "before"
-    order = {table: place for place, table in enumerate(TABLES)}
-    connection = session.connection()
-    removed = [each for each in changes if each[side] is None]
-    for each in sorted(removed, key=lambda each: -order[each["table"]]):
-        connection.execute(text(f"DELETE FROM {each['table']} WHERE id = :id"), {"id": each["id"]})
-    present = [each for each in changes if each[side] is not None]
-    for each in sorted(present, key=lambda each: (each[other] is None, order[each["table"]])):
-        row = each[side]
-        if each[other] is None:
+    order = list(TABLES)
+    statements: dict[tuple[int, int, str], list[dict[str, Any]]] = {}
+    for each in changes:
+        table, row = each["table"], each[side]
+        place = order.index(table)
+        if row is None:
+            key = (0, -place, f"DELETE FROM {table} WHERE id = :id_")
+        elif each[other] is None:
             columns, marks = ", ".join(f'"{name}"' for name in row), ", ".join(f":{name}" for name in row)
-            connection.execute(text(f"INSERT INTO {each['table']} ({columns}) VALUES ({marks})"), row)
+            key = (2, place, f"INSERT INTO {table} ({columns}) VALUES ({marks})")
         else:
             pairs = ", ".join(f'"{name}" = :{name}' for name in row)
-            connection.execute(text(f"UPDATE {each['table']} SET {pairs} WHERE id = :id_"), {**row, "id_": each["id"]})
+            key = (1, place, f"UPDATE {table} SET {pairs} WHERE id = :id_")
+        statements.setdefault(key, []).append({**(row or {}), "id_": each["id"]})
+    for key in sorted(statements):
+        session.connection().execute(text(key[2]), statements[key])
     session.expire_all()
 
 
@@ -228,8 +230,8 @@ def _continued(session: Session, project_id: int, key: str) -> Edit | None:
     """The step that one with this key continues."""
     if not key:
         return None
-    same = select(Edit).where(Edit.project_id == project_id, Edit.key == key).order_by(col(Edit.id).desc()).limit(1)
-    found = session.exec(same).first()
+    same = select(Edit).where(Edit.project_id == project_id, Edit.key == key, col(Edit.undone).is_(False))
+    found = session.exec(same.order_by(col(Edit.id).desc()).limit(1)).first()
     if found is None or key.startswith("job "):
         return found
     newest = _next(session, project_id, "before")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from app.tables import Caption, Photo, Subject
 
@@ -61,7 +61,7 @@ def found_subjects(session: Session, photo_ids: Iterable[int]) -> dict[int, Subj
     return {int(row.photo_id or 0): row for row in rows}
 
 
-def active(project_id: int) -> Any:
+def active(project_id: int) -> SelectOfScalar[Photo]:
     """The query of the project's photos that are trained on, by name.
 
     Files dropped together arrive in any order, and which photo a step sees depends on the order here.
@@ -73,7 +73,9 @@ def active(project_id: int) -> Any:
 def subject_view(row: Photo, found: Subject | None) -> SubjectView:
     if row.subject is not None:
         return SubjectView(row.subject, "you", 1.0)
-    return SubjectView(found.box, "found", found.sure) if found is not None else SubjectView(None, "found", 0.0)
+    if found is None or found.box is None:
+        return SubjectView(None, "found", 0.0)
+    return SubjectView(found.box, "found", found.sure)
 
 
 def mask_of(row: Photo, found: Subject | None) -> tuple[str, str] | None:

@@ -85,7 +85,8 @@ def add(
         if same := same_bytes(session, project_id, sha256):  # the same file, dropped twice at once
             return views(session, [same])[0], False
         key = f"upload {batch}" if batch else ""
-        words = f"{edits.photos_so_far(session, project_id, key) + 1} photos added" if key else f"{filename} added"
+        earlier = edits.photos_so_far(session, project_id, key)
+        words = f"{earlier + 1} photos added" if earlier else f"{names.shown(filename)} added"
         with edits.step(session, project_id, words, key=key) as added:
             row = add_row(session, project_id, stored)
             added.add(int(row.id or 0))
