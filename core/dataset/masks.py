@@ -4,9 +4,9 @@
     128 background weight `background_weight`       nearest of the three
       0 ignored    weight 0
 
-A mask is cropped with the box of its photo, and the weights are averaged over the pixels of each token, which is one
-cell of the grid that the network works on (16 x 16 pixels of the training picture). Levels become weights before they
-are averaged: half subject and half ignored is the weight 1/2, not background.
+A mask is cropped and scaled to the training picture as its photo is; then the weights of each token's pixels (16 x 16)
+are averaged. A token is a cell, or 2 x 2 cells, of the VAE's latent: the smallest part that the network predicts at
+once. Levels become weights before they are averaged: half subject and half ignored is the weight 1/2, not background.
 
 Pillow only, for the web process too.
 """
@@ -74,7 +74,8 @@ def token_weights(
     part = mask.crop((x, y, math.ceil(right), math.ceil(bottom)))  # a float takes four times the memory of a grey
     weights = {IGNORED: 0.0, BACKGROUND: background_weight, SUBJECT: 1.0}
     weighted = part.point([weights[level] for level in _NEAREST], "F")
-    return weighted.resize(grid, Image.Resampling.BOX, box=(left - x, top - y, right - x, bottom - y))
+    scaled = weighted.resize(shape, Image.Resampling.BOX, box=(left - x, top - y, right - x, bottom - y))
+    return scaled.resize(grid, Image.Resampling.BOX)
 
 
 def counts(mask: Image.Image) -> Counter[int]:
