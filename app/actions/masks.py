@@ -66,8 +66,8 @@ def delete(database: Database, photo_id: int) -> PhotoView:
 def store(home: Home, content: bytes, size: tuple[int, int]) -> str:
     """Check and keep the mask of a photo of `size`; returns its hash. Raises DataProblem, DiskProblem."""
     mask = masks.read(content, size)
-    if not masks.counts(mask)[masks.SUBJECT]:
-        raise DataProblem("has no subject in it: no pixel is white (255).")
+    if masks.counts(mask)[masks.IGNORED] == size[0] * size[1]:
+        raise DataProblem("ignores all of the photo (0 everywhere); paint the subject (255) or the background (128).")
     return store_picture(home, mask)
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from sqlmodel import col, select
 
-from app.actions import edits
+from app.actions import edits, masks
 from app.actions.photo_changes import write_caption
 from app.actions.photo_views import newest_captions
 from app.jobs import store
@@ -53,7 +54,7 @@ def write_captions(work: Work) -> Outcome:
             return Outcome(work.state_after_stop, result=_result(work, written, left_out))
         work.report_phase("writing captions", done, len(remaining))
         try:
-            text = captioner.caption(work.home.photo(row.sha256, row.extension))
+            text = captioner.caption(work.home.photo(row.sha256, row.extension), _mask_of(work, row))
         except Unreachable:
             raise
         except (CaptionerProblem, DataProblem) as problem:
@@ -92,6 +93,13 @@ def _propose(work: Work, photo_id: int, text: str, origin: str, *, done: int) ->
     """Append the caption as an event, for the page to show and the result to hold."""
     with work.transaction(step=done) as session:
         store.append_event(session, work.claim, "caption", {"photo": photo_id, "text": text, "origin": origin})
+
+
+def _mask_of(work: Work, photo: Photo) -> Path | None:
+    """The user's own mask: what it ignores, a captioner does not see. A proposed one ignores nothing."""
+    with work.database.read() as session:
+        row = session.get(Photo, photo.id)
+    return masks.of_size(work.home, row.mask, (row.width, row.height)) if row is not None and row.mask else None
 
 
 def _leave_out(work: Work, problem: FieldProblem, *, done: int) -> None:
