@@ -5,10 +5,11 @@ Read from rows alone: judging needs arrays, so it is the job's work (`app/worker
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlmodel import Session, func, select
+from sqlmodel import Session, col, select
 
 from app.actions import check_jobs, projects
 from app.actions.photo_views import SubjectView, found_subjects, subject_view
@@ -51,13 +52,13 @@ def get(database: Database, project_id: int) -> ReviewView:
     """The newest verdict, without photos that are gone since. Raises NotFound."""
     with database.read() as session:
         projects.find(session, project_id)
-        photos = dict(session.exec(select(Photo.id, Photo.aside).where(Photo.project_id == project_id)).all())
+        chosen = select(Photo.id, Photo.aside).where(Photo.project_id == project_id)
+        photos = {int(number or 0): aside for number, aside in session.exec(chosen)}
         current = check_jobs.up_to_date(session, project_id)
         job = check_jobs.pending(session, project_id)
         row = session.get(Review, project_id)
         problem = "" if current or job else _problem(session, project_id)
-        reviewed = session.exec(select(func.count()).select_from(Photo).where(Photo.project_id == project_id)).one()
-        reviewed = reviewed if current else len(found_subjects(session, [each for each in photos if each is not None]))
+        reviewed = len(photos) if current else len(found_subjects(session, photos))
     findings = [_shown(each, photos) for each in (row.findings if row else [])]
     aside = sum(photos.values())
     return ReviewView(
@@ -94,7 +95,7 @@ def pick(database: Database, project_id: int, count: int) -> Pick:
         if not check_jobs.up_to_date(session, project_id):
             raise Conflict("The photos are still being looked at; try again when the review is done.")
         row = session.get(Review, project_id)
-        chosen = select(Photo.id).where(Photo.project_id == project_id, Photo.aside.is_(False))
+        chosen = select(Photo.id).where(Photo.project_id == project_id, col(Photo.aside).is_(False))
         active = [int(each or 0) for each in session.exec(chosen)]
     if not 1 <= count <= len(active):
         words = f"is {count}; it can be 1 to {len(active)}, the photos that are not set aside"
@@ -106,7 +107,7 @@ def pick(database: Database, project_id: int, count: int) -> Pick:
     return Pick(keep, rest, words, {"photos": rest, "set": {"aside": True}} if rest else {})
 
 
-def _shown(finding: dict[str, Any], photos: dict[int | None, bool]) -> dict[str, Any]:
+def _shown(finding: dict[str, Any], photos: Mapping[int, bool]) -> dict[str, Any]:
     """A finding about the photos that are still there."""
     left = [number for number in finding["photos"] if number in photos]
     alone = finding["keep"] is not None and len(left) < 2  # nothing is left that repeats another
@@ -116,5 +117,5 @@ def _shown(finding: dict[str, Any], photos: dict[int | None, bool]) -> dict[str,
 
 def _problem(session: Session, project_id: int) -> str:
     chosen = select(Job).where(Job.project_id == project_id, Job.kind == Kind.CHECK)
-    job = session.exec(chosen.order_by(Job.id.desc()).limit(1)).first()
+    job = session.exec(chosen.order_by(col(Job.id).desc()).limit(1)).first()
     return str(job.error.get("message", "")) if job is not None and job.error else ""

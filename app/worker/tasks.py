@@ -50,6 +50,12 @@ def caption(work: Work) -> Outcome:
     return write_captions(work)
 
 
+def check(work: Work) -> Outcome:
+    from app.worker.checking import review_photos
+
+    return review_photos(work)
+
+
 def _unknown(work: Work) -> Outcome:
     raise Problem(f"This version of Likeness has no jobs of the kind {work.claim.kind}.")
 
@@ -61,6 +67,7 @@ TASKS: dict[Kind, Callable[[Work], Outcome]] = {
     Kind.CAPTION: caption,
     Kind.EXPORT: export,
     Kind.DOWNLOAD: download,
+    Kind.CHECK: check,
 }
 
 
