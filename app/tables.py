@@ -1,6 +1,6 @@
 """Every table. `app/database.py` opens the file and migrates it; `app/jobs/store.py` alone writes `Job.state`.
 
-    Project --< Photo --< Caption (the newest counts)      Project --< Version (a frozen list of photo + crops + caption)
+    Project --< Photo --< Caption (the newest counts)      Project --< Version (a frozen list of photos)
             |--< Edit  (undo and redo), Review                     '--< Run --- Job --< Event
             '--< Run --< Checkpoint, Sample                        Adapter --- Run + Checkpoint, or imported
     Photo --- Subject, as it was found     Analysis, by the hash of a photo's file: what is in it

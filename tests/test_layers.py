@@ -23,7 +23,7 @@ CORE_LEVELS: list[tuple[str, ...]] = [
      "core.dataset.caption_files", "core.dataset.names", "core.dataset.split", "core.dataset.colour",
      "core.dataset.formats", "core.dataset.hdr", "core.dataset.heif_boxes", "core.dataset.pixel_budget",
      "core.dataset.tiff_tags", "core.dataset.masks", "core.dataset.mask_files", "core.dataset.subject_crops",
-     "core.dataset.dates"),
+     "core.dataset.dates", "core.dataset.archives"),
     ("core.loss", "core.hub", "core.adapters", "core.captioners"),
     ("core.estimate",),
     ("core.models",),
@@ -65,7 +65,7 @@ LIGHT_CORE = {  # the modules of core that the web process may import: none need
     "core.dataset.caption_files", "core.dataset.names", "core.dataset.split", "core.dataset.colour",
     "core.dataset.formats", "core.dataset.hdr", "core.dataset.heif_boxes", "core.dataset.pixel_budget",
     "core.dataset.tiff_tags", "core.dataset.masks", "core.dataset.mask_files", "core.dataset.subject_crops",
-    "core.dataset.dates", "core.vision.results", "core.device.malloc",
+    "core.dataset.dates", "core.dataset.archives", "core.vision.results", "core.device.malloc",
     "core.captioners.base", "core.captioners.openai", "core.captioners.reply",
     "core.training.diagnosis", "core.training.trend",
 }  # fmt: skip

@@ -1,11 +1,11 @@
 """One change of many photos: checked as a whole, written as one step that can be undone.
 
-    {"photos": [1, 2], "set": {...}}
-        caption | captions | find, replace      the caption of all | {id: text} | words replaced within each
-        prefix, suffix                          before and after each caption
-        aside, deleted                          true or false | true
-        crop                                    "subject": a crop that keeps it | a box | null, the default crop
-        subject, mask                           null: what you drew is removed, what was found counts again
+{"photos": [1, 2], "set": {...}}
+    caption | captions | find, replace      the caption of all | {id: text} | words replaced within each
+    prefix, suffix                          before and after each caption
+    aside, deleted                          true or false | true
+    crop                                    "subject": a crop that keeps it | a box | null, the default crop
+    subject, mask                           null: what you drew is removed, what was found counts again
 """
 
 from __future__ import annotations
@@ -33,7 +33,19 @@ from core.dataset.subject_crops import subject_crop
 from core.errors import DataProblem, FieldProblem, Problem
 
 CAPTION_KEYS = ("caption", "captions", "find")  # one of them at most
-KEYS = (*CAPTION_KEYS, "replace", "whole_words", "any_case", "prefix", "suffix", "aside", "deleted", "crop", "subject", "mask")
+KEYS = (
+    *CAPTION_KEYS,
+    "replace",
+    "whole_words",
+    "any_case",
+    "prefix",
+    "suffix",
+    "aside",
+    "deleted",
+    "crop",
+    "subject",
+    "mask",
+)
 NO_SPACE_BEFORE = tuple(",.;:!?")
 
 
@@ -116,7 +128,11 @@ def _chosen(session: Session, project_id: int, photo_ids: Any) -> tuple[list[Pho
     ids = list(dict.fromkeys(photo_ids))
     chosen = select(Photo).where(Photo.project_id == project_id, col(Photo.id).in_(ids))
     rows = {row.id: row for row in session.exec(chosen)}
-    missing = [FieldProblem("photos", f"has {each} in it, which is no photo of this project") for each in ids if each not in rows]
+    missing = [
+        FieldProblem("photos", f"has {each} in it, which is no photo of this project")
+        for each in ids
+        if each not in rows
+    ]
     return [rows[each] for each in ids if each in rows], missing
 
 
@@ -126,7 +142,11 @@ def _wrong_keys(given: Any) -> list[FieldProblem]:
         return [FieldProblem("set", f"must be an object with at least one of {', '.join(KEYS)}")]
     problems = [FieldProblem(key, f"is not known; it can be {', '.join(KEYS)}") for key in given if key not in KEYS]
     texts = {key: given[key] for key in ("find", "replace", "prefix", "suffix") if key in given}
-    problems += [FieldProblem(key, f"is {value!r}; it must be text") for key, value in texts.items() if not isinstance(value, str)]
+    problems += [
+        FieldProblem(key, f"is {value!r}; it must be text")
+        for key, value in texts.items()
+        if not isinstance(value, str)
+    ]
     if texts.get("find") == "":
         problems.append(FieldProblem("find", "is empty; give the words to replace"))
     if sum(key in given for key in CAPTION_KEYS) > 1:
@@ -143,7 +163,11 @@ def _wrong_keys(given: Any) -> list[FieldProblem]:
         problems.append(FieldProblem("deleted", "goes with no other change"))
     if "captions" in given and not isinstance(given["captions"], Mapping):
         problems.append(FieldProblem("captions", "must be an object of texts by photo id"))
-    problems += [FieldProblem(key, "can only be null here; draw it on each photo") for key in ("subject", "mask") if given.get(key) is not None]
+    problems += [
+        FieldProblem(key, "can only be null here; draw it on each photo")
+        for key in ("subject", "mask")
+        if given.get(key) is not None
+    ]
     return problems
 
 
@@ -155,7 +179,9 @@ def _plan_captions(session: Session, project: Project, plan: Plan, given: Mappin
     template = fill(value_of(session, "caption_template"), project.trigger, project.class_word)
     own = given.get("captions") or {}
     strangers = [key for key in own if not (key.isdecimal() and int(key) in ids)]
-    plan.problems += [FieldProblem("captions", f"has {key!r} in it, which is not one of the photos") for key in strangers]
+    plan.problems += [
+        FieldProblem("captions", f"has {key!r} in it, which is not one of the photos") for key in strangers
+    ]
     change = _caption_change(given)
     for row in plan.rows:
         number = int(row.id or 0)
@@ -163,7 +189,11 @@ def _plan_captions(session: Session, project: Project, plan: Plan, given: Mappin
         if "captions" in given and str(number) not in own:
             continue
         try:
-            base = read_caption(own[str(number)] if "captions" in given else given["caption"]) if change is None else before
+            base = (
+                read_caption(own[str(number)] if "captions" in given else given["caption"])
+                if change is None
+                else before
+            )
             # A photo without a caption is trained with the template, so that is what a prefix goes before.
             text = read_caption(_framed(change(base) if change else base, given, template))
         except Problem as problem:

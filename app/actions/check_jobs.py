@@ -1,8 +1,8 @@
 """One `check` job a project: it reviews the photos that have not been reviewed, then judges the set.
 
     a photo is added, deleted, set aside, gets a box   ->  request: one job is queued, unless one waits or is at work
-    the job                                            ->  takes photos until none is left; its last look and `close` are
-                                                           one transaction, so that a photo that comes later gets a new job
+    the job                                            ->  takes photos until none is left; its last look and `close`
+                                                           are one transaction, so a photo that comes later gets a job
 
 The judgement names the state of the set that it is about (`set_state`): of another state it is out of date.
 """
@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, delete, select
 
+from app.database import Database
 from app.jobs import store
 from app.jobs.states import Kind, State
-from app.tables import Job, Photo, Review
+from app.tables import Job, Photo, Project, Review
 
 CLOSED = "closed"  # in the parameters of a running job: it takes no more photos
 
@@ -28,7 +29,18 @@ def request(session: Session, project_id: int) -> int | None:
         return job.id  # without looking at the photos, for each of which this is called when many are added
     if up_to_date(session, project_id):
         return None
+    earlier = col(Job.project_id) == project_id, col(Job.kind) == Kind.CHECK, col(Job.state) == State.SUCCEEDED
+    session.exec(
+        delete(Job).where(*earlier)
+    )  # every change of the set makes a job; a list of them tells nobody anything
     return store.enqueue(session, Kind.CHECK, {}, project_id=project_id).id
+
+
+def request_all(database: Database) -> None:
+    """At the start of the studio: a review for each project whose verdict is out of date, as those of older homes are."""
+    with database.write() as session:
+        for project_id in session.exec(select(Project.id)).all():
+            request(session, int(project_id or 0))
 
 
 def pending(session: Session, project_id: int) -> Job | None:

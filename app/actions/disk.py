@@ -118,7 +118,7 @@ def files_of_hash(home: Home, sha256: str) -> list[Path]:
 
 
 def files_of_project(session: Session, home: Home, project_id: int) -> UnreferencedFiles:
-    """Files of the project's photos, also of deleted ones that runs or steps refer to, and folders of runs and exports."""
+    """Files of its photos and masks, also of deleted ones that runs or steps need; folders of its runs and exports."""
     unreferenced = UnreferencedFiles(home)
     for query in REFERENCES:
         rows = session.connection().execute(text(f"{query} WHERE project_id = :project"), {"project": project_id})

@@ -1,7 +1,7 @@
 """Undo and redo: every change of a project's photos, captions, crops, boxes and masks is a step, in one table.
 
     with edits.step(session, project_id, "the caption of A.jpg", [photo_id]):
-        ...                                    the rows of these photos are read before and after; what differs is the step
+        ...                                    their rows are read before and after; what differs is the step
 
     step          edit 1, 2, 3 [undone: 4, 5]  ->  1, 2, 3, 6         steps that were undone are forgotten
     undo, redo    the newest that counts, or the first that was undone: its rows as they were before, or after
@@ -20,9 +20,9 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import bindparam, text
-from sqlmodel import Session, col, delete, select
+from sqlmodel import Session, col, delete, func, select
 
-from app.actions import check_jobs
+from app.actions import check_jobs, disk
 from app.database import Database
 from app.errors import Conflict, NotFound
 from app.tables import Edit, Event, Project, now
@@ -37,6 +37,9 @@ TABLES: dict[str, str] = {
     "caption": "SELECT * FROM caption WHERE photo_id IN :photos",
 }
 REVIEWED = {"sha256", "aside", "subject"}  # columns of a photo on which the judgement of a set depends
+
+FORGOTTEN = {"words": "every step forgotten", "undone": False, "photos": [], "undo": None, "redo": None}
+UPLOAD_SECONDS = 600.0  # a file may wait so long for its row
 
 Side = Literal["before", "after"]
 Rows = dict[tuple[str, int], dict[str, Any]]
@@ -104,6 +107,17 @@ def state(session: Session, project_id: int, done: str = "", photos: Sequence[in
     """What undo and redo would do now."""
     back, forth = _next(session, project_id, "before"), _next(session, project_id, "after")
     return Done(done, list(photos), back.words if back else None, forth.words if forth else None)
+
+
+def forget(database: Database, project_id: int) -> int:
+    """Forget every step of a project; files that only they needed go to the trash. Returns how many. Raises NotFound."""
+    with database.write() as session:
+        _check_project(session, project_id)
+        count = session.exec(select(func.count()).where(Edit.project_id == project_id)).one()
+        session.exec(delete(Edit).where(col(Edit.project_id) == project_id))
+        session.add(Event(project_id=project_id, kind="edit", payload=dict(FORGOTTEN)))
+    disk.move_unreferenced(database, older_than_seconds=UPLOAD_SECONDS)
+    return count
 
 
 def photos_so_far(session: Session, project_id: int, key: str) -> int:

@@ -46,7 +46,7 @@ def get(database: Database, photo_id: int) -> MaskFile:
     return MaskFile(of_size(database.home, mask[1], (row.width, row.height)), mask[0], mask[1])
 
 
-def put(database: Database, photo_id: int, content: bytes) -> PhotoView:
+def put(database: Database, photo_id: int, content: Path | bytes) -> PhotoView:
     """Make this PNG the photo's own mask, as a step. Raises NotFound, DataProblem, DiskProblem."""
     with database.read() as session:
         row = find(session, photo_id)
@@ -63,7 +63,7 @@ def delete(database: Database, photo_id: int) -> PhotoView:
     return _change(database, photo_id, None)
 
 
-def store(home: Home, content: bytes, size: tuple[int, int]) -> str:
+def store(home: Home, content: Path | bytes, size: tuple[int, int]) -> str:
     """Check and keep the mask of a photo of `size`; returns its hash. Raises DataProblem, DiskProblem."""
     mask = masks.read(content, size)
     if masks.counts(mask)[masks.IGNORED] == size[0] * size[1]:

@@ -1,4 +1,4 @@
-"""Changing one photo: its caption, crops, the box of its subject, and whether it is set aside. Each change is a step."""
+"""Changing one photo: caption, crops, the box of its subject, whether it is set aside. Each change is a step."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ def change(database: Database, photo_id: int, given: Mapping[str, Any]) -> Photo
         subject   the box of the subject; None for the one that was found
         typing    true: this continues the caption's change of a moment ago, and the step that it was
 
-    A box is {"left", "top", "right", "bottom"} or [left, top, right, bottom]. Raises NotFound; DataProblem, naming every
-    field that cannot be used.
+    A box is {"left", "top", "right", "bottom"} or [left, top, right, bottom].
+
+    Raises NotFound; DataProblem, naming every field that cannot be used.
     """
     wanted = dict(given)
     typing = wanted.pop("typing", False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,9 +114,10 @@ def store_file(home: Home, filename: str, upload: Path, sha256: str) -> StoredFi
     return StoredFile(filename, sha256, size, facts, taken)
 
 
-def add_row(session: Session, project_id: int, stored: StoredFile) -> Photo:
-    """The row of a stored file, within a step."""
-    used = session.exec(select(Photo.name).where(Photo.project_id == project_id)).all()
+def add_row(session: Session, project_id: int, stored: StoredFile, used: Sequence[str] | None = None) -> Photo:
+    """The row of a stored file, within a step. `used` are the names in the project, for a caller that adds many."""
+    if used is None:
+        used = session.exec(select(Photo.name).where(Photo.project_id == project_id)).all()
     row = Photo(
         project_id=project_id,
         name=names.free(names.clean(stored.filename, stored.facts.extension), used),
@@ -133,7 +135,7 @@ def add_row(session: Session, project_id: int, stored: StoredFile) -> Photo:
 
 
 def delete(database: Database, photo_id: int) -> None:
-    """Remove a photo, as a step: undo brings it back, so its file stays until the step is forgotten. Raises NotFound."""
+    """Remove a photo, as a step: undo brings it back, so its file stays until that is forgotten. Raises NotFound."""
     with database.write() as session:
         row = find(session, photo_id)
         with edits.step(session, row.project_id, f"{row.name} deleted", [photo_id]):

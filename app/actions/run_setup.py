@@ -40,7 +40,7 @@ def suggest(database: Database, project_id: int, model: str, knobs: Mapping[str,
 def create(
     database: Database, project_id: int, knobs: Mapping[str, Any], name: str = "", start_from: Any = None
 ) -> RunDetail:
-    """Check every knob, freeze the photos that are not set aside, their crops, masks and captions, and queue the training.
+    """Check every knob, freeze the photos that are not set aside with crops, masks, captions; queue the training.
 
     `start_from` is the id of an adapter to start from; its layers and rank override the knobs.
 

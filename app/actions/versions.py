@@ -1,4 +1,4 @@
-"""Versions of a set of photos: what a run trains on, frozen when it is created, and what differs between two of them."""
+"""Versions of a set of photos: what a run trains on, frozen when it is created; what differs between two of them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,10 @@ def seen_in(row: Photo, found: Subject | None) -> dict[str, Any]:
     """Subject and mask of a photo, as an item has them."""
     view, mask = subject_view(row, found), mask_of(row, found)
     trusted = view.source == "you" or view.sure >= SURE_ENOUGH
-    return {"subject": view.box if trusted else None, "mask": mask[1] if mask and (mask[0] == "you" or trusted) else None}
+    return {
+        "subject": view.box if trusted else None,
+        "mask": mask[1] if mask and (mask[0] == "you" or trusted) else None,
+    }
 
 
 def list_versions(database: Database, project_id: int) -> list[VersionView]:

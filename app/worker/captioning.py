@@ -1,8 +1,8 @@
 """Captions as a job: one for each photo, by a template or by a vision model on this computer.
 
 A photo whose answer fails or is empty is left out, with a sentence in the log, and the job goes on. The job fails when
-not one caption could be written, and at once when nobody answers at the server's address. All of a job's captions are one
-step that can be undone. With `preview` they are events and the job's result, and nothing is written.
+not one caption could be written, and at once when nobody answers at the server's address. The captions of a job are one
+step, which can be undone. With `preview` they are events and the job's result, and nothing is written.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ def _store_caption(
             return
         newest = newest_captions(session, [photo_id]).get(photo_id)
         if overwrite or newest is None or not newest.text:
-            words = f"captions of {plural(written, 'photo')} by {origin}" if written > 1 else f"the caption of {photo.name}"
+            words = (
+                f"captions of {plural(written, 'photo')} by {origin}" if written > 1 else f"the caption of {photo.name}"
+            )
             with edits.step(session, photo.project_id, words, [photo_id], key=f"job {work.claim.job_id}"):
                 write_caption(session, photo_id, text, origin)
 

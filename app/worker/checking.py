@@ -4,8 +4,8 @@
     set     --reconcile--->   Subject of each photo: what recurs in a set is its subject
             --review, pick->  Review: verdict, findings, and the photos by worth
 
-Runs on the CPU, in the io lane beside a training. A photo that comes meanwhile is taken too; `check_jobs.close` says when
-no more are. A photo that cannot be read is left out with a sentence in the log.
+Runs on the CPU, in the io lane beside a training. A photo that comes meanwhile is taken too; `check_jobs.close` says
+when no more are. A photo that cannot be read is left out with a sentence in the log.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ def _analyse_new(work: Work, project_id: int, analyser: Analyser) -> None:
 
 def _unseen(session: Session, project_id: int, name: str, limit: int | None) -> list[Photo]:
     seen = select(Analysis.id).where(Analysis.sha256 == Photo.sha256, Analysis.analyser == name).exists()
-    return list(session.exec(select(Photo).where(Photo.project_id == project_id, ~seen).order_by(col(Photo.id)).limit(limit)))
+    return list(
+        session.exec(select(Photo).where(Photo.project_id == project_id, ~seen).order_by(col(Photo.id)).limit(limit))
+    )
 
 
 def _analysed(home: Home, row: Photo, analyser: Analyser) -> Analysis:
@@ -185,7 +187,9 @@ def _judged(
         project_id=project_id,
         state=state,
         verdict={"title": judgement.verdict.title, "words": judgement.verdict.words},
-        findings=[{**each.to_json(), "of_the_set": each.of_the_set, "unsure": each.unsure} for each in judgement.findings],
+        findings=[
+            {**each.to_json(), "of_the_set": each.of_the_set, "unsure": each.unsure} for each in judgement.findings
+        ],
         good=judgement.counts.good,
         order=review.pick(active, len(active), boxes),
     )

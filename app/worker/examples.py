@@ -1,8 +1,8 @@
 """From the frozen list of a run to what the trainer takes: photos with their crops and masks.
 
-    crops of the user    ->  as they are; each is a training example
-    none, but a subject  ->  the crop that keeps it, in the shape of the bucket that will train it
-    neither              ->  the centre
+crops of the user    ->  as they are; each is a training example
+none, but a subject  ->  the crop that keeps it, in the shape of the bucket that will train it
+neither              ->  the centre
 """
 
 from __future__ import annotations
