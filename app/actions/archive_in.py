@@ -110,7 +110,7 @@ def _read_photos(
             stored = store_file(database.home, PurePosixPath(path).name, upload, sha256)
             found[path] = Found(path, sha256, stored, (stored.facts.width, stored.facts.height))
         except DataProblem as problem:
-            problems.append(FieldProblem(path, problem.problems[0].message if problem.problems else problem.message))
+            problems.append(FieldProblem(path, _words_of(problem)))
     return found
 
 
@@ -126,9 +126,7 @@ def _read_captions(archive: Archive, found: Mapping[str, Found], folder: Path, p
                 archive.unpack(path, file, caption_files.BYTES_AT_MOST)
                 found[photo].caption = caption_files.read(file) or ""
             except DataProblem as problem:
-                problems.append(
-                    FieldProblem(path, problem.problems[0].message if problem.problems else problem.message)
-                )
+                problems.append(FieldProblem(path, _words_of(problem)))
             if found[photo].caption:
                 break
         if not found[photo].caption:
@@ -192,6 +190,11 @@ def _read_facts(archive: Archive, found: Mapping[str, Found], folder: Path, prob
         problems.append(FieldProblem(name, problem.message))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         problems.append(FieldProblem(name, "is not as Likeness writes it; crops and boxes were left out"))
+
+
+def _words_of(problem: DataProblem) -> str:
+    """The sentence about a file; where the problem names the file itself, that about it alone."""
+    return problem.problems[0].message if problem.problems else problem.message
 
 
 def _write(session: Session, project_id: int, found: list[Found], problems: list[FieldProblem]) -> ArchiveAdded:

@@ -1,4 +1,4 @@
-"""The photos of a project as a zip, with captions and masks, in the layout of another trainer. Originals go in untouched.
+"""The photos of a project as a zip, with captions and masks, in the layout of another trainer. Originals are untouched.
 
     ai-toolkit    A.jpg  A.txt  masks/A.png           folder_path, and mask_path: masks
     kohya         img/1_sks dog/A.jpg  A.txt          image_dir, and conditioning_data_dir: mask

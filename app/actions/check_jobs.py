@@ -37,7 +37,7 @@ def request(session: Session, project_id: int) -> int | None:
 
 
 def request_all(database: Database) -> None:
-    """At the start of the studio: a review for each project whose verdict is out of date, as those of older homes are."""
+    """A review for each project whose verdict is out of date, as those of older homes are at the studio's start."""
     with database.write() as session:
         for project_id in session.exec(select(Project.id)).all():
             request(session, int(project_id or 0))

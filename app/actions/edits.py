@@ -110,7 +110,7 @@ def state(session: Session, project_id: int, done: str = "", photos: Sequence[in
 
 
 def forget(database: Database, project_id: int) -> int:
-    """Forget every step of a project; files that only they needed go to the trash. Returns how many. Raises NotFound."""
+    """Forget every step of a project; files that only they need go to the trash. Returns how many. Raises NotFound."""
     with database.write() as session:
         _check_project(session, project_id)
         count = session.exec(select(func.count()).where(Edit.project_id == project_id)).one()

@@ -174,7 +174,7 @@ def photo_thumb(db: Db, photo_id: Id, request: Request, v: str | None = None) ->
 
 @router.patch("/photos/{photo_id}")
 def change_photo(db: Db, photo_id: Id, body: dict[str, Any] = Body()) -> PhotoView:  # noqa: B008
-    """{caption, crop, crops, aside, subject}, any of them, as one step; `app/actions/photo_changes.py` says what each is."""
+    """{caption, crop, crops, aside, subject}, any of them, as one step; `photo_changes.change` says what each is."""
     return photo_changes.change(db, photo_id, body)
 
 

@@ -94,7 +94,7 @@ def attachment(path: Path, name: str) -> FileResponse:
 
 
 class StreamedFile(FileResponse):
-    """A file that was made for this answer, to save under `name`; it is deleted once it is sent, or the reader leaves."""
+    """A file made for this answer, to save under `name`; it is deleted once it is sent, or the reader leaves."""
 
     def __init__(self, path: Path, name: str) -> None:
         super().__init__(path, media_type="application/zip", filename=name)
