@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
-from app.actions import estimate, models, projects, runs
+from app.actions import estimate, models, projects, runs, versions
 from app.actions.estimate import Suggestion
-from app.actions.photo_views import crop_json, newest_captions, newest_crops
+from app.actions.photo_views import active
 from app.actions.run_views import RunDetail, detail_of
 from app.database import Database
 from app.jobs import store
 from app.jobs.states import Kind
 from app.settings import hosts_of, value_of
-from app.tables import Adapter, Photo, Project, Run, Version
+from app.tables import Adapter, Run, Version
 from core import files
 from core.config.resolve import Resolved, resolve
 from core.config.train import TrainConfig
 from core.dataset import split
-from core.dataset.captions import fill
 from core.errors import ConfigProblem, DataProblem, FieldProblem, Problem
 
 ID_DIGITS = 19  # numbers with as many may be too large for the database
@@ -33,15 +32,15 @@ def suggest(database: Database, project_id: int, model: str, knobs: Mapping[str,
     """
     with database.read() as session:
         project = projects.find(session, project_id)
-        rows = _photos(session, project_id)
-        captions = [item["caption"] for item in _frozen(session, project, rows)]
+        rows = session.exec(active(project_id)).all()
+        captions = [item["caption"] for item in versions.frozen(session, project, rows)]
     return estimate.suggest(database, model, len(rows), knobs, captions, project.trigger)
 
 
 def create(
     database: Database, project_id: int, knobs: Mapping[str, Any], name: str = "", start_from: Any = None
 ) -> RunDetail:
-    """Check every knob, freeze the photos, crops and captions, and queue the training.
+    """Check every knob, freeze the photos that are not set aside with crops, masks, captions; queue the training.
 
     `start_from` is the id of an adapter to start from; its layers and rank override the knobs.
 
@@ -58,7 +57,7 @@ def create(
         problems += _machines_problems(database, resolved.config.machines)
     with database.write() as session:
         project = projects.find(session, project_id)
-        rows = _photos(session, project_id)
+        rows = session.exec(active(project_id)).all()
         if not rows:
             lack = FieldProblem("photos", "there are none in this project yet; add at least one, better five to twenty")
             if problems:
@@ -67,7 +66,7 @@ def create(
         problems += _held_out_problems(resolved, [row.name for row in rows])
         if resolved is None or problems:
             raise ConfigProblem("Some settings need another look.", problems)
-        version = Version(project_id=project_id, items=_frozen(session, project, rows))
+        version = Version(project_id=project_id, items=versions.frozen(session, project, rows))
         session.add(version)
         params = {"start_from": start} if start else {}
         steps = resolved.config.steps
@@ -83,11 +82,6 @@ def create(
         session.add(run)
         session.flush()
         return detail_of(session, run)
-
-
-def _photos(session: Session, project_id: int) -> Sequence[Photo]:
-    """By name: files dropped together arrive in any order, and which photo a step sees depends on the order here."""
-    return session.exec(select(Photo).where(Photo.project_id == project_id).order_by(col(Photo.name))).all()
 
 
 def _start(session: Session, adapter_id: Any, model: str) -> tuple[dict[str, Any] | None, list[FieldProblem]]:
@@ -139,21 +133,3 @@ def _machines_problems(database: Database, machines: int) -> list[FieldProblem]:
     if machines > len(hosts.entries):
         return [FieldProblem("machines", f"is {machines}; the hosts file names {len(hosts.entries)}")]
     return []
-
-
-def _frozen(session: Session, project: Project, rows: Sequence[Photo]) -> list[dict[str, Any]]:
-    """The items of a `Version`: each photo with its crop and caption; the template's where it has none."""
-    ids = [int(row.id or 0) for row in rows]
-    written, crops = newest_captions(session, ids), newest_crops(session, ids)
-    template = fill(value_of(session, "caption_template"), project.trigger, project.class_word)
-    return [
-        {
-            "photo_id": row.id,
-            "sha256": row.sha256,
-            "extension": row.extension,
-            "name": row.name,
-            "crop": crop_json(crops.get(int(row.id or 0))),
-            "caption": (written[int(row.id or 0)].text if int(row.id or 0) in written else "") or template,
-        }
-        for row in rows
-    ]

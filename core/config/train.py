@@ -215,6 +215,14 @@ class TrainConfig:
         "Also train on left-right mirrored photos; not for text, logos or asymmetric subjects.",
         "loss",
     )
+    background_weight: float = knob(
+        1.0,
+        "Background weight",
+        "Weight in the loss of what a photo's mask shows as background, relative to the subject; 1 turns it off.",
+        "loss",
+        at_least=0,
+        at_most=1,
+    )
 
     held_out: str = knob(
         "auto",

@@ -5,10 +5,10 @@
     cache/class/<key>.safetensors       class pictures of training/class_images.py; key = hash of their recipe
 
 A second run on the same photos encodes nothing; another crop, caption or model has other keys. Families share VAEs and
-text encoders but use their outputs differently, so the family is part of the key. Latents are float32, conditionings in
-the compute dtype; an unreadable file is computed again.
+text encoders but use their outputs differently, so the family is part of the key. A mask changes no latent. Latents are
+float32, conditionings in the compute dtype; an unreadable file is computed again.
 
-Shapes   L image tokens   C channels of one token
+Shapes   B batch of 1   L image tokens   C channels of one token
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
+from PIL import Image
 
 from core import files
-from core.dataset import crops, photos
+from core.dataset import crops, masks, photos
 from core.dataset.buckets import Bucket
 from core.dataset.examples import Example
 from core.device.backend import evaluate
+from core.errors import DataProblem
 from core.models.base import Conditioning, Family
 from core.numerics.arrays import load_with_metadata
 
@@ -49,6 +51,35 @@ def latents_of(family: Family, example: Example, bucket: Bucket, cache: Path, *,
         evaluate(found)
         write(cache / "latents", key, found)
     return found["l_T"]
+
+
+def weights_of(
+    family: Family, example: Example, bucket: Bucket, size: tuple[int, int], background_weight: float
+) -> mx.array | None:
+    """The weights of a photo's tokens in the loss, by its mask: float32 (1, L); None where all are the same.
+
+    `size` is the photo's (width, height in pixels). Raises DataProblem when the mask cannot be read, has another size,
+    or leaves nothing to learn within the crop.
+    """
+    if example.mask is None:
+        return None
+    mask = masks.read_of_photo(example.mask.file, size)
+    grid = family.grid(bucket.height, bucket.width)
+    shape, tokens = (bucket.width, bucket.height), (grid.columns, grid.rows)
+    weights = np.asarray(masks.token_weights(mask, shape, tokens, example.box, background_weight), np.float32)
+    if not weights.any():
+        raise DataProblem(_nothing_to_learn(mask))
+    return None if np.ptp(weights) == 0 else mx.array(weights.reshape(1, grid.tokens))
+
+
+def _nothing_to_learn(mask: Image.Image) -> str:
+    """Why all weights of a photo's crop are 0; continues its name."""
+    there = masks.counts(mask)
+    if not there[masks.SUBJECT] and not there[masks.BACKGROUND]:
+        return "has a mask that ignores all of it; paint the subject, or set the photo aside."
+    if not there[masks.SUBJECT]:
+        return "has a mask without a subject, and the background counts 0; paint the subject, or raise background_weight."
+    return "has a crop of which the mask leaves nothing to learn; move the crop to the subject, or change the mask."
 
 
 def texts_of(family: Family, prompts: Sequence[str], cache: Path) -> Iterator[tuple[str, Conditioning]]:

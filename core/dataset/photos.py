@@ -38,6 +38,9 @@ SHOWN_EXTENSION = 20  # characters of a file's ending in a sentence
 SUFFIXES = frozenset(f".{name}" for name in [*EXTENSIONS.values(), *ALIASES])
 """Suffixes of files that count as photos when a folder is read."""
 
+MASK_ENDINGS = (".mask.png", "-masklabel.png")
+"""Names of masks that lie beside their photos (mask_files.py); they are no photos."""
+
 BUDGET = PixelBudget(PIXELS_AT_MOST)
 TRIM_FROM_PIXELS = 10**6  # after a photo of this many, freed memory is given back to the system
 
@@ -137,12 +140,14 @@ def open_rgb(source: Path | bytes) -> Image.Image:
             return _upright(photo.image, colour.to_rgb(photo.image, colour.coding_of(photo.image, photo.code_points)))
 
 
-def write_thumb(source: Path | bytes, to: Path, side_px: int) -> None:
-    """Write a JPEG that fits a square of `side_px`, upright, at `to`. Raises DataProblem, DiskProblem."""
+def open_small_rgb(source: Path | bytes, side_px: int) -> Image.Image:
+    """`open_rgb`, scaled down into a square of `side_px`; a JPEG is decoded at a fraction of its size, which is faster.
+
+    Raises DataProblem as `inspect` does.
+    """
     with _opened(source) as photo:
         image = photo.image
         with photo.decoder_trouble_as_sentence():
-            # A JPEG can be decoded at a fraction of its size, several times faster.
             image.draft("RGB", (2 * side_px, 2 * side_px))
         photo.decode()
         with photo.decoder_trouble_as_sentence():
@@ -150,13 +155,18 @@ def write_thumb(source: Path | bytes, to: Path, side_px: int) -> None:
             small = colour.to_rgb(image, coding, shrink=max(1, max(image.size) // (2 * side_px)))
             small = _upright(image, small)
     small.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+    return small
+
+
+def write_thumb(source: Path | bytes, to: Path, side_px: int) -> None:
+    """Write a JPEG that fits a square of `side_px`, upright, at `to`. Raises DataProblem, DiskProblem."""
     content = io.BytesIO()
-    small.save(content, "JPEG", quality=85)
+    open_small_rgb(source, side_px).save(content, "JPEG", quality=85)
     files.write_bytes(to, content.getvalue())
 
 
 def find(folder: Path) -> list[Path]:
-    """The files in `folder` with suffixes of photos, by name, without hidden files and subfolders.
+    """The files in `folder` with suffixes of photos, by name, without masks, hidden files and subfolders.
 
     Raises DataProblem when the folder is missing or holds none.
     """
@@ -175,7 +185,8 @@ def find(folder: Path) -> list[Path]:
 def _photos_in(folder: Path) -> list[Path]:
     if not os.access(folder, os.R_OK | os.X_OK):
         return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
+    files_there = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    return [p for p in files_there if p.name[0] != "." and not p.name.lower().endswith(MASK_ENDINGS)]
 
 
 @contextmanager
