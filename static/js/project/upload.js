@@ -12,11 +12,13 @@ const NUMBERED = / \((?:[2-9]|\d{2,})\)(?=\.[^.]*$)/; // what the studio adds to
 const folderOf = (path) => comparable(path).split("/").slice(0, -1).join("/");
 
 export class Uploads {
-  // `onPhoto(photo)` is called as each photo arrives, `onArchive()` when those of a zip are there.
-  constructor(projectId, { onPhoto, onArchive }) {
+  // `onPhoto(photo, file)` is called as each photo arrives, `onArchive()` when those of a zip are there, `onRefused(file)`
+  // for a file that is not taken.
+  constructor(projectId, { onPhoto, onArchive, onRefused = () => {} }) {
     this.projectId = projectId;
     this.onPhoto = onPhoto;
     this.onArchive = onArchive;
+    this.onRefused = onRefused;
     this.arrived = new Map(); // id of a photo -> its path, as long as the page is open
     this.box = $("#uploading");
     this.list = $("#upload-list");
@@ -46,6 +48,11 @@ export class Uploads {
 
   get busy() {
     return this.reading > 0 || this.items.some((item) => item.state === "waiting" || item.state === "sending");
+  }
+
+  // Resolves once nothing is on its way.
+  async finished() {
+    while (this.busy) await new Promise((resolve) => { setTimeout(resolve, 100); });
   }
 
   next() {
@@ -79,7 +86,7 @@ export class Uploads {
   arrive(item, photo, known) {
     item.known = known;
     this.arrived.set(photo.id, pathOf(item.file));
-    this.onPhoto(photo);
+    this.onPhoto(photo, item.file);
     this.caption(photo, this.captions.take(pathOf(item.file)));
   }
 
@@ -105,7 +112,7 @@ export class Uploads {
     const captions = Object.fromEntries([...noted].map(([id, { text }]) => [id, text]));
     try {
       const done = await api("POST", `/projects/${this.projectId}/edits`, { photos: [...noted.keys()], set: { captions } });
-      done.photos.forEach(this.onPhoto);
+      for (const photo of done.photos) this.onPhoto(photo, null);
       this.captioned += noted.size;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
@@ -178,6 +185,7 @@ export class Uploads {
     item.forGood = forGood || (error.status >= 400 && error.status < 500);
     item.done = 1;
     item.line = this.line(item.file.name, "not added", error.message);
+    this.onRefused(item.file);
   }
 
   retry() {
