@@ -237,7 +237,7 @@ def test_whole_words_and_any_case_are_a_choice(client: TestClient, project: int,
     assert captions(client, project)[0] == "a red tin on table 0"
 
 
-def test_prefix_and_suffix_go_around_the_caption_that_counts(client: TestClient, project: int, three: list[int]) -> None:
+def test_prefix_and_suffix_go_around_the_caption_in_force(client: TestClient, project: int, three: list[int]) -> None:
     edit(client, project, three, prefix="close-up,", suffix=", at night")
     assert captions(client, project) == [
         "close-up, a red can on table 0, at night",
@@ -277,7 +277,9 @@ def test_crops_go_to_the_subject_where_it_is_known(client: TestClient, project: 
     client.patch(f"/api/photos/{three[0]}", json={"subject": [0.6, 0.6, 0.9, 0.9]})
     said = edit(client, project, three, crop="subject").json()
     crop = client.get(f"/api/photos/{three[0]}").json()["crop"]
-    assert crop["left"] <= 0.6 and crop["right"] >= 0.9 and crop["bottom"] >= 0.9
+    assert crop["left"] <= 0.6
+    assert crop["right"] >= 0.9
+    assert crop["bottom"] >= 0.9
     assert crop["left"] > 0.1, "the crop moved to the subject"
     assert [one["photo"] for one in said["left_out"]] == three[1:]
     assert edit(client, project, three[:1], crop=None).json()["photos"][0]["crop"] is None

@@ -21,9 +21,9 @@ VERSION_1 = """
 CREATE TABLE project (id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, name VARCHAR NOT NULL, "trigger" VARCHAR NOT NULL,
     class_word VARCHAR NOT NULL, created_at DATETIME NOT NULL);
 CREATE TABLE photo (id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
-    project_id INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE, name VARCHAR NOT NULL, sha256 VARCHAR NOT NULL,
-    extension VARCHAR NOT NULL, bytes INTEGER NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
-    warnings JSON NOT NULL, created_at DATETIME NOT NULL, UNIQUE (project_id, name), UNIQUE (project_id, sha256));
+    project_id INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE, name VARCHAR NOT NULL,
+    sha256 VARCHAR NOT NULL, extension VARCHAR NOT NULL, bytes INTEGER NOT NULL,
+    width INTEGER NOT NULL, height INTEGER NOT NULL, warnings JSON NOT NULL, created_at DATETIME NOT NULL, UNIQUE (project_id, name), UNIQUE (project_id, sha256));
 CREATE INDEX ix_photo_project_id ON photo (project_id);
 CREATE INDEX ix_photo_sha256 ON photo (sha256);
 CREATE TABLE crop (id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
@@ -59,9 +59,9 @@ CREATE TABLE run (id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
 CREATE TABLE checkpoint (id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, run_id INTEGER NOT NULL, step INTEGER NOT NULL,
     folder VARCHAR NOT NULL, bytes INTEGER NOT NULL, sha256 VARCHAR NOT NULL, pinned BOOLEAN NOT NULL,
     created_at DATETIME NOT NULL);
-CREATE TABLE sample (id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, job_id INTEGER NOT NULL, run_id INTEGER, step INTEGER,
-    prompt_id INTEGER NOT NULL, prompt VARCHAR NOT NULL, seed INTEGER NOT NULL, adapter_strength FLOAT NOT NULL,
-    recipe JSON NOT NULL, file VARCHAR NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
+CREATE TABLE sample (id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, job_id INTEGER NOT NULL, run_id INTEGER,
+    step INTEGER, prompt_id INTEGER NOT NULL, prompt VARCHAR NOT NULL, seed INTEGER NOT NULL,
+    adapter_strength FLOAT NOT NULL, recipe JSON NOT NULL, file VARCHAR NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
     created_at DATETIME NOT NULL);
 CREATE TABLE adapter (id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, name VARCHAR NOT NULL, model VARCHAR NOT NULL,
     run_id INTEGER, checkpoint_id INTEGER, file VARCHAR NOT NULL, sha256 VARCHAR NOT NULL, "rank" INTEGER NOT NULL,
@@ -71,7 +71,14 @@ PRAGMA user_version = 1;
 """
 AT = "2026-08-01 10:00:00.000000"
 CROP = {"left": 0.1, "top": 0.30000000000000004, "right": 0.9, "bottom": 1.0}
-ITEM = {"photo_id": 1, "sha256": SHA256, "extension": "png", "name": "a.png", "crop": CROP, "caption": "a photo of sks can"}
+ITEM = {
+    "photo_id": 1,
+    "sha256": SHA256,
+    "extension": "png",
+    "name": "a.png",
+    "crop": CROP,
+    "caption": "a photo of sks can",
+}
 
 
 def old_home(root: Path) -> Home:
@@ -96,7 +103,8 @@ def old_home(root: Path) -> Home:
         run("INSERT INTO caption VALUES (1, 1, 'older', 'template', ?)", (AT,))
         run("INSERT INTO caption VALUES (2, 1, 'a photo of sks can', 'user', ?)", (AT,))
         run("INSERT INTO version VALUES (1, 1, ?, ?)", (json.dumps([ITEM]), AT))
-        columns = "id, kind, lane, state, position, project_id, params, attempt, deaths, stop, save, sample, phase, step, steps"
+        columns = "id, kind, lane, state, position, project_id, params, attempt, deaths, stop, save, sample"
+        columns += ", phase, step, steps"
         run(
             f"INSERT INTO job ({columns}, result, created_at) VALUES "
             "(1, 'train', 'memory', 'stopped', 1.0, 1, '{}', 1, 0, 'none', 0, 0, '', 2, 3, '{}', ?)",
@@ -155,7 +163,9 @@ def test_ids_of_events_go_on_where_they_were(tmp_path: Path) -> None:
         connection.execute(
             "INSERT INTO event (project_id, attempt, kind, payload, at) VALUES (1, 0, 'edit', '{}', ?)", (AT,)
         )
-        assert connection.execute("SELECT max(id) FROM event").fetchone() == (6,), "5 was deleted, and is not used again"
+        assert connection.execute("SELECT max(id) FROM event").fetchone() == (6,), (
+            "5 was deleted, and is not used again"
+        )
 
 
 def test_a_migrated_file_is_like_a_new_one(tmp_path: Path) -> None:

@@ -74,13 +74,16 @@ def test_the_difference_of_two_versions_is_shown(client: TestClient, project: in
     assert (caption["name"], caption["before"], caption["after"]) == ("red.png", "a photo of sks can", "a red can")
     assert [(one["before"], one["after"]) for one in found["crops"]] == [([], [BOX])]
     (mask,) = found["masks"]
-    assert mask["before"] is None and len(mask["after"]) == 64
+    assert mask["before"] is None
+    assert len(mask["after"]) == 64
     now = client.get(f"{path}?before={after['id']}").json()
     assert [now[what] for what in ("added", "removed", "captions", "crops", "masks")] == [[]] * 5
     problem_of(client.get(f"{path}?before=99"), 404)
 
 
-def test_a_deleted_photo_of_a_run_and_its_mask_stay_on_the_disk(client: TestClient, project: int, photos: list[int]) -> None:
+def test_a_deleted_photo_of_a_run_and_its_mask_stay_on_the_disk(
+    client: TestClient, project: int, photos: list[int]
+) -> None:
     client.put(f"/api/photos/{photos[0]}/mask", content=mask_png((80, 64)))
     item = next(each for each in run(client, project)["items"] if each["mask"])
     client.delete(f"/api/photos/{photos[0]}")
