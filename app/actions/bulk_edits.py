@@ -25,7 +25,7 @@ from app.database import Database
 from app.settings import value_of
 from app.tables import Caption, Photo, Project, Run, Subject
 from app.wording import plural
-from core.config.train import TrainConfig
+from core.config.train import Shapes, TrainConfig
 from core.dataset import buckets
 from core.dataset.captions import fill
 from core.dataset.crops import Box
@@ -254,7 +254,7 @@ def _plan_fields(session: Session, plan: Plan, given: Mapping[str, Any]) -> None
         plan.problems += [FieldProblem(each.name, each.words) for each in plan.left_out]
 
 
-def _plan_crop(plan: Plan, row: Photo, found: Subject | None, shapes: str) -> None:
+def _plan_crop(plan: Plan, row: Photo, found: Subject | None, shapes: Shapes) -> None:
     """The crop that keeps the subject, in the shape in which the photo is trained."""
     box = subject_view(row, found).box
     if box is None:
@@ -266,10 +266,12 @@ def _plan_crop(plan: Plan, row: Photo, found: Subject | None, shapes: str) -> No
         plan.set(row, "crop", crop)
 
 
-def training_shapes(session: Session, project_id: int) -> str:
+def training_shapes(session: Session, project_id: int) -> Shapes:
     """The `shapes` knob of the project's newest run, else its default."""
     run = session.exec(select(Run).where(Run.project_id == project_id).order_by(col(Run.id).desc()).limit(1)).first()
-    return str(run.config["shapes"]["value"]) if run is not None and "shapes" in run.config else TrainConfig().shapes
+    if run is None:
+        return TrainConfig().shapes
+    return "square" if run.config.get("shapes", {}).get("value") == "square" else "as_photographed"
 
 
 def _write(session: Session, plan: Plan, *, deleted: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -115,6 +116,10 @@ def move_unreferenced(database: Database, older_than_seconds: float = 0.0) -> in
 def files_of_hash(home: Home, sha256: str) -> list[Path]:
     """The original and the thumbnail of a photo, or a mask."""
     return [*home.photos.glob(f"{sha256}.*"), home.thumb(sha256), home.mask(sha256)]
+
+
+def files_of_hashes(home: Home, hashes: Iterable[str]) -> UnreferencedFiles:
+    return UnreferencedFiles(home, {sha256: files_of_hash(home, sha256) for sha256 in hashes})
 
 
 def files_of_project(session: Session, home: Home, project_id: int) -> UnreferencedFiles:

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import bindparam, text
-from sqlmodel import Session, col, delete, func, select
+from sqlmodel import Session, col, delete, select
 
 from app.actions import check_jobs, disk
 from app.database import Database
@@ -39,7 +39,6 @@ TABLES: dict[str, str] = {
 REVIEWED = {"sha256", "aside", "subject"}  # columns of a photo on which the judgement of a set depends
 
 FORGOTTEN = {"words": "every step forgotten", "undone": False, "photos": [], "undo": None, "redo": None}
-UPLOAD_SECONDS = 600.0  # a file may wait so long for its row
 
 Side = Literal["before", "after"]
 Rows = dict[tuple[str, int], dict[str, Any]]
@@ -113,11 +112,14 @@ def forget(database: Database, project_id: int) -> int:
     """Forget every step of a project; files that only they need go to the trash. Returns how many. Raises NotFound."""
     with database.write() as session:
         _check_project(session, project_id)
-        count = session.exec(select(func.count()).where(Edit.project_id == project_id)).one()
+        steps = session.exec(select(Edit).where(Edit.project_id == project_id)).all()
+        hashes = {sha256 for each in steps for sha256 in each.hashes}
+        unreferenced = disk.files_of_hashes(database.home, hashes)
         session.exec(delete(Edit).where(col(Edit.project_id) == project_id))
         session.add(Event(project_id=project_id, kind="edit", payload=dict(FORGOTTEN)))
-    disk.move_unreferenced(database, older_than_seconds=UPLOAD_SECONDS)
-    return count
+        unreferenced.keep_referenced(session)
+    unreferenced.to_trash("photos that were deleted")
+    return len(steps)
 
 
 def photos_so_far(session: Session, project_id: int, key: str) -> int:

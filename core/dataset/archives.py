@@ -5,8 +5,8 @@
     ours              any folders; captions as caption_files.py has it, masks as mask_files.py has it
 
 Nothing is unpacked under a name of the archive, so none can lead out of a folder; such names are left out with a
-sentence. Sizes come from the archive's directory, and zipfile reads no more of a file than that says; so a zip bomb is refused by
-its numbers. What is read into memory at once is the directory, of a limited size.
+sentence. Sizes come from the archive's directory, and zipfile reads no more of a file than that says, so a zip bomb is
+refused by its numbers. What is read into memory at once is the directory, of a limited size.
 """
 
 from __future__ import annotations

@@ -72,16 +72,17 @@ def test_an_older_file_is_migrated_after_a_backup(tmp_path: Path, monkeypatch: p
     def add_a_column(connection: Connection) -> None:
         connection.exec_driver_sql("ALTER TABLE project ADD COLUMN colour TEXT NOT NULL DEFAULT 'red'")
 
-    monkeypatch.setattr(module, "MIGRATIONS", [add_a_column])
-    monkeypatch.setattr(module, "SCHEMA_VERSION", 2)
+    newest = module.SCHEMA_VERSION
+    monkeypatch.setattr(module, "MIGRATIONS", [*module.MIGRATIONS, add_a_column])
+    monkeypatch.setattr(module, "SCHEMA_VERSION", newest + 1)
     Database(home).close()
     with closing(sqlite3.connect(home.database)) as connection:
         assert connection.execute("SELECT name, colour FROM project").fetchall() == [("My can", "red")]
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
-    (backup,) = home.root.glob("likeness-v1-*.db")
+        assert connection.execute("PRAGMA user_version").fetchone() == (newest + 1,)
+    (backup,) = home.root.glob("likeness-v*.db")
     with closing(sqlite3.connect(backup)) as connection:
         assert connection.execute("SELECT name FROM project").fetchall() == [("My can",)]
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (newest,)
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,12 +93,13 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
         connection.exec_driver_sql("ALTER TABLE project ADD COLUMN colour TEXT")
         raise RuntimeError("stumbled")
 
-    monkeypatch.setattr(module, "MIGRATIONS", [stumble])
-    monkeypatch.setattr(module, "SCHEMA_VERSION", 2)
+    newest = module.SCHEMA_VERSION
+    monkeypatch.setattr(module, "MIGRATIONS", [*module.MIGRATIONS, stumble])
+    monkeypatch.setattr(module, "SCHEMA_VERSION", newest + 1)
     with pytest.raises(RuntimeError, match="stumbled"):
         Database(home)
     with closing(sqlite3.connect(home.database)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (newest,)
         assert "colour" not in [row[1] for row in connection.execute("PRAGMA table_info(project)")]
 
 
