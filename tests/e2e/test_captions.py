@@ -67,9 +67,9 @@ def test_captions_that_come_later_are_added_and_those_that_fit_nothing_are_repor
     files = write(tmp_path, **{"house 0__txt": "zero", "House 1__png__txt": "one", "house 2__caption": "two"})
     page.locator("#choose-files").set_input_files(files)
     for name, text in zip(("house 0.png", "house 1.png", "house 2.png"), ("zero", "one", "two"), strict=True):
-        expect(page.get_by_label(f"Caption of {name}")).to_have_value(text)
+        expect(page.get_by_role("textbox", name=f"Caption of {name}")).to_have_value(text)
     page.reload()
-    expect(page.get_by_label("Caption of house 1.png")).to_have_value("one")
+    expect(page.get_by_role("textbox", name="Caption of house 1.png")).to_have_value("one")
 
     page.wait_for_load_state()
     files = write(tmp_path, stray__txt="nobody", **{"house 0__txt": "caf\u00e9".encode("cp1252")})
@@ -79,7 +79,7 @@ def test_captions_that_come_later_are_added_and_those_that_fit_nothing_are_repor
     expect(lines.filter(has_text="stray.txt is a caption without a photo of that name.")).to_have_count(1)
     expect(lines.filter(has_text="house 0.txt is not UTF-8 text; save it again as plain UTF-8.")).to_have_count(1)
     expect(page.locator("#upload-words")).to_have_text("2 files not used.")
-    expect(page.get_by_label("Caption of house 0.png")).to_have_value("zero")
+    expect(page.get_by_role("textbox", name="Caption of house 0.png")).to_have_value("zero")
 
     long = write(tmp_path, **{"house 3__txt": "x" * 3000})
     page.locator("#choose-files").set_input_files([photo_files[3], *long])
@@ -96,7 +96,7 @@ def test_another_trigger_takes_the_old_ones_place_in_the_captions(
     new_project(page, studio, photo_files[:3], "Renamed house")
     show_captions(page)
     page.locator("#choose-files").set_input_files(texts)
-    expect(page.get_by_label("Caption of house 2.png")).to_have_value("red")
+    expect(page.get_by_role("textbox", name="Caption of house 2.png")).to_have_value("red")
     page.wait_for_load_state()
 
     def change(word: str, offered: str) -> None:
@@ -109,15 +109,15 @@ def test_another_trigger_takes_the_old_ones_place_in_the_captions(
     change("zwx", "Also replace “sks” with “zwx” in 2 captions")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator("#in-prompts")).to_have_text("zwx house")
-    expect(page.get_by_label("Caption of house 0.png")).to_have_value("a photo of zwx house")
-    expect(page.get_by_label("Caption of house 1.png")).to_have_value("zwx, red")
+    expect(page.get_by_role("textbox", name="Caption of house 0.png")).to_have_value("a photo of zwx house")
+    expect(page.get_by_role("textbox", name="Caption of house 1.png")).to_have_value("zwx, red")
 
     page.wait_for_load_state()
     change("ohwx", "Also replace “zwx” with “ohwx” in 2 captions")
     page.get_by_label("Also replace “zwx”").uncheck()
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator("#in-prompts")).to_have_text("ohwx house")
-    expect(page.get_by_label("Caption of house 1.png")).to_have_value("zwx, red")
+    expect(page.get_by_role("textbox", name="Caption of house 1.png")).to_have_value("zwx, red")
     page.get_by_role("link", name="Train").click()
     expect(page.locator("#advice")).to_contain_text("No caption has the trigger word 'ohwx'")
 
@@ -146,4 +146,4 @@ def test_a_photo_that_a_vision_model_has_no_words_for_is_named(
     page.get_by_role("button", name="Write captions", exact=True).click()
     words = f"1 caption written. {second} was left out: The model gave an empty caption."
     expect(page.locator("#captioning-error")).to_contain_text(words, timeout=60_000)
-    expect(page.get_by_label(f"Caption of {first}")).to_have_value("A house.")
+    expect(page.get_by_role("textbox", name=f"Caption of {first}")).to_have_value("A house.")

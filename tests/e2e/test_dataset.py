@@ -36,7 +36,7 @@ def test_photos_that_are_dropped_on_the_page_are_taken_in(page: Page, studio: St
     new_project(page, studio, [], "Dropped house")
     page.evaluate(DROP)
     expect(page.locator("#photos [data-photo]")).to_have_count(2)
-    expect(page.get_by_label("Caption of left.png")).to_be_visible()
+    expect(page.get_by_role("textbox", name="Caption of left.png")).to_be_visible()
 
 
 def test_the_part_that_counts_is_chosen_with_the_keyboard_too(

@@ -136,10 +136,10 @@ def test_a_name_is_never_read_as_markup(page: Page, studio: Studio, photo_files:
     name = """<img src=x onerror="alert('no')"> & 'House' </script>"""
     new_project(page, studio, photo_files[:1], name)
     show_captions(page)
-    page.get_by_label("Caption of house 0.png").fill(name)
+    page.get_by_role("textbox", name="Caption of house 0.png").fill(name)
     expect(page.locator("#lines .saved")).to_contain_text("Saved")
     page.reload()
-    expect(page.get_by_label("Caption of house 0.png")).to_have_value(name)
+    expect(page.get_by_role("textbox", name="Caption of house 0.png")).to_have_value(name)
     for address in (page.url, f"{page.url}/train", studio.url):
         page.goto(address)
         expect(page.get_by_text(name, exact=True).first).to_be_visible()

@@ -25,7 +25,7 @@ def test_each_bad_file_gets_its_own_sentence_and_the_good_ones_stay(
     page.locator("#choose-files").set_input_files([*bad, photo_files[1], tmp_path / "house 1.txt"])
     expect(page.locator("#photos [data-photo]")).to_have_count(1)
     show_captions(page)
-    expect(page.get_by_label("Caption of house 1.png")).to_have_value("a photo of sks house in the rain")
+    expect(page.get_by_role("textbox", name="Caption of house 1.png")).to_have_value("a photo of sks house in the rain")
     lines = page.locator('#upload-list [data-state="refused"]')
     expect(lines).to_have_count(4)
     for line, name in zip(lines.all(), ("empty.jpg", "words.jpg", "half.png", "notes.pdf"), strict=True):

@@ -37,7 +37,7 @@ def test_from_an_empty_home_to_a_downloaded_adapter(
     expect(page.locator("#photo-count")).to_have_text("6")
 
     show_captions(page)
-    first = page.get_by_label("Caption of house 0.png")
+    first = page.get_by_role("textbox", name="Caption of house 0.png")
     first.fill("a photo of sks house on a meadow")
     expect(page.locator("#lines li", has=first).locator(".saved")).to_contain_text("Saved")
     page.reload()
@@ -45,7 +45,7 @@ def test_from_an_empty_home_to_a_downloaded_adapter(
     page.get_by_role("button", name="Write captions").click()
     page.get_by_label("Template", exact=True).fill("a drawing of {trigger} {class_word}")
     page.get_by_role("button", name="Write captions", exact=True).click()
-    expect(page.get_by_label("Caption of house 5.png")).to_have_value("a drawing of sks house")
+    expect(page.get_by_role("textbox", name="Caption of house 5.png")).to_have_value("a drawing of sks house")
     expect(first).to_have_value("a photo of sks house on a meadow")
 
     page.get_by_role("link", name="Train").click()

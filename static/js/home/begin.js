@@ -86,7 +86,11 @@ const suggest = throttled(200, async () => {
 
 function ask(withPhotos) {
   show($("#asking"));
-  show($("#landing"), false);
+  $("#landing").replaceChildren(); // the page has one thing to ask now
+  const title = document.createElement("h1");
+  title.append(...$("#ask-title").childNodes);
+  Object.assign(title, { id: "ask-title", className: "what" });
+  $("#ask-title").replaceWith(title);
   write($("#begin"), withPhotos ? "Begin with these photos" : "Begin");
   form.elements.class_word.focus();
   scrollTo(0, 0);

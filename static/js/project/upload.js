@@ -163,13 +163,15 @@ export class Uploads {
     return photos.filter((photo) => !elsewhere(photo) && (fits(photo.name) || fits(photo.name.replace(NUMBERED, ""))));
   }
 
-  line(name, state, message) {
+  // Lines about files stand in the order of the files, those about what came along after them.
+  line(name, state, message, place = Infinity) {
     const line = copy("upload-template");
     line.dataset.state = "refused";
+    line.dataset.place = place;
     write($(".name", line), name);
     write($(".state", line), state);
     write($(".problem", line), message);
-    this.list.append(line);
+    this.list.insertBefore(line, [...this.list.children].find((other) => Number(other.dataset.place) > place) ?? null);
     show(this.box);
     return line;
   }
@@ -184,7 +186,7 @@ export class Uploads {
     item.state = "refused";
     item.forGood = forGood || (error.status >= 400 && error.status < 500);
     item.done = 1;
-    item.line = this.line(item.file.name, "not added", error.message);
+    item.line = this.line(item.file.name, "not added", error.message, this.items.indexOf(item));
     this.onRefused(item.file);
   }
 
