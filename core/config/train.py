@@ -202,13 +202,9 @@ class TrainConfig:
         "a photo of {class_word}", "Class prompt", "Prompt and caption of the class pictures.", "loss"
     )
     prior_weight: float = knob(
-        1.0,
-        "Prior weight",
-        "Weight of the class pictures in the loss, relative to the photos.",
-        "loss",
-        above=0,
-        at_most=10,
-    )
+        1.0, "Prior weight", "Weight of the class pictures in the loss, relative to the photos.",
+        "loss", above=0, at_most=10,
+    )  # fmt: skip
     flip: bool = knob(
         False,
         "Mirror photos",
@@ -216,13 +212,10 @@ class TrainConfig:
         "loss",
     )
     background_weight: float = knob(
-        1.0,
-        "Background weight",
+        1.0, "Background weight",
         "Weight in the loss of what a photo's mask shows as background, relative to the subject; 1 turns it off.",
-        "loss",
-        at_least=0,
-        at_most=1,
-    )
+        "loss", at_least=0, at_most=1,
+    )  # fmt: skip
 
     held_out: str = knob(
         "auto",

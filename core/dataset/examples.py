@@ -75,9 +75,7 @@ def read_folder(folder: Path, trigger: str, class_word: str) -> tuple[list[Examp
             continue
         seen[digest] = photo.name
         caption = beside.captions.get(photo.name) or caption_files.Caption(template, "")
-        examples.append(
-            Example(photo, digest, caption.text, name=photo.name, caption_source=caption.source, mask=mask)
-        )
+        examples.append(Example(photo, digest, caption.text, name=photo.name, caption_source=caption.source, mask=mask))
     problems += [*beside.unused, *unused_masks]
     if not examples:
         raise DataProblem(f"None of the files in {folder} can be trained on.", problems)

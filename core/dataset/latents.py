@@ -78,7 +78,7 @@ def _nothing_to_learn(mask: Image.Image) -> str:
     if not there[masks.SUBJECT] and not there[masks.BACKGROUND]:
         return "has a mask that ignores all of it; paint the subject, or set the photo aside."
     if not there[masks.SUBJECT]:
-        return "has a mask without a subject, and the background counts 0; paint the subject, or raise background_weight."
+        return "has a mask without a subject, and background_weight is 0; paint the subject, or raise the weight."
     return "has a crop of which the mask leaves nothing to learn; move the crop to the subject, or change the mask."
 
 

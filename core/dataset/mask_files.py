@@ -11,6 +11,7 @@ never photos. A mask without a photo, and one that another one goes before, is r
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -32,14 +33,15 @@ def match(photos: Iterable[str], masks: Iterable[str]) -> dict[str, list[str]]:
     by_path: dict[str, list[str]] = {}
     for mask in sorted(masks):
         by_path.setdefault(comparable(mask), []).append(mask)
-    found = {}
-    for photo in photos:
+    found: dict[str, list[str]] = {photo: [] for photo in photos}
+    for photo in found:
         path = PurePosixPath(comparable(photo))
         names = [path.with_name(path.stem + ending) for ending in MASK_ENDINGS]
         names.append(path.parent / FOLDER / f"{path.stem}.png")
         stem = PurePosixPath(photo).stem
-        beside = [sorted(by_path.get(str(name), ()), key=lambda mask: stem not in mask) for name in names]
-        found[photo] = [mask for group in beside for mask in group]
+        for name in names:
+            beside = by_path.get(str(name), [])
+            found[photo] += sorted(beside, key=lambda mask: not PurePosixPath(mask).name.startswith(stem))
     return found
 
 
@@ -47,7 +49,8 @@ def find(folder: Path, photos: Sequence[Path]) -> tuple[dict[str, Path], list[Fi
     """The mask of each photo of a folder, by the photo's file name, and the masks that are not used."""
     names = [each.name for each in _below(folder) if each.is_file()]
     inside = [below for below in _below(folder) if below.name.lower() == FOLDER and below.is_dir()]
-    names += [f"{below.name}/{each.name}" for below in inside for each in _below(below) if each.is_file()]
+    readable = [below for below in inside if os.access(below, os.R_OK | os.X_OK)]
+    names += [f"{below.name}/{each.name}" for below in readable for each in _below(below) if each.is_file()]
     candidates = [name for name in names if is_mask_file(name)]
     matches = match([photo.name for photo in photos], candidates)
     unused = [
@@ -55,6 +58,8 @@ def find(folder: Path, photos: Sequence[Path]) -> tuple[dict[str, Path], list[Fi
         for photo, (first, *others) in ((photo, beside) for photo, beside in matches.items() if beside)
         for other in others
     ]
+    closed = "cannot be opened; check that you may read this folder"
+    unused += [FieldProblem(below.name, closed) for below in inside if below not in readable]
     used = {name for beside in matches.values() for name in beside}
     unused += [FieldProblem(name, "is a mask without a photo of that name") for name in candidates if name not in used]
     return {photo: folder / beside[0] for photo, beside in matches.items() if beside}, unused

@@ -54,7 +54,7 @@ def captions_of(examples: Sequence[Example], config: TrainConfig, trigger: str) 
 
 @dataclass(frozen=True, slots=True)
 class PhotoEncoder:
-    """Encodes photos crop by crop and size by size, with the conditioning of their captions and their masks' weights."""
+    """Encodes photos crop by crop and size by size, with their captions' conditioning and their masks' weights."""
 
     family: Family
     texts: dict[str, Conditioning]

@@ -4,7 +4,7 @@ Each rule is a threshold on one measure and a ramp around it, which gives how su
 nobody would doubt. Below UNSURE a finding is shown as unsure and its action is to look.
 
     blurred    edges wider than BLUR_PX, and than BLUR_TIMES the set's median: a set shot at dusk is not all blurred
-    dark       the subject's median L* and the photo's 90th percentile are both low; a black dog on a lawn is not dark
+    dark       the subject's median L* and the photo's 98th percentile are low; a black dog on a lawn is not dark
     bright     much of the subject is white, and the photo's 10th percentile is high
 """
 
@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 
 from core.vision.results import UNSURE, Action, Analysis, Finding, Kind, Subject
 
-BLUR_PX, BLUR_TIMES, BLUR_RAMP = 2.2, 1.9, 0.5
-DARK, DARK_RAMP = 26.0, 16.0  # L* of the mean of the subject's median and the 90th percentile, half each
+BLUR_PX, BLUR_TIMES, BLUR_RAMP = 2.0, 1.9, 0.5
+DARK, DARK_RAMP = 44.0, 20.0  # L*: the mean of the subject's median and the photo's 98th percentile
 BRIGHT, BRIGHT_RAMP = 0.4, 0.4
 BRIGHT_DARKEST = 55.0  # L*
 SMALL_PX, TINY_PX = 512, 256

@@ -5,8 +5,8 @@
                 s^2 = (t2^2 - R^2 t1^2) / (R^2 - 1),   R = |grad t1| / |grad t2|        (after Elder and Zucker 1998)
                 on the strongest edges, for four directions: the sharpest fifth of each, then the worst direction,
                 so that a blurred background does not count and a shaken camera does
-    exposure    L* of the subject's median and of the photo's 10th and 90th percentile, and its share of white pixels
-    screenshot  rows of exactly equal pixels, one colour over much of the picture, and lines of letters
+    exposure    L* of the subject's median and of the photo's 10th and 98th percentile, and its share of white pixels
+    screenshot  one even colour over much of the picture, and lines of letters
 
 Shapes   H W rows and columns   3 red, green, blue (uint8)
 """
@@ -24,6 +24,8 @@ FINE_PX, COARSE_PX = 0.8, 2.4  # smoothings of the two gradients
 EDGES_AT_LEAST = 60  # of one direction; fewer say nothing
 BLUR_AT_MOST_PX = 12.0
 WHITE = 250  # in all three channels
+FLAT = 0.42  # share of a screen's pixels whose neighbours are equal, at least
+PAPER = 0.2  # share of a screen that is one even colour, at least
 EQUAL = 2  # levels within which pixels of a screenshot that went through JPEG are equal
 
 
@@ -69,7 +71,7 @@ def exposure_of(lab_HW3: Floats, photo_HW3: Pixels, subject_HW: Mask | None = No
     """Both of one size, the mask too."""
     lightness = lab_HW3[..., 0]
     inside = subject_HW if subject_HW is not None and subject_HW.any() else np.ones(lightness.shape, np.bool_)
-    darkest, brightest = np.percentile(lightness, (10, 90))
+    darkest, brightest = np.percentile(lightness, (10, 98))
     white = (photo_HW3[inside] >= WHITE).all(-1).mean()
     return Exposure(float(np.median(lightness[inside])), float(darkest), float(brightest), float(white))
 
@@ -78,10 +80,12 @@ def screenshot_score(photo_HW3: Pixels) -> float:
     """0..1: how much of the photo is flat and lettered as a screen is. A drawing on white has no letters in lines."""
     grey = cv2.cvtColor(photo_HW3, cv2.COLOR_RGB2GRAY)
     level = grey.astype(np.int16)
-    flat = float((np.abs(np.diff(level, axis=1)) <= EQUAL)[:-1].astype(bool).__and__(
-        np.abs(np.diff(level, axis=0))[:, :-1] <= EQUAL).mean())  # fmt: skip
+    flat = (np.abs(np.diff(level, axis=1))[:-1] <= EQUAL) & (np.abs(np.diff(level, axis=0))[:, :-1] <= EQUAL)
+    counts = np.bincount(grey[:-1, :-1][flat], minlength=256)
+    paper = float(np.convolve(counts, np.ones(2 * EQUAL + 1), "same").max()) / flat.size
     lettered = _rows_of_letters(grey)
-    return float(np.clip((flat - 0.35) / 0.3, 0, 1) * np.clip(lettered / 4, 0, 1))
+    even = np.clip((float(flat.mean()) - FLAT) / 0.1, 0, 1)
+    return float(even * np.clip((paper - PAPER) / PAPER, 0, 1) * np.clip(lettered / 3, 0, 1))
 
 
 def _gradient(grey_HW: Floats, deviation_px: float) -> tuple[Floats, Floats]:
@@ -100,7 +104,7 @@ def _rows_of_letters(grey_HW: Pixels) -> int:
     longest = max(grey_HW.shape)
     lines = 0
     for x, y, wide, high, area in stats[1:count]:
-        if not (0.008 * longest <= high <= 0.08 * longest and wide >= 3 * high and area >= 0.45 * wide * high):
+        if not (0.008 * longest <= high <= 0.08 * longest and wide >= 2.5 * high and area >= 0.45 * wide * high):
             continue
         inner = ink[y : y + high, x : x + wide]
         # Letters start and end strokes many times along a line; a ruler's edge does not.

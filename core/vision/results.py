@@ -31,7 +31,7 @@ class Subject:
     """The subject of a photo: its box, in fractions of the upright photo, and its mask."""
 
     box: Box
-    mask: bytes  # an 8-bit grey PNG of at most 256 px: 255 subject, 128 background
+    mask: bytes  # an 8-bit grey PNG of some 200 px, to be scaled: 255 subject, 128 background
     sure: float  # 0..1
 
     def to_json(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class Analysis:
     width: int  # of the upright photo, px
     height: int
     blur: float  # standard deviation of the subject's edges, px at the working size; large is blurred
-    lightness: tuple[float, float, float]  # L*, 0..100: the subject's median, the photo's 10th and 90th percentile
+    lightness: tuple[float, float, float]  # L*, 0..100: the subject's median, the photo's 10th and 98th percentile
     clipped: float  # share of the subject's pixels that are white
     screenshot: float  # 0..1
     subject: Subject | None  # from this photo alone

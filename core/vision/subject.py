@@ -1,4 +1,4 @@
-"""Where the subject of a photo is: a mask at some 256 px, its box, and how sure that is.
+"""Where the subject of a photo is: a mask at some 200 px, its box, and how sure that is.
 
     region values s (saliency, or the set's joint estimate)   ->   GrabCut (Rother et al. 2004) from several thresholds of s
     the cuts' mean with s   ->   above a half   ->   the largest pieces   ->   box

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,20 @@ def test_recomputing_needs_no_more_for_a_batch_than_for_its_largest_example(tmp_
         for examples in (1, 4)
     )
     assert four < 1.2 * one
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kept", [0, None])
+def test_a_mask_needs_no_more_memory(tmp_path: Path, kept: int | None) -> None:
+    """So the forecast of a run does not count it."""
+    family = load_family(tiny.make_model_folder(tmp_path / "model", heads=4, single_blocks=4))
+    adapter, plain = attached(family), larger_batch(family, 2)
+    masked = replace(plain, weight_BL=mx.random.uniform(shape=plain.clean_BLC.shape[:2]))
+    mx.eval(masked.weight_BL)
+    before, after = (
+        peak_of(Gradient(family, adapter, 1.0, kept), adapter.parameters(), each) for each in (plain, masked)
+    )
+    assert after < 1.02 * before
 
 
 @pytest.mark.slow
