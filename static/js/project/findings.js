@@ -6,8 +6,8 @@ export const UNSURE = 0.6;
 
 // By kind: the sign on a photo, and the finding's title for so many photos.
 const KINDS = {
-  duplicate: ["stack", "Twice", (n) => `${n} are here twice`],
-  near_duplicate: ["stack", "Too alike", (n) => `${n} are too alike`],
+  duplicate: ["stack", "Twice", (n) => `${n} ${n === 1 ? "is" : "are"} here twice`],
+  near_duplicate: ["stack", "Too alike", (n) => `${n} ${n === 1 ? "is" : "are"} too alike`],
   blurred: ["blur", "Blurred", (n) => `${n} may be blurred`],
   dark: ["moon", "Dark", (n) => `${n} ${n === 1 ? "is" : "are"} dark`],
   bright: ["sun", "Too bright", (n) => `${n} ${n === 1 ? "is" : "are"} too bright`],
