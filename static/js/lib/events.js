@@ -6,7 +6,7 @@
 import { api } from "./api.js";
 import { show, throttled, write } from "./dom.js";
 
-const KINDS = ["state", "phase", "metric", "sample", "class_picture", "checkpoint", "rewind", "log"];
+const KINDS = ["state", "phase", "metric", "sample", "class_picture", "checkpoint", "rewind", "log", "edit"];
 const PATIENCE_MS = 3000; // a shorter interruption is not reported
 
 // The number beside "Queue" in the navigation.
