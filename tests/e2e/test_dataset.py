@@ -26,6 +26,14 @@ DROP = """() => {
   return drop.defaultPrevented;
 }"""
 
+LAID_OUT = """async () => {
+  const width = () => document.querySelector('#canvas').getBoundingClientRect().width;
+  for (let before = 0; before !== width();) {
+    before = width();
+    for (let frame = 0; frame < 5; frame += 1) await new Promise(requestAnimationFrame);
+  }
+}"""
+
 
 def crops_of(page: Page) -> list[dict[str, float]]:
     """The crops that the studio has of the project's only photo."""
@@ -39,6 +47,8 @@ def open_crop(page: Page, name: str) -> None:
     page.keyboard.press("Space")
     page.keyboard.press("c")
     expect(page.locator("#crop-frame")).to_be_focused()
+    page.wait_for_function("() => document.querySelector('#loupe-image').complete")
+    page.evaluate(LAID_OUT)
 
 
 def test_the_example_photos_come_with_one_press(page: Page, studio: Studio) -> None:
@@ -88,7 +98,7 @@ def test_a_crop_is_made_with_keys_alone_and_undone(page: Page, studio: Studio, p
     new_project(page, studio, photo_files[:1], "Cropped house")
     open_crop(page, "house 0.png")
     with page.expect_response("**/api/photos/*") as answer:
-        page.get_by_label("Size", exact=True).fill("50")
+        page.get_by_role("slider", name="Size", exact=True).fill("50")
     assert answer.value.ok
     page.locator("#crop-frame").focus()
     with page.expect_response("**/api/photos/*"):

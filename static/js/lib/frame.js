@@ -1,5 +1,6 @@
-// On every page: dialogs that open and close, menus that close when the user leaves them.
+// On every page: dropped files that the browser does not open, dialogs that open and close, menus that close when the user leaves them.
 
+import "./files.js";
 import { $, $$ } from "./dom.js";
 
 document.addEventListener("click", (event) => {

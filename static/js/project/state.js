@@ -57,14 +57,9 @@ class Room {
   // What the studio has now of these photos, or of all. Asks for no more than it must.
   async refresh(ids = null) {
     if (ids && ids.length <= FEW) {
-      await Promise.all(ids.map(async (id) => {
-        try {
-          this.put([await api("GET", `/photos/${id}`)]);
-        } catch (error) {
-          if (!(error instanceof ApiError) || error.status !== 404) throw error;
-          this.drop([id]);
-        }
-      }));
+      const found = await Promise.all(ids.map((id) => api("GET", `/projects/${this.project}/photos?after=${id - 1}&limit=1`)));
+      this.put(found.flat().filter((photo) => ids.includes(photo.id)));
+      this.drop(ids.filter((id, at) => found[at][0]?.id !== id));
       return;
     }
     const photos = await all(`/projects/${this.project}/photos`);
