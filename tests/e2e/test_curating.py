@@ -139,7 +139,7 @@ def test_a_template_replaces_captions_only_after_a_look(page: Page, studio: Stud
     expect(page.locator("#lines .saved[data-mark=saved]")).to_have_count(1)
     page.get_by_role("button", name="Write captions").click()
     dialog = page.get_by_role("dialog", name="Change many captions")
-    dialog.get_by_label("Photos").select_option("all")
+    dialog.get_by_label("Photos", exact=True).select_option("all")
     dialog.get_by_label("Template", exact=True).fill("a drawing of {trigger} {class_word}")
     dialog.get_by_role("button", name="Preview").click()
     expect(dialog.get_by_role("heading", name="This replaces 2 captions")).to_be_visible(timeout=60_000)

@@ -46,11 +46,11 @@ onSubmit($("#delete-project form"), async () => {
 
 // ---- live: jobs, and what other pages of this project change ----
 
-let changed = new Set();
+let changed = []; // lists of ids
 const catchUp = throttled(300, () => {
-  const ids = [...changed];
-  changed = new Set();
-  attempt(() => room.inOrder(() => room.refresh(ids)));
+  const ids = new Set(changed.filter((each) => !room.isOwn(each)).flat());
+  changed = [];
+  if (ids.size) attempt(() => room.inOrder(() => room.refresh([...ids])));
 });
 
 new Events({ project: room.project }, page.dataset.after, {
@@ -65,8 +65,8 @@ new Events({ project: room.project }, page.dataset.after, {
   },
   edit(payload) {
     room.setHistory(payload);
-    for (const id of payload.photos) changed.add(id);
-    if (payload.photos.length) catchUp();
+    changed.push(payload.photos);
+    catchUp();
     loadReview();
   },
   metric: runLines.metric,

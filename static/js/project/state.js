@@ -9,6 +9,7 @@ import { ApiError, all, api } from "../lib/api.js";
 import { page, toast } from "../lib/dom.js";
 
 const FEW = 8; // so many photos are asked for one by one
+const RANGE = 1000; // ids of so wide a range are asked for at once
 
 class Room {
   constructor({ photos, buckets, template, undo, redo }) {
@@ -23,6 +24,18 @@ class Room {
     this.current = null;
     this.listeners = new Map();
     this.writing = Promise.resolve();
+    this.own = []; // ids of what this page has changed itself: the events about it bring no news
+  }
+
+  // Whether an event about these photos tells of a change of this page's own.
+  isOwn(ids) {
+    const at = this.own.indexOf(ids.join());
+    if (at >= 0) this.own.splice(at, 1);
+    return at >= 0;
+  }
+
+  did(ids) {
+    this.own = [...this.own, [...ids].sort((a, b) => a - b).join()].slice(-20);
   }
 
   on(kinds, act) {
@@ -62,10 +75,11 @@ class Room {
       this.drop(ids.filter((id, at) => found[at][0]?.id !== id));
       return;
     }
-    const photos = await all(`/projects/${this.project}/photos`);
+    const [first, last] = ids ? [Math.min(...ids), Math.max(...ids)] : [1, Infinity];
+    const photos = last - first < RANGE ? await api("GET", `/projects/${this.project}/photos?after=${first - 1}&limit=${last - first + 1}`) : await all(`/projects/${this.project}/photos`);
     const there = new Set(photos.map((photo) => photo.id));
     this.put(photos);
-    this.drop([...this.photos.keys()].filter((id) => !there.has(id)));
+    this.drop((ids ?? [...this.photos.keys()]).filter((id) => !there.has(id)));
   }
 
   setHistory({ undo = null, redo = null }) {
@@ -104,6 +118,7 @@ class Room {
   change(id, fields) {
     return this.inOrder(async () => {
       const photo = await api("PATCH", `/photos/${id}`, fields);
+      this.did([id]);
       this.put([photo]);
       this.setHistory({ undo: this.history.undo ?? "the last change" }); // its words come with the event
       return photo;
@@ -117,6 +132,7 @@ class Room {
     return this.inOrder(async () => {
       try {
         const done = await api("POST", `/projects/${this.project}/edits`, { photos: ids, set });
+        this.did(done.changed);
         if (set.deleted) this.drop(done.changed);
         this.put(done.photos);
         this.setHistory(done);
@@ -133,6 +149,7 @@ class Room {
     return this.inOrder(async () => {
       if (!this.history[which]) return null;
       const done = await api("POST", `/projects/${this.project}/${which}`);
+      this.did(done.photos);
       await this.refresh(done.photos);
       this.setHistory(done);
       return done;
