@@ -291,16 +291,22 @@ def _words(plan: Plan, given: Mapping[str, Any]) -> str:
     changed = [row for row in plan.rows if int(row.id or 0) in plan.values]
     if not changed:
         return "no photo needed this change"
-    which = changed[0].name if len(changed) == 1 else plural(len(changed), "photo")
+    one = len(changed) == 1
+    which = changed[0].name if one else plural(len(changed), "photo")
     if given.get("deleted"):
         return f"{which} deleted"
     if given.keys() == {"aside"}:
         return f"{which} set aside" if given["aside"] else f"{which} taken back"
-    names = {"aside": "places", "crop": "crops", "subject": "boxes", "mask": "masks"}
-    what = (["captions"] if given.keys() & {*CAPTION_KEYS, "prefix", "suffix"} else []) + [
-        words for key, words in names.items() if key in given
-    ]
-    return f"{' and '.join(what)} of {which}"
+    names = {
+        "aside": ("place", "places"),
+        "crop": ("crop", "crops"),
+        "subject": ("box", "boxes"),
+        "mask": ("mask", "masks"),
+    }
+    kinds = [("caption", "captions")] if given.keys() & {*CAPTION_KEYS, "prefix", "suffix"} else []
+    kinds += [words for key, words in names.items() if key in given]
+    what = " and ".join(words[0 if one else 1] for words in kinds)
+    return f"{'the ' if one else ''}{what} of {which}"
 
 
 def _refused(problems: Sequence[FieldProblem]) -> DataProblem:
