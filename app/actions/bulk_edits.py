@@ -25,7 +25,8 @@ from app.database import Database
 from app.settings import value_of
 from app.tables import Caption, Photo, Project, Run, Subject
 from app.wording import plural
-from core.config.train import Shapes, TrainConfig
+from core.config.choices import Shapes
+from core.config.train import TrainConfig
 from core.dataset import buckets
 from core.dataset.captions import fill
 from core.dataset.crops import Box
@@ -46,6 +47,7 @@ KEYS = (
     "subject",
     "mask",
 )
+PLURALS = {"box": "boxes"}
 NO_SPACE_BEFORE = tuple(",.;:!?")
 
 
@@ -297,15 +299,10 @@ def _words(plan: Plan, given: Mapping[str, Any]) -> str:
         return f"{which} deleted"
     if given.keys() == {"aside"}:
         return f"{which} set aside" if given["aside"] else f"{which} taken back"
-    names = {
-        "aside": ("place", "places"),
-        "crop": ("crop", "crops"),
-        "subject": ("box", "boxes"),
-        "mask": ("mask", "masks"),
-    }
-    kinds = [("caption", "captions")] if given.keys() & {*CAPTION_KEYS, "prefix", "suffix"} else []
-    kinds += [words for key, words in names.items() if key in given]
-    what = " and ".join(words[0 if one else 1] for words in kinds)
+    names = {"aside": "place", "crop": "crop", "subject": "box", "mask": "mask"}
+    kinds = ["caption"] if given.keys() & {*CAPTION_KEYS, "prefix", "suffix"} else []
+    kinds += [word for key, word in names.items() if key in given]
+    what = " and ".join(word if one else PLURALS.get(word, f"{word}s") for word in kinds)
     return f"{'the ' if one else ''}{what} of {which}"
 
 
