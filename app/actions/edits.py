@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import bindparam, text
+from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, delete, func, select, update
 
 from app.actions import check_jobs, disk
@@ -40,6 +41,14 @@ TABLES: dict[str, str] = {
 REVIEWED = {"sha256", "aside", "subject"}  # columns of a photo on which the judgement of a set depends
 
 FORGOTTEN = {"words": "every step forgotten", "undone": False, "photos": [], "undo": None, "redo": None}
+
+SHOWN = (
+    col(Edit.id),
+    col(Edit.words),
+    col(Edit.photos),
+    col(Edit.undone),
+    col(Edit.at),
+)  # not the megabytes of changes
 
 Side = Literal["before", "after"]
 Rows = dict[tuple[str, int], dict[str, Any]]
@@ -99,9 +108,9 @@ def history(database: Database, project_id: int) -> list[EditView]:
     """The project's steps, the newest first; those that were undone can be redone. Raises NotFound."""
     with database.read() as session:
         _check_project(session, project_id)
-        chosen = select(Edit.id, Edit.words, Edit.photos, Edit.undone, Edit.at).where(Edit.project_id == project_id)
-        rows = session.exec(chosen.order_by(col(Edit.id).desc()))
-        return [EditView(int(number or 0), *columns) for number, *columns in rows]
+        shown = (col(Edit.id), col(Edit.words), col(Edit.photos), col(Edit.undone), col(Edit.at))
+        chosen = select_columns(*shown).where(col(Edit.project_id) == project_id).order_by(col(Edit.id).desc())
+        return [EditView(*row) for row in session.connection().execute(chosen)]
 
 
 def state(session: Session, project_id: int, done: str = "", photos: Sequence[int] = ()) -> Done:
