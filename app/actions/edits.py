@@ -110,7 +110,8 @@ def history(database: Database, project_id: int) -> list[EditView]:
         _check_project(session, project_id)
         shown = (col(Edit.id), col(Edit.words), col(Edit.photos), col(Edit.undone), col(Edit.at))
         chosen = select_columns(*shown).where(col(Edit.project_id) == project_id).order_by(col(Edit.id).desc())
-        return [EditView(*row) for row in session.connection().execute(chosen)]
+        rows = session.connection().execute(chosen)
+        return [EditView(number or 0, words, photos, undone, at) for number, words, photos, undone, at in rows]
 
 
 def state(session: Session, project_id: int, done: str = "", photos: Sequence[int] = ()) -> Done:
