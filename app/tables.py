@@ -83,6 +83,7 @@ class Photo(SQLModel, table=True):
     crops: list[dict[str, float]] = _json(list)  # [{left, top, right, bottom}] in fractions; empty: the default crop
     subject: list[float] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
     mask: str | None = None  # the user's own: masks/<hash>.png
+    mask_box: list[float] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
 
 
 class Caption(SQLModel, table=True):
@@ -135,6 +136,7 @@ class Subject(SQLModel, table=True):
     box: list[float] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
     sure: float = 0.0
     of: int = 0  # photos in the set that it was found in: what recurs in a set is its subject
+    within: list[float] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
     mask: str | None = None  # the proposed one, smaller than the photo: masks/<hash>.png
 
 

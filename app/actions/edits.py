@@ -38,7 +38,7 @@ TABLES: dict[str, str] = {
     "photo": "SELECT * FROM photo WHERE id IN :photos",
     "caption": "SELECT * FROM caption WHERE photo_id IN :photos",
 }
-REVIEWED = {"sha256", "aside", "subject"}  # columns of a photo on which the judgement of a set depends
+REVIEWED = {"sha256", "aside", "subject", "mask"}  # columns of a photo on which the judgement of a set depends
 
 FORGOTTEN = {"words": "every step forgotten", "undone": False, "photos": [], "undo": None, "redo": None}
 
