@@ -23,9 +23,11 @@ CREATE TABLE analysis (
     id INTEGER NOT NULL PRIMARY KEY, sha256 VARCHAR NOT NULL, analyser VARCHAR NOT NULL, found JSON NOT NULL,
     problem VARCHAR NOT NULL, at DATETIME NOT NULL, UNIQUE (sha256, analyser));
 CREATE TABLE subject (
-    photo_id INTEGER NOT NULL PRIMARY KEY REFERENCES photo (id) ON DELETE CASCADE,
+    photo_id INTEGER NOT NULL PRIMARY KEY,
+    project_id INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
     box JSON, sure FLOAT NOT NULL, "of" INTEGER NOT NULL,
     within JSON, mask VARCHAR);
+CREATE INDEX ix_subject_project_id ON subject (project_id);
 CREATE TABLE review (
     project_id INTEGER NOT NULL PRIMARY KEY REFERENCES project (id) ON DELETE CASCADE,
     state VARCHAR NOT NULL, verdict JSON NOT NULL, findings JSON NOT NULL, good INTEGER NOT NULL,

@@ -128,11 +128,13 @@ class Analysis(SQLModel, table=True):
 
 
 class Subject(SQLModel, table=True):
-    """The subject of a photo as the review of its set found it; the user's own box is `Photo.subject`."""
+    """The subject of a photo as the review of its set found it; the user's own box is `Photo.subject`.
 
-    photo_id: int | None = Field(
-        default=None, sa_column=Column(ForeignKey("photo.id", ondelete="CASCADE"), primary_key=True)
-    )
+    Outlives its photo, so that it is there again when undo brings the photo back.
+    """
+
+    photo_id: int | None = Field(default=None, primary_key=True)
+    project_id: int = _owner("project")
     box: list[float] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
     sure: float = 0.0
     of: int = 0  # photos in the set that it was found in: what recurs in a set is its subject

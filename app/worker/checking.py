@@ -135,7 +135,13 @@ def _store(work: Work, row: Review, members: dict[int, Member], found: Found, an
         there = set(session.exec(select(Photo.id).where(Photo.project_id == project_id)))
         for number, subject in found.items():
             if number in there:
-                made = Subject(photo_id=number, of=of, mask=masks.get(number), within=members[number].row.subject)
+                made = Subject(
+                    photo_id=number,
+                    project_id=project_id,
+                    of=of,
+                    mask=masks.get(number),
+                    within=members[number].row.subject,
+                )
                 if subject is not None:
                     box = subject.box
                     made.box, made.sure = [box.left, box.top, box.right, box.bottom], subject.sure

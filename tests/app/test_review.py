@@ -123,6 +123,11 @@ def test_a_set_is_reviewed_judged_and_judged_again(start_studio: Callable[..., S
     assert not [one for one in again["findings"] if one["kind"] in ("near_duplicate", "duplicate")]
     studio.post(f"/api/projects/{project}/undo", status=200)
     back = reviewed(studio, project)
+    before = studio.get(f"/api/projects/{project}/photos")
+    assert studio.http.delete(f"/api/photos/{ids[0]}").status_code == 204
+    studio.post(f"/api/projects/{project}/undo", status=200)
+    assert studio.get(f"/api/projects/{project}/photos") == before, "with the subject that was found, at once"
+    reviewed(studio, project)
     assert [one["kind"] for one in back["findings"]] == [one["kind"] for one in found["findings"]]
     kinds = {one["kind"] for one in studio.get("/api/jobs") if one["project_id"] == project}
     assert kinds == {"check"}
