@@ -83,6 +83,7 @@ class Photo(SQLModel, table=True):
     crops: list[dict[str, float]] = _json(list)  # [{left, top, right, bottom}] in fractions; empty: the default crop
     subject: list[float] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
     mask: str | None = None  # the user's own: masks/<hash>.png
+    mask_box: list[float] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
 
 
 class Caption(SQLModel, table=True):
@@ -127,14 +128,17 @@ class Analysis(SQLModel, table=True):
 
 
 class Subject(SQLModel, table=True):
-    """The subject of a photo as the review of its set found it; the user's own box is `Photo.subject`."""
+    """The subject of a photo as the review of its set found it; the user's own box is `Photo.subject`.
 
-    photo_id: int | None = Field(
-        default=None, sa_column=Column(ForeignKey("photo.id", ondelete="CASCADE"), primary_key=True)
-    )
+    Outlives its photo, so that it is there again when undo brings the photo back.
+    """
+
+    photo_id: int | None = Field(default=None, primary_key=True)
+    project_id: int = _owner("project")
     box: list[float] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
     sure: float = 0.0
     of: int = 0  # photos in the set that it was found in: what recurs in a set is its subject
+    within: list[float] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
     mask: str | None = None  # the proposed one, smaller than the photo: masks/<hash>.png
 
 

@@ -57,7 +57,7 @@ class Found:
     stored: StoredFile | None  # None where the project has the photo
     size: tuple[int, int]
     caption: str = ""
-    mask: str = ""  # its hash
+    mask: masks.Drawn | None = None
     fields: dict[str, Any] = field(default_factory=dict)  # crops and box, of an archive of our own
 
 
@@ -222,7 +222,7 @@ def _write(session: Session, project_id: int, found: list[Found], problems: list
                 session.add(Caption(photo_id=number, text=each.caption, origin="user"))
                 captions += 1
             if each.mask and row.mask is None:
-                row.mask = each.mask
+                row.mask, row.mask_box = each.mask.sha256, each.mask.box
                 session.add(row)
                 drawn += 1
     return ArchiveAdded(len(new), len(there), captions, drawn, new, problems)

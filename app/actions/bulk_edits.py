@@ -17,15 +17,15 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from app.actions import edits, projects
+from app.actions import edits, projects, training_shape
 from app.actions.edits import Done
 from app.actions.photo_changes import box_json, read_caption, read_fields, write_field
 from app.actions.photo_views import PhotoView, found_subjects, newest_captions, subject_view, views
 from app.database import Database
 from app.settings import value_of
-from app.tables import Caption, Photo, Project, Run, Subject
+from app.tables import Caption, Photo, Project, Subject
 from app.wording import plural
-from core.config.train import Shapes, TrainConfig
+from core.config.train import TrainConfig
 from core.dataset import buckets
 from core.dataset.captions import fill
 from core.dataset.crops import Box
@@ -46,6 +46,7 @@ KEYS = (
     "subject",
     "mask",
 )
+PLURALS = {"box": "boxes"}
 NO_SPACE_BEFORE = tuple(",.;:!?")
 
 
@@ -93,6 +94,8 @@ def apply(database: Database, project_id: int, photo_ids: Any, given: Any, *, pr
 
     Raises NotFound; DataProblem naming everything that is wrong: photos, fields, captions that grow too long.
     """
+    to_subject = isinstance(given, Mapping) and given.get("crop") == "subject"
+    config = training_shape.config_of(database, project_id) if to_subject else TrainConfig()
     with database.write() as session:
         project = projects.find(session, project_id)
         rows, problems = _chosen(session, project_id, photo_ids)
@@ -101,7 +104,7 @@ def apply(database: Database, project_id: int, photo_ids: Any, given: Any, *, pr
             raise _refused(problems)
         plan = Plan(rows)
         _plan_captions(session, project, plan, given)
-        _plan_fields(session, plan, given)
+        _plan_fields(session, plan, given, config)
         if plan.problems:
             raise _refused(plan.problems)
         if not preview:
@@ -229,7 +232,7 @@ def _framed(text: str, given: Mapping[str, Any], template: str) -> str:
     return text
 
 
-def _plan_fields(session: Session, plan: Plan, given: Mapping[str, Any]) -> None:
+def _plan_fields(session: Session, plan: Plan, given: Mapping[str, Any], config: TrainConfig) -> None:
     """Everything but captions."""
     wanted = {key: given[key] for key in ("aside", "crop", "subject") if key in given}
     to_subject = wanted.get("crop") == "subject"
@@ -240,38 +243,29 @@ def _plan_fields(session: Session, plan: Plan, given: Mapping[str, Any]) -> None
     if "mask" in given:
         values["mask"] = None
     subjects = found_subjects(session, [int(row.id or 0) for row in plan.rows]) if to_subject else {}
-    shapes = training_shapes(session, int(plan.rows[0].project_id))
     for row in plan.rows:
         for name, value in values.items():
             now = (row.crops[0] if row.crops else None) if name == "crop" else getattr(row, name)
             if now != value:
                 plan.set(row, name, value)
         if to_subject:
-            _plan_crop(plan, row, subjects.get(int(row.id or 0)), shapes)
+            _plan_crop(plan, row, subjects.get(int(row.id or 0)), config)
         if given.get("deleted"):
             plan.set(row, "deleted", True)
     if to_subject and not plan.values and plan.left_out:
         plan.problems += [FieldProblem(each.name, each.words) for each in plan.left_out]
 
 
-def _plan_crop(plan: Plan, row: Photo, found: Subject | None, shapes: Shapes) -> None:
+def _plan_crop(plan: Plan, row: Photo, found: Subject | None, config: TrainConfig) -> None:
     """The crop that keeps the subject, in the shape in which the photo is trained."""
     box = subject_view(row, found).box
     if box is None:
         plan.leave_out(row, "has no subject that was found; draw a box around it")
         return
-    bucket = buckets.of_photo(TrainConfig(shapes=shapes), row.width, row.height, None)[0]
+    bucket = buckets.of_photo(config, row.width, row.height, None)[0]
     crop = box_json(subject_crop(Box(*box), (row.width, row.height), bucket.width / bucket.height))
     if row.crops[:1] != [crop]:
         plan.set(row, "crop", crop)
-
-
-def training_shapes(session: Session, project_id: int) -> Shapes:
-    """The `shapes` knob of the project's newest run, else its default."""
-    run = session.exec(select(Run).where(Run.project_id == project_id).order_by(col(Run.id).desc()).limit(1)).first()
-    if run is None:
-        return TrainConfig().shapes
-    return "square" if run.config.get("shapes", {}).get("value") == "square" else "as_photographed"
 
 
 def _write(session: Session, plan: Plan, *, deleted: bool) -> None:
@@ -291,16 +285,17 @@ def _words(plan: Plan, given: Mapping[str, Any]) -> str:
     changed = [row for row in plan.rows if int(row.id or 0) in plan.values]
     if not changed:
         return "no photo needed this change"
-    which = changed[0].name if len(changed) == 1 else plural(len(changed), "photo")
+    one = len(changed) == 1
+    which = changed[0].name if one else plural(len(changed), "photo")
     if given.get("deleted"):
         return f"{which} deleted"
     if given.keys() == {"aside"}:
         return f"{which} set aside" if given["aside"] else f"{which} taken back"
-    names = {"aside": "places", "crop": "crops", "subject": "boxes", "mask": "masks"}
-    what = (["captions"] if given.keys() & {*CAPTION_KEYS, "prefix", "suffix"} else []) + [
-        words for key, words in names.items() if key in given
-    ]
-    return f"{' and '.join(what)} of {which}"
+    names = {"aside": "place", "crop": "crop", "subject": "box", "mask": "mask"}
+    kinds = ["caption"] if given.keys() & {*CAPTION_KEYS, "prefix", "suffix"} else []
+    kinds += [word for key, word in names.items() if key in given]
+    what = " and ".join(word if one else PLURALS.get(word, f"{word}s") for word in kinds)
+    return f"{'the ' if one else ''}{what} of {which}"
 
 
 def _refused(problems: Sequence[FieldProblem]) -> DataProblem:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, delete, select
 
 from app.database import Database
@@ -67,6 +68,7 @@ def up_to_date(session: Session, project_id: int) -> bool:
 
 def set_state(session: Session, project_id: int) -> str:
     """A hash of what a judgement depends on."""
-    chosen = select(Photo.id, Photo.sha256, Photo.aside, Photo.subject).where(Photo.project_id == project_id)
-    items = [list(row) for row in session.exec(chosen.order_by(col(Photo.id)))]
+    columns = (col(Photo.id), col(Photo.sha256), col(Photo.aside), col(Photo.subject), col(Photo.mask))
+    chosen = select_columns(*columns).where(col(Photo.project_id) == project_id).order_by(col(Photo.id))
+    items = [list(row) for row in session.connection().execute(chosen)]
     return hashlib.sha256(json.dumps(items).encode()).hexdigest()

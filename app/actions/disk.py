@@ -23,10 +23,14 @@ from app.tables import Adapter, Analysis, Job, Run
 HASH_CHARACTERS = 64
 REFERENCES = (  # to files of photos and masks, by hash; each of these rows belongs to a project
     "SELECT sha256, mask FROM photo",
-    "SELECT subject.mask FROM subject JOIN photo ON photo.id = photo_id",
+    "SELECT mask FROM subject",
     "SELECT value FROM edit, json_each(edit.hashes)",
     "SELECT json_extract(value, '$.sha256'), json_extract(value, '$.mask') FROM version, json_each(version.items)",
 )
+FORGOTTEN_SUBJECTS = """
+DELETE FROM subject WHERE photo_id NOT IN (SELECT id FROM photo)
+AND photo_id NOT IN (SELECT value FROM edit, json_each(edit.photos))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,7 @@ def move_unreferenced(database: Database, older_than_seconds: float = 0.0) -> in
     for sha256, paths in unreferenced.photos.items():
         paths.append(home.thumb(sha256))
     with database.write() as session:
+        session.connection().execute(text(FORGOTTEN_SUBJECTS))
         unreferenced.keep_referenced(session)
         analysed = session.exec(select(Analysis)).all()
         needed = hashes_needed(session)
@@ -170,7 +175,7 @@ def clear_cache(database: Database) -> int:
     Raises Conflict while a job runs, since it may be about to read them.
     """
     with database.read() as session:
-        if lane_queue.running(session):
+        if any(job.kind is not Kind.CHECK for job in lane_queue.running(session)):  # a review reads no cache
             raise Conflict("A job is running and may need the cache; clear it afterwards.")
     return sum(_empty(folder) for folder in database.home.cache.iterdir() if folder != database.home.uploads)
 

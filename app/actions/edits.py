@@ -20,12 +20,14 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import bindparam, text
-from sqlmodel import Session, col, delete, select
+from sqlalchemy import select as select_columns
+from sqlmodel import Session, col, delete, func, select, update
 
 from app.actions import check_jobs, disk
 from app.database import Database
 from app.errors import Conflict, NotFound
 from app.tables import Edit, Event, Project, now
+from core import strict_json
 
 STEPS_AT_MOST = 1000  # of a project; older ones are forgotten
 CONTINUED = timedelta(seconds=60)  # a step with the key of the newest one continues it for so long
@@ -36,9 +38,17 @@ TABLES: dict[str, str] = {
     "photo": "SELECT * FROM photo WHERE id IN :photos",
     "caption": "SELECT * FROM caption WHERE photo_id IN :photos",
 }
-REVIEWED = {"sha256", "aside", "subject"}  # columns of a photo on which the judgement of a set depends
+REVIEWED = {"sha256", "aside", "subject", "mask"}  # columns of a photo on which the judgement of a set depends
 
 FORGOTTEN = {"words": "every step forgotten", "undone": False, "photos": [], "undo": None, "redo": None}
+
+SHOWN = (
+    col(Edit.id),
+    col(Edit.words),
+    col(Edit.photos),
+    col(Edit.undone),
+    col(Edit.at),
+)  # not the megabytes of changes
 
 Side = Literal["before", "after"]
 Rows = dict[tuple[str, int], dict[str, Any]]
@@ -98,14 +108,15 @@ def history(database: Database, project_id: int) -> list[EditView]:
     """The project's steps, the newest first; those that were undone can be redone. Raises NotFound."""
     with database.read() as session:
         _check_project(session, project_id)
-        rows = session.exec(select(Edit).where(Edit.project_id == project_id).order_by(col(Edit.id).desc()))
-        return [EditView(int(row.id or 0), row.words, row.photos, row.undone, row.at) for row in rows]
+        shown = (col(Edit.id), col(Edit.words), col(Edit.photos), col(Edit.undone), col(Edit.at))
+        chosen = select_columns(*shown).where(col(Edit.project_id) == project_id).order_by(col(Edit.id).desc())
+        rows = session.connection().execute(chosen)
+        return [EditView(number or 0, words, photos, undone, at) for number, words, photos, undone, at in rows]
 
 
 def state(session: Session, project_id: int, done: str = "", photos: Sequence[int] = ()) -> Done:
     """What undo and redo would do now."""
-    back, forth = _next(session, project_id, "before"), _next(session, project_id, "after")
-    return Done(done, list(photos), back.words if back else None, forth.words if forth else None)
+    return Done(done, list(photos), _next(session, project_id, "before")[1], _next(session, project_id, "after")[1])
 
 
 def forget(database: Database, project_id: int) -> int:
@@ -124,34 +135,36 @@ def forget(database: Database, project_id: int) -> int:
 
 def photos_so_far(session: Session, project_id: int, key: str) -> int:
     """How many photos the step has that one with this key would continue."""
-    found = _continued(session, project_id, key)
-    return len(found.photos) if found is not None else 0
+    counted = select(func.json_array_length(Edit.photos)).where(Edit.id == _continued(session, project_id, key))
+    return session.exec(counted).first() or 0
 
 
 def _move(database: Database, project_id: int, side: Side) -> Done:
     with database.write() as session:
         _check_project(session, project_id)
-        edit = _next(session, project_id, side)
-        verb = "undo" if side == "before" else "redo"
+        edit = session.get(Edit, _next(session, project_id, side)[0])
         if edit is None:
-            raise Conflict(f"There is nothing to {verb} in this project.")
-        _apply(session, edit.changes, side)
+            raise Conflict(f"There is nothing to {'undo' if side == 'before' else 'redo'} in this project.")
         edit.undone = side == "before"
         session.add(edit)
-        words = f"{'Undone' if edit.undone else 'Done again'}: {edit.words}."
         session.flush()
-        _announce(session, edit, edit.photos)
-        if _concerns_review(edit.changes):
+        changes, words, photos = edit.changes, edit.words, edit.photos
+        _announce(session, project_id, words, photos, undone=edit.undone)
+        done = f"{'Undone' if edit.undone else 'Done again'}: {words}."
+        _apply(session, changes, side)
+        if _concerns_review(changes):
             check_jobs.request(session, project_id)
-        return state(session, project_id, words, edit.photos)
+        return state(session, project_id, done, photos)
 
 
-def _next(session: Session, project_id: int, side: Side) -> Edit | None:
-    """The step that undo (side "before") or redo ("after") would apply."""
+def _next(session: Session, project_id: int, side: Side) -> tuple[int, str | None]:
+    """The step that undo (side "before") or redo ("after") would apply: its id and words; 0, None without one."""
     undone = side == "after"
-    chosen = select(Edit).where(Edit.project_id == project_id, Edit.undone == undone)
+    # Only these columns: the changes of a step may be megabytes.
+    chosen = select(Edit.id, Edit.words).where(Edit.project_id == project_id, Edit.undone == undone)
     order = col(Edit.id).asc() if undone else col(Edit.id).desc()
-    return session.exec(chosen.order_by(order).limit(1)).first()
+    number, words = session.exec(chosen.order_by(order).limit(1)).first() or (0, None)
+    return int(number or 0), words
 
 
 def _check_project(session: Session, project_id: int) -> None:
@@ -178,7 +191,7 @@ def _changes(before: Rows, after: Rows) -> list[dict[str, Any]]:
     changes = []
     for place in dict.fromkeys([*before, *after]):
         old, new = before.get(place), after.get(place)
-        if old == new:
+        if _alike(old, new):
             continue
         either = new or old or {}
         photo = {"photo": place[1], "caption": either.get("photo_id")}.get(place[0])
@@ -201,7 +214,12 @@ def _merged(earlier: Sequence[Mapping[str, Any]], later: Sequence[Mapping[str, A
             found[place] = {**each, "before": before, "after": after}
         else:
             found[place] = dict(each)
-    return [each for each in found.values() if each["before"] != each["after"]]
+    return [each for each in found.values() if not _alike(each["before"], each["after"])]
+
+
+def _alike(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> bool:
+    """Whether nothing differs that a person sees: not the time at which the same caption was written."""
+    return {**(before or {}), "at": None} == {**(after or {}), "at": None}
 
 
 def _apply(session: Session, changes: Sequence[Mapping[str, Any]], side: Side) -> None:
@@ -228,41 +246,60 @@ def _apply(session: Session, changes: Sequence[Mapping[str, Any]], side: Side) -
 
 def _record(session: Session, project_id: int, words: str, changes: list[dict[str, Any]], key: str) -> None:
     session.exec(delete(Edit).where(col(Edit.project_id) == project_id, col(Edit.undone)))
-    edit = _continued(session, project_id, key) or Edit(project_id=project_id, words=words, key=key)
-    edit.words, edit.at = words, now()
-    edit.changes = _merged(edit.changes, changes)
-    edit.photos = _photos_of(edit.changes)
-    edit.hashes = sorted(_hashes_of(edit.changes))
-    session.add(edit)
-    session.flush()
-    _announce(session, edit, _photos_of(changes))
+    number = _continued(session, project_id, key)
+    if number and all(each["before"] is None for each in changes):
+        _append(session, number, words, changes)
+    else:
+        edit = session.get(Edit, number) or Edit(project_id=project_id, words=words, key=key)
+        edit.words, edit.at = words, now()
+        edit.changes = _merged(edit.changes, changes)
+        edit.photos, edit.hashes = _photos_of(edit.changes), _hashes_of(edit.changes)
+        session.add(edit)
+        session.flush()
+        if not edit.changes:  # what was typed is what was there before
+            session.delete(edit)
+            session.flush()
+    _announce(session, project_id, words, _photos_of(changes), undone=False)
     if _concerns_review(changes):
         check_jobs.request(session, project_id)
-    kept = select(Edit.id).where(Edit.project_id == project_id).order_by(col(Edit.id).desc()).limit(STEPS_AT_MOST)
-    session.exec(delete(Edit).where(col(Edit.project_id) == project_id, col(Edit.id).not_in(kept)))
+    chosen = select(Edit.id).where(Edit.project_id == project_id).order_by(col(Edit.id).desc())
+    oldest = chosen.offset(STEPS_AT_MOST).limit(1).scalar_subquery()
+    session.exec(delete(Edit).where(col(Edit.project_id) == project_id, col(Edit.id) <= oldest))
 
 
-def _continued(session: Session, project_id: int, key: str) -> Edit | None:
-    """The step that one with this key continues."""
+def _append(session: Session, number: int, words: str, changes: list[dict[str, Any]]) -> None:
+    """Add rows that are new to a step, without reading what it has: a thousand photos may be one step."""
+    session.exec(update(Edit).where(col(Edit.id) == number).values(words=words, at=now()))
+    columns = {"changes": changes, "photos": _photos_of(changes), "hashes": _hashes_of(changes)}
+    for column, more in columns.items():
+        if more:
+            values = strict_json.dumps(more, ascii_only=True)[1:-1]
+            comma = f"iif({column} = '[]', '', ',')"
+            joined = f"substr({column}, 1, length({column}) - 1) || {comma} || :more || ']'"
+            statement = text(f"UPDATE edit SET {column} = {joined} WHERE id = :id")
+            session.connection().execute(statement, {"more": values, "id": number})
+
+
+def _continued(session: Session, project_id: int, key: str) -> int:
+    """The id of the step that one with this key continues; 0 for none."""
     if not key:
-        return None
-    same = select(Edit).where(Edit.project_id == project_id, Edit.key == key, col(Edit.undone).is_(False))
-    found = session.exec(same.order_by(col(Edit.id).desc()).limit(1)).first()
-    if found is None or key.startswith("job "):
-        return found
-    newest = _next(session, project_id, "before")
-    recent = now() - found.at < CONTINUED
-    return found if newest is not None and newest.id == found.id and recent else None
+        return 0
+    same = select(Edit.id, Edit.at).where(Edit.project_id == project_id, Edit.key == key, col(Edit.undone).is_(False))
+    number, at = session.exec(same.order_by(col(Edit.id).desc()).limit(1)).first() or (0, now())
+    if key.startswith("job "):
+        return int(number or 0)
+    newest, _ = _next(session, project_id, "before")
+    return newest if newest == number and now() - at < CONTINUED else 0
 
 
 def _photos_of(changes: Sequence[Mapping[str, Any]]) -> list[int]:
     return sorted({each["photo"] for each in changes if each["photo"] is not None})
 
 
-def _hashes_of(changes: Sequence[Mapping[str, Any]]) -> set[str]:
+def _hashes_of(changes: Sequence[Mapping[str, Any]]) -> list[str]:
     """Of the photos and masks on either side."""
     rows = [each[side] or {} for each in changes if each["table"] == "photo" for side in ("before", "after")]
-    return {row[name] for row in rows for name in ("sha256", "mask") if row.get(name)}
+    return sorted({row[name] for row in rows for name in ("sha256", "mask") if row.get(name)})
 
 
 def _concerns_review(changes: Sequence[Mapping[str, Any]]) -> bool:
@@ -270,9 +307,8 @@ def _concerns_review(changes: Sequence[Mapping[str, Any]]) -> bool:
     return any(REVIEWED & row.keys() for row in rows)
 
 
-def _announce(session: Session, edit: Edit, photos: Sequence[int]) -> None:
+def _announce(session: Session, project_id: int, words: str, photos: Sequence[int], *, undone: bool) -> None:
     """Append the event for the project's pages."""
-    now_possible = state(session, edit.project_id)
-    payload = {"words": edit.words, "undone": edit.undone, "photos": list(photos)}
-    payload |= {"undo": now_possible.undo, "redo": now_possible.redo}
-    session.add(Event(project_id=edit.project_id, kind="edit", payload=payload))
+    possible = state(session, project_id)
+    payload = {"words": words, "undone": undone, "photos": list(photos), "undo": possible.undo, "redo": possible.redo}
+    session.add(Event(project_id=project_id, kind="edit", payload=payload))

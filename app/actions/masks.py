@@ -36,6 +36,14 @@ class MaskFile:
     sha256: str  # of the mask that it was made from
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A mask of the user's own."""
+
+    sha256: str | None  # None: no mask
+    box: list[float] | None  # around its subject, in fractions; None where it has none
+
+
 def get(database: Database, photo_id: int) -> MaskFile:
     """The mask in force. Raises NotFound when the photo has none."""
     with database.read() as session:
@@ -51,24 +59,26 @@ def put(database: Database, photo_id: int, content: Path | bytes) -> PhotoView:
     with database.read() as session:
         row = find(session, photo_id)
     try:
-        sha256 = store(database.home, content, (row.width, row.height))
+        drawn = store(database.home, content, (row.width, row.height))
     except DataProblem as problem:
         words = [FieldProblem("mask", problem.message)]
         raise DataProblem(f"The mask of {row.name} {problem.message}", words) from None
-    return _change(database, photo_id, sha256)
+    return _change(database, photo_id, drawn)
 
 
 def delete(database: Database, photo_id: int) -> PhotoView:
     """Remove the photo's own mask, as a step; the one that was found counts again. Raises NotFound."""
-    return _change(database, photo_id, None)
+    return _change(database, photo_id, Drawn(None, None))
 
 
-def store(home: Home, content: Path | bytes, size: tuple[int, int]) -> str:
-    """Check and keep the mask of a photo of `size`; returns its hash. Raises DataProblem, DiskProblem."""
+def store(home: Home, content: Path | bytes, size: tuple[int, int]) -> Drawn:
+    """Check and keep the mask of a photo of `size`. Raises DataProblem, DiskProblem."""
     mask = masks.read(content, size)
     if masks.counts(mask)[masks.IGNORED] == size[0] * size[1]:
         raise DataProblem("ignores all of the photo (0 everywhere); paint the subject (255) or the background (128).")
-    return store_picture(home, mask)
+    around = mask.point([255 * (grey == masks.SUBJECT) for grey in range(256)]).getbbox()
+    box = [side / size[place % 2] for place, side in enumerate(around)] if around else None
+    return Drawn(store_picture(home, mask), box)
 
 
 def store_picture(home: Home, mask: Image.Image) -> str:
@@ -101,10 +111,10 @@ def of_size(home: Home, sha256: str, size: tuple[int, int]) -> Path:
     return target
 
 
-def _change(database: Database, photo_id: int, sha256: str | None) -> PhotoView:
+def _change(database: Database, photo_id: int, drawn: Drawn) -> PhotoView:
     with database.write() as session:
         row = find(session, photo_id)
         with edits.step(session, row.project_id, f"the mask of {row.name}", [photo_id]):
-            row.mask = sha256
+            row.mask, row.mask_box = drawn.sha256, drawn.box
             session.add(row)
         return views(session, [row])[0]

@@ -97,7 +97,7 @@ def write_field(session: Session, row: Photo, field: str, value: Any) -> None:
         case "subject":
             row.subject = value
         case "mask":
-            row.mask = value
+            row.mask = row.mask_box = value
     session.add(row)
 
 

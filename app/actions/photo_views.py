@@ -71,8 +71,9 @@ def active(project_id: int) -> SelectOfScalar[Photo]:
 
 
 def subject_view(row: Photo, found: Subject | None) -> SubjectView:
-    if row.subject is not None:
-        return SubjectView(row.subject, "you", 1.0)
+    """The user's box, or that of the user's mask, before the one that was found."""
+    if drawn := row.subject or row.mask_box:
+        return SubjectView(drawn, "you", 1.0)
     if found is None or found.box is None:
         return SubjectView(None, "found", 0.0)
     return SubjectView(found.box, "found", found.sure)

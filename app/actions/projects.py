@@ -13,7 +13,7 @@ from app.actions import disk, edits
 from app.actions.photo_views import active, newest_captions, thumb_url
 from app.database import Database
 from app.errors import Conflict, NotFound
-from app.jobs.states import State
+from app.jobs.states import Kind, State
 from app.tables import Caption, Job, Photo, Project, Run
 from core.dataset import triggers
 from core.dataset.captions import CHARACTERS_AT_MOST, has_trigger, replace_trigger
@@ -143,7 +143,9 @@ def _replace_in_captions(session: Session, rows: Sequence[Photo], trigger: str, 
 
 
 def _count_jobs(session: Session, project_id: int, states: tuple[State, ...]) -> int:
+    """Without reviews, which come and go with each change of the photos."""
     chosen = select(func.count()).where(Job.project_id == project_id, col(Job.state).in_(states))
+    chosen = chosen.where(Job.kind != Kind.CHECK)
     return session.exec(chosen).one()
 
 

@@ -89,7 +89,7 @@ def frozen(session: Session, project: Project, rows: Sequence[Photo]) -> list[di
 def seen_in(row: Photo, found: Subject | None) -> dict[str, Any]:
     """Subject and mask of a photo, as an item has them."""
     view, mask = subject_view(row, found), mask_of(row, found)
-    trusted = view.source == "you" or view.sure >= SURE_ENOUGH
+    trusted = view.source == "you" or view.sure >= SURE_ENOUGH  # a box of the user's finds its mask, too
     return {
         "subject": view.box if trusted else None,
         "mask": mask[1] if mask and (mask[0] == "you" or trusted) else None,

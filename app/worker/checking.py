@@ -11,10 +11,7 @@ when no more are. A photo that cannot be read is left out with a sentence in the
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
 
-import numpy as np
-from PIL import Image
 from sqlmodel import Session, col, select
 
 from app.actions import check_jobs
@@ -22,27 +19,17 @@ from app.actions.photo_views import found_subjects
 from app.home import Home
 from app.jobs.states import State
 from app.tables import Analysis, Event, Photo, Review, Subject
+from app.worker import subjects
 from app.worker.outcome import Outcome
+from app.worker.subjects import Found, Member
 from app.worker.work import Work, write_log
 from core import files
 from core.dataset import dates
-from core.dataset.crops import Box
 from core.errors import DataProblem
 from core.vision import analysers, pictures, results, review
-from core.vision import subject as subjects
 from core.vision.base import Analyser
 
 AT_ONCE = 20  # photos that are looked up together
-AGAIN = 1.5  # times as many photos as when a subject was found: it is found again, in the better company
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A photo of the set, with its analysis and the subject that an earlier judgement found."""
-
-    row: Photo
-    analysis: results.Analysis
-    subject: Subject | None
 
 
 def review_photos(work: Work) -> Outcome:
@@ -55,9 +42,10 @@ def review_photos(work: Work) -> Outcome:
             state = check_jobs.set_state(session, project_id)
             members = _members(session, project_id, analyser.name)
         work.report_phase("judging the set", 0, 1)
-        found = _subjects(work.home, members)
-        row = _judged(project_id, state, members, found)
-        if _store(work, row, found, of=sum(not each.row.aside for each in members.values()), analyser=analyser.name):
+        found = subjects.find(work.home, members)
+        row = _judged(work.home, state, members, found)
+        row.project_id = project_id
+        if _store(work, row, members, found, analyser.name):
             work.log(f"{row.verdict['title']}. {row.verdict['words']}")
             return Outcome(State.SUCCEEDED, result={"photos": len(members)})
 
@@ -68,7 +56,7 @@ def _analyse_new(work: Work, project_id: int, analyser: Analyser) -> None:
     while True:
         with work.database.read() as session:
             new = _unseen(session, project_id, analyser.name, AT_ONCE)
-            left = len(new) if len(new) < AT_ONCE else len(_unseen(session, project_id, analyser.name, None))
+            left = len(new) if len(new) < AT_ONCE else len(_unseen(session, project_id, analyser.name, 10**6))
         if not new:
             return
         total = done + left
@@ -88,7 +76,7 @@ def _analyse_new(work: Work, project_id: int, analyser: Analyser) -> None:
                 work.log(f"{row.name} {analysis.problem}", "warning")
 
 
-def _unseen(session: Session, project_id: int, name: str, limit: int | None) -> list[Photo]:
+def _unseen(session: Session, project_id: int, name: str, limit: int) -> list[Photo]:
     seen = select(Analysis.id).where(Analysis.sha256 == Photo.sha256, Analysis.analyser == name).exists()
     return list(
         session.exec(select(Photo).where(Photo.project_id == project_id, ~seen).order_by(col(Photo.id)).limit(limit))
@@ -121,70 +109,13 @@ def _members(session: Session, project_id: int, name: str) -> dict[int, Member]:
     }
 
 
-def _subjects(home: Home, members: dict[int, Member]) -> dict[int, results.Subject | None]:
-    """The subject of each photo whose subject is to be found: new ones, and those found in much smaller a set."""
-    active = {number: each for number, each in members.items() if not each.row.aside}
-    known = {number: drawn for number, each in active.items() if (drawn := _drawn(home, each.row)) is not None}
-    wanted = [
-        number
-        for number, each in active.items()
-        if number not in known and (each.subject is None or each.subject.of * AGAIN <= len(active))
-    ]
-    found: dict[int, results.Subject | None] = {}
-    if wanted:
-        analyses = {number: each.analysis for number, each in active.items()}
-        joint = subjects.reconcile(analyses, lambda number: _picture(home, members[number].row), known, wanted)
-        found = {number: joint[number] for number in wanted}
-    for number, each in members.items():
-        if each.row.aside and each.subject is None:
-            found[number] = each.analysis.subject
-    return {number: _within(subject, members[number].row) for number, subject in found.items()} | known
-
-
-def _picture(home: Home, row: Photo) -> pictures.Pixels:
-    """The thumbnail, which is read faster; else the photo."""
-    thumb = home.thumb(row.sha256)
-    if not thumb.is_file():
-        return pictures.read(home.photo(row.sha256, row.extension))[0]
-    with Image.open(thumb) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def _drawn(home: Home, row: Photo) -> results.Subject | None:
-    """The subject as the user's own mask has it; None without one."""
-    if row.mask is None or not home.mask(row.mask).is_file():
-        return None
-    scale = min(pictures.SMALL_SIDE_PX / max(row.width, row.height), 1.0)
-    size = max(round(row.width * scale), 1), max(round(row.height * scale), 1)
-    mask_HW = pictures.decode_mask(home.mask(row.mask).read_bytes(), size)
-    box = pictures.box_of(mask_HW)
-    return None if box is None else results.Subject(box, pictures.encode_mask(mask_HW), 1.0)
-
-
-def _within(subject: results.Subject | None, row: Photo) -> results.Subject | None:
-    """The subject with its mask cut to the box that the user drew, if there is one."""
-    if subject is None or row.subject is None:
-        return subject
-    box = Box(*row.subject)
-    mask_HW = pictures.decode_mask(subject.mask)
-    rows, columns = (np.linspace(0, 1, count, endpoint=False) + 0.5 / count for count in mask_HW.shape)
-    inside = (rows >= box.top) & (rows < box.bottom), (columns >= box.left) & (columns < box.right)
-    cut_HW = mask_HW & inside[0][:, None] & inside[1][None]
-    if not cut_HW.any():
-        cut_HW = inside[0][:, None] & inside[1][None]
-    return results.Subject(subject.box, pictures.encode_mask(np.asarray(cut_HW, np.bool_)), subject.sure)
-
-
-def _judged(
-    project_id: int, state: str, members: dict[int, Member], found: dict[int, results.Subject | None]
-) -> Review:
+def _judged(home: Home, state: str, members: dict[int, Member], found: Found) -> Review:
     analyses = {number: each.analysis for number, each in members.items()}
     aside = [number for number, each in members.items() if each.row.aside]
-    boxes = {number: _in_force(each, found.get(number)) for number, each in members.items()}
+    boxes = {number: subjects.in_force(home, each, found, number) for number, each in members.items()}
     judgement = review.review(analyses, boxes, aside)
     active = {number: each for number, each in analyses.items() if number not in set(aside)}
     return Review(
-        project_id=project_id,
         state=state,
         verdict={"title": judgement.verdict.title, "words": judgement.verdict.words},
         findings=[
@@ -195,27 +126,26 @@ def _judged(
     )
 
 
-def _in_force(member: Member, found: results.Subject | None) -> results.Subject | None:
-    """The subject to judge by: the user's box, else what was found now or earlier."""
-    earlier = member.subject
-    if found is None and earlier is not None and earlier.box is not None:
-        found = results.Subject(Box(*earlier.box), b"", earlier.sure)
-    if member.row.subject is None:
-        return found
-    return results.Subject(Box(*member.row.subject), found.mask if found else b"", 1.0)
-
-
-def _store(work: Work, row: Review, found: dict[int, results.Subject | None], *, of: int, analyser: str) -> bool:
+def _store(work: Work, row: Review, members: dict[int, Member], found: Found, analyser: str) -> bool:
     """Write the judgement and the subjects; False when the set is another one by now. Raises ClaimLost, DiskProblem."""
     masks = {number: _keep_mask(work.home, subject) for number, subject in found.items() if subject is not None}
     project_id = int(row.project_id or 0)
+    of = sum(not each.row.aside for each in members.values())
     with work.transaction() as session:
         there = set(session.exec(select(Photo.id).where(Photo.project_id == project_id)))
         for number, subject in found.items():
             if number in there:
-                box = [subject.box.left, subject.box.top, subject.box.right, subject.box.bottom] if subject else None
-                sure = subject.sure if subject else 0.0
-                session.merge(Subject(photo_id=number, box=box, sure=sure, of=of, mask=masks.get(number)))
+                made = Subject(
+                    photo_id=number,
+                    project_id=project_id,
+                    of=of,
+                    mask=masks.get(number),
+                    within=members[number].row.subject,
+                )
+                if subject is not None:
+                    box = subject.box
+                    made.box, made.sure = [box.left, box.top, box.right, box.bottom], subject.sure
+                session.merge(made)
         session.merge(row)
         current = row.state == check_jobs.set_state(session, project_id)
         finished = current and not _unseen(session, project_id, analyser, 1)

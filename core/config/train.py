@@ -213,7 +213,7 @@ class TrainConfig:
     )
     background_weight: float = knob(
         1.0, "Background weight",
-        "Weight in the loss of what a photo's mask shows as background, relative to the subject; 1 turns it off.",
+        "How much the background in a photo's mask counts in the loss beside the subject; 1 counts both alike.",
         "loss", at_least=0, at_most=1,
     )  # fmt: skip
 

@@ -135,7 +135,14 @@ def _sorted_out(infos: Sequence[zipfile.ZipInfo]) -> Contents:
             continue
         seen.add(name)
         _place(contents, name, path)
+    if not contents.photos:  # the subject itself is a mask
+        contents.photos, contents.masks = contents.masks, []
     return contents
+
+
+def _is_mask_folder(name: str) -> bool:
+    """Not "10_sks mask", in which kohya's scripts have photos of a mask."""
+    return bool(_MASK_FOLDER.search(name.lower())) and not re.match(r"\d+_", name)
 
 
 def _place(contents: Contents, name: str, path: PurePosixPath) -> None:
@@ -146,8 +153,8 @@ def _place(contents: Contents, name: str, path: PurePosixPath) -> None:
     elif caption_files.is_caption_file(path.name):
         contents.captions.append(name)
     elif path.suffix.lower() in photos.SUFFIXES:
-        in_mask_folder = any(_MASK_FOLDER.search(part.lower()) for part in path.parts[:-1])
-        (contents.masks if in_mask_folder or mask_files.is_mask_file(name) else contents.photos).append(name)
+        is_mask = any(map(_is_mask_folder, path.parts[:-1])) or mask_files.is_mask_file(name)
+        (contents.masks if is_mask else contents.photos).append(name)
     else:
         contents.left_out.append(FieldProblem(name, "is no photo, caption or mask; it was left out"))
 

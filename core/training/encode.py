@@ -85,7 +85,7 @@ class PhotoEncoder:
 
     def _encoded(self, crop: Example, bucket: Bucket, size: tuple[int, int], place: int) -> Encoded:
         """One crop in one of its buckets."""
-        weight_BL = latents.weights_of(self.family, crop, bucket, size, self.config.background_weight)
+        weight_BL = latents.weights_of(self.family, crop, bucket, size, self.config.background_weight, self.cache)
         l_T = latents.latents_of(self.family, crop, bucket, self.cache)
         flipped = latents.latents_of(self.family, crop, bucket, self.cache, flip=True) if self.config.flip else None
         conditioning, untriggered = self.texts[crop.caption], None

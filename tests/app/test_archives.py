@@ -72,6 +72,12 @@ MASK = Image.open(io.BytesIO(mask_png((80, 64)))).tobytes()
             {"A.png": "a red can"},
             ["A.png"],
         ),
+        (  # a subject that is a mask
+            {"img/10_sks mask/A.png": "red", "mask/A.png": "mask"},
+            {"A.png": None},
+            ["A.png"],
+        ),
+        ({"my mask/A.png": "red", "my mask/A.txt": "a mask"}, {"A.png": "a mask"}, []),
         (  # a folder of a Mac
             {"My can/A.png": "red", "__MACOSX/My can/._A.png": "x", "My can/.DS_Store": "x", "My can/A.txt": "a can"},
             {"A.png": "a can"},

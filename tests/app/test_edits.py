@@ -253,3 +253,24 @@ def test_files_of_deleted_photos_stay_until_their_steps_are_forgotten(client: Te
     problem_of(client.post(f"/api/projects/{project}/undo"), 409)
     assert list(database.home.photos.iterdir()) == []
     assert [path.suffix for path in database.home.trash.rglob("*") if path.is_file()] == [".png"]
+
+
+def test_typing_that_ends_where_it_began_is_no_step(client: TestClient, project: int) -> None:
+    photo = add(client, project, 1)
+    edit(client, project, [photo], caption="a red can")
+    edit(client, project, [photo], caption="a can")
+    for text in ("a c", "a can"):
+        client.patch(f"/api/photos/{photo}", json={"caption": text, "typing": True})
+    steps = [one["words"] for one in client.get(f"/api/projects/{project}/edits").json()]
+    assert steps == ["the caption of 1.png", "the caption of 1.png", "1.png added"]
+
+
+def test_the_oldest_steps_are_forgotten(client: TestClient, project: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.actions.edits.STEPS_AT_MOST", 3)
+    photo = add(client, project, 1)
+    for number in range(5):
+        client.patch(f"/api/photos/{photo}", json={"caption": f"caption {number}"})
+    for _ in range(3):
+        undo(client, project)
+    problem_of(client.post(f"/api/projects/{project}/undo"), 409)
+    assert client.get(f"/api/photos/{photo}").json()["caption"] == "caption 1"

@@ -123,6 +123,11 @@ def test_a_set_is_reviewed_judged_and_judged_again(start_studio: Callable[..., S
     assert not [one for one in again["findings"] if one["kind"] in ("near_duplicate", "duplicate")]
     studio.post(f"/api/projects/{project}/undo", status=200)
     back = reviewed(studio, project)
+    before = studio.get(f"/api/projects/{project}/photos")
+    assert studio.http.delete(f"/api/photos/{ids[0]}").status_code == 204
+    studio.post(f"/api/projects/{project}/undo", status=200)
+    assert studio.get(f"/api/projects/{project}/photos") == before, "with the subject that was found, at once"
+    reviewed(studio, project)
     assert [one["kind"] for one in back["findings"]] == [one["kind"] for one in found["findings"]]
     kinds = {one["kind"] for one in studio.get("/api/jobs") if one["project_id"] == project}
     assert kinds == {"check"}
@@ -186,3 +191,50 @@ def test_a_run_trains_with_the_subjects_crop_and_the_masks(start_studio: Callabl
     again = studio.post(f"/api/runs/{run}/resume", {"steps": 3})
     assert again["state"] == "queued"
     studio.until_state(run, "succeeded")
+
+
+@pytest.mark.slow
+def test_a_box_that_you_draw_finds_its_mask_and_your_mask_its_box(start_studio: Callable[..., Studio]) -> None:
+    studio = start_studio()
+    project = studio.post("/api/projects", {"name": "A", "trigger": "sks", "class_word": "toy"}, 201)["id"]
+    photo = upload(studio, project, "0.png", scene(0))
+    reviewed(studio, project)
+    path = f"/api/photos/{photo}"
+    found = studio.get(f"{path}/subject")
+    box = [0.05, 0.05, 0.45, 0.55]  # around the bright thing at (40, 30) to (150, 160) of 400 x 320
+    studio.http.patch(path, json={"subject": box})
+    reviewed(studio, project)
+    mask = Image.open(io.BytesIO(studio.http.get(f"{path}/mask").content))
+    left, top, right, bottom = mask.point(lambda grey: 255 * (grey == 255)).getbbox() or (0, 0, 0, 0)
+    assert 0.04 * 400 <= left < right <= 0.46 * 400
+    assert 0.04 * 320 <= top < bottom <= 0.56 * 320
+    assert mask.getpixel((95, 95)) == 255, "the middle of the thing"
+    studio.http.patch(path, json={"subject": None})
+    reviewed(studio, project)
+    assert studio.get(f"{path}/subject") == found
+
+    assert studio.http.put(f"{path}/mask", content=mask_png((400, 320))).status_code == 200
+    assert studio.get(f"{path}/subject") == {
+        "box": [4 / 400, 4 / 320, 21 / 400, 31 / 320],
+        "source": "you",
+        "sure": 1.0,
+    }
+    reviewed(studio, project)
+    studio.http.delete(f"{path}/mask")
+    reviewed(studio, project)
+    assert studio.get(f"{path}/subject") == found
+    assert studio.http.get(f"{path}/mask").headers["x-mask-source"] == "found"
+
+
+def test_a_project_whose_photos_are_being_reviewed_can_be_deleted(client: TestClient, project: int) -> None:
+    from app.jobs import store
+    from app.jobs.process import ProcessName
+    from app.jobs.states import Lane
+
+    database = client.app.state.database  # type: ignore[attr-defined]
+    put(client, project, "red.png", picture())
+    assert store.claim(database, Lane.IO, ProcessName.own()) is not None
+    assert client.get(f"/api/projects/{project}").json()["working"] is False
+    assert client.delete("/api/cache").status_code == 200
+    assert client.delete(f"/api/projects/{project}").status_code == 204
+    assert client.get("/api/jobs").json() == []

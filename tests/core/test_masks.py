@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def test_tokens_and_their_weights_are_in_the_same_order(name: str, tmp_path: Pat
     plain, masked = Example(tmp_path / "plain.png", "0", ""), Example(tmp_path / "changed.png", "1", "", mask=mask)
 
     one, other = (latents.latents_of(family, each, bucket, tmp_path / "cache") for each in (plain, masked))
-    weight_BL = latents.weights_of(family, masked, bucket, (128, 64), 0.0)
+    weight_BL = latents.weights_of(family, masked, bucket, (128, 64), 0.0, tmp_path / "cache")
     assert weight_BL is not None
     assert weight_BL.shape == one.shape[:2] == (1, 32)
     table = weight_BL.reshape(4, 8)
@@ -121,6 +122,24 @@ def test_tokens_and_their_weights_are_in_the_same_order(name: str, tmp_path: Pat
     apart = mx.abs(one - other).sum(axis=2)
     inside = [(apart * each.reshape(1, 32)).sum().item() for each in orders]
     assert inside[0] == max(inside)
+
+
+def test_weights_are_computed_once_and_kept(family: Family, tmp_path: Path) -> None:
+    mask_of((48, 40), (255, (0, 0, 20, 40))).save(tmp_path / "mask.png")
+    photo = Example(tmp_path / "photo.png", "0", "", mask=Mask(tmp_path / "mask.png", "m"))
+
+    def found(example: Example, bucket: Bucket, background: float) -> mx.array | None:
+        return latents.weights_of(family, example, bucket, (48, 40), background, tmp_path / "cache")
+
+    first = found(photo, Bucket(64, 64), 0.5)
+    other = replace(photo, mask=Mask(tmp_path / "mask.png", "n"))
+    found(other, Bucket(64, 64), 0.5)
+    found(replace(photo, box=Box(0, 0, 0.5, 0.5)), Bucket(64, 64), 0.5)
+    found(photo, Bucket(80, 48), 0.5)
+    found(photo, Bucket(64, 64), 0.25)
+    assert len(list((tmp_path / "cache" / "weights").iterdir())) == 5
+    (tmp_path / "mask.png").unlink()
+    assert mx.array_equal(found(photo, Bucket(64, 64), 0.5), first)
 
 
 def test_a_captioner_sees_what_is_ignored_under_plain_grey() -> None:
