@@ -180,7 +180,7 @@ def show_captions(page: Page) -> None:
 
 def tile(page: Page, name: str) -> Locator:
     """A photo in the grid."""
-    return page.locator(f'#photos [role="option"][aria-label^="{name}"]')
+    return page.locator('#photos [role="option"]', has_text=name)
 
 
 def start_tiny_run(page: Page, steps: int, every: int = 50, class_pictures: int = 0) -> None:

@@ -54,6 +54,10 @@ export function drawTile(tile, photo, under, open) {
   const marks = [];
   if (under) {
     const count = mark("stack", String(under + 1), "count-of");
+    const more = document.createElement("span");
+    more.className = "unseen";
+    more.textContent = " of one moment";
+    count.append(more);
     count.dataset.stack = "";
     count.title = open ? "Fold this stack (S)" : "Show the stack (S)";
     marks.push(count);
@@ -62,8 +66,6 @@ export function drawTile(tile, photo, under, open) {
   for (const one of found) marks.push(mark(one.icon, one.label, "look"));
   if (crops.length > 1) marks.push(mark("crop", `${crops.length} crops`));
   $(".marks", tile).replaceChildren(...marks);
-  const words = [photo.name, photo.aside && "set aside", under && `a stack of ${under + 1}`, ...found.map((one) => one.label.toLowerCase())];
-  tile.setAttribute("aria-label", words.filter(Boolean).join(", "));
 }
 
 export function makeTile(photo, under, open) {
