@@ -101,9 +101,7 @@ def test_with_an_adapter_to_start_from_the_knobs_of_layers_are_not_used(tiny: Ar
         ("1.000", "names '1.000'"),
     ],
 )
-def test_held_out_photos_that_are_too_many_or_not_there_are_told(
-    tiny: Architecture, held_out: str, words: str
-) -> None:
+def test_held_out_photos_that_are_too_many_or_not_there_are_told(tiny: Architecture, held_out: str, words: str) -> None:
     found = problems(tiny, {"held_out": held_out})
     assert found.keys() == {"held_out"}
     assert words in found["held_out"]
@@ -151,7 +149,9 @@ def test_an_adapter_to_start_from_that_does_not_fit_is_one_sentence(tiny: Archit
     file = file_of(tmp_path / "a.safetensors", dict.fromkeys(paths, (7, 9)))
     (problem,) = start_problems(file, "Theirs", "Tiny", tiny.family, tiny)
     assert problem.field == "start_from"
-    assert problem.message.startswith("A run cannot begin with Theirs. Begin afresh, or with an adapter that was made for")
+    assert problem.message.startswith(
+        "A run cannot begin with Theirs. Begin afresh, or with an adapter that was made for"
+    )
     assert f"For Tiny: {paths[0]} is for a layer of 7 in and 9 out; " in problem.message
     assert problem.message.endswith(" and others.")
 

@@ -59,7 +59,9 @@ def test_a_field_is_checked_when_it_is_left_and_again_when_it_is_corrected(
     layers = page.get_by_label("Layers", exact=True)
     layers.fill("atention")
     layers.blur()
-    expect(page.locator("#knob-targets-error")).to_contain_text("'atention' matches no layer; use all_linear, attention")
+    expect(page.locator("#knob-targets-error")).to_contain_text(
+        "'atention' matches no layer; use all_linear, attention"
+    )
     wrong(layers)
     unfold(page, "Samples and checkpoints")
     prompts = page.get_by_label("Sample prompts")
@@ -82,9 +84,7 @@ def test_a_field_is_checked_when_it_is_left_and_again_when_it_is_corrected(
     expect(layers).not_to_have_attribute("aria-invalid", "true")
 
 
-def test_start_is_pressed_although_a_line_appears_above_it(
-    page: Page, studio: Studio, photo_files: list[Path]
-) -> None:
+def test_start_is_pressed_although_a_line_appears_above_it(page: Page, studio: Studio, photo_files: list[Path]) -> None:
     page.set_viewport_size({"width": 390, "height": 800})  # the button is below the fields
     open_form(page, studio, photo_files[:1], "Pressed house")
     page.get_by_label("Picture size").fill("250")
