@@ -79,7 +79,7 @@ def test_an_adapter_that_does_not_fit_is_refused_by_its_layers(
         return caught.value.message, {each.field: each.message for each in caught.value.problems}
 
     words, found = problems({path: (size_in + 8, size_out)})
-    assert "A run cannot begin with Theirs. Begin afresh, or with an adapter that was made for this model." == words
+    assert words == "A run cannot begin with Theirs. Begin afresh, or with an adapter that was made for this model."
     ours = f"this model's has {size_in} in and {size_out} out"
     assert found == {path: f"is for a layer of {size_in + 8} in and {size_out} out; {ours}"}
     stack = path.partition(".")[0]
