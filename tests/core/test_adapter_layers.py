@@ -98,7 +98,7 @@ def test_a_file_that_is_gone_or_broken_is_called_by_the_users_name(tmp_path: Pat
     with pytest.raises(AdapterProblem, match=r"^Red can is not there\.$"):
         trainable.check(file, "flux1", layers, "Red can")
     file.write_bytes(b"no")
-    with pytest.raises(AdapterProblem, match="^Red can is not a complete safetensors file"):
+    with pytest.raises(AdapterProblem, match=r"^Red can is not a complete safetensors file"):
         trainable.check(file, "flux1", layers, "Red can")
 
 
