@@ -130,6 +130,7 @@ def test_strings_from_a_form_are_read_as_what_they_mean() -> None:
     ("name", "value", "words"),
     [
         ("learning_rate", "0,0001", "is '0,0001'; write decimals with a point: 0.0001"),
+        ("learning_rate", "0,005", "is '0,005'; write decimals with a point: 0.005"),
         ("alpha", "1,5", "is '1,5'; write decimals with a point: 1.5"),
         ("learning_rate", "1,5e-4", "is '1,5e-4'; write decimals with a point: 1.5e-4"),
         ("clip_norm", "1,000", "is '1,000'; write 1.000 or 1000: a point before decimals, nothing between thousands"),
@@ -138,7 +139,7 @@ def test_strings_from_a_form_are_read_as_what_they_mean() -> None:
         ("steps", "1.000", "is '1.000'; write it without separators: 1000"),
         ("steps", "1,000", "is '1,000'; write it without separators: 1000"),
         ("steps", "10 000", "is '10 000'; write it without separators: 10000"),
-        ("steps", "1,5", "is '1,5'; it must be a number 1 to 100000"),
+        ("steps", "1,5", "is '1,5'; it must be a whole number 1 to 100000"),
         ("more_sides_px", "512 1.024", "is '1.024'; write it without separators: 1024"),
     ],
 )
