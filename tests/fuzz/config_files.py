@@ -22,8 +22,8 @@ from core.hub.catalog import POCKET_FOLDER
 from core.training.check import settings_problems
 
 WORDS = [
-    "300", "on", "1e-4", "auto", "nan", "1e999", "0x10", "512 768", "*.attn.*=4", "lion", "\u0663", "1_0", "1,5", "1.000",
-    "a {tigger}", "{", "mlp=4:2, *=1", "a.jpg, b.jpg", "transformer_blocks.0.*",
+    "300", "on", "1e-4", "auto", "nan", "1e999", "0x10", "512 768", "*.attn.*=4", "lion", "\u0663", "1_0", "1,5",
+    "1.000", "a {tigger}", "{", "mlp=4:2, *=1", "a.jpg, b.jpg", "transformer_blocks.0.*",
 ]  # fmt: skip
 VALUE = st.recursive(
     st.sampled_from([None, True, 0, -1, 2**70, 1e-4, 1e300])
