@@ -1,14 +1,16 @@
 """Does the analysis see what a person sees?  `make eval-vision PHOTOS=DIR`: one folder of photos for each subject.
 
-DIR may hold `boxes.json`, a list of {"photo": "folder/name.jpg", "boxes": [[left, top, right, bottom], ...]} in fractions,
-drawn by a person; of several boxes the best counts. Printed, each with its bar:
+DIR may hold `boxes.json`, a list of {"photo": "folder/name.jpg", "boxes": [[left, top, right, bottom], ...]} in
+fractions, drawn by a person; of several boxes the best counts. Printed, each with its bar:
 
-    subjects      mean IoU of the found boxes at least 0.80, at least 0.5 for 92%; the default crop holds at least 95% of
-                  the box in 95% of the photos
+    subjects      mean IoU of the found boxes at least 0.80, at least 0.5 for 92%; the default crop holds at
+                  least 95% of the box in 95% of the photos
     bursts        98 of 100 near-duplicates made of the photos are found, as one group each
-    alike         at most 2 of 100 pairs of different photos of a subject are called near-duplicates. Pairs that a person
-                  calls alike are left out: `alike.json` in DIR lists them, [["folder/one.jpg", "folder/other.jpg"], ...]
-    faults        9 of 10 photos made blurred or dark are found; of the photos as they are at most 1 in 20 is called so
+    alike         at most 2 of 100 pairs of different photos of a subject are called near-duplicates. Pairs that a
+                  person calls alike are left out: `alike.json` in DIR lists them,
+                  [["folder/one.jpg", "folder/other.jpg"], ...]
+    faults        9 of 10 photos made blurred or dark are found; of the photos as they are at most 1 in 20
+                  is called so
     screenshots   9 of 10 screens drawn by the command are found; of the photos at most 1 in 20 is called so
     time          at most 0.15 s a photo on two cores, reading and the set's joint estimate included
 """

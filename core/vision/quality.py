@@ -40,7 +40,7 @@ class Exposure:
 
 
 def blur_of(photo_HW3: Pixels, subject_HW: Mask | None = None) -> float:
-    """The standard deviation of the subject's edges in px, 0 to BLUR_AT_MOST_PX; of the whole photo's without a mask."""
+    """The standard deviation of the subject's edges in px, 0 to BLUR_AT_MOST_PX; without a mask, of the photo's."""
     grey = cv2.cvtColor(photo_HW3, cv2.COLOR_RGB2GRAY).astype(np.float32)
     fine_x, fine_y = _gradient(grey, FINE_PX)
     coarse_x, coarse_y = _gradient(grey, COARSE_PX)

@@ -1,8 +1,8 @@
 """A photo cut into some 200 regions of one colour each, which all that finds subjects works on.
 
     watershed   from a grid of seeds (Meyer 1992), so that borders of regions follow borders of things
-    look        mean L*, a*, b* of a region, and TEXTURE times the logarithm of its mean gradient: bokeh and grass differ
-                from a subject of the same colour
+    look        mean L*, a*, b* of a region, and TEXTURE times the logarithm of its mean gradient: bokeh and grass
+                differ from a subject of the same colour
 
 Shapes   H W rows and columns   R regions   P pairs of neighbours   4 the look
 """

@@ -1,9 +1,9 @@
 """How alike photos are: near-duplicates and bursts, and what a set has in common.
 
-    look      a square of SIDE x SIDE grey values. Two photos are compared after registration: the affine warp that brings
-              one onto the other (Evangelidis and Psarakis 2008, ECC), which a burst's few per cent of shift, zoom and
-              turn need; then the correlation, which no change of brightness or contrast moves, of the whole and of its
-              parts. A head that turned or an arm that rose shows in the parts.
+    look      a square of SIDE x SIDE grey values. Two photos are compared after registration: the affine warp that
+              brings one onto the other (Evangelidis and Psarakis 2008, ECC), which a burst's few per cent of shift,
+              zoom and turn need; then the correlation, which no change of brightness or contrast moves, of the whole
+              and of its parts. A head that turned or an arm that rose shows in the parts.
     colours   histograms over Lab of the subject and of what surrounds it, as square roots, so that a product of two is
               their Bhattacharyya coefficient: 1 the same, 0 nothing in common
 
