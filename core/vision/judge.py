@@ -36,7 +36,7 @@ def of_photos(photos: Mapping[int, Analysis], subjects: Mapping[int, Subject | N
 
 
 def badness(photo: Analysis, median_blur: float) -> float:
-    """0 for a sharp, well exposed photo, 1 and more for one that would be set aside; to choose the better one of two."""
+    """0 for a sharp, well exposed photo, 1 and more for one to set aside; chooses the better one of two."""
     return max(_blurred(photo, median_blur), _dark(photo), _bright(photo)) + (0.3 if _side(photo) < SMALL_PX else 0.0)
 
 

@@ -50,7 +50,7 @@ class Regions:
 def regions_of(photo_HW3: Pixels) -> Regions:
     """Cut a photo of SMALL_SIDE_PX or so."""
     height, width = photo_HW3.shape[:2]
-    smooth = cv2.bilateralFilter(photo_HW3, 5, 30, 3)
+    smooth = np.asarray(cv2.bilateralFilter(photo_HW3, 5, 30, 3), np.uint8)
     lab_HW3 = lab_of(smooth)
     labels = _watershed(smooth)
     flat = labels.ravel()

@@ -11,6 +11,7 @@ Shapes   H W rows and columns   R regions
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -26,7 +27,7 @@ HALF = 0.5
 SURE_SUBJECT, SURE_BACKGROUND = 0.9, 0.15  # of s: GrabCut may not change these
 VOTES = (2.0, 1.5, 1.0)  # of s, of GrabCut from s, of GrabCut from all but the border
 BORDER = 0.08  # of the photo's sides
-BORDER_SIDE_PX = 128  # at which GrabCut starts from the border
+BORDER_SIDE_PX = 112  # at which GrabCut starts from the border
 TRUSTED = 0.9  # a subject of the photo alone that is surer than this stays; only Apple's Vision is
 PIECE_SHARE = 0.15  # of the largest piece's weight: smaller pieces are dropped
 
@@ -65,6 +66,7 @@ def reconcile(
     picture: Callable[[int], Pixels],
     known: Mapping[int, Subject] | None = None,
     only: Sequence[int] | None = None,
+    threads: int = 2,
 ) -> dict[int, Subject | None]:
     """The subjects of a set, found together; those in `known`, which somebody drew, stay and teach the others.
 
@@ -88,11 +90,12 @@ def reconcile(
     alone = [_at_regions(each, photos[numbers[i]].salient) for i, each in zip(needed, regions, strict=True)]
     inside = [[place[j] for j in mates[i] if j in place] for i in needed]
     values = commonality.joint(regions, inside, [drawn.get(at, each) for at, each in enumerate(alone)], set(drawn))
-    found: dict[int, Subject | None] = {}
-    for at, i in enumerate(needed):
-        if numbers[i] in wanted:
-            result = cut(small[at], regions[at], values[at])
-            found[numbers[i]] = None if result is None else result.subject()
+    asked = [at for at, i in enumerate(needed) if numbers[i] in wanted]
+    with ThreadPoolExecutor(threads) as pool:  # OpenCV computes outside of Python's lock
+        masks = pool.map(lambda at: cut(small[at], regions[at], values[at]), asked)
+        found = {
+            numbers[needed[at]]: None if each is None else each.subject() for at, each in zip(asked, masks, strict=True)
+        }
     return found | dict(known)
 
 
@@ -100,8 +103,9 @@ def cut(photo_HW3: Pixels, regions: Regions, subject_R: Floats) -> Found | None:
     """The mask from region values; of one photo of SMALL_SIDE_PX or less."""
     likely_HW = regions.spread(subject_R)
     masks = [_grabcut_from(photo_HW3, likely_HW), _grabcut_within(photo_HW3)]
-    votes = [weight * each for weight, each in zip(VOTES, (likely_HW, *masks), strict=True)]
-    return _found(np.asarray(sum(votes) / sum(VOTES), np.float32), [likely_HW > HALF, masks[0]], likely_HW)
+    layers = np.stack([likely_HW, *masks]).astype(np.float32)
+    vote_HW = np.average(layers, axis=0, weights=VOTES).astype(np.float32)
+    return _found(vote_HW, [likely_HW > HALF, masks[0]], likely_HW)
 
 
 def _found(vote_HW: Floats, masks: Sequence[Mask], likely_HW: Floats) -> Found | None:
@@ -124,8 +128,8 @@ def _at_regions(regions: Regions, salient: bytes) -> Floats:
     if values is None:
         return saliency.salient(regions)
     height, width = regions.labels_HW.shape
-    likely_HW = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255
-    return regions.mean(likely_HW)
+    likely_HW = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
+    return regions.mean(np.asarray(likely_HW, np.float32) / np.float32(255))
 
 
 def _mates(photos: Mapping[int, Analysis], numbers: Sequence[int], known: Collection[int]) -> list[list[int]]:
@@ -147,7 +151,7 @@ def _grabcut_from(photo_HW3: Pixels, likely_HW: Floats) -> Mask:
     start = np.where(likely_HW > HALF, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     start[likely_HW >= SURE_SUBJECT] = cv2.GC_FGD
     start[likely_HW <= SURE_BACKGROUND] = cv2.GC_BGD
-    return _grabcut(photo_HW3, start, 2)
+    return _grabcut(photo_HW3, start, 1)
 
 
 def _grabcut_within(photo_HW3: Pixels) -> Mask:
@@ -157,7 +161,7 @@ def _grabcut_within(photo_HW3: Pixels) -> Mask:
     start = np.full((height, width), cv2.GC_BGD, np.uint8)
     down, across = max(round(BORDER * height), 1), max(round(BORDER * width), 1)
     start[down : height - down, across : width - across] = cv2.GC_PR_FGD
-    found = _grabcut(small_HW3, start, 3).astype(np.uint8)
+    found = _grabcut(small_HW3, start, 2).astype(np.uint8)
     size = photo_HW3.shape[1], photo_HW3.shape[0]
     return np.asarray(cv2.resize(found, size, interpolation=cv2.INTER_NEAREST) > 0, np.bool_)
 
@@ -168,7 +172,7 @@ def _grabcut(photo_HW3: Pixels, start_HW: Pixels, rounds: int) -> Mask:
     if min(inside.sum(), (~inside).sum()) < 20:
         return np.asarray(inside, np.bool_)
     models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.setRNGSeed(0)  # its k-means draws; the same photo has the same mask
+    cv2.setRNGSeed(0)  # of this thread; its k-means draws; the same photo has the same mask
     cv2.grabCut(photo_HW3, start_HW, (0, 0, 1, 1), *models, rounds, cv2.GC_INIT_WITH_MASK)
     return np.asarray((start_HW == cv2.GC_PR_FGD) | (start_HW == cv2.GC_FGD), np.bool_)
 
