@@ -120,6 +120,17 @@ def test_an_archive_is_one_step(client: TestClient, project: int) -> None:
     assert state(client, project) == after
 
 
+def test_masks_of_photos_with_one_name_follow_their_folders(client: TestClient, project: int) -> None:
+    files = {"img/1_front/A.png": picture("red"), "img/1_back/A.png": picture("blue")}
+    one = files | {"mask/1_back/A.png": mask_png((80, 64))}
+    assert send(client, project, packed(one)).json()["masks"] == 1
+    assert [each["mask"] for each in photos(client, project).values()] == [None, "you"]
+    undo(client, project)
+    said = send(client, project, packed(files | {"mask/A.png": mask_png((80, 64))})).json()
+    assert (said["added"], said["masks"]) == (2, 0)
+    assert "may be the mask of" in said["left_out"][0]["message"]
+
+
 def test_photos_that_are_here_keep_what_they_have_and_take_what_they_lack(client: TestClient, project: int) -> None:
     for name, colour in (("red.png", "red"), ("blue.png", "blue")):
         put(client, project, name, picture(colour))
