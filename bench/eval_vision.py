@@ -1,14 +1,16 @@
 """Does the analysis see what a person sees?  `make eval-vision PHOTOS=DIR`: one folder of photos for each subject.
 
-DIR may hold `boxes.json`, a list of {"photo": "folder/name.jpg", "boxes": [[left, top, right, bottom], ...]} in fractions,
-drawn by a person; of several boxes the best counts. Printed, each with its bar:
+DIR may hold `boxes.json`, a list of {"photo": "folder/name.jpg", "boxes": [[left, top, right, bottom], ...]} in
+fractions, drawn by a person; of several boxes the best counts. Printed, each with its bar:
 
-    subjects      mean IoU of the found boxes at least 0.80, at least 0.5 for 92%; the default crop holds at least 95% of
-                  the box in 95% of the photos
+    subjects      mean IoU of the found boxes at least 0.80, at least 0.5 for 92%; the default crop holds at
+                  least 95% of the box in 95% of the photos
     bursts        98 of 100 near-duplicates made of the photos are found, as one group each
-    alike         at most 2 of 100 pairs of different photos of a subject are called near-duplicates. Pairs that a person
-                  calls alike are left out: `alike.json` in DIR lists them, [["folder/one.jpg", "folder/other.jpg"], ...]
-    faults        9 of 10 photos made blurred or dark are found; of the photos as they are at most 1 in 20 is called so
+    alike         at most 2 of 100 pairs of different photos of a subject are called near-duplicates. Pairs that a
+                  person calls alike are left out: `alike.json` in DIR lists them,
+                  [["folder/one.jpg", "folder/other.jpg"], ...]
+    faults        9 of 10 photos made blurred or dark are found; of the photos as they are at most 1 in 20
+                  is called so
     screenshots   9 of 10 screens drawn by the command are found; of the photos at most 1 in 20 is called so
     time          at most 0.15 s a photo on two cores, reading and the set's joint estimate included
 """
@@ -213,11 +215,12 @@ def main() -> None:
         drawn = {row["photo"]: [Box(*box) for box in row["boxes"]] for row in rows}
     if (folder / "alike.json").is_file():
         alike = {frozenset(pair) for pair in json.loads((folder / "alike.json").read_text(encoding="utf-8"))}
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     sets = [analysed_set(photos.find(each)) for each in sorted(folder.iterdir()) if each.is_dir()]
     count = sum(len(each.paths) for each in sets)
     seconds = (time.perf_counter() - started) / max(count, 1)
-    passed = [report(f"analysis of {count} photos, s a photo (0.15)", f"{seconds:.3f}", seconds <= 0.15)]
+    worked = (time.process_time() - worked) / max(count, 1)
+    passed = [report(f"analysis of {count} photos, s a photo (0.15)", f"{seconds:.3f}, processor {worked:.3f}", seconds <= 0.15)]
     for judge in (judge_subjects(sets, drawn), judge_bursts(sets, alike), judge_faults(sets), judge_screenshots(sets)):
         passed += judge
     for each in sets:

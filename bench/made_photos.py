@@ -12,7 +12,22 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont
 
 CROP, TURN_DEGREES, LIGHT, NOISE, JPEG = (0.02, 0.06), 2.0, 0.2, (2.0, 8.0), (60, 92)
-WORDS = "the quick brown fox jumps over a lazy dog and then it goes home to sleep until the morning comes".split()
+WORDS = (
+    "the",
+    "photo",
+    "of",
+    "a",
+    "toy",
+    "on",
+    "sand",
+    "was",
+    "taken",
+    "yesterday",
+    "evening",
+    "settings",
+    "general",
+    "by",
+)
 INKS, PAPERS = ((20, 20, 24), (235, 235, 240)), ((255, 255, 255), (18, 18, 22))
 
 

@@ -11,6 +11,7 @@ refused by its numbers. What is read into memory at once is the directory, of a 
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import stat
@@ -24,7 +25,7 @@ from pathlib import Path, PurePosixPath
 
 from core.dataset import caption_files, mask_files, photos
 from core.dataset.caption_files import METADATA, comparable
-from core.errors import DataProblem, FieldProblem
+from core.errors import DataProblem, FieldProblem, disk_errors_as_problem
 
 ENTRIES_AT_MOST = 20_000
 DIRECTORY_AT_MOST = 32 * 2**20  # bytes
@@ -32,6 +33,8 @@ UNPACKED_AT_MOST = 32 * 2**30
 TIMES_AT_MOST = 100  # the archive's own size, unpacked
 FREE_BYTES = 256 * 2**20  # that may be unpacked from an archive however small
 FACTS = "likeness.json"  # crops and boxes, in archives of our own
+
+DAMAGED = "is damaged in the archive; pack it again."
 
 _END, _END_64, _LOCATOR_64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 _MASK_FOLDER = re.compile(r"(?:^|[ _.-])(?:masks?|conditioning)(?:$|[ _.-])")
@@ -63,12 +66,14 @@ class Archive:
         if info.file_size > at_most:
             raise DataProblem(f"has {info.file_size / 2**20:,.0f} MB; at most {at_most / 2**20:,.0f} MB.")
         try:
-            with self._file.open(info) as source, to.open("wb") as target:
+            with disk_errors_as_problem(to), self._file.open(info) as source, to.open("wb") as target:
                 shutil.copyfileobj(source, target, 2**20)
-        except (zipfile.BadZipFile, zlib.error, EOFError):
-            raise DataProblem("is damaged in the archive; pack it again.") from None
-        except NotImplementedError:
-            raise DataProblem("is packed in a way that is not read; pack it as an ordinary zip.") from None
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
+            raise DataProblem(DAMAGED) from None
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a place in the archive that no file can have
+                raise
+            raise DataProblem(DAMAGED) from None
 
 
 @contextmanager
@@ -77,7 +82,7 @@ def opened(path: Path) -> Iterator[Archive]:
     _judge_directory(path)
     try:
         file = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error):
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error):
         raise DataProblem("The archive is damaged, or cut off; pack it again, or send it again.") from None
     with file:
         infos = file.infolist()
@@ -164,6 +169,8 @@ def _trouble_with(info: zipfile.ZipInfo, path: PurePosixPath) -> str:
         return "has a path that leads out of the archive; it was left out"
     if info.flag_bits & _ENCRYPTED:
         return "is encrypted; unpack the archive with its password, and pack it without one"
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others may need gigabytes of memory
+        return "is packed in a way that is not read; pack the archive as an ordinary zip"
     if stat.S_ISLNK(info.external_attr >> 16):
         return "is a link to another file; it was left out"
     return ""

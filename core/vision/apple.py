@@ -1,7 +1,7 @@
 """The analyser of macOS 14 and later: Apple's Vision finds the foreground, faces, text and a feature print.
 
-It needs `pyobjc-framework-Vision` (pip install "likeness[vision]"). Everything else is measured as elsewhere, so findings
-mean the same. Nobody has run it on a Mac yet: the tests put prepared answers in Vision's place.
+It needs `pyobjc-framework-Vision` (pip install "likeness[vision]"). Everything else is measured as elsewhere, so
+findings mean the same. Nobody has run it on a Mac yet: the tests put prepared answers in Vision's place.
 
     photo -> PNG -> ask -> Answers -> the piece of the foreground that is large and near the middle -> Analysis
 """

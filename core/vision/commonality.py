@@ -1,18 +1,18 @@
 """What recurs in a set of photos is its subject; what changes, or lies at the border, is background.
 
-    F(r)   mean over the other photos of the density of their subjects' looks at r's look
-    B(r)   the same of their backgrounds, and of the background of r's own photo
-    s      logit s(r) = logit s0(r) + STRENGTH * log F / B,  s0 from the photo alone; smoothed within the photo, and repeated
+    F(r)   median over the other photos of the density of their subjects' looks at r's look
+    B(r)   the mean of their backgrounds' densities and of that of r's own photo, and a little for what is new
+    s      logit s(r) = logit alone(r) + STRENGTH * log F / B, smoothed within the photo; and repeated
 
-Lightness counts half between photos, since their light differs. Near-duplicates of a photo say nothing about it, and are
-left out by the caller.
+Lightness counts half between photos, since their light differs. Near-duplicates of a photo say nothing about it; the
+caller leaves them out.
 
 Shapes   R regions of a photo, Q of another   4 the look
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -21,19 +21,23 @@ from core.vision.pictures import Floats
 from core.vision.regions import Regions
 
 ROUNDS = 3
-STRENGTH = 0.8
+STRENGTH = 1.0
 RATIO_AT_MOST = 2.5  # of the logarithm: no colour alone decides
+NEW, ANYTHING = 0.3, 0.05  # share of a background that no photo has shown yet, and its density at any look
+RARE = 0.003
 WIDTH = 9.0  # standard deviation of the kernel, units of Lab
 LIGHTNESS, TEXTURE = 0.5, 0.7  # weights between photos
 MATES_AT_MOST = 10  # other photos that a photo is compared with
 
 
-def joint(photos: Sequence[Regions], mates: Sequence[Sequence[int]], known: Mapping[int, Floats]) -> list[Floats]:
+def joint(
+    photos: Sequence[Regions], mates: Sequence[Sequence[int]], alone: Sequence[Floats], known: Collection[int] = ()
+) -> list[Floats]:
     """(R,) for each photo: how surely each region is of the subject; `mates` are the photos that each is compared with.
 
-    `known` are the photos whose subject somebody drew: they teach the others, and stay.
+    `alone` is what each photo says by itself; those in `known`, whose subject somebody drew, stay, and
+    alone teach the photos that are compared with them.
     """
-    alone = [known[i] if i in known else saliency.salient(each) for i, each in enumerate(photos)]
     found = list(alone)
     scale = np.array([LIGHTNESS, 1, 1, TEXTURE], np.float32)
     looks = [each.look_R4 * scale for each in photos]
@@ -46,8 +50,9 @@ def joint(photos: Sequence[Regions], mates: Sequence[Sequence[int]], known: Mapp
         for i, regions in enumerate(photos):
             if i in known or not mates[i]:
                 continue
-            ratio_R = _log_ratio(i, mates[i], photos, before, kernels)
-            start_R = np.clip(alone[i], 0.05, 0.95)
+            drawn = [j for j in mates[i] if j in known]
+            ratio_R = _log_ratio(i, drawn or mates[i], photos, before, kernels)
+            start_R = np.clip(alone[i], 0.1, 0.9)
             logit_R = np.log(start_R / (1 - start_R)) + STRENGTH * ratio_R
             likely_R = np.asarray(1 / (1 + np.exp(-logit_R)), np.float32)
             found[i] = saliency.stretched(saliency.smoothed(regions, likely_R, 1 - likely_R))
@@ -64,8 +69,8 @@ def _log_ratio(
         front.append(_density(kernels[i, j], photos[j].area_R * subject[j]))
         back.append(_density(kernels[i, j], photos[j].area_R * (1 - subject[j])))
     own = _density(kernels[i, i], photos[i].area_R * (1 - subject[i]))
-    floor = 1e-3
-    ratio = np.log(np.mean(front, axis=0) + floor) - np.log((np.mean(back, axis=0) + own) / 2 + floor)
+    common = np.median(front, axis=0)
+    ratio = np.log(common + RARE) - np.log((1 - NEW) * (np.mean(back, axis=0) + own) / 2 + NEW * ANYTHING)
     return np.asarray(np.clip(ratio, -RATIO_AT_MOST, RATIO_AT_MOST), np.float32)
 
 

@@ -36,7 +36,7 @@ def of_photos(photos: Mapping[int, Analysis], subjects: Mapping[int, Subject | N
 
 
 def badness(photo: Analysis, median_blur: float) -> float:
-    """0 for a sharp, well exposed photo, 1 and more for one that would be set aside; to choose the better one of two."""
+    """0 for a sharp, well exposed photo, 1 and more for one to set aside; chooses the better one of two."""
     return max(_blurred(photo, median_blur), _dark(photo), _bright(photo)) + (0.3 if _side(photo) < SMALL_PX else 0.0)
 
 
@@ -49,7 +49,7 @@ def _of_quality(number: int, photo: Analysis, median_blur: float) -> Iterator[Fi
         yield _finding("dark", number, "The photo is too dark.", "The photo may be too dark.", sure)
     sure = _bright(photo)
     if sure >= 0.5:
-        yield _finding("bright", number, "Much of the subject is plain white.", "The photo may be overexposed.", sure)
+        yield _finding("bright", number, "Much of the subject is plain white.", "It may be overexposed.", sure)
     if _side(photo) < SMALL_PX:
         words = f"The photo is small: {photo.width} x {photo.height} px; enlarged, it looks soft."
         yield Finding("small", (number,), words, "look", 0.95 if _side(photo) < TINY_PX else 0.75)

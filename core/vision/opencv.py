@@ -16,13 +16,14 @@ class OpenCVAnalyser:
     name = "opencv-1"
 
     def analyse(self, photo_HW3: Pixels, size: tuple[int, int]) -> Analysis:
-        """Some 0.1 s; see `make eval-vision`."""
-        small_HW3 = shrunk(photo_HW3, SMALL_SIDE_PX)
-        found = subject.find(small_HW3)
-        return describe(photo_HW3, size, found, self.name)
+        """See `make eval-vision` for its time."""
+        found, salient = subject.rough(shrunk(photo_HW3, SMALL_SIDE_PX))
+        return describe(photo_HW3, size, found, self.name, salient)
 
 
-def describe(photo_HW3: Pixels, size: tuple[int, int], found: subject.Found | None, name: str) -> Analysis:
+def describe(
+    photo_HW3: Pixels, size: tuple[int, int], found: subject.Found | None, name: str, salient: bytes = b""
+) -> Analysis:
     """What follows from the pixels once the subject is found; also for analysers that find it otherwise."""
     small_HW3 = shrunk(photo_HW3, SMALL_SIDE_PX)
     lab_HW3 = lab_of(small_HW3)
@@ -43,6 +44,7 @@ def describe(photo_HW3: Pixels, size: tuple[int, int], found: subject.Found | No
         subject=None if found is None else found.subject(),
         others=() if found is None else found.others,
         faces=None,
+        salient=salient,
         look=similarity.look_of(small_HW3),
         colours=similarity.colours_of(lab_HW3, mask),
     )

@@ -40,7 +40,7 @@ class Exposure:
 
 
 def blur_of(photo_HW3: Pixels, subject_HW: Mask | None = None) -> float:
-    """The standard deviation of the subject's edges in px, 0 to BLUR_AT_MOST_PX; of the whole photo's without a mask."""
+    """The standard deviation of the subject's edges in px, 0 to BLUR_AT_MOST_PX; without a mask, of the photo's."""
     grey = cv2.cvtColor(photo_HW3, cv2.COLOR_RGB2GRAY).astype(np.float32)
     fine_x, fine_y = _gradient(grey, FINE_PX)
     coarse_x, coarse_y = _gradient(grey, COARSE_PX)
@@ -78,7 +78,7 @@ def exposure_of(lab_HW3: Floats, photo_HW3: Pixels, subject_HW: Mask | None = No
 
 def screenshot_score(photo_HW3: Pixels) -> float:
     """0..1: how much of the photo is flat and lettered as a screen is. A drawing on white has no letters in lines."""
-    grey = cv2.cvtColor(photo_HW3, cv2.COLOR_RGB2GRAY)
+    grey = np.asarray(cv2.cvtColor(photo_HW3, cv2.COLOR_RGB2GRAY), np.uint8)
     level = grey.astype(np.int16)
     flat = (np.abs(np.diff(level, axis=1))[:-1] <= EQUAL) & (np.abs(np.diff(level, axis=0))[:, :-1] <= EQUAL)
     counts = np.bincount(grey[:-1, :-1][flat], minlength=256)
@@ -99,7 +99,7 @@ def _rows_of_letters(grey_HW: Pixels) -> int:
     """Lines of text: wide low blobs of small strokes, once strokes of a line are joined."""
     stroke = cv2.morphologyEx(grey_HW, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
     ink = (stroke > 60).astype(np.uint8)
-    joined = cv2.morphologyEx(ink, cv2.MORPH_CLOSE, np.ones((1, 15), np.uint8))
+    joined = cv2.morphologyEx(ink, cv2.MORPH_CLOSE, np.ones((1, 9), np.uint8))
     count, _, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=4)
     longest = max(grey_HW.shape)
     lines = 0

@@ -1,8 +1,8 @@
 """A photo cut into some 200 regions of one colour each, which all that finds subjects works on.
 
     watershed   from a grid of seeds (Meyer 1992), so that borders of regions follow borders of things
-    look        mean L*, a*, b* of a region, and TEXTURE times the logarithm of its mean gradient: bokeh and grass differ
-                from a subject of the same colour
+    look        mean L*, a*, b* of a region, and TEXTURE times the logarithm of its mean gradient: bokeh and grass
+                differ from a subject of the same colour
 
 Shapes   H W rows and columns   R regions   P pairs of neighbours   4 the look
 """
@@ -50,7 +50,7 @@ class Regions:
 def regions_of(photo_HW3: Pixels) -> Regions:
     """Cut a photo of SMALL_SIDE_PX or so."""
     height, width = photo_HW3.shape[:2]
-    smooth = cv2.bilateralFilter(photo_HW3, 5, 30, 3)
+    smooth = np.asarray(cv2.bilateralFilter(photo_HW3, 5, 30, 3), np.uint8)
     lab_HW3 = lab_of(smooth)
     labels = _watershed(smooth)
     flat = labels.ravel()

@@ -56,6 +56,7 @@ class Analysis:
     subject: Subject | None  # from this photo alone
     others: tuple[Box, ...]  # further subjects
     faces: tuple[Box, ...] | None  # None: this analyser does not look for faces
+    salient: bytes  # an 8-bit grey PNG: what stands out in this photo, for the set's joint estimate; may be empty
     look: bytes  # grey values of a square picture, for near-duplicates
     colours: bytes  # the subject's histogram and the background's, for what is alike in a set
     print: bytes = b""  # float32 feature print, where the analyser has one
@@ -65,7 +66,7 @@ class Analysis:
         value["subject"] = None if self.subject is None else self.subject.to_json()
         value["others"] = [_box_values(box) for box in self.others]
         value["faces"] = None if self.faces is None else [_box_values(box) for box in self.faces]
-        for name in ("look", "colours", "print"):
+        for name in ("salient", "look", "colours", "print"):
             value[name] = _text(value[name])
         return value
 
@@ -77,7 +78,7 @@ class Analysis:
         given["subject"] = None if value["subject"] is None else Subject.from_json(value["subject"])
         given["others"] = tuple(Box(*each) for each in value["others"])
         given["faces"] = None if value["faces"] is None else tuple(Box(*each) for each in value["faces"])
-        for name in ("look", "colours", "print"):
+        for name in ("salient", "look", "colours", "print"):
             given[name] = _bytes(value[name])
         return cls(**given)
 

@@ -101,8 +101,10 @@ def _verdict(counts: Counts, findings: Sequence[Finding]) -> Verdict:
             parts.append(one if len(many) == 1 else several.format(len(many)))
     kinds = {each.kind for each in findings if not each.unsure}
     parts += [words for kind, words in OF_THE_SET.items() if kind in kinds]
-    words = " ".join(each.words for each in findings if each.of_the_set)
+    words = " ".join(each.words for each in findings if each.of_the_set and not each.unsure)
     unsure = sum(each.unsure for each in findings)
     if unsure:
-        words += f"{' ' if words else ''}{unsure} more {'is' if unsure == 1 else 'are'} unsure: have a look."
+        words += (
+            f"{' ' if words else ''}{unsure} {'finding is' if unsure == 1 else 'findings are'} unsure; have a look."
+        )
     return Verdict("; ".join(parts), words or "Nothing stands against training on them.")

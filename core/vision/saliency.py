@@ -84,7 +84,7 @@ def stretched(value_R: Floats) -> Floats:
 def _distances(value_RD: Floats) -> Doubles:
     values = value_RD.astype(np.float64)
     squares = (values**2).sum(1)
-    return np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * values @ values.T, 0))
+    return np.asarray(np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * values @ values.T, 0)), np.float64)
 
 
 def _geodesic(regions: Regions) -> Doubles:

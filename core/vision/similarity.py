@@ -1,9 +1,9 @@
 """How alike photos are: near-duplicates and bursts, and what a set has in common.
 
-    look      a square of SIDE x SIDE grey values. Two photos are compared after registration: the affine warp that brings
-              one onto the other (Evangelidis and Psarakis 2008, ECC), which a burst's few per cent of shift, zoom and
-              turn need; then the correlation, which no change of brightness or contrast moves, of the whole and of its
-              parts. A head that turned or an arm that rose shows in the parts.
+    look      a square of SIDE x SIDE grey values. Two photos are compared after registration: the affine warp that
+              brings one onto the other (Evangelidis and Psarakis 2008, ECC), which a burst's few per cent of shift,
+              zoom and turn need; then the correlation, which no change of brightness or contrast moves, of the whole
+              and of its parts. A head that turned or an arm that rose shows in the parts.
     colours   histograms over Lab of the subject and of what surrounds it, as square roots, so that a product of two is
               their Bhattacharyya coefficient: 1 the same, 0 nothing in common
 
@@ -24,6 +24,7 @@ COARSE_SIDE = 12  # of the small look that chooses which pairs are registered
 COARSE_AT_LEAST = 0.55  # its correlation
 PARTS = 4  # a side
 ALIKE = 0.90  # the score from which two photos are near-duplicates
+EVERYWHERE = np.full((SIDE, SIDE), 255, np.uint8)  # the part of a look that registration uses
 BINS = (6, 8, 8)  # L*, a*, b*
 RANGES = ((0.0, 100.0), (-80.0, 80.0), (-80.0, 80.0))
 
@@ -45,7 +46,7 @@ def colours_of(lab_HW3: Floats, subject_HW: Mask | None) -> bytes:
 def colours_array(colours: bytes) -> Floats:
     """(2, D): square roots of the subject's and the background's histogram, each of length 1."""
     values = np.frombuffer(colours, np.uint8).reshape(2, -1).astype(np.float32)
-    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6)
+    return np.asarray(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6), np.float32)
 
 
 def likeness(one: bytes, other: bytes) -> float:
@@ -54,14 +55,14 @@ def likeness(one: bytes, other: bytes) -> float:
     warp = np.eye(2, 3, dtype=np.float32)
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-4)
     try:
-        _, found = cv2.findTransformECC(fixed, moving, warp, cv2.MOTION_AFFINE, criteria, None, 3)
+        _, found = cv2.findTransformECC(fixed, moving, warp, cv2.MOTION_AFFINE, criteria, EVERYWHERE, 3)
     except cv2.error:  # it did not converge: nothing to register
         return 0.0
     warp = np.asarray(found, np.float32)
     if np.abs(warp - np.eye(2, 3)).max(initial=0, where=[[True, True, False]] * 2) > 0.25:
         return 0.0  # no burst is zoomed or turned by so much
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    moved = cv2.warpAffine(moving, warp, (SIDE, SIDE), flags=flags)
+    moved = np.asarray(cv2.warpAffine(moving, warp, (SIDE, SIDE), flags=flags), np.float32)
     seen = cv2.warpAffine(np.ones_like(moving), warp, (SIDE, SIDE), flags=flags) > 0.99
     if seen.mean() < 0.6:
         return 0.0
@@ -119,7 +120,8 @@ def _histogram(lab_N3: Floats) -> bytes:
     """Square roots of the shares of D bins, scaled so that the largest is 255."""
     counts, _ = np.histogramdd(lab_N3, bins=BINS, range=RANGES)
     roots = np.sqrt(counts.ravel())
-    return (roots / max(roots.max(), 1e-6) * 255).round().astype(np.uint8).tobytes()
+    values = np.asarray((roots / max(float(roots.max()), 1e-6) * 255).round(), np.uint8)
+    return values.tobytes()
 
 
 def _worst_correlation(fixed_SS: Floats, moved_SS: Floats, seen_SS: Mask) -> float:

@@ -1,15 +1,18 @@
 """Where the subject of a photo is: a mask at some 200 px, its box, and how sure that is.
 
-    region values s (saliency, or the set's joint estimate)   ->   GrabCut (Rother et al. 2004) from several thresholds of s
-    the cuts' mean with s   ->   above a half   ->   the largest pieces   ->   box
+    rough       salient regions of one photo above a half; for what is measured within the subject
+    reconcile   of a set: the joint estimate s of all its photos; then s, GrabCut (Rother et al. 2004) started from s,
+                and GrabCut started from all but the border vote for each pixel, and the largest pieces of what has
+                more than half of the votes stay
 
 Shapes   H W rows and columns   R regions
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -20,9 +23,11 @@ from core.vision.pictures import SMALL_SIDE_PX, Floats, Mask, Pixels, box_of, de
 from core.vision.regions import Regions, regions_of
 from core.vision.results import Analysis, Subject
 
-CUTS = (0.35, 0.55)  # values of s from which a pixel starts as probably of the subject
-SURE_SUBJECT, SURE_BACKGROUND = 0.9, 0.06  # of s: GrabCut may not change these
-ROUNDS = 3  # of GrabCut
+HALF = 0.5
+SURE_SUBJECT, SURE_BACKGROUND = 0.9, 0.15  # of s: GrabCut may not change these
+VOTES = (2.0, 1.5, 1.0)  # of s, of GrabCut from s, of GrabCut from all but the border
+BORDER = 0.08  # of the photo's sides
+BORDER_SIDE_PX = 112  # at which GrabCut starts from the border
 TRUSTED = 0.9  # a subject of the photo alone that is surer than this stays; only Apple's Vision is
 PIECE_SHARE = 0.15  # of the largest piece's weight: smaller pieces are dropped
 
@@ -40,8 +45,17 @@ class Found:
         return Subject(self.box, encode_mask(self.mask_HW), self.sure)
 
 
+def rough(photo_HW3: Pixels) -> tuple[Found | None, bytes]:
+    """What stands out in one photo of SMALL_SIDE_PX, and its map as an 8-bit grey PNG, which `reconcile` takes."""
+    regions = regions_of(photo_HW3)
+    likely_HW = regions.spread(saliency.salient(regions))
+    values = (cv2.resize(likely_HW, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) * 255).round().astype(np.uint8)
+    _, content = cv2.imencode(".png", values)
+    return _found(likely_HW, [likely_HW > HALF], likely_HW), content.tobytes()
+
+
 def find(photo_HW3: Pixels) -> Found | None:
-    """The subject of one photo, of any size; None where nothing stands out."""
+    """The subject of one photo, of any size, by itself; None where nothing stands out."""
     small_HW3 = shrunk(photo_HW3, SMALL_SIDE_PX)
     regions = regions_of(small_HW3)
     return cut(small_HW3, regions, saliency.salient(regions))
@@ -52,6 +66,7 @@ def reconcile(
     picture: Callable[[int], Pixels],
     known: Mapping[int, Subject] | None = None,
     only: Sequence[int] | None = None,
+    threads: int = 2,
 ) -> dict[int, Subject | None]:
     """The subjects of a set, found together; those in `known`, which somebody drew, stay and teach the others.
 
@@ -60,7 +75,7 @@ def reconcile(
     sure = {number: each.subject for number, each in photos.items() if each.subject and each.subject.sure > TRUSTED}
     known = sure | dict(known or {})
     numbers = list(photos)
-    mates = _mates(photos, numbers)
+    mates = _mates(photos, numbers, known)
     wanted = set(numbers if only is None else only) - set(known)
     needed = sorted({i for i, number in enumerate(numbers) if number in wanted} | {
         j for i, number in enumerate(numbers) if number in wanted for j in mates[i]})  # fmt: skip
@@ -72,23 +87,31 @@ def reconcile(
         for at, (i, each) in enumerate(zip(needed, regions, strict=True))
         if numbers[i] in known
     }
-    values = commonality.joint(regions, [[place[j] for j in mates[i] if j in place] for i in needed], drawn)
-    found: dict[int, Subject | None] = {}
-    for at, i in enumerate(needed):
-        if numbers[i] in wanted:
-            result = cut(small[at], regions[at], values[at])
-            found[numbers[i]] = None if result is None else result.subject()
+    alone = [_at_regions(each, photos[numbers[i]].salient) for i, each in zip(needed, regions, strict=True)]
+    inside = [[place[j] for j in mates[i] if j in place] for i in needed]
+    values = commonality.joint(regions, inside, [drawn.get(at, each) for at, each in enumerate(alone)], set(drawn))
+    asked = [at for at, i in enumerate(needed) if numbers[i] in wanted]
+    with ThreadPoolExecutor(threads) as pool:  # OpenCV computes outside of Python's lock
+        masks = pool.map(lambda at: cut(small[at], regions[at], values[at]), asked)
+        found = {
+            numbers[needed[at]]: None if each is None else each.subject() for at, each in zip(asked, masks, strict=True)
+        }
     return found | dict(known)
 
 
 def cut(photo_HW3: Pixels, regions: Regions, subject_R: Floats) -> Found | None:
     """The mask from region values; of one photo of SMALL_SIDE_PX or less."""
     likely_HW = regions.spread(subject_R)
-    masks = [mask for level in CUTS if (mask := _grabcut(photo_HW3, likely_HW, level)) is not None]
-    if not masks:
+    masks = [_grabcut_from(photo_HW3, likely_HW), _grabcut_within(photo_HW3)]
+    layers = np.stack([likely_HW, *masks]).astype(np.float32)
+    vote_HW = np.average(layers, axis=0, weights=VOTES).astype(np.float32)
+    return _found(vote_HW, [likely_HW > HALF, masks[0]], likely_HW)
+
+
+def _found(vote_HW: Floats, masks: Sequence[Mask], likely_HW: Floats) -> Found | None:
+    if float(likely_HW.max()) <= HALF:
         return None
-    mean_HW = (np.mean(masks, axis=0) * 2 + likely_HW) / 3
-    pieces = _pieces(mean_HW > 0.5, mean_HW)
+    pieces = _pieces(vote_HW > HALF, vote_HW)
     if not pieces:
         return None
     mask = np.logical_or.reduce(pieces)
@@ -99,34 +122,59 @@ def cut(photo_HW3: Pixels, regions: Regions, subject_R: Floats) -> Found | None:
     return Found(mask, box, others, _sureness(masks, likely_HW, mask))
 
 
-def with_subject(analysis: Analysis, subject: Subject | None) -> Analysis:
-    """The analysis with another subject, as the set's estimate or a person has it."""
-    return replace(analysis, subject=subject)
+def _at_regions(regions: Regions, salient: bytes) -> Floats:
+    """(R,) what `rough` kept of the photo."""
+    values = cv2.imdecode(np.frombuffer(salient, np.uint8), cv2.IMREAD_GRAYSCALE)
+    if values is None:
+        return saliency.salient(regions)
+    height, width = regions.labels_HW.shape
+    likely_HW = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
+    return regions.mean(np.asarray(likely_HW, np.float32) / np.float32(255))
 
 
-def _mates(photos: Mapping[int, Analysis], numbers: Sequence[int]) -> list[list[int]]:
-    """For each photo the others that it is compared with: no near-duplicates, spread evenly over the set."""
+def _mates(photos: Mapping[int, Analysis], numbers: Sequence[int], known: Collection[int]) -> list[list[int]]:
+    """For each photo the others that it is compared with: no near-duplicates, the known, some spread over the set."""
     looks = [photos[number].look for number in numbers]
     alike = {(i, j) for i, j, _ in similarity.pairs(looks)}
     found = []
     for i in range(len(numbers)):
         others = [j for j in range(len(numbers)) if j != i and (min(i, j), max(i, j)) not in alike]
         step = max(len(others) / commonality.MATES_AT_MOST, 1.0)
-        found.append([others[int(k * step)] for k in range(min(len(others), commonality.MATES_AT_MOST))])
+        spread = [others[int(k * step)] for k in range(min(len(others), commonality.MATES_AT_MOST))]
+        drawn = [j for j in others if numbers[j] in known][: commonality.MATES_AT_MOST]
+        found.append([*drawn, *(j for j in spread if j not in drawn)])
     return found
 
 
-def _grabcut(photo_HW3: Pixels, likely_HW: Floats, level: float) -> Mask | None:
-    start = np.where(likely_HW >= level, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+def _grabcut_from(photo_HW3: Pixels, likely_HW: Floats) -> Mask:
+    """Started from what is likely the subject; what is likely enough stays."""
+    start = np.where(likely_HW > HALF, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     start[likely_HW >= SURE_SUBJECT] = cv2.GC_FGD
     start[likely_HW <= SURE_BACKGROUND] = cv2.GC_BGD
-    inside = (start == cv2.GC_PR_FGD) | (start == cv2.GC_FGD)
-    if inside.sum() < 20 or (~inside).sum() < 20:
-        return None
+    return _grabcut(photo_HW3, start, 1)
+
+
+def _grabcut_within(photo_HW3: Pixels) -> Mask:
+    """Started from all but the border."""
+    small_HW3 = shrunk(photo_HW3, BORDER_SIDE_PX)
+    height, width = small_HW3.shape[:2]
+    start = np.full((height, width), cv2.GC_BGD, np.uint8)
+    down, across = max(round(BORDER * height), 1), max(round(BORDER * width), 1)
+    start[down : height - down, across : width - across] = cv2.GC_PR_FGD
+    found = _grabcut(small_HW3, start, 2).astype(np.uint8)
+    size = photo_HW3.shape[1], photo_HW3.shape[0]
+    return np.asarray(cv2.resize(found, size, interpolation=cv2.INTER_NEAREST) > 0, np.bool_)
+
+
+def _grabcut(photo_HW3: Pixels, start_HW: Pixels, rounds: int) -> Mask:
+    """`start_HW` as it is where one side has too few pixels for a model of colours."""
+    inside = (start_HW == cv2.GC_PR_FGD) | (start_HW == cv2.GC_FGD)
+    if min(inside.sum(), (~inside).sum()) < 20:
+        return np.asarray(inside, np.bool_)
     models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.setRNGSeed(0)  # its k-means draws; the same photo has the same mask
-    cv2.grabCut(photo_HW3, start, (0, 0, 1, 1), *models, ROUNDS, cv2.GC_INIT_WITH_MASK)
-    return np.asarray((start == cv2.GC_PR_FGD) | (start == cv2.GC_FGD), np.bool_)
+    cv2.setRNGSeed(0)  # of this thread; its k-means draws; the same photo has the same mask
+    cv2.grabCut(photo_HW3, start_HW, (0, 0, 1, 1), *models, rounds, cv2.GC_INIT_WITH_MASK)
+    return np.asarray((start_HW == cv2.GC_PR_FGD) | (start_HW == cv2.GC_FGD), np.bool_)
 
 
 def _pieces(mask_HW: Mask, weight_HW: Floats) -> list[Mask]:

@@ -11,7 +11,8 @@ from core.vision.results import Analysis, Counts, Finding, Review, Subject, Verd
 
 SUBJECT = Subject(Box(0.1, 0.2, 0.8, 0.9), b"\x89PNG...", 0.5)
 ANALYSIS = Analysis(
-    "opencv-1", 640, 480, 0.75, (50.0, 10.0, 90.0), 0.01, 0.0, SUBJECT, (Box(0.8, 0.0, 1.0, 0.2),), None, b"look",
+    "opencv-1", 640, 480, 0.75, (50.0, 10.0, 90.0), 0.01, 0.0, SUBJECT, (Box(0.8, 0.0, 1.0, 0.2),), None, b"map",
+    b"look",
     bytes(range(256)),
 )  # fmt: skip
 
