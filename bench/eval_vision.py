@@ -220,7 +220,11 @@ def main() -> None:
     count = sum(len(each.paths) for each in sets)
     seconds = (time.perf_counter() - started) / max(count, 1)
     worked = (time.process_time() - worked) / max(count, 1)
-    passed = [report(f"analysis of {count} photos, s a photo (0.15)", f"{seconds:.3f}, processor {worked:.3f}", seconds <= 0.15)]
+    passed = [
+        report(
+            f"analysis of {count} photos, s a photo (0.15)", f"{seconds:.3f}, processor {worked:.3f}", seconds <= 0.15
+        )
+    ]
     for judge in (judge_subjects(sets, drawn), judge_bursts(sets, alike), judge_faults(sets), judge_screenshots(sets)):
         passed += judge
     for each in sets:

@@ -1,9 +1,9 @@
 """The dataset room with a thousand photos, in a real Chromium: python -m bench.room
 
-    first paint     from the request to the first photo painted                       at most 1 s
-    scrolling       the longest frame while the whole grid is scrolled through        at most 50 ms
-    selection       from a click, and from Ctrl+A, to the frame that shows it         at most 100 ms
-    undo            from Ctrl+Z after setting 1 photo, and 200, aside, to its frame   at most 100 ms
+first paint     from the request to the first photo painted                       at most 1 s
+scrolling       the longest frame while the whole grid is scrolled through        at most 50 ms
+selection       from a click, and from Ctrl+A, to the frame that shows it         at most 100 ms
+undo            from Ctrl+Z after setting 1 photo, and 200, aside, to its frame   at most 100 ms
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ UNTIL = """async ([key, test]) => {
   const shown = new Function(`return ${test}`);
   const start = performance.now();
   if (key === 'click') document.querySelectorAll('#photos .tile')[5].click();
-  else document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key, ctrlKey: key !== 'x', bubbles: true, cancelable: true }));
+  else document.activeElement.dispatchEvent(new KeyboardEvent('keydown',
+    { key, ctrlKey: key !== 'x', bubbles: true, cancelable: true }));
   while (!shown()) await new Promise(requestAnimationFrame);
   await new Promise(requestAnimationFrame);
   return performance.now() - start;

@@ -1,4 +1,4 @@
-"""Culling: choosing, setting aside, looking, sorting; with keys alone, with a mouse alone, by touch on a phone; undone."""
+"""Culling: choosing, setting aside, looking, sorting; with keys, with a mouse, by touch on a phone; and undone."""
 
 from __future__ import annotations
 

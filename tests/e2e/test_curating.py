@@ -1,4 +1,4 @@
-"""The verdict and what its findings do, captions in bulk with a preview, versions, and the way from home to training."""
+"""The verdict and what its findings do, captions in bulk with a preview, versions, the way from home to training."""
 
 from __future__ import annotations
 

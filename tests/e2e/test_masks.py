@@ -16,7 +16,8 @@ STROKE = """async (type) => {
   const area = document.querySelector('#canvas');
   const box = area.getBoundingClientRect();
   const at = (x, y, kind) => area.dispatchEvent(new PointerEvent(kind, { pointerId: 7, pointerType: type, bubbles: true,
-    cancelable: true, clientX: box.left + x * box.width, clientY: box.top + y * box.height, pressure: 0.7, isPrimary: true }));
+    cancelable: true, isPrimary: true, pressure: 0.7,
+    clientX: box.left + x * box.width, clientY: box.top + y * box.height }));
   area.setPointerCapture = () => {};
   at(0.5, 0.2, 'pointerdown');
   for (let step = 1; step <= 6; step += 1) at(0.5, 0.2 + step * 0.1, 'pointermove');

@@ -17,7 +17,8 @@ SCRIPT = """async ([sizes, boxes, choices]) => {
   return sizes.flatMap(([w, h]) => boxes.map((box) => {
     const bucket = s.closest(choices, w, h, box);
     const aspect = bucket[0] / bucket[1];
-    return { bucket, inside: s.inside(w, h, aspect, box), subject: s.subjectCrop(box, w, h, aspect), close: s.closeUp(box, w, h, aspect) };
+    return { bucket, inside: s.inside(w, h, aspect, box),
+      subject: s.subjectCrop(box, w, h, aspect), close: s.closeUp(box, w, h, aspect) };
   }));
 }"""
 
