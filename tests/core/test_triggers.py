@@ -12,7 +12,7 @@ def test_a_rare_name_is_its_own_trigger(name: str) -> None:
     assert suggest(name) == name.lower()
 
 
-@pytest.mark.parametrize("name", ["", "Miso", "Rex", "Biscuit", "Luna", "Fluffy", "Nana's teapot", "My dog", "犬", "R2-D2"])
+@pytest.mark.parametrize("name", ["", "Miso", "Rex", "Biscuit", "Luna", "Fluffy", "Nana's teapot", "犬", "R2-D2"])
 def test_a_common_name_gets_a_rare_word(name: str) -> None:
     assert suggest(name) == RARE[0]
 
