@@ -11,6 +11,12 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, text
 
+NUMBER_IN_PROJECT = """
+UPDATE run SET name = 'Run ' || (
+    SELECT count(*) FROM run AS earlier WHERE earlier.project_id = run.project_id AND earlier.id <= run.id)
+WHERE name = 'Run ' || id
+"""
+
 EDITING_TABLES = """
 CREATE TABLE edit (
     id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
@@ -63,8 +69,13 @@ CREATE INDEX ix_event_project_id ON event (project_id)
 """
 
 
+def run_numbers(connection: Connection) -> None:
+    """1 to 2: runs that nobody named are numbered within their project: they had the number of their id."""
+    connection.exec_driver_sql(NUMBER_IN_PROJECT)
+
+
 def curation(connection: Connection) -> None:
-    """1 to 2: photos set aside, several crops, boxes, masks, steps to undo, and the review of a set."""
+    """2 to 3: photos set aside, several crops, boxes, masks, steps to undo, and the review of a set."""
     _run(connection, EDITING_TABLES)
     for photo_id, *sides in connection.execute(text(NEWEST_CROPS)).all():
         if sides != [0.0, 0.0, 1.0, 1.0]:
@@ -75,7 +86,7 @@ def curation(connection: Connection) -> None:
     _run(connection, EVENTS_OF_PROJECTS)
 
 
-MIGRATIONS: list[Callable[[Connection], None]] = [curation]
+MIGRATIONS: list[Callable[[Connection], None]] = [run_numbers, curation]
 """MIGRATIONS[n] migrates schema version n + 1 to n + 2. A new file gets the newest schema from `tables.py` at once."""
 
 

@@ -19,12 +19,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # two photos at a time instead; before the first numpy
 
 import cv2
 import numpy as np
@@ -208,7 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="DIR", help="one folder of photos for each subject")
     folder = parser.parse_args().folder
-    cv2.setNumThreads(1)  # two photos at a time instead
+    cv2.setNumThreads(1)
     drawn, alike = {}, set()
     if (folder / "boxes.json").is_file():
         rows = json.loads((folder / "boxes.json").read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ from core.dataset import photos
 from core.dataset.crops import Box
 
 WORKING_SIDE_PX = 768  # the longer side at which sharpness and text are judged: about what a run sees of a photo
-SMALL_SIDE_PX = 192  # the longer side at which subjects are found
+SMALL_SIDE_PX = 160  # the longer side at which subjects are found
 SUBJECT, BACKGROUND = 255, 128  # values of a mask
 
 Pixels = npt.NDArray[np.uint8]

@@ -31,7 +31,7 @@ class Subject:
     """The subject of a photo: its box, in fractions of the upright photo, and its mask."""
 
     box: Box
-    mask: bytes  # an 8-bit grey PNG of some 200 px, to be scaled: 255 subject, 128 background
+    mask: bytes  # an 8-bit grey PNG of some 160 px, to be scaled: 255 subject, 128 background
     sure: float  # 0..1
 
     def to_json(self) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""Where the subject of a photo is: a mask at some 200 px, its box, and how sure that is.
+"""Where the subject of a photo is: a mask at some 160 px, its box, and how sure that is.
 
     rough       salient regions of one photo above a half; for what is measured within the subject
     reconcile   of a set: the joint estimate s of all its photos; then s, GrabCut (Rother et al. 2004) started from s,
                 and GrabCut started from all but the border vote for each pixel, and the largest pieces of what has
-                more than half of the votes stay
+                more than IN_A_SET of the votes stay
 
 Shapes   H W rows and columns   R regions
 """
@@ -25,9 +25,9 @@ from core.vision.results import Analysis, Subject
 
 HALF = 0.5
 SURE_SUBJECT, SURE_BACKGROUND = 0.9, 0.15  # of s: GrabCut may not change these
-VOTES = (2.0, 1.5, 1.0)  # of s, of GrabCut from s, of GrabCut from all but the border
+IN_A_SET = 0.6  # of the votes, where the others of a set had a say; HALF for a photo by itself
 BORDER = 0.08  # of the photo's sides
-BORDER_SIDE_PX = 112  # at which GrabCut starts from the border
+BORDER_SIDE_PX = 128  # at which GrabCut starts from the border
 TRUSTED = 0.9  # a subject of the photo alone that is surer than this stays; only Apple's Vision is
 PIECE_SHARE = 0.15  # of the largest piece's weight: smaller pieces are dropped
 
@@ -51,7 +51,7 @@ def rough(photo_HW3: Pixels) -> tuple[Found | None, bytes]:
     likely_HW = regions.spread(saliency.salient(regions))
     values = (cv2.resize(likely_HW, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) * 255).round().astype(np.uint8)
     _, content = cv2.imencode(".png", values)
-    return _found(likely_HW, [likely_HW > HALF], likely_HW), content.tobytes()
+    return _found(likely_HW, [likely_HW > HALF], likely_HW, HALF), content.tobytes()
 
 
 def find(photo_HW3: Pixels) -> Found | None:
@@ -92,26 +92,25 @@ def reconcile(
     values = commonality.joint(regions, inside, [drawn.get(at, each) for at, each in enumerate(alone)], set(drawn))
     asked = [at for at, i in enumerate(needed) if numbers[i] in wanted]
     with ThreadPoolExecutor(threads) as pool:  # OpenCV computes outside of Python's lock
-        masks = pool.map(lambda at: cut(small[at], regions[at], values[at]), asked)
+        masks = pool.map(lambda at: cut(small[at], regions[at], values[at], IN_A_SET if inside[at] else HALF), asked)
         found = {
             numbers[needed[at]]: None if each is None else each.subject() for at, each in zip(asked, masks, strict=True)
         }
     return found | dict(known)
 
 
-def cut(photo_HW3: Pixels, regions: Regions, subject_R: Floats) -> Found | None:
-    """The mask from region values; of one photo of SMALL_SIDE_PX or less."""
+def cut(photo_HW3: Pixels, regions: Regions, subject_R: Floats, least: float = HALF) -> Found | None:
+    """The mask from region values, of one photo of SMALL_SIDE_PX or less; it has more than `least` of the votes."""
     likely_HW = regions.spread(subject_R)
     masks = [_grabcut_from(photo_HW3, likely_HW), _grabcut_within(photo_HW3)]
-    layers = np.stack([likely_HW, *masks]).astype(np.float32)
-    vote_HW = np.average(layers, axis=0, weights=VOTES).astype(np.float32)
-    return _found(vote_HW, [likely_HW > HALF, masks[0]], likely_HW)
+    vote_HW = np.stack([likely_HW, *masks]).astype(np.float32).mean(0)
+    return _found(vote_HW, [likely_HW > HALF, masks[0]], likely_HW, least)
 
 
-def _found(vote_HW: Floats, masks: Sequence[Mask], likely_HW: Floats) -> Found | None:
+def _found(vote_HW: Floats, masks: Sequence[Mask], likely_HW: Floats, least: float) -> Found | None:
     if float(likely_HW.max()) <= HALF:
         return None
-    pieces = _pieces(vote_HW > HALF, vote_HW)
+    pieces = _pieces(vote_HW > least, vote_HW)
     if not pieces:
         return None
     mask = np.logical_or.reduce(pieces)
@@ -151,7 +150,7 @@ def _grabcut_from(photo_HW3: Pixels, likely_HW: Floats) -> Mask:
     start = np.where(likely_HW > HALF, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     start[likely_HW >= SURE_SUBJECT] = cv2.GC_FGD
     start[likely_HW <= SURE_BACKGROUND] = cv2.GC_BGD
-    return _grabcut(photo_HW3, start, 1)
+    return _grabcut(photo_HW3, start, 2)
 
 
 def _grabcut_within(photo_HW3: Pixels) -> Mask:
@@ -161,7 +160,7 @@ def _grabcut_within(photo_HW3: Pixels) -> Mask:
     start = np.full((height, width), cv2.GC_BGD, np.uint8)
     down, across = max(round(BORDER * height), 1), max(round(BORDER * width), 1)
     start[down : height - down, across : width - across] = cv2.GC_PR_FGD
-    found = _grabcut(small_HW3, start, 2).astype(np.uint8)
+    found = _grabcut(small_HW3, start, 3).astype(np.uint8)
     size = photo_HW3.shape[1], photo_HW3.shape[0]
     return np.asarray(cv2.resize(found, size, interpolation=cv2.INTER_NEAREST) > 0, np.bool_)
 

@@ -8,12 +8,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
 from starlette.testclient import TestClient
 
 from app.database import Database
 from app.home import Home
 from app.main import create_app
-from tests.app.conftest import picture
+from tests.app.conftest import picture, until
 
 SHA256 = "a" * 64
 # The schema of version 1 as SQLite has it, without tables that have not changed since and that nothing here fills.
@@ -178,3 +179,11 @@ def test_a_migrated_file_is_like_a_new_one(tmp_path: Path) -> None:
     assert migrated.keys() == fresh.keys()
     for table in ("photo", "caption", "event", "edit", "analysis", "subject", "review"):
         assert migrated[table] == fresh[table], table
+
+
+@pytest.mark.slow
+def test_photos_of_an_older_home_are_reviewed_when_the_studio_starts(tmp_path: Path) -> None:
+    home = old_home(tmp_path / "home")
+    with TestClient(create_app(home.root), base_url="http://127.0.0.1") as client:
+        until(lambda: client.get("/api/projects/1/review").json()["state"] == "done")
+        assert client.get("/api/projects/1/review").json()["counts"]["photos"] == 2

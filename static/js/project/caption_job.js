@@ -1,6 +1,6 @@
 // The job that writes captions: its progress, its end, and what it left out.
 
-import { api } from "../lib/api.js";
+import { api, quietly } from "../lib/api.js";
 import { $, show, throttled, toast, write } from "../lib/dom.js";
 import { plural } from "../lib/format.js";
 import { onPress } from "../lib/forms.js";
@@ -12,7 +12,7 @@ let job = $("#captioning").dataset.job || null;
 let proposes = false; // it only proposes captions
 let onProposal = () => {};
 
-const refresh = throttled(700, () => attempt(() => room.refresh()));
+const refresh = throttled(700, () => quietly(room.refresh()));
 
 function draw(words, done = 0, of = 0) {
   show($("#captioning"));

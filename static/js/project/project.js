@@ -1,11 +1,12 @@
 // A project's page, the dataset room: photos, captions, crops, masks and the verdict on them, and the runs, live.
 
-import { api } from "../lib/api.js";
+import { api, quietly } from "../lib/api.js";
 import { $, page, throttled } from "../lib/dom.js";
 import { Events } from "../lib/events.js";
 import { takeFiles } from "../lib/files.js";
 import { onSubmit, showErrors } from "../lib/forms.js";
 import { runLines } from "../lib/run_lines.js";
+import { onBack } from "../lib/server.js";
 import { startActions } from "./actions.js";
 import { captionEvents, startCaptionJobs } from "./caption_job.js";
 import { startCaptionList } from "./caption_list.js";
@@ -15,7 +16,7 @@ import { openLoupe, startLoupe } from "./loupe.js";
 import { onPanel, startPanel } from "./panel.js";
 import { startProposal } from "./proposal.js";
 import { loadReview, startReview } from "./review.js";
-import { attempt, room } from "./state.js";
+import { room } from "./state.js";
 import { startToolbar, startViews } from "./toolbar.js";
 import { listenToSubject } from "./trigger.js";
 import { Uploads } from "./upload.js";
@@ -50,9 +51,13 @@ let changed = []; // lists of ids
 const catchUp = throttled(300, () => {
   const ids = new Set(changed.filter((each) => !room.isOwn(each)).flat());
   changed = [];
-  if (ids.size) attempt(() => room.inOrder(() => room.refresh([...ids])));
+  if (ids.size) quietly(room.inOrder(() => room.refresh([...ids])));
 });
 
+onBack(() => {
+  quietly(room.inOrder(() => room.refresh()));
+  loadReview();
+});
 new Events({ project: room.project }, page.dataset.after, {
   state(payload, row) {
     if (row.run_id) runLines.state(payload, row);

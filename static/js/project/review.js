@@ -1,17 +1,18 @@
 // The verdict on the set: one sentence, three numbers that filter, and findings, each with its photos and one button.
 
-import { api } from "../lib/api.js";
+import { api, quietly } from "../lib/api.js";
 import { $, $$, icon, show, throttled, write } from "../lib/dom.js";
 import { onPress } from "../lib/forms.js";
 import { findings, good, signOf, titleOf, toLookAt, unsure, wouldGo } from "./findings.js";
 import { shown } from "./order.js";
 import { propose, proposePick } from "./proposal.js";
-import { attempt, room } from "./state.js";
+import { room } from "./state.js";
 import { setFilter } from "./toolbar.js";
 
 const SHOWN = 3; // photos in a finding's fan
 
-export const loadReview = throttled(250, () => attempt(async () => room.setReview(await api("GET", `/projects/${room.project}/review`))));
+const load = async () => room.setReview(await api("GET", `/projects/${room.project}/review`));
+export const loadReview = throttled(250, () => quietly(load()));
 
 const ACTIONS = {
   set_aside: (finding) => (wouldGo(finding).length === 1 ? "Set it aside" : finding.keep ? "Keep the sharpest" : `Set ${wouldGo(finding).length} aside`),

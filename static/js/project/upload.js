@@ -1,9 +1,10 @@
 // Uploads of many files: three in parallel, and at the end one line about them. What could not be added is listed.
 
-import { ApiError, all, api, put } from "../lib/api.js";
+import { ApiError, LOST, all, api, put } from "../lib/api.js";
 import { $, copy, show, toast, write } from "../lib/dom.js";
 import { isNoise, isZip, looksLikePhoto, pathOf } from "../lib/files.js";
 import { plural } from "../lib/format.js";
+import { onBack } from "../lib/server.js";
 import { CaptionFiles, comparable, fitsName, isCaptionFile, isMetadata, listed } from "./caption_files.js";
 
 const AT_ONCE = 3;
@@ -25,6 +26,7 @@ export class Uploads {
     this.clear();
     $("#upload-retry").addEventListener("click", () => this.retry());
     $("#upload-cancel").addEventListener("click", () => this.cancelOrClose());
+    onBack(() => this.retry((item) => item.lost));
   }
 
   async add(files) {
@@ -184,14 +186,15 @@ export class Uploads {
 
   refuse(item, error, forGood = false) {
     item.state = "refused";
+    item.lost = error.code === LOST.code;
     item.forGood = forGood || (error.status >= 400 && error.status < 500);
     item.done = 1;
     item.line = this.line(item.file.name, "not added", error.message, this.items.indexOf(item));
     this.onRefused(item.file);
   }
 
-  retry() {
-    for (const item of this.items.filter((one) => one.state === "refused" && !one.forGood)) {
+  retry(which = (item) => !item.forGood) {
+    for (const item of this.items.filter((one) => one.state === "refused" && which(one))) {
       item.state = "waiting";
       item.done = 0;
       item.line.remove();
