@@ -2,6 +2,7 @@
 
 import { ApiError, api } from "../lib/api.js";
 import { icon } from "../lib/dom.js";
+import { onBack } from "../lib/server.js";
 import { room } from "./state.js";
 
 const PAUSE_MS = 600;
@@ -18,6 +19,7 @@ class Typed {
   constructor() {
     this.waiting = new Map(); // field -> timer
     this.lines = new WeakMap(); // field -> where its state is shown
+    onBack(() => { for (const field of [...this.waiting.keys()]) this.save(field); });
     addEventListener("pagehide", () => this.saveAll());
     document.addEventListener("visibilitychange", () => document.hidden && this.saveAll());
   }

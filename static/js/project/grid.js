@@ -50,6 +50,7 @@ function drawCounts() {
   show($("#photo-count"), number > 0);
   for (const part of document.querySelectorAll("[data-with-photos]")) show(part, number > 0);
   $("#room").classList.toggle("empty-room", number === 0);
+  show($("#photos-first"), number === 0);
   show($("#none-shown"), number > 0 && room.order.length === 0);
 }
 
