@@ -104,13 +104,16 @@ def redo(database: Database, project_id: int) -> Done:
     return _move(database, project_id, "after")
 
 
-def history(database: Database, project_id: int) -> list[EditView]:
-    """The project's steps, the newest first; those that were undone can be redone. Raises NotFound."""
+def history(database: Database, project_id: int, after: int = 0, limit: int = STEPS_AT_MOST) -> list[EditView]:
+    """The project's steps with an id above `after`, the newest first; those that were undone can be redone.
+
+    Raises NotFound.
+    """
     with database.read() as session:
         _check_project(session, project_id)
         shown = (col(Edit.id), col(Edit.words), col(Edit.photos), col(Edit.undone), col(Edit.at))
-        chosen = select_columns(*shown).where(col(Edit.project_id) == project_id).order_by(col(Edit.id).desc())
-        rows = session.connection().execute(chosen)
+        chosen = select_columns(*shown).where(col(Edit.project_id) == project_id, col(Edit.id) > after)
+        rows = session.connection().execute(chosen.order_by(col(Edit.id).desc()).limit(limit))
         return [EditView(number or 0, words, photos, undone, at) for number, words, photos, undone, at in rows]
 
 
