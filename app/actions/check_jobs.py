@@ -17,7 +17,7 @@ from sqlmodel import Session, col, delete, select
 
 from app.database import Database
 from app.jobs import store
-from app.jobs.states import Kind, State
+from app.jobs.states import ENDED, Kind, State
 from app.tables import Job, Photo, Project, Review
 
 CLOSED = "closed"  # in the parameters of a running job: it takes no more photos
@@ -30,7 +30,7 @@ def request(session: Session, project_id: int) -> int | None:
         return job.id  # without looking at the photos, for each of which this is called when many are added
     if up_to_date(session, project_id):
         return None
-    earlier = col(Job.project_id) == project_id, col(Job.kind) == Kind.CHECK, col(Job.state) == State.SUCCEEDED
+    earlier = col(Job.project_id) == project_id, col(Job.kind) == Kind.CHECK, col(Job.state).in_(ENDED)
     session.exec(
         delete(Job).where(*earlier)
     )  # every change of the set makes a job; a list of them tells nobody anything

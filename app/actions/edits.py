@@ -77,19 +77,27 @@ class Done:
 
 @contextmanager
 def step(
-    session: Session, project_id: int, words: str, photo_ids: Iterable[int] = (), *, key: str = ""
+    session: Session,
+    project_id: int,
+    words: str,
+    photo_ids: Iterable[int] = (),
+    *,
+    key: str = "",
+    with_project: bool = False,
 ) -> Iterator[set[int]]:
     """Record what the block changes of these photos as one step; nothing when it changes nothing.
+
+    `with_project` records the project's own words, too.
 
     Yields the set of ids; the block adds those of photos that it creates. A step with the `key` of an earlier one that
     still counts continues it: a job's, or within CONTINUED that of the newest step.
     """
     touched = set(photo_ids)
     session.flush()
-    before = _rows(session, project_id, touched)
+    before = _rows(session, touched, project_id if with_project else 0)
     yield touched
     session.flush()
-    changes = _changes(before, _rows(session, project_id, touched))
+    changes = _changes(before, _rows(session, touched, project_id if with_project else 0))
     if changes:
         _record(session, project_id, words, changes, key)
 
@@ -104,13 +112,16 @@ def redo(database: Database, project_id: int) -> Done:
     return _move(database, project_id, "after")
 
 
-def history(database: Database, project_id: int) -> list[EditView]:
-    """The project's steps, the newest first; those that were undone can be redone. Raises NotFound."""
+def history(database: Database, project_id: int, after: int = 0, limit: int = STEPS_AT_MOST) -> list[EditView]:
+    """The project's steps with an id above `after`, the newest first; those that were undone can be redone.
+
+    Raises NotFound.
+    """
     with database.read() as session:
         _check_project(session, project_id)
         shown = (col(Edit.id), col(Edit.words), col(Edit.photos), col(Edit.undone), col(Edit.at))
-        chosen = select_columns(*shown).where(col(Edit.project_id) == project_id).order_by(col(Edit.id).desc())
-        rows = session.connection().execute(chosen)
+        chosen = select_columns(*shown).where(col(Edit.project_id) == project_id, col(Edit.id) > after)
+        rows = session.connection().execute(chosen.order_by(col(Edit.id).desc()).limit(limit))
         return [EditView(number or 0, words, photos, undone, at) for number, words, photos, undone, at in rows]
 
 
@@ -172,12 +183,14 @@ def _check_project(session: Session, project_id: int) -> None:
         raise NotFound(f"There is no project {project_id}.")
 
 
-def _rows(session: Session, project_id: int, photo_ids: Iterable[int]) -> Rows:
-    """The rows of these photos, and the project's words, as SQLite stores them."""
+def _rows(session: Session, photo_ids: Iterable[int], project_id: int) -> Rows:
+    """The rows of these photos, and the words of the project if there is one, as SQLite stores them."""
     found: Rows = {}
     values = {"project": project_id, "photos": sorted(photo_ids)}
     for table, query in TABLES.items():
         parameter = "photos" if ":photos" in query else "project"
+        if not values[parameter]:
+            continue
         statement = text(query)
         if parameter == "photos":
             statement = statement.bindparams(bindparam("photos", expanding=True))

@@ -95,7 +95,7 @@ def change(
         photos = list(session.exec(select(Photo).where(Photo.project_id == project_id))) if replaced else []
         ids = [int(photo.id or 0) for photo in photos]
         what = "the trigger, also in captions" if replaced else f"the words of {row.name}"
-        with edits.step(session, project_id, what, ids):
+        with edits.step(session, project_id, what, ids, with_project=True):
             if replaced:
                 _replace_in_captions(session, photos, row.trigger, words["trigger"])
             for field, value in words.items():

@@ -96,12 +96,13 @@ def seen_in(row: Photo, found: Subject | None) -> dict[str, Any]:
     }
 
 
-def list_versions(database: Database, project_id: int) -> list[VersionView]:
-    """The project's versions, oldest first. Raises NotFound."""
+def list_versions(database: Database, project_id: int, after: int = 0, limit: int = 200) -> list[VersionView]:
+    """The project's versions with an id above `after`, oldest first. Raises NotFound."""
     with database.read() as session:
         projects.find(session, project_id)
         runs = session.exec(select(Run).where(Run.project_id == project_id)).all()
-        rows = session.exec(select(Version).where(Version.project_id == project_id).order_by(col(Version.id)))
+        chosen = select(Version).where(Version.project_id == project_id, col(Version.id) > after)
+        rows = session.exec(chosen.order_by(col(Version.id)).limit(limit))
         return [
             VersionView(
                 id=int(row.id or 0),

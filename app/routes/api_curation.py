@@ -17,7 +17,7 @@ from app.actions.photo_views import PhotoView, SubjectView
 from app.actions.review import Pick, ReviewView
 from app.actions.versions import Difference, VersionView
 from app.routes.files import StreamedFile, answers_with, cached, received
-from app.routes.given import ID_AT_MOST, Db, Id, StrictRoute
+from app.routes.given import ID_AT_MOST, After, Db, Id, Limit, StrictRoute
 
 router = APIRouter(prefix="/api", tags=["curation"], route_class=StrictRoute)
 VersionId = Annotated[int, Query(ge=0, le=ID_AT_MOST, description="0 is the set as it is now.")]
@@ -63,9 +63,9 @@ def edit_photos(db: Db, project_id: Id, body: EditBody) -> Edited:
 
 
 @router.get("/projects/{project_id}/edits")
-def list_edits(db: Db, project_id: Id) -> list[EditView]:
+def list_edits(db: Db, project_id: Id, after: After = 0, limit: Limit = 1000) -> list[EditView]:
     """The steps that can be undone, and those that were and can be redone, the newest first."""
-    return edits.history(db, project_id)
+    return edits.history(db, project_id, after, limit)
 
 
 @router.delete("/projects/{project_id}/edits")
@@ -118,9 +118,9 @@ def delete_mask(db: Db, photo_id: Id) -> PhotoView:
 
 
 @router.get("/projects/{project_id}/versions")
-def list_versions(db: Db, project_id: Id) -> list[VersionView]:
+def list_versions(db: Db, project_id: Id, after: After = 0, limit: Limit = 200) -> list[VersionView]:
     """The sets that runs were made with, oldest first."""
-    return versions.list_versions(db, project_id)
+    return versions.list_versions(db, project_id, after, limit)
 
 
 @router.get("/projects/{project_id}/versions/difference")

@@ -66,6 +66,7 @@ def test_the_difference_of_two_versions_is_shown(client: TestClient, project: in
     run(client, project)
     before, after = client.get(f"/api/projects/{project}/versions").json()
     assert (before["photos"], before["runs"]) == (3, [{"id": first["id"], "name": first["name"]}])
+    assert client.get(f"/api/projects/{project}/versions?after={before['id']}&limit=1").json() == [after]
     path = f"/api/projects/{project}/versions/difference"
     found = client.get(f"{path}?before={before['id']}&after={after['id']}").json()
     assert [one["name"] for one in found["added"]] == ["white.png"]
