@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import TypeAdapter
 
-from app.actions import edits, jobs, models, photos, projects, runs, settings
+from app.actions import edits, jobs, photos, projects, runs, settings, training_shape
 from app.actions.photo_views import PhotoView
 from app.actions.projects import ProjectView
-from app.actions.run_views import RunView
 from app.database import Database
 from app.jobs.states import Kind, State
 from app.pages.lines import ALL, RunLine, job_progress, newest_event, run_line
 from app.pages.render import Page
-from core.config.train import default_of
 from core.dataset import buckets, captions
 
 
@@ -69,7 +65,7 @@ def project_page(database: Database, project_id: int) -> ProjectPage:
     every = photos.list_photos(database, project_id, limit=ALL)
     with database.read() as session:
         possible = edits.state(session, project_id)
-    photo_set = PhotoSet(every, _buckets(database, views), default_caption, possible.undo, possible.redo)
+    photo_set = PhotoSet(every, _buckets(database, project_id), default_caption, possible.undo, possible.redo)
     return ProjectPage(
         after=after,
         project=project,
@@ -95,18 +91,8 @@ def _captioning(database: Database, project_id: int) -> Captioning | None:
     return Captioning(found[-1].id, job_progress(found[-1])) if found else None
 
 
-def _buckets(database: Database, newest_first: Sequence[RunView]) -> list[tuple[int, int]]:
-    """Those of the project's newest run; without a run, those of the first model to train."""
-    config = _config(database, newest_first)
-    side_px = int(config.get("side_px", default_of("side_px")))
-    if config.get("shapes", default_of("shapes")) == "square":
-        return [(side_px, side_px)]
-    return [(each.width, each.height) for each in buckets.of_side(side_px)]
-
-
-def _config(database: Database, newest_first: Sequence[RunView]) -> Mapping[str, Any]:
-    if newest_first:
-        config = runs.get_run(database, newest_first[0].id).config
-        return {name: config[name]["value"] for name in ("side_px", "shapes") if name in config}
-    first = next((model for model in models.list_models(database) if model.usable and model.trains), None)
-    return first.defaults if first else {}
+def _buckets(database: Database, project_id: int) -> list[tuple[int, int]]:
+    config = training_shape.config_of(database, project_id)
+    if config.shapes == "square":
+        return [(config.side_px, config.side_px)]
+    return [(each.width, each.height) for each in buckets.of_side(config.side_px)]
