@@ -90,7 +90,7 @@ def attach_adapter(
         given = adapter_file.read(start_from, family.name)
         lora.check_trainable(given.factors, f"A run cannot begin with {start_from.name}. {IN_BLOCKS}")
         layers = f"{len(given.factors)} layers, rank {given.rank}"
-        adapter = lora.attach_factors(transformer, given.factors, name="subject", trained=True)
+        adapter = lora.attach_factors(transformer, given.factors, name="subject", trained=True, title=start_from.name)
         return adapter, f"Begins with {start_from.name}: {layers}; these are what is trained."
     if state is not None and state.start_hash:
         names = dict.fromkeys(name.rpartition(".")[0] for name in state.parameters)
