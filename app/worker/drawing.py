@@ -15,7 +15,7 @@ from app.worker.work import Work
 from core import files
 from core.adapters import dense
 from core.adapters import file as adapter_file
-from core.adapters.layers import OnLayer
+from core.adapters.adapted import OnLayer
 from core.adapters.lora import Attached
 from core.config.choices import BITS
 from core.errors import AdapterProblem

@@ -31,9 +31,9 @@ from dataclasses import dataclass
 import mlx.core as mx
 import mlx.nn as nn
 
-from core.adapters import layers, lora
+from core.adapters import adapted, lora
+from core.adapters.adapted import LoRALinear, OnLayer
 from core.adapters.contents import LOHA, LOKR, Part
-from core.adapters.layers import LoRALinear, OnLayer
 from core.adapters.lora import Attached, Factors
 from core.errors import AdapterProblem, FieldProblem
 
@@ -149,7 +149,7 @@ def attach(
     found: dict[str, OnLayer] = dict(low.parts)
     for part in parts:
         on_layers = _on_layers(transformer, part, strength)
-        layers.attach(transformer, name, on_layers)
+        adapted.attach(transformer, name, on_layers)
         found |= on_layers
     return Attached(transformer, name, found)
 
@@ -194,13 +194,13 @@ def _gain(transformer: nn.Module, part: DensePart, product: Product) -> mx.array
 
 
 def _base(transformer: nn.Module, path: str) -> nn.Module:
-    layer = layers.find(transformer, path)
+    layer = adapted.find(transformer, path)
     base: nn.Module = layer.base if isinstance(layer, LoRALinear) else layer
     return base
 
 
 def _check_sizes(transformer: nn.Module, parts: Sequence[DensePart], title: str) -> None:
-    sizes = layers.sizes_of(transformer, [layer for each in parts for layer in each.part.layers], title)
+    sizes = adapted.sizes_of(transformer, [layer for each in parts for layer in each.part.layers], title)
     problems = []
     for each in parts:
         for layer, rows in zip(each.part.layers, each.part.rows, strict=True):
@@ -209,4 +209,4 @@ def _check_sizes(transformer: nn.Module, parts: Sequence[DensePart], title: str)
                 words = f"is for a layer of {each.part.shape[1]} in and {rows} out"
                 problems.append(FieldProblem(layer, f"{words}; this model's has {size_in} in and {size_out} out"))
     if problems:
-        raise AdapterProblem(f"{title} was made for another model.", layers.shortened(problems))
+        raise AdapterProblem(f"{title} was made for another model.", adapted.shortened(problems))

@@ -25,8 +25,8 @@ from typing import Generic, TypeVar
 import mlx.core as mx
 import mlx.nn as nn
 
-from core.adapters import layers
-from core.adapters.layers import LoRALinear, OnLayer, find, put
+from core.adapters import adapted
+from core.adapters.adapted import LoRALinear, OnLayer, find, put
 from core.config.layer_ranks import LayerRank
 from core.errors import AdapterProblem, ConfigProblem, FieldProblem
 from core.numerics.functional import custom_function
@@ -161,7 +161,7 @@ def attach(
     """
     factors: dict[str, tuple[mx.array, mx.array]] = {}
     scales: dict[str, float] = {}
-    sizes = layers.sizes_of(transformer, targets)
+    sizes = adapted.sizes_of(transformer, targets)
     for one_key, (path, (size_in, size_out)) in zip(mx.random.split(key, len(sizes)), sizes.items(), strict=True):
         r, layer_alpha = (own or {}).get(path, (rank, alpha))
         edge = 1.0 / math.sqrt(size_in)
@@ -184,7 +184,7 @@ def attach_factors(
     Raises AdapterProblem that calls the adapter `title` and names every path that is not a linear layer here and every
     factor of a wrong shape.
     """
-    sizes = layers.sizes_of(transformer, list(factors), title)
+    sizes = adapted.sizes_of(transformer, list(factors), title)
     problems = []
     for path, (a_RI, b_OR) in factors.items():
         size_in, size_out = sizes[path]
@@ -194,7 +194,7 @@ def attach_factors(
             is_for = f"is for a layer of {a_RI.shape[1]} in and {b_OR.shape[0]} out"
             problems.append(FieldProblem(path, f"{is_for}; this model's has {size_in} in and {size_out} out"))
     if problems:
-        raise AdapterProblem(f"{title} was made for another model.", layers.shortened(problems))
+        raise AdapterProblem(f"{title} was made for another model.", adapted.shortened(problems))
     return _attach(transformer, factors, dict.fromkeys(factors, 1.0), name, trained, strength)
 
 
@@ -205,7 +205,7 @@ def resolve_targets(transformer: nn.Module, presets: Mapping[str, Sequence[str]]
 
     Raises ConfigProblem naming each one that matches no linear layer of a block.
     """
-    everywhere = [path for path, _ in layers.linear_layers(transformer)]
+    everywhere = [path for path, _ in adapted.linear_layers(transformer)]
     linear = [path for path in everywhere if WITHIN_A_BLOCK.fullmatch(path)]
     found: dict[str, None] = {}
     unmatched = []
@@ -228,7 +228,7 @@ def check_trainable(paths: Iterable[str], trouble: str) -> None:
     outside = [path for path in paths if not WITHIN_A_BLOCK.fullmatch(path)]
     if outside:
         problems = [FieldProblem(path, "is outside the blocks") for path in outside]
-        raise AdapterProblem(trouble, layers.shortened(problems))
+        raise AdapterProblem(trouble, adapted.shortened(problems))
 
 
 def resolve_ranks(
@@ -263,5 +263,5 @@ def _attach(
     if not trained:
         for part in parts.values():
             part.freeze()
-    layers.attach(transformer, name, parts)
+    adapted.attach(transformer, name, parts)
     return Adapter(transformer, name, parts, trained)

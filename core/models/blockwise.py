@@ -16,7 +16,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from core.adapters.layers import OnLayer
+from core.adapters.adapted import OnLayer
 from core.adapters.lora import Adapter
 from core.device import backend
 from core.models.base import Block, Conditioning, Family, Grid, Stream

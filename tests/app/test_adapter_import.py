@@ -121,7 +121,8 @@ def test_without_a_model_the_one_is_chosen_that_the_file_fits(
     client: TestClient, models_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny_klein.make_model_folder(tmp_path / "models" / "small-klein")
-    monkeypatch.setenv("LIKENESS_MODELS", f"{models_folder}{os.pathsep}{tmp_path / 'models'}")
+    (tmp_path / "models" / "tiny").symlink_to(models_folder / "tiny")
+    monkeypatch.setenv("LIKENESS_MODELS", str(tmp_path / "models"))
     chosen = [
         put(client, lora(tmp_path / "a", layer, width), name=f"{layer}.safetensors").json()["model"]
         for layer, width in [(LAYER, 256), (LAYER, 64), ("single_transformer_blocks.0.proj_mlp", 7)]

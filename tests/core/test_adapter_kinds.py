@@ -11,7 +11,7 @@ import pytest
 
 from core.adapters import contents, dense, lora
 from core.adapters import file as adapter_file
-from core.adapters.layers import LoRALinear
+from core.adapters.adapted import LoRALinear
 from core.errors import AdapterProblem
 from core.models.base import Family
 from core.models.blockwise import BlockwiseVelocity, FunctionalBlock

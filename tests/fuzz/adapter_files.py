@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from core.adapters import contents, dense, key_maps, peft_config
 from core.adapters import file as adapter_file
-from core.adapters.layers import LoRALinear, find
+from core.adapters.adapted import LoRALinear, find
 from core.errors import AdapterProblem
 from core.models.base import Family
 from core.models.load import load_family
