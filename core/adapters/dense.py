@@ -183,7 +183,8 @@ def _gain(transformer: nn.Module, part: DensePart, product: Product) -> mx.array
     size_out, size_in = part.part.shape
     weights = {layer: weight_of(_base(transformer, layer)) for layer in part.part.layers}
     if part.part.swapped:
-        weights = {layer: mx.roll(w_OI, len(w_OI) // 2, axis=0) for layer, w_OI in weights.items()}
+        half = size_out // 2
+        weights = {layer: mx.concatenate([w_OI[half:], w_OI[:half]]) for layer, w_OI in weights.items()}
     w_OI = mx.concatenate(list(weights.values()))
     magnitude = part.magnitude.reshape(-1, 1) if part.magnitude.shape != (1, size_in) else part.magnitude
     by_rows = magnitude.shape == (size_out, 1)

@@ -129,7 +129,7 @@ PAIR = (mx.ones((2, 32)), mx.ones((32, 2)))
 WORTHLESS: list[tuple[Factors, str]] = [
     ({LAYER: (PAIR[0], mx.zeros((32, 2)))}, "all zeros"),
     ({LAYER: (PAIR[0], mx.full((32, 2), mx.inf))}, "not numbers"),
-    ({"blocks.7.to_q": PAIR}, "cannot be"),
+    ({"blocks.7.to_q": PAIR}, "is not an adapter file in a supported form"),
 ]
 
 
