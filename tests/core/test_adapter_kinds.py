@@ -11,7 +11,7 @@ import pytest
 
 from core.adapters import contents, dense, lora
 from core.adapters import file as adapter_file
-from core.adapters.adapted import LoRALinear
+from core.adapters.adapted import LoRALinear, sizes_of
 from core.errors import AdapterProblem
 from core.models.base import Family
 from core.models.blockwise import BlockwiseVelocity, FunctionalBlock
@@ -61,8 +61,12 @@ def written(path: Path, name: str, parts: Arrays, **more: float | np.ndarray) ->
 
 
 def weight(family: Family, path: str) -> np.ndarray:
+    """W of a layer: what it makes of each unit vector, without its bias."""
     layer = lora.find(family.transformer, path)
-    return np.array(dense.weight_of(layer.base if isinstance(layer, LoRALinear) else layer))
+    base = layer.base if isinstance(layer, LoRALinear) else layer
+    size_in = sizes_of(family.transformer, [path])[path][0]
+    rows = base(mx.eye(size_in, dtype=family.dtype)) - base(mx.zeros((1, size_in), dtype=family.dtype))
+    return np.array(rows.astype(mx.float32)).T
 
 
 def check_change(family: Family, path: str, expected: np.ndarray, strength: float = 1.0) -> None:
@@ -178,7 +182,7 @@ def many(tmp_path: Path) -> Path:
 
 def test_blocks_of_one_signature_are_one_function_of_their_arrays(family: Family, tmp_path: Path) -> None:
     """GPUs compile one function for all blocks: no factor may be a constant in it."""
-    attach(family, many(tmp_path))
+    adapter = attach(family, many(tmp_path))
     first, second = [FunctionalBlock.of(block) for block in family.blocks][:2]
     assert first.signature == second.signature
     grid, sigma = family.grid(64, 64), mx.array([0.5])
@@ -188,6 +192,14 @@ def test_blocks_of_one_signature_are_one_function_of_their_arrays(family: Family
     assert all(mx.array_equal(own[name], lent[name]) for name in own)
     other = first(first.frozen_arrays, [], stream)
     assert not mx.array_equal(other["img"], own["img"])
+    adapter.strength = 0.5
+    assert FunctionalBlock.of(family.blocks[0]).signature != first.signature
+
+
+def test_layers_with_other_rows_of_one_product_are_other_functions(family: Family, tmp_path: Path) -> None:
+    attach(family, written(tmp_path / "a.safetensors", "double_blocks.0.img_attn.qkv", lokr((4, 24), (2, 16))[0]))
+    on_layers = [lora.find(family.transformer, path).adapters["theirs"] for path in QKV]
+    assert len({each.signature for each in on_layers}) == 3
 
 
 def test_a_picture_changes_with_the_strength_and_not_at_zero(family: Family, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ from core.dataset import photos
 from core.dataset.pixel_budget import PixelBudget
 
 file, me = Path(sys.argv[1]), psutil.Process()
-photos.BUDGET, most, over, before = PixelBudget(16_000_000), 0, threading.Event(), me.memory_info().rss
+photos.BUDGET, most, over, before = PixelBudget(40_000_000), 0, threading.Event(), me.memory_info().rss
 
 def watch():
     global most
@@ -143,7 +143,7 @@ def watch():
         most = max(most, me.memory_info().rss)
 
 watcher = threading.Thread(target=watch)
-threads = [threading.Thread(target=photos.inspect, args=(file,)) for _ in range(3)]
+threads = [threading.Thread(target=photos.inspect, args=(file,)) for _ in range(4)]
 watcher.start()
 for each in threads: each.start()
 for each in threads: each.join()
@@ -154,7 +154,7 @@ print((most - before) // 2**20)
 
 
 def test_webps_at_once_need_the_memory_of_one(tmp_path: Path) -> None:
-    """Three of 9 megapixels: each takes 144 MB in Pillow's decoder, where another format takes 36."""
+    """Four of 9 megapixels: each takes 144 MB in Pillow's decoder, where another format takes 36."""
     Image.new("RGB", (3000, 3000), (200, 60, 40)).save(tmp_path / "a.webp", lossless=True, method=0, quality=0)
     command = [sys.executable, "-c", WEBPS, str(tmp_path / "a.webp")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
