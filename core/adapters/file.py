@@ -105,7 +105,7 @@ def _loaded(
         raise AdapterProblem(f"{name} cannot be read: {error}.") from error
     held = [array for pair in found.factors.values() for array in pair]
     held += [array for part in found.parts for array in part.arrays()]
-    if not mx.all(mx.stack([mx.all(mx.isfinite(each)) for each in held])).item():
+    if held and not mx.all(mx.stack([mx.all(mx.isfinite(each)) for each in held])).item():
         raise AdapterProblem(f"{name} holds values that are not numbers; it cannot be used.")
     if not any(_has_effect(pair) for pair in found.factors.values()) and not any(
         each.magnitude is not None or (each.scale and _has_effect(each.factors.values())) for each in found.parts

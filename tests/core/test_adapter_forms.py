@@ -265,6 +265,17 @@ def test_what_is_not_understood_is_named(
         adapter_file.read(path, "flux1")
 
 
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+@pytest.mark.parametrize("which", ["up", "down"])
+@pytest.mark.parametrize(("layer", "rows"), [("lora_unet_img_in", D), (FUSED, 3 * D)], ids=["alone", "fused"])
+def test_factors_of_zeros_are_refused(tmp_path: Path, layer: str, rows: int, which: str, zero: float) -> None:
+    pair = {"down": mx.ones((2, D)), "up": mx.ones((rows, 2))}
+    pair[which] = zero * pair[which]
+    path = save(tmp_path / "a.safetensors", {f"{layer}.lora_{end}.weight": value for end, value in pair.items()})
+    with pytest.raises(AdapterProblem, match=r"a\.safetensors is all zeros: it would change nothing"):
+        adapter_file.read(path, "flux1")
+
+
 def test_a_family_without_names_is_written_in_the_one_form_only(tmp_path: Path) -> None:
     factors = random_factors({"blocks.0.to_q": (D, D)})
     with pytest.raises(AdapterProblem, match="use the diffusers form"):
