@@ -44,7 +44,7 @@ class AdapterView:
     sha256: str
     file_url: str
     created_at: datetime
-    warnings: list[str] = field(default_factory=list)  # of its import
+    warnings: list[str] = field(default_factory=list)  # of its import; each continues its name
 
 
 def list_adapters(database: Database, after: int = 0, limit: int = 500) -> list[AdapterView]:
@@ -77,7 +77,7 @@ def import_file(
     parts = contents.parts_of(header, models.family_of(database, model), shown)
     settings = _settings_text(config, shown)
     assumed = contents.check(upload, header, parts, shown, settings)
-    warnings = [f"{shown} {contents.ALPHA_ASSUMED}"] if assumed else []
+    warnings = [contents.ALPHA_ASSUMED] if assumed else []
     trigger = trigger_of(header)
     with database.write() as session:
         chosen = select(Adapter).where(Adapter.sha256 == sha256, col(Adapter.run_id).is_(None))

@@ -209,11 +209,11 @@ $("#import-file").addEventListener("change", async (event) => {
     if (![...adapter.options].some((one) => one.value === String(data.id))) adapter.prepend(option);
     adapter.value = String(data.id);
     followAdapter();
-    write(words, [`${data.name} is here: rank ${data.rank}, for ${data.model}.`, ...data.warnings].join(" "));
+    write(words, [`${data.name} is here: rank ${data.rank}, for ${data.model}.`, ...data.warnings.map((text) => `It ${text}`)].join(" "));
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     show(words, false);
-    write($("#import-error"), [error.message, ...error.problems.map((one) => one.message).filter((text) => !error.message.includes(text)).slice(0, 3)].join(" "));
+    write($("#import-error"), [error.message, ...error.problems.slice(0, 3).map((one) => `${one.field} ${one.message}.`)].join(" "));
   }
 });
 
