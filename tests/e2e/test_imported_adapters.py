@@ -61,12 +61,11 @@ def test_a_file_is_imported_with_the_settings_that_came_with_it(page: Page, stud
     expect(page.locator("#import-words")).to_have_text("with settings is here: rank 2, for pocket.")
     expect(page.locator("#adapter option", has_text="with settings")).to_have_count(2)
 
-    file.write_bytes(lora_file({}).replace(b"x_embedder", b"nowhere.at"))
-    chooser.set_input_files([file])
-    expect(page.locator("#import-error")).to_have_text(
-        "with settings.safetensors is not an adapter file in a supported form. transformer.nowhere.at.lora_A.weight names "
-        "no layer of FLUX.1, FLUX.2 or Z-Image."
-    )
     config.write_text('{"lora_alpha": "many"}', encoding="utf-8")
     chooser.set_input_files([config, file])
     expect(page.locator("#import-error")).to_contain_text("The adapter_config.json of with settings.safetensors has")
+    file.write_bytes(lora_file({}).replace(b"x_embedder", b"nowhere.at"))
+    chooser.set_input_files([file])
+    expect(page.locator("#import-error")).to_contain_text(
+        "in a supported form. transformer.nowhere.at.lora_A.weight names no layer of FLUX.1, FLUX.2 or Z-Image."
+    )
