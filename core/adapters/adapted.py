@@ -100,17 +100,6 @@ def sizes_of(transformer: nn.Module, targets: Sequence[str], title: str = "An ad
     return sizes
 
 
-def linear_layers(transformer: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Every linear layer and its path, in the order of paths."""
-    wrapped = {path for path, module in transformer.named_modules() if isinstance(module, LoRALinear)}
-    return sorted(
-        (path, module)
-        for path, module in transformer.named_modules()
-        if isinstance(module, LoRALinear)
-        or (isinstance(module, nn.Linear | nn.QuantizedLinear) and path.removesuffix(".base") not in wrapped)
-    )
-
-
 def put(transformer: nn.Module, path: str, module: nn.Module) -> None:
     """Replace the module at a dotted path."""
     above, _, name = path.rpartition(".")
