@@ -51,6 +51,6 @@ def test_a_run_from_a_lokr_is_refused_before_anything_is_written(
     file = written(tmp_path / "kron.safetensors", TO_Q, lokr((4, 8), (2, 16))[0])
     more = ["--class-word", "can", "--model", model_folder, "--from", file]
     result = likeness("train", photos, "--out", tmp_path / "out", *more)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "kron.safetensors is a LoKr, which can be drawn with, but neither trained further nor" in result.stderr
     assert not list((tmp_path / "out").glob("*.json"))
