@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -195,6 +195,14 @@ def new_project(page: Page, studio: Studio, photos: list[Path], name: str = "Hou
     expect(page.get_by_role("heading", level=1, name=name)).to_be_visible()
     page.wait_for_load_state()
     expect(page.locator("#photos [data-photo]")).to_have_count(len(photos))
+
+
+def wait_until(page: Page, holds: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Ask until it holds. Of an asynchronous script the browser's own wait would take the promise for the answer."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it never came to hold"
+        page.wait_for_timeout(100)
 
 
 def show_captions(page: Page) -> None:

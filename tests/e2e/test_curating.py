@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageEnhance
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.conftest import Studio, new_project, show_captions, start_tiny_run, tile
+from tests.e2e.conftest import Studio, new_project, show_captions, start_tiny_run, tile, wait_until
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def numbers(page: Page) -> list[int]:
 
 def wait_for_verdict(page: Page) -> None:
     """Until all photos were looked at, and the page shows the verdict on them."""
-    done = "async (path) => (await (await fetch(path)).json()).state === 'done'"
-    page.wait_for_function(done, arg=f"/api{page.evaluate('location.pathname')}/review", timeout=90_000)
+    review = page.url.split("#")[0].replace("/projects/", "/api/projects/") + "/review"
+    wait_until(page, lambda: page.request.get(review).json()["state"] == "done", 90)
     page.reload()
     page.wait_for_load_state()
     expect(page.locator("#review-running")).to_be_hidden()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import Studio, new_project, show_captions, start_tiny_run, tile
+from tests.e2e.conftest import Studio, new_project, show_captions, start_tiny_run, tile, wait_until
 
 DROP = """() => {
   const transfer = new DataTransfer();
@@ -114,10 +114,7 @@ def test_a_crop_is_made_with_keys_alone_and_undone(page: Page, studio: Studio, p
     page.keyboard.press("Control+z")
     page.keyboard.press("Control+z")
     expect(page.locator(".toast").last).to_contain_text("Undone")
-    page.wait_for_function(
-        "async () => (await (await fetch(location.pathname.replace('/projects', '/api/projects') + '/photos')).json())"
-        "[0].crops.length === 0"
-    )
+    wait_until(page, lambda: crops_of(page) == [])
 
 
 def test_a_crop_is_dragged_by_corner_and_middle_with_the_mouse(
