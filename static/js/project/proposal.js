@@ -69,17 +69,18 @@ function setAside(finding) {
   open(titleOf(finding), finding.words + sure(finding), cards, `Set ${going.length} aside`, "Keep them all", () => editWithUndo(going, { aside: true }));
 }
 
-// Crops that keep the subject; for a set without a close-up, a second, tight crop of the sharpest photos.
+// Crops that keep the subject; for a set that is framed alike, or has no close-up, a second, tight crop of some.
 function crop(finding) {
   const photos = (finding.photos.length ? finding.photos.map((id) => room.photos.get(id)) : room.active).filter((photo) => photo && !photo.aside);
-  const planned = finding.kind === "no_close_up" ? closeUps(photos) : subjectCrops(photos);
+  const close = finding.kind === "no_close_up" || finding.kind === "same_framing"; // more crops of the same size add nothing
+  const planned = close ? closeUps(photos) : subjectCrops(photos);
   if (!planned.length) {
     look(finding);
     return;
   }
-  const cards = planned.map(({ photo, box: next }) => card(photo.id, finding.kind === "no_close_up" ? "also this" : "cropped to this", { crop: next }));
-  const verb = finding.kind === "no_close_up" ? `Add ${plural(planned.length, "close-up")}` : `Crop ${plural(planned.length, "photo")}`;
-  open(titleOf(finding), finding.words + sure(finding), cards, verb, "Leave them", () => (finding.kind === "no_close_up" ? addCloseUps(planned) : editWithUndo(planned.map(({ photo }) => photo.id), { crop: "subject" })));
+  const cards = planned.map(({ photo, box: next }) => card(photo.id, close ? "also this" : "cropped to this", { crop: next }));
+  const verb = close ? `Add ${plural(planned.length, "close-up")}` : `Crop ${plural(planned.length, "photo")}`;
+  open(titleOf(finding), finding.words + sure(finding), cards, verb, "Leave them", () => (close ? addCloseUps(planned) : editWithUndo(planned.map(({ photo }) => photo.id), { crop: "subject" })));
 }
 
 function closeUps(photos) {

@@ -10,6 +10,8 @@ import { room } from "./state.js";
 import { setFilter } from "./toolbar.js";
 
 const SHOWN = 3; // photos in a finding's fan
+const PICK_FROM = 8; // photos: of fewer, nobody needs to pick
+let picked = false; // the user has said how many
 
 const load = async () => room.setReview(await api("GET", `/projects/${room.project}/review`));
 export const loadReview = throttled(250, () => quietly(load()));
@@ -102,8 +104,9 @@ function drawAll() {
   write($("#review-problem"), review.problem ?? "");
   const open = findings().filter((one) => one.action !== "set_aside" || wouldGo(one).length > 0);
   $("#findings").replaceChildren(...open.map(draw));
-  show($("#pick-best"), review.state === "done" && active > 5);
+  show($("#pick-best"), review.state === "done" && active > PICK_FROM);
   $("#pick-count").max = active;
+  if (!picked) $("#pick-count").value = Math.min(20, active - 1);
 }
 
 export function startReview() {
@@ -113,6 +116,7 @@ export function startReview() {
     button.addEventListener("click", () => setFilter(shown.filter === button.dataset.filter ? "all" : button.dataset.filter));
   }
   onPress($("#review-start"), async () => { await api("POST", `/projects/${room.project}/review`); loadReview(); }, $("#review-problem"));
+  $("#pick-count").addEventListener("input", () => { picked = true; });
   $("#pick-best").addEventListener("submit", (event) => {
     event.preventDefault();
     proposePick(Number($("#pick-count").value));
