@@ -76,9 +76,9 @@ function drawPrompt() {
 
 const suggest = throttled(200, async () => {
   if (ownTrigger) return;
-  const { id } = await project;
   const name = words().name;
-  const { trigger } = await api("GET", `/trigger?name=${encodeURIComponent(name)}&project=${id}`);
+  const own = project ? `&project=${(await project).id}` : "";
+  const { trigger } = await api("GET", `/trigger?name=${encodeURIComponent(name)}${own}`);
   if (ownTrigger || words().name !== name) return;
   form.elements.trigger.value = trigger;
   drawPrompt();
@@ -110,8 +110,13 @@ function wordsOfFolder(files) {
   drawPrompt();
 }
 
-// Files were dropped, pasted or chosen; or none, to begin without photos.
+// Files were dropped, pasted or chosen; or none, to begin without photos: then there is a project once it has a name.
 export async function begin(files) {
+  if (!files.length) {
+    ask(tiles.size > 0);
+    suggest();
+    return;
+  }
   try {
     project ??= create();
     const { id, trigger } = await project;
@@ -123,11 +128,11 @@ export async function begin(files) {
     toast(error.message);
     return;
   }
-  ask(files.length > 0 || tiles.size > 0);
+  ask(true);
   for (const file of files) if (!isCaptionFile(file.name) && !isMetadata(file.name) && (isZip(file) || looksLikePhoto(file))) coming(file);
   wordsOfFolder(files);
   drawPrompt();
-  if (files.length) uploads.add(files);
+  uploads.add(files);
 }
 
 form.addEventListener("input", (event) => {
@@ -144,9 +149,8 @@ $("#say-differently").addEventListener("click", () => {
 onSubmit(form, async () => {
   const given = words();
   if (!given.name && given.class_word) given.name = `${given.class_word[0].toUpperCase()}${given.class_word.slice(1)}`;
-  const { id } = await project;
-  await api("PATCH", `/projects/${id}`, given);
-  if (uploads.busy) {
+  const { id } = project ? await api("PATCH", `/projects/${(await project).id}`, given) : await api("POST", "/projects", given);
+  if (uploads?.busy) {
     write($("#begin"), `Waiting for ${plural(tiles.size, "photo")} …`);
     await uploads.finished();
   }

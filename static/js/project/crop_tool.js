@@ -176,6 +176,7 @@ $("#crop-shape").addEventListener("change", (event) => {
   change(framed(wideOf(box) * Math.sqrt(aspect / shapeOf(photo, box)), ...middle()));
 });
 $("#loupe").addEventListener("click", onPress);
+room.on("flush", () => { if (timer) save(); });
 
 export const cropTool = {
   begin(one) {

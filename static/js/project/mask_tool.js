@@ -101,14 +101,15 @@ const radiusOf = (event) => ((size.value / 2) * width) / canvas.getBoundingClien
 async function save() {
   const { id, width: wide, height: high } = photo;
   const [copy, small, across] = [values.slice(), width, Uint32Array.from({ length: wide }, (_, x) => Math.min(width - 1, Math.floor((x * width) / wide)))];
-  const row = new Uint8Array(wide);
-  const png = await greyPng(wide, high, (y) => {
-    const start = Math.min(height - 1, Math.floor((y * height) / high)) * small;
-    for (let x = 0; x < wide; x += 1) row[x] = copy[start + across[x]];
-    return row;
-  });
+  const [row, last] = [new Uint8Array(wide), height - 1];
   await attempt(() => room.inOrder(async () => {
+    const png = await greyPng(wide, high, (y) => {
+      const start = Math.min(last, Math.floor((y * (last + 1)) / high)) * small;
+      for (let x = 0; x < wide; x += 1) row[x] = copy[start + across[x]];
+      return row;
+    });
     const { data } = await put(`/photos/${id}/mask`, png, () => {}).promise;
+    room.did([id]);
     if (photo?.id === id) loaded = data.mask_url; // what is shown is what was saved
     room.put([data]);
     room.setHistory({ undo: room.history.undo ?? "the last change" });

@@ -3,7 +3,7 @@
 //
 //   photos [ids]   changed or new       gone [ids]   no longer there      shown     `order` is another one
 //   chosen         the selection        current      the photo with focus
-//   review         the verdict          history      what undo and redo would do
+//   review         the verdict          history      what undo and redo would do          flush   save what waits
 
 import { ApiError, all, api } from "../lib/api.js";
 import { page, toast } from "../lib/dom.js";
@@ -180,6 +180,7 @@ export async function editWithUndo(ids, set) {
 }
 
 export async function undo(which) {
+  room.emit("flush"); // what waits to be saved is a step, too
   const done = await attempt(() => room.move(which));
   if (done) toast(done.done);
 }
