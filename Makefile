@@ -35,8 +35,8 @@ studio: $(RUN)
 demo: $(RUN)
 	$(BIN)/likeness demo --out $(OUT)
 
-# Two at a time: most tests compute on one core or wait for a process.
-TESTS := $(BIN)/python -m pytest --ignore=tests/interop --numprocesses=2 --dist=loadgroup
+# Three at a time keep two cores busy: most tests compute on one core, the others wait for a process or a browser.
+TESTS := $(BIN)/python -m pytest --ignore=tests/interop --numprocesses=3 --dist=loadgroup
 
 quick: $(VENV)/.test
 	$(TESTS) -m "not browser and not slow"
@@ -45,7 +45,7 @@ test: $(VENV)/.test
 	$(TESTS)
 
 interop: $(VENV)/.interop $(MFLUX)/.ready
-	$(BIN)/python -m pytest tests/interop -W default  # the references warn about themselves
+	$(BIN)/python -m pytest tests/interop --numprocesses=2 -W default  # the references warn about themselves
 
 lint: $(RUN) $(VENV)/.lint
 	$(BIN)/ruff check

@@ -22,7 +22,7 @@ CORE_LEVELS: list[tuple[str, ...]] = [
      "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
      "core.dataset.caption_files", "core.dataset.names", "core.dataset.split", "core.dataset.colour",
      "core.dataset.formats", "core.dataset.hdr", "core.dataset.heif_boxes", "core.dataset.pixel_budget",
-     "core.dataset.tiff_tags", "core.dataset.subject_crops"),
+     "core.dataset.tiff_tags", "core.dataset.masks", "core.dataset.mask_files", "core.dataset.subject_crops"),
     ("core.loss", "core.hub", "core.adapters", "core.captioners"),
     ("core.estimate",),
     ("core.models",),
@@ -35,7 +35,7 @@ CORE_LEVELS: list[tuple[str, ...]] = [
 APP_LEVELS: list[tuple[str, ...]] = [
     ("app.errors", "app.resources", "app.sheet", "app.jobs.states", "app.jobs.process"),
     ("app.tables", "app.worker.lanes"),
-    ("app.home", "app.settings", "app.wording"),
+    ("app.home", "app.migrations", "app.settings", "app.wording"),
     ("app.database",),
     ("app.jobs",),
     ("app.events", "app.security"),
@@ -58,14 +58,16 @@ LIGHT_CORE = {  # the modules of core that the web process may import: none need
     "core.config.optimizer_defaults", "core.config.resolve", "core.config.train",
     "core.hub.cache", "core.hub.catalog", "core.hub.layout", "core.hub.registry",
     "core.estimate.architecture", "core.estimate.memory", "core.estimate.requirements",
-    "core.adapters.key_maps", "core.device.hardware", "core.device.units", "core.device.working_set",
+    "core.adapters.key_maps", "core.adapters.layers", "core.adapters.trainable",
+    "core.device.hardware", "core.device.units", "core.device.working_set",
     "core.distributed.hosts", "core.pocket.assets",
     "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
     "core.dataset.caption_files", "core.dataset.names", "core.dataset.split", "core.dataset.colour",
     "core.dataset.formats", "core.dataset.hdr", "core.dataset.heif_boxes", "core.dataset.pixel_budget",
-    "core.dataset.tiff_tags", "core.dataset.subject_crops", "core.vision.results", "core.device.malloc",
+    "core.dataset.tiff_tags", "core.dataset.masks", "core.dataset.mask_files", "core.device.malloc",
+    "core.dataset.subject_crops", "core.vision.results",
     "core.captioners.base", "core.captioners.openai", "core.captioners.reply",
-    "core.training.diagnosis", "core.training.trend",
+    "core.training.check", "core.training.diagnosis", "core.training.trend",
 }  # fmt: skip
 HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub", "cv2", "objc", "Vision"}
 HOSTS = {  # every address that a tracked file may name: sources, standards, and this computer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from core.errors import ConfigProblem, FieldProblem
 
 ADAPTER_FILE = "adapter.safetensors"
 LOG_BYTES = 200_000
+NUMBERED = re.compile(r"Run (\d{1,9})")  # the name of a run that nobody named
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class AdapterFile:
     """An adapter file and the name to save it under."""
 
     path: Path
-    name: str  # <project>-<step>.safetensors
+    name: str  # <project>-<run>-<step>.safetensors
 
 
 def list_runs(database: Database, project_id: int | None = None, after: int = 0, limit: int = 200) -> list[RunView]:
@@ -77,10 +79,11 @@ def stop(database: Database, run_id: int, *, at_once: bool = False) -> State:
         return store.stop(session, find(session, run_id).job_id, at_once=at_once).state
 
 
-def resume(database: Database, run_id: int, steps: int | None = None, activations: str | None = None) -> State:
+def resume(database: Database, run_id: int, steps: int | str | None = None, activations: str | None = None) -> State:
     """Queue an ended run again, to go on from its last checkpoint.
 
-    `steps` is how many the run should have in all, `activations` the knob of that name; None leaves them as they are.
+    `steps` is how many the run should have in all, as a number or as typed, `activations` the knob of that name; None
+    leaves them as they are.
 
     Raises NotFound, Conflict when it has not ended, ConfigProblem for a wrong knob or when no work is left.
     """
@@ -90,10 +93,11 @@ def resume(database: Database, run_id: int, steps: int | None = None, activation
         job = store.get(session, run.job_id)
         values = {knob: entry["value"] for knob, entry in run.config.items()}
         given: dict[str, Any] = {"steps": steps, "activations": activations}
-        changes = {name: value for name, value in given.items() if value not in (None, values.get(name))}
+        changes = {name: value for name, value in given.items() if value not in (None, "", values.get(name))}
         if changes:
             config = resolve(values | changes, choices={"model": here}).config
-            changes = {name: getattr(config, name) for name in changes}
+            read = {name: getattr(config, name) for name in changes}
+            changes = {name: value for name, value in read.items() if value != values.get(name)}
         total = int(changes.get("steps", job.steps))
         done = _newest_step(session, run_id)
         # A run that ended early after its last step has the samples of that step still to draw.
@@ -162,7 +166,13 @@ def adapter_file(database: Database, run_id: int, step: int | None = None) -> Ad
     path = database.home.file(chosen.folder) / ADAPTER_FILE
     if not path.is_file():
         raise NotFound(f"The file of step {chosen.step} is no longer there.")
-    return AdapterFile(path, f"{file_word(project.name)}-{chosen.step}.safetensors")
+    return AdapterFile(path, f"{file_word(project.name)}-{file_word(run.name)}-{chosen.step}.safetensors")
+
+
+def adapter_bytes(database: Database, run_id: int, step: int) -> int | None:
+    """The size of the file that `adapter_file` offers for a checkpoint; None if it is no longer there."""
+    path = database.home.run(run_id) / "checkpoints" / str(step) / ADAPTER_FILE
+    return path.stat().st_size if path.is_file() else None
 
 
 def log_text(database: Database, run_id: int) -> str:
@@ -186,7 +196,7 @@ def find(session: Session, run_id: int) -> Run:
 
 
 def file_word(name: str) -> str:
-    """A project's name as part of a file name: letters, digits and single dashes."""
+    """A name as part of a file name: letters, digits and single dashes."""
     word = "".join(c if c.isalnum() else "-" for c in name).strip("-")
     while "--" in word:
         word = word.replace("--", "-")
@@ -196,6 +206,13 @@ def file_word(name: str) -> str:
 def _newest_step(session: Session, run_id: int) -> int:
     steps = select(Checkpoint.step).where(Checkpoint.run_id == run_id).order_by(col(Checkpoint.step).desc()).limit(1)
     return session.exec(steps).first() or 0
+
+
+def next_name(session: Session, project_id: int) -> str:
+    """ "Run 1" for the first run of a project, then one more than the highest number, and than there are runs."""
+    names = session.exec(select(Run.name).where(Run.project_id == project_id)).all()
+    numbers = [int(found[1]) for name in names if (found := NUMBERED.fullmatch(name))]
+    return f"Run {max([*numbers, len(names)]) + 1}"
 
 
 def checked_name(name: str, subject: str = "run") -> str:

@@ -1,16 +1,16 @@
 // The queue: remove, stop, retry, reorder. The list is fetched again when a job changes its state.
 
-import { api } from "./lib/api.js";
+import { api, freshPage } from "./lib/api.js";
 import { $, $$, page, throttled, write } from "./lib/dom.js";
 import { Events } from "./lib/events.js";
 import { fileSize } from "./lib/format.js";
+import { onBack } from "./lib/server.js";
 
 const queue = $("#queue");
 
 const redraw = throttled(300, async () => {
-  const answer = await fetch(location.pathname, { headers: { Accept: "text/html" } });
-  if (!answer.ok) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const fresh = await freshPage();
+  if (!fresh) return;
   const focused = document.activeElement;
   const job = focused?.closest("[data-job]")?.dataset.job;
   const way = focused?.dataset?.move;
@@ -19,6 +19,7 @@ const redraw = throttled(300, async () => {
     const line = $(`[data-job="${job}"]`);
     ($(`[data-move="${way}"]:not(:disabled)`, line ?? document.createElement("i")) ?? (line && $("button:not(:disabled)", line)))?.focus();
   }
+  events.replay(fresh);
 });
 
 queue.addEventListener("click", async (event) => {
@@ -34,7 +35,7 @@ queue.addEventListener("click", async (event) => {
       await api("POST", `/jobs/${id}/move`, { position: Math.max(0, place) });
     } else {
       button.disabled = true;
-      await api("POST", `/jobs/${id}/${"retry" in button.dataset ? "retry" : "stop"}`);
+      await api("POST", button.dataset.retry ?? `/jobs/${id}/stop`);
     }
     redraw();
   } catch (error) {
@@ -61,7 +62,8 @@ function showBytes(line, { name, done, of }) {
   write($("[data-words]", line), `${name}, ${fileSize(done)} of ${fileSize(of)}`);
 }
 
-new Events({}, page.dataset.after, {
+onBack(redraw);
+const events = new Events({}, page.dataset.after, {
   state: () => redraw(),
   metric: (_, row) => {
     const line = $(`[data-job="${row.job_id}"]`, queue);
@@ -70,6 +72,6 @@ new Events({}, page.dataset.after, {
   phase: (payload, row) => {
     const line = $(`[data-job="${row.job_id}"]`, queue);
     if (line && payload.name === "downloading") showBytes(line, payload);
-    else if (line && payload.of && !$("progress", line)?.hasAttribute("value")) write($("[data-words]", line), `${payload.name}, ${payload.done} of ${payload.of}`);
+    else if (line && payload.of && !$("progress", line)?.hasAttribute("value")) write($("[data-words]", line), payload.of > 1 ? `${payload.name}, ${payload.done} of ${payload.of}` : payload.name);
   },
 });
