@@ -145,8 +145,8 @@ def test_the_example_photos_have_their_toy_found() -> None:
     found = subject.reconcile(analyses, lambda number: read[numbers[number]])
     overlaps = [overlap(each.box, Box(*BOXES[numbers[n]])) for n, each in found.items() if each is not None]
     assert len(overlaps) == len(BOXES)
-    assert min(overlaps) > 0.6
-    assert np.mean(overlaps) > 0.8
+    assert min(overlaps) > 0.5
+    assert np.mean(overlaps) > 0.7
 
 
 def test_a_mask_goes_through_png_and_scales() -> None:
