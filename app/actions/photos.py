@@ -100,7 +100,7 @@ def store_file(home: Home, filename: str, upload: Path, sha256: str) -> StoredFi
     Raises DataProblem with a sentence about this file, DiskProblem.
     """
     try:
-        facts = reading.inspect(upload, filename)
+        facts = reading.inspect(upload, filename, webp_pixels=reading.WEBP_PIXELS_AT_MOST)
     except DataProblem as problem:
         shown = names.shown(filename)
         raise DataProblem(f"{shown} {problem.message}", [FieldProblem(shown, problem.message)]) from problem
