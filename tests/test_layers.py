@@ -21,8 +21,14 @@ CORE_LEVELS: list[tuple[str, ...]] = [
     ("core.flow", "core.numerics", "core.safetensors_file",
      "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
      "core.dataset.caption_files", "core.dataset.names", "core.dataset.split", "core.dataset.colour",
+<<<<<<< HEAD
      "core.dataset.formats", "core.dataset.hdr", "core.dataset.heif_boxes", "core.dataset.pixel_budget",
      "core.dataset.tiff_tags", "core.dataset.masks", "core.dataset.mask_files", "core.dataset.subject_crops"),
+=======
+     "core.dataset.formats", "core.dataset.frames", "core.dataset.hdr", "core.dataset.heif_boxes",
+     "core.dataset.pixel_budget", "core.dataset.tiff_tags", "core.dataset.masks",
+     "core.dataset.mask_files"),
+>>>>>>> main
     ("core.loss", "core.hub", "core.adapters", "core.captioners"),
     ("core.estimate",),
     ("core.models",),
@@ -58,14 +64,21 @@ LIGHT_CORE = {  # the modules of core that the web process may import: none need
     "core.config.optimizer_defaults", "core.config.resolve", "core.config.train",
     "core.hub.cache", "core.hub.catalog", "core.hub.layout", "core.hub.registry",
     "core.estimate.architecture", "core.estimate.memory", "core.estimate.requirements",
-    "core.adapters.key_maps", "core.adapters.layers", "core.adapters.trainable",
+    "core.adapters.contents", "core.adapters.key_maps", "core.adapters.layers", "core.adapters.peft_config",
+    "core.adapters.trainable",
     "core.device.hardware", "core.device.units", "core.device.working_set",
     "core.distributed.hosts", "core.pocket.assets",
     "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
     "core.dataset.caption_files", "core.dataset.names", "core.dataset.split", "core.dataset.colour",
+<<<<<<< HEAD
     "core.dataset.formats", "core.dataset.hdr", "core.dataset.heif_boxes", "core.dataset.pixel_budget",
     "core.dataset.tiff_tags", "core.dataset.masks", "core.dataset.mask_files", "core.device.malloc",
     "core.dataset.subject_crops", "core.vision.results",
+=======
+    "core.dataset.formats", "core.dataset.frames", "core.dataset.hdr", "core.dataset.heif_boxes",
+    "core.dataset.pixel_budget", "core.dataset.tiff_tags", "core.dataset.masks",
+    "core.dataset.mask_files", "core.device.malloc",
+>>>>>>> main
     "core.captioners.base", "core.captioners.openai", "core.captioners.reply",
     "core.training.check", "core.training.diagnosis", "core.training.trend",
 }  # fmt: skip

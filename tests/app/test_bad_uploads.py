@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from core.dataset.photos import BYTES_AT_MOST
 from tests.app.conftest import PROJECT, picture, problem_of, put
 from tests.core.photo_files import NOT_TIFF, png_with, raw_file
+from tests.core.test_photo_memory import large_webp
 
 
 @pytest.fixture
@@ -150,6 +151,12 @@ def test_a_palette_and_an_animation_are_taken(client: TestClient, project: int) 
     assert put(client, project, "palette.png", picture(3, mode="P")).status_code == 201
 
 
+def test_a_webp_whose_decoder_would_take_over_a_gigabyte_is_refused(client: TestClient, project: int) -> None:
+    error = problem_of(put(client, project, "large.webp", large_webp(10_000)), 422)
+    assert "has 10,000 x 10,000 px; a WebP can have 40 million pixels here. Save it as JPEG" in error["message"]
+    assert put(client, project, "small.webp", large_webp(30)).status_code == 201
+
+
 @pytest.mark.parametrize(
     ("name", "kept"),
     [
@@ -199,14 +206,14 @@ def lora_file(*names: str) -> bytes:
         for place, name in enumerate(names)
     }
     text = json.dumps(table).encode()
-    return struct.pack("<Q", len(text)) + text + bytes(16 * len(names))
+    return struct.pack("<Q", len(text)) + text + struct.pack("<f", 1.0) * 4 * len(names)
 
 
 @pytest.mark.parametrize(
     "names",
     [
-        ("transformer.a.lora_A.weight", "transformer.a.lora_B.weight"),
-        ("base_model.model.a.lora_A.default.weight", "base_model.model.a.lora_B.default.weight"),
+        ("transformer.x_embedder.lora_A.weight", "transformer.x_embedder.lora_B.weight"),
+        ("base_model.model.x_embedder.lora_A.default.weight", "base_model.model.x_embedder.lora_B.default.weight"),
         ("lora_unet_double_blocks_3_img_mlp_0.lora_down.weight", "lora_unet_double_blocks_3_img_mlp_0.lora_up.weight"),
     ],
 )
@@ -217,14 +224,14 @@ def test_adapters_of_other_programs_are_taken_by_their_header(client: TestClient
 
 def test_what_is_not_understood_of_an_adapter_is_named(client: TestClient) -> None:
     names = (
-        "transformer.a.lora_A.weight",
-        "transformer.a.lora_B.weight",
-        "transformer.a.dora_scale",
+        "transformer.x_embedder.lora_A.weight",
+        "transformer.x_embedder.lora_B.weight",
+        "transformer.x_embedder.oft_blocks",
         "lora_te1_b.alpha",
     )
     error = problem_of(client.put("/api/adapters/theirs.safetensors", content=lora_file(*names)), 422)
     assert error["message"].startswith("theirs.safetensors")
     said = {each["field"]: each["message"] for each in error["problems"]}
-    assert said.keys() == {"transformer.a.dora_scale", "lora_te1_b.alpha"}
-    assert "DoRA" in said["transformer.a.dora_scale"]
+    assert said.keys() == {"transformer.x_embedder.oft_blocks", "lora_te1_b.alpha"}
+    assert "another kind of adapter" in said["transformer.x_embedder.oft_blocks"]
     assert "text encoder" in said["lora_te1_b.alpha"]
