@@ -67,7 +67,8 @@ LIGHT_CORE = {  # the modules of core that the web process may import: none need
     "core.dataset.caption_files", "core.dataset.names", "core.dataset.split", "core.dataset.colour",
     "core.dataset.formats", "core.dataset.frames", "core.dataset.hdr", "core.dataset.heif_boxes",
     "core.dataset.pixel_budget", "core.dataset.tiff_tags", "core.dataset.masks", "core.dataset.mask_files",
-    "core.dataset.subject_crops", "core.dataset.dates", "core.dataset.archives", "core.vision.results", "core.device.malloc",
+    "core.dataset.subject_crops", "core.dataset.dates", "core.dataset.archives", "core.vision.results",
+    "core.device.malloc",
     "core.captioners.base", "core.captioners.openai", "core.captioners.reply",
     "core.training.check", "core.training.diagnosis", "core.training.trend",
 }  # fmt: skip
