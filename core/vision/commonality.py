@@ -21,7 +21,7 @@ from core.vision.pictures import Floats
 from core.vision.regions import Regions
 
 ROUNDS = 3
-STRENGTH = 1.0
+STRENGTH = 1.4
 RATIO_AT_MOST = 2.5  # of the logarithm: no colour alone decides
 NEW, ANYTHING = 0.3, 0.05  # share of a background that no photo has shown yet, and its density at any look
 RARE = 0.003

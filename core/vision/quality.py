@@ -78,6 +78,8 @@ def exposure_of(lab_HW3: Floats, photo_HW3: Pixels, subject_HW: Mask | None = No
 
 def screenshot_score(photo_HW3: Pixels) -> float:
     """0..1: how much of the photo is flat and lettered as a screen is. A drawing on white has no letters in lines."""
+    if min(photo_HW3.shape[:2]) < 2:
+        return 0.0  # a strip of one pixel has no neighbours
     grey = np.asarray(cv2.cvtColor(photo_HW3, cv2.COLOR_RGB2GRAY), np.uint8)
     level = grey.astype(np.int16)
     flat = (np.abs(np.diff(level, axis=1))[:-1] <= EQUAL) & (np.abs(np.diff(level, axis=0))[:, :-1] <= EQUAL)

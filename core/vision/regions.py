@@ -87,7 +87,10 @@ def _watershed(photo_HW3: Pixels) -> npt.NDArray[np.int32]:
         near = gradient[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1]
         dy, dx = np.unravel_index(int(near.argmin()), near.shape)  # a seed on an edge would belong to neither side
         markers[max(y - reach, 0) + dy, max(x - reach, 0) + dx] = number
-    cv2.watershed(photo_HW3, markers)
+    # It leaves the border of a picture without a label, which of a strip of two pixels is all: so with a frame around.
+    framed = cv2.copyMakeBorder(markers, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    cv2.watershed(cv2.copyMakeBorder(photo_HW3, 1, 1, 1, 1, cv2.BORDER_REPLICATE), framed)
+    markers = np.ascontiguousarray(framed[1:-1, 1:-1])
     while (markers <= 0).any():
         grown = cv2.dilate(markers.astype(np.float32), np.ones((3, 3), np.uint8)).astype(np.int32)
         markers = np.where(markers <= 0, grown, markers)

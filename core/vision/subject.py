@@ -49,7 +49,7 @@ def rough(photo_HW3: Pixels) -> tuple[Found | None, bytes]:
     """What stands out in one photo of SMALL_SIDE_PX, and its map as an 8-bit grey PNG, which `reconcile` takes."""
     regions = regions_of(photo_HW3)
     likely_HW = regions.spread(saliency.salient(regions))
-    values = (cv2.resize(likely_HW, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) * 255).round().astype(np.uint8)
+    values = (likely_HW * 255).round().astype(np.uint8)
     _, content = cv2.imencode(".png", values)
     return _found(likely_HW, [likely_HW > HALF], likely_HW, HALF), content.tobytes()
 

@@ -74,11 +74,15 @@ function drawPrompt() {
   write($("#prompt-words"), [trigger, kind].filter(Boolean).join(" ") || "…");
 }
 
+async function triggerFor(name) {
+  const own = project ? `&project=${(await project).id}` : "";
+  return (await api("GET", `/trigger?name=${encodeURIComponent(name)}${own}`)).trigger;
+}
+
 const suggest = throttled(200, async () => {
   if (ownTrigger) return;
-  const name = words().name;
-  const own = project ? `&project=${(await project).id}` : "";
-  const { trigger } = await api("GET", `/trigger?name=${encodeURIComponent(name)}${own}`);
+  const { name } = words();
+  const trigger = await triggerFor(name);
   if (ownTrigger || words().name !== name) return;
   form.elements.trigger.value = trigger;
   drawPrompt();
@@ -149,6 +153,7 @@ $("#say-differently").addEventListener("click", () => {
 onSubmit(form, async () => {
   const given = words();
   if (!given.name && given.class_word) given.name = `${given.class_word[0].toUpperCase()}${given.class_word.slice(1)}`;
+  if (!given.trigger) given.trigger = await triggerFor(given.name);
   const { id } = project ? await api("PATCH", `/projects/${(await project).id}`, given) : await api("POST", "/projects", given);
   if (uploads?.busy) {
     write($("#begin"), `Waiting for ${plural(tiles.size, "photo")} …`);

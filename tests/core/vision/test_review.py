@@ -72,7 +72,7 @@ def test_a_bad_photo_is_found_and_would_be_set_aside(kind: Kind, change: dict[st
 
 
 def test_a_set_shot_at_dusk_is_not_all_blurred() -> None:
-    assert review.review({n: replace(each, blur=1.9) for n, each in good().items()}).findings == ()
+    assert review.review({n: replace(each, blur=2.4) for n, each in good().items()}).findings == ()
 
 
 def test_a_little_blur_is_unsure_and_sets_nothing_aside() -> None:
