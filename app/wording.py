@@ -49,6 +49,9 @@ QUEUED = "Waiting for its turn"
 STOPPING = {"stop": "Finishing this step, then saving", "now": "Stopping; the last checkpoint stays"}
 """The phase of a running job that is asked to stop, by the value of `Job.stop`."""
 
+SETTINGS_CODES = ("config", "data", "model", "adapter", "training", "memory")
+"""Codes of core/errors.py for which a failed run offers to edit its settings: photos and model are chosen with them."""
+
 PLAIN, ADAPTED, UNADAPTED = "the model as it is", "with the adapter, strength", "without it"
 """Labels of a picture: drawn with no adapter chosen, with the adapters, and without them for comparison."""
 
@@ -58,6 +61,7 @@ SCRIPT_WORDS: dict[str, Any] = {
     "tones": TONES,
     "queued": QUEUED,
     "stopping": STOPPING,
+    "settings_codes": SETTINGS_CODES,
     "pictures": {"plain": PLAIN, "adapted": ADAPTED, "unadapted": UNADAPTED},
 }
 """What scripts need of the above, as JSON; read by static/js/lib/wording.js."""
@@ -114,6 +118,11 @@ def number(value: Any) -> str:
     if isinstance(value, list | tuple):
         return (" " if all(isinstance(each, int) for each in value) else "\n").join(str(each) for each in value)
     return str(value)
+
+
+def is_of_settings(saved: Mapping[str, Any] | None) -> bool:
+    """Whether a job's error is one that other settings of a new run may avoid."""
+    return saved is not None and saved.get("code") in SETTINGS_CODES
 
 
 def error(saved: Mapping[str, Any] | None) -> str:

@@ -41,6 +41,7 @@ def step_of(family: Any, batch: Any, knobs: Mapping[str, Any], targets: str = "a
     import mlx.core as mx
 
     from core.adapters import lora
+    from core.adapters.layers import resolve_targets
     from core.config.resolve import resolve
     from core.training.checkpoint import State
     from core.training.optimizers import OPTIMIZERS
@@ -50,7 +51,7 @@ def step_of(family: Any, batch: Any, knobs: Mapping[str, Any], targets: str = "a
     knobs = {"rank": RANK, "batch_size": batch.clean_BLC.shape[0], "warmup_steps": 0} | dict(knobs)
     kept = knobs.pop("activations", "all")
     config = resolve(knobs).config
-    paths = lora.resolve_targets(family.transformer, family.presets, targets)
+    paths = resolve_targets(family.architecture.layers, targets)
     adapter = lora.attach(family.transformer, paths, config.rank, config.rank, mx.random.key(0))
     parameters = adapter.parameters()
     state = State(0, parameters, init(OPTIMIZERS[config.optimizer], parameters, with_ema=False), {}, "", {}, 0)

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from core.models.flux1 import Flux1
-from core.models.flux2 import Flux2
-from core.models.z_image import ZImage
+from core.adapters.layers import PRESETS
 from tests.test_layers import ROOT, imports, modules
 
 GUIDES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "core" / "pocket" / "MODEL_CARD.md"])
@@ -152,6 +150,6 @@ def test_every_environment_variable_is_in_the_table() -> None:
 
 
 def test_the_guide_names_every_preset_of_layers_and_no_other() -> None:
-    presets = {preset for family in (Flux1, Flux2, ZImage) for preset in family.linear}
+    presets = {preset for table in PRESETS.values() for preset in table}
     section = text(ROOT / "docs" / "guide.md").partition("## Which layers")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE)) == presets

@@ -57,14 +57,15 @@ LIGHT_CORE = {  # the modules of core that the web process may import: none need
     "core.config.optimizer_defaults", "core.config.resolve", "core.config.train",
     "core.hub.cache", "core.hub.catalog", "core.hub.layout", "core.hub.registry",
     "core.estimate.architecture", "core.estimate.memory", "core.estimate.requirements",
-    "core.adapters.key_maps", "core.device.hardware", "core.device.units", "core.device.working_set",
+    "core.adapters.key_maps", "core.adapters.layers", "core.adapters.trainable",
+    "core.device.hardware", "core.device.units", "core.device.working_set",
     "core.distributed.hosts", "core.pocket.assets",
     "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
     "core.dataset.caption_files", "core.dataset.names", "core.dataset.split", "core.dataset.colour",
     "core.dataset.formats", "core.dataset.hdr", "core.dataset.heif_boxes", "core.dataset.pixel_budget",
     "core.dataset.tiff_tags", "core.device.malloc",
     "core.captioners.base", "core.captioners.openai", "core.captioners.reply",
-    "core.training.diagnosis", "core.training.trend",
+    "core.training.check", "core.training.diagnosis", "core.training.trend",
 }  # fmt: skip
 HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub", "cv2", "objc", "Vision"}
 HOSTS = {  # every address that a tracked file may name: sources, standards, and this computer

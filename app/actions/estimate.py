@@ -18,6 +18,7 @@ from app.wording import number, rough_duration
 from core.config.optimizer_defaults import FOLLOWING, rate_advice
 from core.config.resolve import resolve
 from core.config.train import TrainConfig
+from core.dataset import split
 from core.dataset.captions import dropout_advice, trigger_advice
 from core.device.hardware import this_computer
 from core.errors import ModelProblem
@@ -151,7 +152,9 @@ def _scored(choice: str) -> int:
     """How many photos are scored: those held out, or one that is trained on."""
     if choice.lower() in ("auto", "none"):
         return 1
-    return max(int(choice), 1) if choice.isdecimal() else choice.count(",") + 1
+    if choice.isdecimal():
+        return max(int(choice), 1) if len(choice) <= split.DIGITS_AT_MOST else 1
+    return choice.count(",") + 1
 
 
 def _pixels(*sides_px: int) -> float:

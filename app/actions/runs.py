@@ -77,10 +77,11 @@ def stop(database: Database, run_id: int, *, at_once: bool = False) -> State:
         return store.stop(session, find(session, run_id).job_id, at_once=at_once).state
 
 
-def resume(database: Database, run_id: int, steps: int | None = None, activations: str | None = None) -> State:
+def resume(database: Database, run_id: int, steps: int | str | None = None, activations: str | None = None) -> State:
     """Queue an ended run again, to go on from its last checkpoint.
 
-    `steps` is how many the run should have in all, `activations` the knob of that name; None leaves them as they are.
+    `steps` is how many the run should have in all, as a number or as typed, `activations` the knob of that name; None
+    leaves them as they are.
 
     Raises NotFound, Conflict when it has not ended, ConfigProblem for a wrong knob or when no work is left.
     """
@@ -90,10 +91,11 @@ def resume(database: Database, run_id: int, steps: int | None = None, activation
         job = store.get(session, run.job_id)
         values = {knob: entry["value"] for knob, entry in run.config.items()}
         given: dict[str, Any] = {"steps": steps, "activations": activations}
-        changes = {name: value for name, value in given.items() if value not in (None, values.get(name))}
+        changes = {name: value for name, value in given.items() if value not in (None, "", values.get(name))}
         if changes:
             config = resolve(values | changes, choices={"model": here}).config
-            changes = {name: getattr(config, name) for name in changes}
+            read = {name: getattr(config, name) for name in changes}
+            changes = {name: value for name, value in read.items() if value != values.get(name)}
         total = int(changes.get("steps", job.steps))
         done = _newest_step(session, run_id)
         # A run that ended early after its last step has the samples of that step still to draw.

@@ -75,6 +75,7 @@ class RunNow:
     steps: int
     error: str  # empty without one
     failed_with_checkpoint: bool  # the page says that it can be resumed from there
+    failed_for_settings: bool  # the page offers to edit them and start again
     created_at: datetime
 
 
@@ -183,6 +184,7 @@ def _run_now(database: Database, detail: RunDetail) -> RunNow:
         steps=detail.steps,
         error=wording.error(detail.error),
         failed_with_checkpoint=detail.state is State.FAILED and bool(detail.checkpoints),
+        failed_for_settings=wording.is_of_settings(detail.error),
         created_at=detail.created_at,
     )
 

@@ -14,7 +14,7 @@ from app.actions.run_views import RunDetail, RunView
 from app.jobs.states import State
 from app.routes.api_projects import JobStarted
 from app.routes.files import answers_with, attachment, received
-from app.routes.given import ID_AT_MOST, After, Db, Id, Limit, StrictRoute
+from app.routes.given import ID_AT_MOST, After, Db, Id, Limit, OneProblem, StrictRoute
 from core.config.train import default_of, kind_of, knobs
 
 router = APIRouter(prefix="/api", tags=["runs"], route_class=StrictRoute)
@@ -26,7 +26,7 @@ class StopBody(BaseModel):
 
 
 class ResumeBody(BaseModel):
-    steps: int | None = Field(default=None, description="How many steps the run should have in all.")
+    steps: int | str | None = Field(default=None, description="How many steps the run should have in all.")
     activations: str | None = Field(default=None, description="Gradient checkpointing: as_fit, all or none.")
 
 
@@ -45,6 +45,10 @@ class StateNow(BaseModel):
     state: State
 
 
+class ProblemsFound(BaseModel):
+    problems: list[OneProblem]
+
+
 class CurvesBody(BaseModel):
     series: dict[str, list[tuple[int, float]]]
     last_event_id: int
@@ -61,9 +65,20 @@ def create_run(db: Db, project_id: Id, body: dict[str, Any] = Body()) -> RunDeta
 
     Knobs left out take the model's value.
     """
+    return run_setup.create(db, project_id, *_asked(body))
+
+
+@router.post("/projects/{project_id}/runs/check")
+def check_run(db: Db, project_id: Id, body: dict[str, Any] = Body()) -> ProblemsFound:  # noqa: B008
+    """Every problem for which the same body would be refused as a run; changes nothing."""
+    problems = run_setup.check(db, project_id, *_asked(body))
+    return ProblemsFound(problems=[OneProblem(field=each.field, message=each.message) for each in problems])
+
+
+def _asked(body: dict[str, Any]) -> tuple[dict[str, Any], str, Any]:
+    """The knobs, the name and the adapter to start from."""
     given = dict(body)
-    name, start_from = str(given.pop("name", None) or ""), given.pop("start_from", None)
-    return run_setup.create(db, project_id, given, name=name, start_from=start_from)
+    return given, str(given.pop("name", None) or ""), given.pop("start_from", None)
 
 
 @router.get("/projects/{project_id}/suggestion")

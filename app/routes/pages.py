@@ -35,8 +35,10 @@ def project(request: Request, db: Db, project_id: Id) -> HTMLResponse:
 
 
 @router.get("/projects/{project_id}/train")
-def new_run(request: Request, db: Db, project_id: Id) -> HTMLResponse:
-    return _show(request, db, new_run_page(db, project_id))
+def new_run(
+    request: Request, db: Db, project_id: Id, again: Annotated[int | None, Query(ge=1, le=ID_AT_MOST)] = None
+) -> HTMLResponse:
+    return _show(request, db, new_run_page(db, project_id, again))
 
 
 @router.get("/runs/{run_id}")

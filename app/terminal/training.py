@@ -18,17 +18,16 @@ from app import sheet
 from app.terminal import distributed
 from app.terminal.console import Interrupt, interruptible, print_line
 from app.terminal.progress import ProgressPrinter
+from app.terminal.run_request import check_request
 from core import files, strict_json
-from core.adapters import file as adapter_file
-from core.config.resolve import Resolved, resolve
+from core.config.resolve import Resolved
 from core.config.train import TrainConfig
-from core.dataset.examples import Example, caption_sources, read_folder
+from core.dataset.examples import Example, caption_sources
 from core.device.hardware import this_computer
 from core.distributed.hosts import Hosts
-from core.errors import ConfigProblem, DataProblem, FieldProblem, ModelProblem
+from core.errors import DataProblem, FieldProblem
 from core.estimate.architecture import Architecture
 from core.estimate.memory import forecast
-from core.hub import catalog
 from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint
@@ -71,19 +70,23 @@ def train_folder(
     The model is looked for in `folders` too (core/hub/catalog.py). With `start_from` the run has the layers and ranks
     of that adapter file. With `hosts`, or under mlx.launch, several machines share it.
 
-    Raises every Problem that training raises; ConfigProblem when `out` holds a run already and `resume` is not set, or
-    when `hosts` cannot share the run. A run that cannot be resumed with these settings keeps its config.json.
+    Raises every Problem that training raises; ConfigProblem that names all that is wrong with the request, before
+    anything is loaded or written: a setting, an `out` that holds a run, `hosts` that cannot share it. A run that cannot
+    be resumed with these settings keeps its config.json.
     """
-    entry = _model(str(user.get("model", "pocket")), folders)
-    if start_from is not None and start_from.is_file():  # a resumed run no longer needs the file
-        rank = adapter_file.read(start_from, catalog.family_of(entry.path)).rank
-        user = {**user, "rank": rank, "alpha": rank}
-    resolved = resolve({"machines": distributed.machine_count(hosts), **user}, entry.defaults)
+    requested = check_request(
+        photos,
+        out,
+        (subject.trigger, subject.class_word),
+        user,
+        resume=resume,
+        start_from=start_from,
+        folders=folders,
+        hosts=hosts,
+    )
+    entry, resolved, examples = requested.entry, requested.resolved, requested.examples
     config = resolved.config
-    _check_out(out, resume)
-    _check_hosts(hosts, config.machines)
-    examples, left_out = read_folder(photos, subject.trigger, subject.class_word)
-    for each in left_out:
+    for each in requested.left_out:
         print_line(f"Left out: {each.field} {each.message}")
     print_line(caption_sources(examples))
     _print_forecast(entry.path, config, out, len(examples))
@@ -115,7 +118,7 @@ def train_folder(
     if finished.adapter is not None:
         with files.atomic_file(out / "adapter.safetensors") as part:
             shutil.copyfile(finished.adapter, part)
-    return finished, left_out
+    return finished, requested.left_out
 
 
 def run(
@@ -198,37 +201,12 @@ def write_pictures(out: Path, config: TrainConfig, subject: Subject, photos: lis
     _write_png(sheet.sheet(f"{subject.trigger} {subject.class_word}", columns, rows), out / "samples.png")
 
 
-def _check_out(out: Path, resume: bool) -> None:
-    """Raise ConfigProblem where training would replace a run."""
-    saved = checkpoint.steps_saved(out)
-    if saved and not resume:
-        problem = FieldProblem("--out", f"{out} holds a run at step {saved[-1]}; add --resume, or use another folder")
-        raise ConfigProblem("Nothing was trained.", [problem])
-
-
-def _check_hosts(hosts: Hosts | None, machines: int) -> None:
-    """Raise ConfigProblem where the hosts cannot share the run, which would then train on this machine alone."""
-    if hosts is not None and hosts.taking_part(machines) < min(len(hosts.entries), 2):
-        message = (
-            f"names {len(hosts.entries)} machines, and they cannot share evenly the run's {machines} (the setting "
-            "machines, which a run keeps); leave --hosts out, or start a new run with it"
-        )
-        raise ConfigProblem("Nothing was trained.", [FieldProblem("--hosts", message)])
-
-
 def _print_forecast(model: Path, config: TrainConfig, out: Path, photos: int) -> None:
     """Whether the run is expected to fit into memory."""
     fit = forecast(Architecture.of(model), config, this_computer(out), photos)
     print_line(fit.sentence)
     if not fit.fits:
         print_line(f"This may well not fit. {fit.offer_words}")
-
-
-def _model(name: str, folders: Sequence[Path]) -> catalog.Entry:
-    try:
-        return catalog.find(name, folders)
-    except ModelProblem as problem:
-        raise ConfigProblem("Some settings need another look.", [FieldProblem("model", problem.message)]) from None
 
 
 def _open_rgb(path: Path) -> Image.Image:

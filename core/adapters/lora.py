@@ -15,7 +15,6 @@ Source: Hu et al. 2021, arXiv:2106.09685.
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 import math
 import re
@@ -25,8 +24,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from core.config.layer_ranks import LayerRank
-from core.errors import AdapterProblem, ConfigProblem, FieldProblem
+from core.errors import AdapterProblem, FieldProblem
 from core.numerics.functional import custom_function
 from core.numerics.staged_eval import mark, mark_forward
 
@@ -193,61 +191,11 @@ def attach_factors(
     return _attach(transformer, factors, dict.fromkeys(factors, 1.0), name, trained, strength)
 
 
-def resolve_targets(transformer: nn.Module, presets: Mapping[str, Sequence[str]], wanted: str) -> list[str]:
-    """Full module paths for the knob `targets`: names of presets, paths and globs, with commas between them.
-
-    Layers outside the blocks are excluded: no gradient is computed for them (core/training/gradient.py).
-
-    Raises ConfigProblem naming each one that matches no linear layer of a block.
-    """
-    everywhere = [path for path, _ in _linear_layers(transformer)]
-    linear = [path for path in everywhere if WITHIN_A_BLOCK.fullmatch(path)]
-    found: dict[str, None] = {}
-    unmatched = []
-    for pattern in (part.strip() for part in wanted.split(",")):
-        matches = _matching(linear, presets, pattern)
-        if pattern and not matches:
-            outside = _matching(everywhere, {}, pattern)
-            why = "only layers outside the blocks, and those cannot be trained" if outside else "no layer"
-            unmatched.append(f"{pattern!r} matches {why}")
-        found.update(dict.fromkeys(matches))
-    if unmatched or not found:
-        problem = "; ".join(unmatched) or "is empty"
-        hint = f"use {', '.join(presets)} or module paths such as {linear[0] if linear else 'blocks.0.attn.to_q'}"
-        raise ConfigProblem("Some settings need another look.", [FieldProblem("targets", f"{problem}; {hint}")])
-    return list(found)
-
-
 def check_trainable(paths: Iterable[str], trouble: str) -> None:
     """Raise AdapterProblem, beginning with `trouble`, that names those of `paths` outside the blocks."""
     outside = [path for path in paths if not WITHIN_A_BLOCK.fullmatch(path)]
     if outside:
         raise AdapterProblem(trouble, _shortened([FieldProblem(path, "is outside the blocks") for path in outside]))
-
-
-def resolve_ranks(
-    targets: Sequence[str], presets: Mapping[str, Sequence[str]], wanted: Sequence[LayerRank], scale: float
-) -> dict[str, tuple[int, float]]:
-    """(rank, alpha) of each target with an own rank in the knob `ranks`; `scale` is alpha / rank of the others.
-
-    Raises ConfigProblem naming each entry that matches none of them.
-    """
-    found: dict[str, tuple[int, float]] = {}
-    problems = []
-    for entry in wanted:
-        matches = [path for path in _matching(targets, presets, entry.layers) if path in targets]
-        if not matches:
-            words = f"{entry.layers!r} matches no layer that gets an adapter; use {', '.join(presets)} or module paths"
-            problems.append(FieldProblem("ranks", f"{words} such as {targets[0]}"))
-        found |= dict.fromkeys(matches, (entry.rank, entry.alpha_at(scale)))
-    if problems:
-        raise ConfigProblem("Some settings need another look.", problems)
-    return found
-
-
-def _matching(paths: Sequence[str], presets: Mapping[str, Sequence[str]], pattern: str) -> Sequence[str]:
-    """The layers of a preset, or those of `paths` that match a glob."""
-    return presets[pattern] if pattern in presets else [path for path in paths if fnmatch.fnmatchcase(path, pattern)]
 
 
 def find(transformer: nn.Module, path: str) -> Any:
@@ -305,16 +253,6 @@ def _sizes(transformer: nn.Module, targets: Sequence[str]) -> dict[str, tuple[in
     if problems:
         raise AdapterProblem("An adapter cannot be put on this model.", _shortened(problems))
     return sizes
-
-
-def _linear_layers(transformer: nn.Module) -> list[tuple[str, nn.Module]]:
-    wrapped = {path for path, module in transformer.named_modules() if isinstance(module, LoRALinear)}
-    return sorted(
-        (path, module)
-        for path, module in transformer.named_modules()
-        if isinstance(module, LoRALinear)
-        or (isinstance(module, nn.Linear | nn.QuantizedLinear) and path.removesuffix(".base") not in wrapped)
-    )
 
 
 def _put(transformer: nn.Module, path: str, module: nn.Module) -> None:

@@ -7,11 +7,14 @@ themselves are in `core/config/train.py`.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 SIZES_AT_MOST = 4  # in a knob of kind "sizes"
 LINES_AT_MOST = 8  # in a knob of kind "lines"
+SHOWN_CHARACTERS = 80  # of a wrong value
+GROUPED = re.compile(r"[+-]?\d{1,3}(?:[.,'’\s]\d{3})+", re.ASCII)  # 1.000, 1,000 or 1 000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +65,10 @@ def read(kind: str, given: Any, one: Knob, allowed: tuple[str, ...]) -> tuple[An
         if isinstance(given, bool):
             return given, ""
         value = words.get(str(given).strip().lower())
-        return value, "" if value is not None else f"is {given!r}; it can be on or off"
+        return value, "" if value is not None else f"is {_short(repr(given))}; it can be on or off"
     if kind == "lines":
         if not isinstance(given, str | list | tuple):
-            return (), f"is {given!r}; it must be text, one prompt per line"
+            return (), f"is {_short(repr(given))}; it must be text, one prompt per line"
         lines = given.splitlines() if isinstance(given, str) else [str(line) for line in given]
         cleaned = tuple(line.strip() for line in lines if line.strip())
         return cleaned, "" if len(cleaned) <= LINES_AT_MOST else f"has {len(cleaned)} lines; at most {LINES_AT_MOST}"
@@ -74,7 +77,7 @@ def read(kind: str, given: Any, one: Knob, allowed: tuple[str, ...]) -> tuple[An
     if kind in ("str", "choice"):
         text = str(given).strip()
         if allowed and text not in allowed:
-            return text, f"is {text!r}; it can be {_listed(allowed)}"
+            return text, f"is {_short(repr(text))}; it can be {_listed(allowed)}"
         return text, "" if text or one.may_be_empty else "is empty"
     return _read_number(kind, given, one)
 
@@ -82,7 +85,7 @@ def read(kind: str, given: Any, one: Knob, allowed: tuple[str, ...]) -> tuple[An
 def _read_sizes(given: Any, one: Knob) -> tuple[tuple[int, ...], str]:
     """Whole numbers from a list, or from text separated by spaces or commas; may be empty."""
     if not isinstance(given, str | list | tuple):
-        return (), f"is {given!r}; it must be sizes with spaces between them, such as 512 768"
+        return (), f"is {_short(repr(given))}; it must be sizes with spaces between them, such as 512 768"
     parts = given.replace(",", " ").split() if isinstance(given, str) else given
     if len(parts) > SIZES_AT_MOST:
         return (), f"has {len(parts)} sizes; at most {SIZES_AT_MOST}"
@@ -93,20 +96,41 @@ def _read_sizes(given: Any, one: Knob) -> tuple[tuple[int, ...], str]:
 
 def _read_number(kind: str, given: Any, one: Knob) -> tuple[Any, str]:
     span = _span(one)
-    if isinstance(given, bool):
-        return 0, f"is {given!r}; it must be a number{span}"
+    trouble = _separators(kind, given.strip()) if isinstance(given, str) else ""
+    if trouble:
+        return 0, f"is {_short(repr(given))}; {trouble}"
     try:
-        number = float(given)
+        number = math.nan if isinstance(given, bool) else float(given)
     except (TypeError, ValueError, OverflowError):
-        return 0, f"is {given!r}; it must be a number{span}"
+        number = math.nan
     if not math.isfinite(number):
-        return 0, f"is {given}; it must be a number{span}"
+        return 0, f"is {_short(repr(given))}; it must be a number{span}"
     if kind == "int" and number != int(number):
-        return 0, f"is {given}; it must be a whole number{span}"
+        return 0, f"is {_short(repr(given))}; it must be a whole number{span}"
     value = int(number) if kind == "int" else number
     low = (one.at_least is not None and value < one.at_least) or (one.above is not None and value <= one.above)
     high = one.at_most is not None and value > one.at_most
-    return value, f"is {given}{_spaced(one.unit)}; it can be{span}" if low or high else ""
+    return value, f"is {_short(str(given))}{_spaced(one.unit)}; it can be{span}" if low or high else ""
+
+
+def _separators(kind: str, text: str) -> str:
+    """What to write instead of a number with a comma, or with separators between thousands; else empty.
+
+    "1.000" is 1 to Python and a thousand to half of the world. As a whole number nobody means 1 by it.
+    """
+    grouped, whole = GROUPED.fullmatch(text), re.sub(r"[.,'’\s]", "", text)
+    if kind == "int" and grouped:
+        return f"write it without separators: {whole}"
+    if kind == "float" and grouped and "." not in text:
+        decimal = f"{text.replace(',', '.')} or " if text.count(",") == 1 else ""
+        return f"write {decimal}{whole}: a point before decimals, nothing between thousands"
+    if kind == "float" and re.fullmatch(r"[+-]?\d*,\d+(e[+-]?\d+)?", text, re.ASCII | re.IGNORECASE):
+        return f"write decimals with a point: {text.replace(',', '.')}"
+    return ""
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]} …"
 
 
 def _span(one: Knob) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.config import layer_ranks
+from core.config.drawing_limits import PIXEL_MULTIPLE
 from core.config.knob import read
 from core.config.optimizer_defaults import own_settings
 from core.config.train import TrainConfig, default_of, kind_of, knobs
@@ -50,6 +51,18 @@ class Resolved:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """Settings with every problem in them; a wrong value is replaced by our default, so that the rest can be used."""
+
+    resolved: Resolved
+    problems: list[FieldProblem]
+
+    @property
+    def wrong(self) -> set[str]:
+        return {problem.field for problem in self.problems}
+
+
 def resolve(
     user: Mapping[str, Any],
     model_defaults: Mapping[str, Any] | None = None,
@@ -62,13 +75,22 @@ def resolve(
 
     Raises ConfigProblem that names every unknown or wrong knob.
     """
+    examined = examine(user, model_defaults, choices)
+    if examined.problems:
+        raise ConfigProblem("Some settings need another look.", examined.problems)
+    return examined.resolved
+
+
+def examine(
+    user: Mapping[str, Any],
+    model_defaults: Mapping[str, Any] | None = None,
+    choices: Mapping[str, tuple[str, ...]] | None = None,
+) -> Examined:
+    """`resolve`, with the problems beside the settings."""
     values: dict[str, Any] = {}
     sources: dict[str, Source] = {}
-    problems: list[FieldProblem] = []
     known = knobs()
-    for name in user:
-        if name not in known:
-            problems.append(FieldProblem(name, f"there is no setting called {name}"))
+    problems = [FieldProblem(name, f"there is no setting called {name}") for name in user if name not in known]
     for name, one in known.items():
         origin: Source = "default"
         given: Any = default_of(name)
@@ -76,23 +98,21 @@ def resolve(
             origin, given = "model", model_defaults[name]
         if name in user and user[name] is not None:
             origin, given = "user", user[name]
-        allowed = (choices or {}).get(name, one.choices)
-        value, trouble = read(kind_of(name), given, one, allowed)
-        if trouble:
-            problems.append(FieldProblem(name, trouble))
-        values[name], sources[name] = value, origin
-    for name, sides in (("side_px", [values["side_px"]]), ("more_sides_px", values["more_sides_px"])):
-        problems += [
-            FieldProblem(name, f"is {side} px; it must be a multiple of 16")
-            for side in sides
-            if isinstance(side, int) and side % 16
-        ]
-    problems += [FieldProblem("ranks", trouble) for trouble in layer_ranks.read(values["ranks"])[1]]
-    if problems:
-        raise ConfigProblem("Some settings need another look.", problems)
+        value, trouble = read(kind_of(name), given, one, (choices or {}).get(name, one.choices))
+        troubles = [trouble] if trouble else _more_troubles(name, value)
+        problems += [FieldProblem(name, each) for each in troubles]
+        values[name], sources[name] = default_of(name) if troubles else value, origin
     if sources["alpha"] != "user" and sources["rank"] == "user":
         values["alpha"] = float(values["rank"])  # keep alpha / rank at 1 when only the rank was set
     if sources["optimizer"] == "user":
         own = own_settings(values["optimizer"], values["learning_rate"])
         values |= {name: value for name, value in own.items() if sources[name] != "user"}
-    return Resolved(TrainConfig(**values), sources)
+    return Examined(Resolved(TrainConfig(**values), sources), problems)
+
+
+def _more_troubles(name: str, value: Any) -> list[str]:
+    """What is wrong with a value of the right kind and range."""
+    if name in ("side_px", "more_sides_px"):
+        sides = value if isinstance(value, tuple) else (value,)
+        return [f"is {side} px; it must be a multiple of {PIXEL_MULTIPLE}" for side in sides if side % PIXEL_MULTIPLE]
+    return layer_ranks.read(value)[1] if name == "ranks" else []

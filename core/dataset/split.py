@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 from core.errors import ConfigProblem, FieldProblem
 
+NAMED_AT_MOST, SHOWN_CHARACTERS = 6, 80  # photos, and characters of one, in a message
+DIGITS_AT_MOST = 9  # a longer number is too many photos
 AUTO_FROM = 8  # photos; a second held-out photo would double the cost of scoring (bench/readable_loss.py)
 
 
@@ -31,24 +33,30 @@ def held_out(choice: str, names: Sequence[str]) -> int | tuple[int, ...]:
     elif choice.lower() == "none":
         return 0
     elif choice.isdecimal():
-        found = int(choice)
+        found = int(choice) if len(choice) <= DIGITS_AT_MOST else len(names)
     else:
         found = _indices([part.strip() for part in choice.split(",") if part.strip()], names)
     held = found if isinstance(found, int) else len(found)
     if held >= len(names):
         photos = "1 photo" if len(names) == 1 else f"{len(names)} photos"
-        raise _wrong(f"is {choice!r}, and there {'is' if len(names) == 1 else 'are'} {photos}; leave one to train on")
+        raise _wrong(
+            f"is {_short(choice)!r}, and there {'is' if len(names) == 1 else 'are'} {photos}; leave one to train on"
+        )
     return found
 
 
 def _indices(requested: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
     """The indices of the named photos."""
-    missing = [repr(name) for name in requested if name not in names]
+    missing = [repr(_short(name)) for name in requested if name not in names][:NAMED_AT_MOST]
     if missing or not requested:
-        some = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+        some = ", ".join(names[:NAMED_AT_MOST]) + (", ..." if len(names) > NAMED_AT_MOST else "")
         unknown = ", ".join(missing) or "no photo"
         raise _wrong(f"names {unknown}; it can be auto, none, a number, or photos by name, here {some}")
     return tuple(index for index, name in enumerate(names) if name in requested)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]} …"
 
 
 def _wrong(message: str) -> ConfigProblem:

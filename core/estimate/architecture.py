@@ -1,12 +1,8 @@
-"""The architecture of a model as far as memory depends on it, from its configs and safetensors headers alone.
+"""The architecture of a model as far as memory and settings depend on it, from configs and safetensors headers alone.
 
-    FLUX.1     double    8 (D, D), 2 (D, 4D), 2 (4D, D); 2 (D, 6D)      single   3 (D, D), (D, 4D), (5D, D); (D, 3D)
-    FLUX.2     double    8 (D, D), 2 (D, 2I), 2 (I, D)                  single   (D, 3D + 2I), (D + I, D)
-    Z-Image    layer     4 (D, D), 2 (D, I), (I, D); (256, 4D)
+The names and sizes of linear layers are those of core/adapters/layers.py.
 
-    after the semicolon: modulation, which presets of adapter layers leave out
-
-Units   D width, I the MLP's inner width; sizes in numbers, lengths in tokens
+Units   sizes in numbers, lengths in tokens
 """
 
 from __future__ import annotations
@@ -16,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.adapters.layers import ModelLayers
 from core.errors import ModelProblem
 from core.hub.catalog import PIPELINES, Entry, family_of
 from core.hub.registry import VAE_CHANNELS, KnownModel
 from core.safetensors_file import read_header, read_json, weight_files
 
 NO_LIMIT = 10**9
+PATCH = 2  # latent pixels on a side of a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +45,8 @@ class Architecture:
     """Blocks, text lengths and parameter counts of a model."""
 
     family: str
+    layers: ModelLayers  # that adapters can be put on
+    pixel_multiple: int  # heights and widths of pictures are multiples of this, the side of a token
     stacks: tuple[Stack, ...]
     text_tokens: int
     text_width: int  # numbers of a text token's conditioning
@@ -60,9 +60,12 @@ class Architecture:
         """From a model folder. Raises ModelProblem when a config is missing or names an unknown family."""
         family = family_of(folder)
         transformer, vae = (read_json(folder / part / "config.json") for part in ("transformer", "vae"))
-        stacks, text_tokens = STACKS[family](transformer)
+        layers = ModelLayers.of(family, transformer)
+        stacks, text_tokens = _stacks(transformer, layers), _text_tokens(family, transformer)
         return Architecture(
             family=family,
+            layers=layers,
+            pixel_multiple=_pixel_multiple(vae["block_out_channels"]),
             stacks=stacks,
             text_tokens=min(text_tokens, _tokenizer_limit(folder, "tokenizer_2" if family == "flux1" else "tokenizer")),
             text_width=_text_width(transformer),
@@ -76,11 +79,13 @@ class Architecture:
     def of_known(known: KnownModel) -> Architecture:
         """From the registry: the same as from the model's folder, which need not be downloaded."""
         family, config = PIPELINES[known.pipeline], known.shapes.transformer
-        stacks, text_tokens = STACKS[family](config)
+        layers = ModelLayers.of(family, config)
         return Architecture(
             family=family,
-            stacks=stacks,
-            text_tokens=text_tokens,
+            layers=layers,
+            pixel_multiple=_pixel_multiple(VAE_CHANNELS),
+            stacks=_stacks(config, layers),
+            text_tokens=_text_tokens(family, config),
             text_width=_text_width(config),
             transformer=known.parameters["transformer"],
             vae=known.parameters["vae"],
@@ -99,43 +104,43 @@ class Architecture:
             return None
 
 
-def _flux1(config: Mapping[str, Any]) -> tuple[tuple[Stack, ...], int]:
-    heads = config["num_attention_heads"]
-    d = heads * config["attention_head_dim"]
-    square, wider, back = (d, d), (d, 4 * d), (4 * d, d)
-    double = Stack(
-        "double", config["num_layers"], d, heads, (square,) * 8 + (wider, back) * 2, modulation=((d, 6 * d),) * 2
-    )
-    single = Stack(
-        "single", config["num_single_layers"], d, heads, (square,) * 3 + (wider, (5 * d, d)), modulation=((d, 3 * d),)
-    )
-    return (double, single), 512 if config.get("guidance_embeds") else 256
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the blocks of a stack are, and which tokens they see."""
+
+    kind: str
+    image: bool = True
+    text: bool = True
 
 
-def _flux2(config: Mapping[str, Any]) -> tuple[tuple[Stack, ...], int]:
-    heads = config["num_attention_heads"]
-    d = heads * config["attention_head_dim"]
-    inner = int(d * config.get("mlp_ratio", 3.0))
-    double = Stack("double", config["num_layers"], d, heads, ((d, d),) * 8 + ((d, 2 * inner), (inner, d)) * 2)
-    single = Stack("single", config["num_single_layers"], d, heads, ((d, 3 * d + 2 * inner), (d + inner, d)))
-    return (double, single), 512
+_SEEN = {
+    "transformer_blocks": _Seen("double"),
+    "single_transformer_blocks": _Seen("single"),
+    "noise_refiner": _Seen("layer", text=False),
+    "context_refiner": _Seen("layer", image=False),
+    "layers": _Seen("layer"),
+}
+"""By the path of the stack."""
 
 
-def _z_image(config: Mapping[str, Any]) -> tuple[tuple[Stack, ...], int]:
-    d, heads = config["dim"], config["n_heads"]
-    inner = int(d / 3 * 8)
-    linear = ((d, d),) * 4 + ((d, inner), (inner, d), (d, inner))
-    adaln = ((min(d, 256), 4 * d),)
-    layers = Stack("layer", config["n_layers"], d, heads, linear, modulation=adaln)
-    refiners = config["n_refiner_layers"]
-    return (
-        Stack("layer", refiners, d, heads, linear, text=False, modulation=adaln),
-        Stack("layer", refiners, d, heads, linear, image=False),
-        layers,
-    ), 128
+def _stacks(config: Mapping[str, Any], layers: ModelLayers) -> tuple[Stack, ...]:
+    heads = config.get("num_attention_heads") or config["n_heads"]
+    width = config["dim"] if "dim" in config else heads * config["attention_head_dim"]
+    found = []
+    for each in layers.stacks:
+        seen, linear, modulation = _SEEN[each.path], tuple(each.linear.values()), tuple(each.modulation.values())
+        found.append(Stack(seen.kind, each.count, width, heads, linear, seen.image, seen.text, modulation))
+    return tuple(found)
 
 
-STACKS = {"flux1": _flux1, "flux2": _flux2, "z_image": _z_image}
+def _text_tokens(family: str, transformer: Mapping[str, Any]) -> int:
+    if family == "flux1":
+        return 512 if transformer.get("guidance_embeds") else 256
+    return {"flux2": 512, "z_image": 128}[family]
+
+
+def _pixel_multiple(vae_channels: Sequence[int]) -> int:
+    return int(PATCH * 2 ** (len(vae_channels) - 1))
 
 
 def _text_width(transformer: Mapping[str, Any]) -> int:

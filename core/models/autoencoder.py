@@ -23,8 +23,9 @@ import mlx.nn as nn
 
 from core.device.backend import compile_step, evaluate, prepare
 from core.device.working_set import STRIP_AT_MOST
+from core.estimate.architecture import PATCH
 from core.models.base import Grid
-from core.models.patches import PATCH, pack, unpack
+from core.models.patches import pack, unpack
 from core.numerics.exponentials import silu
 
 NORM_EPSILON = 1e-6

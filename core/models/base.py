@@ -75,11 +75,15 @@ class Family(Protocol):
     name: str  # "flux1", "flux2", "z_image"
     dtype: mx.Dtype  # the transformer's compute dtype
     embeds_guidance: bool  # whether guidance is an input of the network, as in FLUX.1-dev
-    pixel_multiple: int  # heights and widths of pictures are multiples of this, the side of a token
 
     @property
     def transformer(self) -> nn.Module:
         """The network that adapters attach to; its module paths are those of the diffusers checkpoint."""
+        ...
+
+    @property
+    def pixel_multiple(self) -> int:
+        """Heights and widths of pictures are multiples of this, the side of a token."""
         ...
 
     def grid(self, height_px: int, width_px: int) -> Grid:
@@ -136,7 +140,7 @@ class Family(Protocol):
 
     @property
     def architecture(self) -> Architecture:
-        """Its blocks as the memory forecast sees them."""
+        """Its blocks as the memory forecast sees them, and the layers that adapters can be attached to."""
         ...
 
     @property

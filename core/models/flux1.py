@@ -39,18 +39,6 @@ from core.numerics.rope import rotary_table
 CLIP_TOKENS = 77
 T5_TOKENS_DEV, T5_TOKENS_SCHNELL = 512, 256  # with and without guidance; the tokenizer's own limit can lower it
 
-# What adapters can be attached to: linear layers of a double and of a single block.
-
-DOUBLE_ATTENTION = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0",
-                    "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out")  # fmt: skip
-DOUBLE_MLP = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
-DOUBLE_LINEAR = (*DOUBLE_ATTENTION, *DOUBLE_MLP)
-SINGLE_ATTENTION = ("attn.to_q", "attn.to_k", "attn.to_v")
-DOUBLE_IMAGE = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "ff.net.0.proj", "ff.net.2")
-SINGLE_MLP = ("proj_mlp", "proj_out")
-SINGLE_LINEAR = (*SINGLE_ATTENTION, *SINGLE_MLP)
-IDENTITY_BLOCKS = (7, 12, 16, 20)  # single blocks that are enough for a likeness: lucataco's FLUX trainer (2024)
-
 
 class FluxTransformer(nn.Module):
     """The network of a `transformer/config.json`; module paths are the checkpoint's."""
@@ -132,17 +120,8 @@ class Flux1(FolderFamily):
         "implementation": "https://github.com/black-forest-labs/flux",
     }
     stacks: ClassVar[dict[str, Stack]] = {
-        "transformer_blocks": Stack("double", "num_layers", run_block),
-        "single_transformer_blocks": Stack("single", "num_single_layers", run_block),
-    }
-    linear: ClassVar[dict[str, dict[str, tuple[str, ...]]]] = {
-        "all_linear": {"transformer_blocks": DOUBLE_LINEAR, "single_transformer_blocks": SINGLE_LINEAR},
-        "attention": {"transformer_blocks": DOUBLE_ATTENTION, "single_transformer_blocks": SINGLE_ATTENTION},
-        "mlp": {"transformer_blocks": DOUBLE_MLP, "single_transformer_blocks": SINGLE_MLP},
-        "double_blocks": {"transformer_blocks": DOUBLE_LINEAR},
-        "single_blocks": {"single_transformer_blocks": SINGLE_LINEAR},
-        "image_stream": {"transformer_blocks": DOUBLE_IMAGE, "single_transformer_blocks": SINGLE_LINEAR},
-        "likeness": {f"single_transformer_blocks.{index}": ("proj_out",) for index in IDENTITY_BLOCKS},
+        "transformer_blocks": Stack("double", run_block),
+        "single_transformer_blocks": Stack("single", run_block),
     }
 
     # Text

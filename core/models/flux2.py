@@ -45,16 +45,6 @@ TEXT_TOKENS = 512
 TAPS = (9, 18, 27)  # the hidden states of Qwen3 that are the features
 SIZES = {3072: "-4b", 4096: "-9b"}  # of the klein models, by the transformer's width
 
-DOUBLE_ATTENTION = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0",
-                    "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out")  # fmt: skip
-DOUBLE_MLP = ("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out")
-DOUBLE_LINEAR = (*DOUBLE_ATTENTION, *DOUBLE_MLP)
-DOUBLE_IMAGE = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "ff.linear_in", "ff.linear_out")
-SINGLE_LINEAR = (
-    "attn.to_qkv_mlp_proj",
-    "attn.to_out",
-)  # attention and MLP share these layers, so both presets contain them
-
 
 def swiglu(ab: mx.array) -> mx.array:
     """silu(a) * b of [a, b]."""
@@ -250,16 +240,8 @@ class Flux2(FolderFamily):
     }
     text_parts = ("qwen3",)
     stacks: ClassVar[dict[str, Stack]] = {
-        "transformer_blocks": Stack("double", "num_layers", run_block),
-        "single_transformer_blocks": Stack("single", "num_single_layers", run_block),
-    }
-    linear: ClassVar[dict[str, dict[str, tuple[str, ...]]]] = {
-        "all_linear": {"transformer_blocks": DOUBLE_LINEAR, "single_transformer_blocks": SINGLE_LINEAR},
-        "attention": {"transformer_blocks": DOUBLE_ATTENTION, "single_transformer_blocks": SINGLE_LINEAR},
-        "mlp": {"transformer_blocks": DOUBLE_MLP, "single_transformer_blocks": SINGLE_LINEAR},
-        "double_blocks": {"transformer_blocks": DOUBLE_LINEAR},
-        "single_blocks": {"single_transformer_blocks": SINGLE_LINEAR},
-        "image_stream": {"transformer_blocks": DOUBLE_IMAGE, "single_transformer_blocks": SINGLE_LINEAR},
+        "transformer_blocks": Stack("double", run_block),
+        "single_transformer_blocks": Stack("single", run_block),
     }
 
     @property

@@ -1,11 +1,11 @@
 """The base of every family in a diffusers folder: all that does not depend on its network.
 
-    parts      {name: Part}                                the folder's modules: transformer, VAE, text encoders
-    stacks     {path: Stack}                               the network's lists of blocks, in order
-    linear     {preset: {path: names of linear layers}}    what adapters can be attached to, by stack or by block
+    parts      {name: Part}       the folder's modules: transformer, VAE, text encoders
+    stacks     {path: Stack}      the network's lists of blocks, in order
 
-A family defines these tables and how it encodes text and photos. Sigmas are spaced as the folder's scheduler spaces
-them: with a shift that is the same for every picture, or grows with its size.
+A family defines these tables and how it encodes text and photos. The layers that adapters can be attached to are in
+core/adapters/layers.py. Sigmas are spaced as the folder's scheduler spaces them: with a shift that is the same for
+every picture, or grows with its size.
 """
 
 from __future__ import annotations
@@ -21,21 +21,19 @@ import mlx.nn as nn
 
 from core import flow
 from core.errors import ModelProblem
-from core.estimate.architecture import Architecture
+from core.estimate.architecture import PATCH, Architecture
 from core.files import sha256_of
 from core.hub.catalog import assistant_of, defaults_of, is_distilled
 from core.models.base import Block, Conditioning, Grid, Stream, stacked
 from core.models.parts import Part, Parts
-from core.models.patches import PATCH
 from core.models.text.tokenizers import TextTokenizer
 from core.safetensors_file import read_json, weights_sha256_of_all
 
 
 class Stack(NamedTuple):
-    """A list of blocks: their kind, the config's name for its length, and how a block changes the stream."""
+    """A list of blocks: their kind, and how a block changes the stream."""
 
     kind: str
-    length: str
     run: Callable[[nn.Module, Stream], Stream]
 
 
@@ -46,7 +44,6 @@ class FolderFamily(ABC):
     parts: ClassVar[dict[str, Part]]
     text_parts: ClassVar[tuple[str, ...]]  # the names of the text encoders in `parts`
     stacks: ClassVar[dict[str, Stack]]
-    linear: ClassVar[dict[str, dict[str, tuple[str, ...]]]]
 
     def __init__(self, parts: Parts, dtype: mx.Dtype) -> None:
         self.dtype = dtype
@@ -55,7 +52,6 @@ class FolderFamily(ABC):
         self._vae_config = parts.config("vae")
         self._scheduler = read_json(parts.folder / "scheduler" / "scheduler_config.json")
         self.embeds_guidance = bool(self._config.get("guidance_embeds", False))
-        self.pixel_multiple = PATCH * 2 ** (len(self._vae_config["block_out_channels"]) - 1)
 
     @property
     def transformer(self) -> nn.Module:
@@ -66,6 +62,11 @@ class FolderFamily(ABC):
     def loaded(self) -> Set[str]:
         """The names of the parts in memory."""
         return self._parts.loaded
+
+    @property
+    def pixel_multiple(self) -> int:
+        """Heights and widths of pictures are multiples of this."""
+        return self.architecture.pixel_multiple
 
     def grid(self, height_px: int, width_px: int) -> Grid:
         """The latent grid of a picture of this size; sizes must be multiples of `pixel_multiple`."""
@@ -145,23 +146,10 @@ class FolderFamily(ABC):
         """The blocks' shapes, from the folder's configs and headers."""
         return Architecture.of(self._parts.folder)
 
-    @cached_property
+    @property
     def presets(self) -> Mapping[str, Sequence[str]]:
         """Layers by preset, without modulation and embedders; presets of blocks that this model lacks are left out."""
-        blocks = {path: self._blocks_at(path) for table in self.linear.values() for path in table}
-        return {
-            preset: [f"{block}.{name}" for path, names in table.items() for block in blocks[path] for name in names]
-            for preset, table in self.linear.items()
-            if all(blocks[path] or path in self.stacks for path in table)
-        }
-
-    def _blocks_at(self, path: str) -> list[str]:
-        """Every block of a stack such as "layers", or a single block such as "layers.7", if the model has it."""
-        stack, _, index = path.partition(".")
-        count = self._config[self.stacks[stack].length]
-        if not index:
-            return [f"{path}.{each}" for each in range(count)]
-        return [path] if int(index) < count else []
+        return self.architecture.layers.presets
 
     @property
     def defaults(self) -> Mapping[str, Any]:

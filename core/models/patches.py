@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from core.estimate.architecture import PATCH
 from core.models.base import Grid
-
-PATCH = 2  # latent pixels on a side of a token
 
 
 def pack(latent_BHWZ: mx.array) -> mx.array:

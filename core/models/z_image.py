@@ -32,12 +32,12 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from core.errors import ModelProblem
+from core.estimate.architecture import PATCH
 from core.models import blocks
 from core.models.autoencoder import AutoencoderKL
 from core.models.base import Conditioning, Grid, Stream
 from core.models.folder import FolderFamily, Stack
 from core.models.parts import Part
-from core.models.patches import PATCH
 from core.models.text.qwen3 import Qwen3Encoder
 from core.models.text.tokenizers import TextTokenizer, chat_message
 from core.numerics.exponentials import silu
@@ -53,11 +53,6 @@ QK_EPSILON = 1e-5  # whatever the config's norm_eps
 FIXED = {  # values in the configs of Z-Image and Turbo that other variants of the architecture do not have
     "all_patch_size": [2], "all_f_patch_size": [1], "qk_norm": True, "siglip_feat_dim": None, "t_scale": 1000.0,
 }  # fmt: skip
-
-ATTENTION = ("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0")
-MLP = ("feed_forward.w1", "feed_forward.w2", "feed_forward.w3")
-LINEAR = (*ATTENTION, *MLP)
-STACKS = ("noise_refiner", "context_refiner", "layers")
 
 Factor = mx.array | float
 
@@ -268,16 +263,9 @@ class ZImage(FolderFamily):
         "implementation": "https://github.com/Tongyi-MAI/Z-Image",
     }
     stacks: ClassVar[dict[str, Stack]] = {
-        "noise_refiner": Stack("image refiner", "n_refiner_layers", partial(run_block, over=("img", "pad"))),
-        "context_refiner": Stack("text refiner", "n_refiner_layers", partial(run_block, over=("txt",))),
-        "layers": Stack("single", "n_layers", partial(run_block, over=SEQUENCE)),
-    }
-    linear: ClassVar[dict[str, dict[str, tuple[str, ...]]]] = {
-        "all_linear": dict.fromkeys(STACKS, LINEAR),
-        "attention": dict.fromkeys(STACKS, ATTENTION),
-        "mlp": dict.fromkeys(STACKS, MLP),
-        "no_refiners": {"layers": LINEAR},
-        "image_stream": {"noise_refiner": LINEAR, "layers": LINEAR},
+        "noise_refiner": Stack("image refiner", partial(run_block, over=("img", "pad"))),
+        "context_refiner": Stack("text refiner", partial(run_block, over=("txt",))),
+        "layers": Stack("single", partial(run_block, over=SEQUENCE)),
     }
 
     # Text

@@ -85,6 +85,8 @@ def load_checkpoint(run: Run, reporter: Reporter, *, resume: bool) -> Generator[
     if state is not None:
         start = setup.start_hash(state, run.start_from)
         identity.check_same_run(state, run.config, run.data_hash, run.family.hashes, start)
+    setup.check(run.family, run.config, state, run.start_from)
+    if state is not None:
         checkpoint.set_aside_after(run.folder, state.step)
         if damaged:
             yield from reporter.report(Note(f"Checkpoint {state.step} is used instead.", "warning"))

@@ -15,7 +15,7 @@ from typing import Any
 
 from core import files
 from core.adapters import file as adapter_file
-from core.adapters import lora
+from core.adapters import layers, lora, trainable
 from core.config import layer_ranks
 from core.config.optimizer_defaults import rate_advice
 from core.config.train import TrainConfig, default_of
@@ -29,11 +29,6 @@ from core.training.checkpoint import State
 from core.training.events import Note
 from core.training.optimizers import OPTIMIZERS
 from core.training.schedule import learning_rate
-
-IN_BLOCKS = (
-    "Only layers within the model's blocks can be trained, and it has others. Begin afresh or with another adapter; "
-    "pictures can be drawn with this one as it is."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +73,34 @@ def attach(
     return Attached(state, adapter, assistant_adapter, notes)
 
 
+def check(family: Family, config: TrainConfig, state: State | None, start_from: Path | None) -> None:
+    """Check that the layers of the run's adapter can be trained, by config and headers: before anything is encoded.
+
+    Raises ConfigProblem for the knobs `targets` and `ranks`, AdapterProblem for the file or the checkpoint.
+    """
+    if state is None and start_from is not None:
+        trainable.check(start_from, family.name, family.architecture.layers)
+    elif state is not None and state.start_hash:
+        lora.check_trainable(
+            _trained_layers(state), f"This run cannot go on from its checkpoint. {trainable.IN_BLOCKS}"
+        )
+    else:
+        _chosen_layers(family, config)
+
+
+def _chosen_layers(family: Family, config: TrainConfig) -> tuple[list[str], dict[str, tuple[int, float]]]:
+    """The layers that the knobs name, and the (rank, alpha) of those with their own. Raises ConfigProblem."""
+    here = family.architecture.layers
+    targets = layers.resolve_targets(here, config.targets)
+    entries = layer_ranks.read(config.ranks)[0]
+    return targets, layers.resolve_ranks(here, targets, entries, config.alpha / config.rank)
+
+
+def _trained_layers(state: State) -> dict[str, None]:
+    """The layers of a checkpoint's adapter, in its order."""
+    return dict.fromkeys(name.rpartition(".")[0] for name in state.parameters)
+
+
 def attach_adapter(
     family: Family, config: TrainConfig, state: State | None, start_from: Path | None
 ) -> tuple[lora.Adapter, str]:
@@ -85,21 +108,18 @@ def attach_adapter(
 
     A run that began with a file resumes from its checkpoint alone. Raises AdapterProblem, ConfigProblem.
     """
+    check(family, config, state, start_from)
     transformer = family.transformer
     if state is None and start_from is not None:
         given = adapter_file.read(start_from, family.name)
-        lora.check_trainable(given.factors, f"A run cannot begin with {start_from.name}. {IN_BLOCKS}")
-        layers = f"{len(given.factors)} layers, rank {given.rank}"
+        words = f"{len(given.factors)} layers, rank {given.rank}"
         adapter = lora.attach_factors(transformer, given.factors, name="subject", trained=True)
-        return adapter, f"Begins with {start_from.name}: {layers}; these are what is trained."
+        return adapter, f"Begins with {start_from.name}: {words}; these are what is trained."
     if state is not None and state.start_hash:
-        names = dict.fromkeys(name.rpartition(".")[0] for name in state.parameters)
-        lora.check_trainable(names, f"This run cannot go on from its checkpoint. {IN_BLOCKS}")
+        names = _trained_layers(state)
         factors = {name: (state.parameters[f"{name}.lora_A"], state.parameters[f"{name}.lora_B"]) for name in names}
         return lora.attach_factors(transformer, factors, name="subject", trained=True), ""
-    targets = lora.resolve_targets(transformer, family.presets, config.targets)
-    entries = layer_ranks.read(config.ranks)[0]
-    own = lora.resolve_ranks(targets, family.presets, entries, config.alpha / config.rank)
+    targets, own = _chosen_layers(family, config)
     return lora.attach(transformer, targets, config.rank, config.alpha, key_for("adapter", config.seed), own=own), ""
 
 

@@ -12,6 +12,7 @@ from mlx.utils import tree_flatten
 
 from core import flow
 from core.adapters import lora
+from core.adapters.layers import resolve_targets
 from core.dataset.batches import Batch
 from core.device import backend
 from core.loss import dreambooth_loss, weighted_mean
@@ -36,7 +37,7 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def attached(family: Family, targets: str = "all_linear") -> lora.Adapter:
     """An adapter that does something already: B is not zero."""
-    paths = lora.resolve_targets(family.transformer, family.presets, targets)
+    paths = resolve_targets(family.architecture.layers, targets)
     adapter = lora.attach(family.transformer, paths, rank=2, alpha=4.0, key=mx.random.key(1))
     adapter.update(
         {name: value + 0.05 * mx.random.normal(value.shape, key=mx.random.key(len(name)))

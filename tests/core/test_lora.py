@@ -8,6 +8,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from core.adapters import lora
+from core.adapters.layers import resolve_ranks, resolve_targets
 from core.config import layer_ranks
 from core.errors import AdapterProblem, ConfigProblem
 from core.models.base import Family
@@ -146,7 +147,7 @@ def test_a_target_that_is_not_there_is_an_error_by_name(family: Family) -> None:
 
 def test_targets_are_a_preset_or_globs(family: Family) -> None:
     def resolve(wanted: str) -> list[str]:
-        return lora.resolve_targets(family.transformer, family.presets, wanted)
+        return resolve_targets(family.architecture.layers, wanted)
 
     assert resolve("all_linear") == list(family.presets["all_linear"])
     assert resolve("transformer_blocks.*.attn.to_q") == [f"transformer_blocks.{i}.attn.to_q" for i in (0, 1)]
@@ -161,7 +162,7 @@ def test_layers_can_have_a_rank_and_an_alpha_of_their_own(family: Family) -> Non
     targets = family.presets["all_linear"]
     entries, troubles = layer_ranks.read("attention=3, *.ff.*=5:2, transformer_blocks.0.attn.to_q=1")
     assert not troubles
-    own = lora.resolve_ranks(targets, family.presets, entries, 0.5)
+    own = resolve_ranks(family.architecture.layers, targets, entries, 0.5)
     assert own["transformer_blocks.1.attn.to_q"] == (3, 1.5)  # the scale of the others
     assert own["transformer_blocks.0.attn.to_q"] == (1, 0.5)  # the later entry
     assert own["transformer_blocks.0.ff.net.2"] == (5, 2.0)
@@ -177,7 +178,7 @@ def test_layers_can_have_a_rank_and_an_alpha_of_their_own(family: Family) -> Non
 def test_a_rank_for_layers_that_get_no_adapter_is_a_sentence(family: Family) -> None:
     entries, _ = layer_ranks.read("mlp=3, *.attn.to_q=2, nothing=1")
     with pytest.raises(ConfigProblem) as caught:
-        lora.resolve_ranks(family.presets["attention"], family.presets, entries, 1.0)
+        resolve_ranks(family.architecture.layers, family.presets["attention"], entries, 1.0)
     words = [problem.message.partition(";")[0] for problem in caught.value.problems]
     assert words == [f"{name!r} matches no layer that gets an adapter" for name in ("mlp", "nothing")]
 

@@ -12,6 +12,7 @@ import pytest
 from bench import memory_estimate as measured
 from bench.real_models import write_configs
 from core.adapters import lora
+from core.adapters.layers import resolve_targets
 from core.config.choices import Optimizer
 from core.config.resolve import resolve
 from core.device import backend
@@ -120,7 +121,7 @@ def test_all_of_an_optimizers_state_is_counted(
     family: Family, model_folder: Path, optimizer: Optimizer, ema_decay: float, targets: str
 ) -> None:
     config = resolve({"rank": 3, "optimizer": optimizer, "ema_decay": ema_decay, "targets": targets}).config
-    layers = lora.resolve_targets(family.transformer, family.presets, targets)
+    layers = resolve_targets(family.architecture.layers, targets)
     w = lora.attach(family.transformer, layers, 3, 3.0, mx.random.key(0)).parameters()
     groups = [w, *init(OPTIMIZERS[optimizer], w, with_ema=ema_decay > 0).tensors.values()]
     held = sum(value.nbytes for group in groups for value in group.values())

@@ -11,7 +11,7 @@ import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten
 
-from core.adapters import lora
+from core.adapters.layers import resolve_targets
 from core.errors import ModelProblem
 from core.hub import catalog
 from core.models.base import Grid
@@ -129,7 +129,7 @@ def test_a_preset_of_single_blocks_is_there_where_its_blocks_are(folder: Path, t
     family = load_family(tiny.make_model_folder(tmp_path / "deep", single_blocks=21))
     layers = [f"single_transformer_blocks.{index}.proj_out" for index in (7, 12, 16, 20)]
     assert family.presets["likeness"] == layers
-    assert lora.resolve_targets(family.transformer, family.presets, "likeness") == layers
+    assert resolve_targets(family.architecture.layers, "likeness") == layers
 
 
 def test_parts_are_read_when_first_used_and_dropped_when_freed(folder: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from core.adapters import diffusers, lora
 from core.adapters import file as adapter_file
+from core.adapters.layers import resolve_targets
 from core.errors import AdapterProblem, ConfigProblem
 from core.models.base import Family
 from core.models.blockwise import BlockwiseVelocity
@@ -68,7 +69,7 @@ def test_a_star_is_every_layer_of_the_blocks_and_trains(
 
 
 def test_a_glob_means_layers_of_the_blocks_alone(family: Family) -> None:
-    found = lora.resolve_targets(family.transformer, family.presets, "*o*")
+    found = resolve_targets(family.architecture.layers, "*o*")
     assert found
     assert layers(family, within=True) >= set(found)
     assert [path for path in layers(family, within=False) if "o" in path]

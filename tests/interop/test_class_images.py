@@ -15,6 +15,7 @@ import torch
 from diffusers import FluxTransformer2DModel
 
 from core.adapters import lora
+from core.adapters.layers import resolve_targets
 from core.dataset.batches import Batch, Batches, Encoded
 from core.loss import weighted_mean
 from core.models.flux1 import position_ids
@@ -62,7 +63,7 @@ def test_the_loss_is_that_of_diffusers_script(tmp_path: Path, kept: int | None) 
     config = settings(batch_size=2, prior_weight=PRIOR_WEIGHT, class_pictures=4)
     batch = Batches(photos, family.encode_text([""]), config, family.training_shift, pictures).batch(1, 0)
 
-    targets = lora.resolve_targets(family.transformer, family.presets, "all_linear")
+    targets = resolve_targets(family.architecture.layers, "all_linear")
     adapter = lora.attach(family.transformer, targets, 2, 2.0, mx.random.key(0))  # B is zero: it changes nothing yet
     losses_B, _ = Gradient(family, adapter, 1.0, kept)(adapter.parameters(), batch)
     loss = weighted_mean(losses_B, batch.weight_B)

@@ -1,6 +1,6 @@
 // Forms: show each problem at its field, keep everything that was typed, submit once.
 
-import { $, $$ } from "./dom.js";
+import { $, $$, write } from "./dom.js";
 
 export function clearErrors(form) {
   for (const line of $$("[data-error-for], [data-error]", form)) line.textContent = "";
@@ -14,12 +14,11 @@ function sentence(problem, label) {
   return /[.!?]$/.test(full) ? full : `${full}.`;
 }
 
-// Put each problem at its field; what has no field goes to the form's own line. Returns the fields that are wrong.
-export function showErrors(form, error) {
-  clearErrors(form);
+// The sentences of problems by the line that shows them, and those that have no line.
+function byLine(form, problems) {
+  const lines = new Map();
   const rest = [];
-  const wrong = [];
-  for (const problem of error.problems ?? []) {
+  for (const problem of problems) {
     const name = problem.field.split(/[.[]/).at(-1).replace(/]$/, "");
     const line = $(`[data-error-for="${CSS.escape(problem.field)}"]`, form) ?? $(`[data-error-for="${CSS.escape(name)}"]`, form);
     if (!line) {
@@ -28,8 +27,21 @@ export function showErrors(form, error) {
     }
     const field = form.elements[line.dataset.errorFor];
     const label = (field?.labels?.[0]?.textContent ?? "").trim().split("\n")[0];
-    line.textContent = sentence(problem, label);
-    for (let fold = line.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+    const found = lines.get(line) ?? { field, label, texts: [] };
+    found.texts.push(sentence(problem, label));
+    lines.set(line, found);
+  }
+  return { lines, rest };
+}
+
+// Put each problem at its field; what has no field goes to the form's own line. Returns the fields that are wrong.
+export function showErrors(form, error) {
+  clearErrors(form);
+  const { lines, rest } = byLine(form, error.problems ?? []);
+  const wrong = [];
+  for (const [line, { field, label, texts }] of lines) {
+    line.textContent = texts.join(" ");
+    openFolds(line);
     if (field instanceof Element) {
       field.setAttribute("aria-invalid", "true");
       wrong.push({ field, label, text: line.textContent });
@@ -39,6 +51,25 @@ export function showErrors(form, error) {
   if (general && (rest.length || !wrong.length)) general.textContent = [error.message, ...rest].join(" ");
   wrong[0]?.field.focus();
   return wrong;
+}
+
+function openFolds(line) {
+  for (let fold = line.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+}
+
+// Show or clear the errors of the fields `names` alone; the focus stays where it is. `open` unfolds those with errors.
+export function showFieldErrors(form, names, problems, open = false) {
+  const { lines } = byLine(form, problems);
+  for (const name of names) {
+    const line = $(`[data-error-for="${CSS.escape(name)}"]`, form);
+    const text = lines.get(line)?.texts.join(" ") ?? "";
+    write(line, text);
+    const field = form.elements[name];
+    if (!(field instanceof Element)) continue;
+    if (text) field.setAttribute("aria-invalid", "true");
+    else field.removeAttribute("aria-invalid");
+    if (text && open) openFolds(line);
+  }
 }
 
 // Run `act` when the form is sent. While it works the button is busy and a second press does nothing.

@@ -79,7 +79,8 @@ function setState(state, error, stop) {
   show($("#run-error"), Boolean(failed));
   if (failed) {
     write($("#run-error-text"), error.message);
-    show($("#run-error-hint"), true);
+    show($("#run-error-hint"), Boolean($("#checkpoints [data-step]")));
+    show($("#run-error-edit"), wording.settings_codes.includes(error.code));
   }
   showStopping(stop);
   drawNumbers();
@@ -182,7 +183,7 @@ longer.addEventListener("opened", () => {
 });
 onSubmit($("#continue-run-form"), async (form) => {
   const { steps, activations } = textsOf(form);
-  await act("resume", { steps: Number(steps) || steps, activations });
+  await act("resume", { steps, activations });
   longer.close();
 });
 onSubmit($("#rename-run-form"), async (form) => {
