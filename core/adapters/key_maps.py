@@ -153,7 +153,18 @@ Z_IMAGE = (
     _one("cap_embedder.1", "cap_embedder.1"),
 )
 
-FAMILIES = {"flux1": FLUX1, "flux2": FLUX2, "z_image": Z_IMAGE}
+_MODULATION = ("img_mod.lin", "txt_mod.lin", "modulation.lin", "_in.in_layer", "_in.out_layer", "adaLN_modulation.1")
+_APPROXIMATOR, _LAYERS = "distilled_guidance_layer", "distilled_guidance_layer.layers.{}"
+
+CHROMA = (
+    *(row for row in FLUX1 if not row.theirs.endswith(_MODULATION)),
+    _one(f"{_APPROXIMATOR}.in_proj", f"{_APPROXIMATOR}.in_proj"),
+    _one(f"{_LAYERS}.in_layer", f"{_LAYERS}.linear_1"),
+    _one(f"{_LAYERS}.out_layer", f"{_LAYERS}.linear_2"),
+    _one(f"{_APPROXIMATOR}.out_proj", f"{_APPROXIMATOR}.out_proj"),
+)
+
+FAMILIES = {"flux1": FLUX1, "flux2": FLUX2, "z_image": Z_IMAGE, "chroma": CHROMA}
 
 
 def factor_pairs(header: Header, family: str, file_name: str) -> list[FactorPair]:

@@ -4,6 +4,7 @@
                single_transformer_blocks.i   3 (D, D), (D, 4D), (5D, D);       modulation (D, 3D)
     FLUX.2     transformer_blocks.i          8 (D, D), 2 (D, 2I), 2 (I, D)
                single_transformer_blocks.i   (D, 3D + 2I), (D + I, D)
+    Chroma     as FLUX.1, without modulation
     Z-Image    noise_refiner.i, layers.i     4 (D, D), 2 (D, I), (I, D);       modulation (256, 4D)
                context_refiner.i             the same without modulation
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.config.layer_ranks import LayerRank
@@ -63,6 +64,7 @@ PRESETS: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         **_flux_presets(FLUX1_DOUBLE_MLP, FLUX1_SINGLE_ATTENTION, FLUX1_SINGLE_MLP),
         "likeness": {f"{SINGLE}.{index}": ("proj_out",) for index in IDENTITY_BLOCKS},
     },
+    "chroma": _flux_presets(FLUX1_DOUBLE_MLP, FLUX1_SINGLE_ATTENTION, FLUX1_SINGLE_MLP),
     "flux2": _flux_presets(FLUX2_DOUBLE_MLP, FLUX2_SINGLE, FLUX2_SINGLE),
     "z_image": {
         "all_linear": dict.fromkeys((*REFINERS, LAYERS), Z_IMAGE_ATTENTION + Z_IMAGE_MLP),
@@ -195,6 +197,16 @@ def _flux1_outside(config: Mapping[str, Any]) -> list[str]:
     return ["x_embedder", "context_embedder", "proj_out", "norm_out.linear", *inside]
 
 
+def _chroma(config: Mapping[str, Any]) -> tuple[BlockStack, ...]:
+    return tuple(replace(stack, modulation={}) for stack in _flux1(config))
+
+
+def _chroma_outside(config: Mapping[str, Any]) -> list[str]:
+    layers = [f"layers.{index}.linear_{number}" for index in range(config["approximator_layers"]) for number in (1, 2)]
+    inside = [f"distilled_guidance_layer.{name}" for name in ("in_proj", *layers, "out_proj")]
+    return ["x_embedder", "context_embedder", "proj_out", *inside]
+
+
 def _flux2(config: Mapping[str, Any]) -> tuple[BlockStack, ...]:
     d = config["num_attention_heads"] * config["attention_head_dim"]
     inner = int(d * config.get("mlp_ratio", 3.0))
@@ -237,6 +249,7 @@ FAMILIES: dict[
     str, tuple[Callable[[Mapping[str, Any]], tuple[BlockStack, ...]], Callable[[Mapping[str, Any]], list[str]]]
 ] = {
     "flux1": (_flux1, _flux1_outside),
+    "chroma": (_chroma, _chroma_outside),
     "flux2": (_flux2, _flux2_outside),
     "z_image": (_z_image, _z_image_outside),
 }

@@ -15,6 +15,7 @@ from typing import Any
 from core.adapters.layers import ModelLayers
 from core.errors import ModelProblem
 from core.hub.catalog import PIPELINES, Entry, family_of
+from core.hub.families import FAMILIES
 from core.hub.registry import VAE_CHANNELS, KnownModel
 from core.safetensors_file import read_header, read_json, weight_files
 
@@ -59,15 +60,16 @@ class Architecture:
     def of(folder: Path) -> Architecture:
         """From a model folder. Raises ModelProblem when a config is missing or names an unknown family."""
         family = family_of(folder)
+        card = FAMILIES[family]
         transformer, vae = (read_json(folder / part / "config.json") for part in ("transformer", "vae"))
         layers = ModelLayers.of(family, transformer)
-        stacks, text_tokens = _stacks(transformer, layers), _text_tokens(family, transformer)
+        stacks, text_tokens = _stacks(transformer, layers), card.text_tokens(transformer)
         return Architecture(
             family=family,
             layers=layers,
             pixel_multiple=_pixel_multiple(vae["block_out_channels"]),
             stacks=stacks,
-            text_tokens=min(text_tokens, _tokenizer_limit(folder, "tokenizer_2" if family == "flux1" else "tokenizer")),
+            text_tokens=min(text_tokens, _tokenizer_limit(folder, card.tokenizer)),
             text_width=_text_width(transformer),
             transformer=_parameters(folder / "transformer") or _block_parameters(stacks),
             vae=_parameters(folder / "vae"),
@@ -79,13 +81,14 @@ class Architecture:
     def of_known(known: KnownModel) -> Architecture:
         """From the registry: the same as from the model's folder, which need not be downloaded."""
         family, config = PIPELINES[known.pipeline], known.shapes.transformer
+        card = FAMILIES[family]
         layers = ModelLayers.of(family, config)
         return Architecture(
             family=family,
             layers=layers,
             pixel_multiple=_pixel_multiple(VAE_CHANNELS),
             stacks=_stacks(config, layers),
-            text_tokens=_text_tokens(family, config),
+            text_tokens=card.text_tokens(config),
             text_width=_text_width(config),
             transformer=known.parameters["transformer"],
             vae=known.parameters["vae"],
@@ -131,12 +134,6 @@ def _stacks(config: Mapping[str, Any], layers: ModelLayers) -> tuple[Stack, ...]
         seen, linear, modulation = _SEEN[each.path], tuple(each.linear.values()), tuple(each.modulation.values())
         found.append(Stack(seen.kind, each.count, width, heads, linear, seen.image, seen.text, modulation))
     return tuple(found)
-
-
-def _text_tokens(family: str, transformer: Mapping[str, Any]) -> int:
-    if family == "flux1":
-        return 512 if transformer.get("guidance_embeds") else 256
-    return {"flux2": 512, "z_image": 128}[family]
 
 
 def _pixel_multiple(vae_channels: Sequence[int]) -> int:

@@ -1,4 +1,4 @@
-"""The models that Likeness knows by name besides Pocket: nine rows of facts.
+"""The models that Likeness knows by name besides Pocket: rows of facts.
 
     name   Hugging Face repository   parameters by part, shapes   licence   defaults for training and for drawing
 
@@ -112,6 +112,16 @@ FLUX1_DEFAULTS = {
     "steps": 800, "side_px": 512, "rank": 16, "learning_rate": 1e-4,
     "train_guidance": 1.0,  # training at guidance 1 preserves the distillation; some scripts use 3.5
 }  # fmt: skip
+
+CHROMA_DEFAULTS = {"steps": 1000, "side_px": 512, "rank": 16, "learning_rate": 1e-4}
+CHROMA = Shapes(
+    {
+        "num_layers": 19, "num_single_layers": 38, "num_attention_heads": 24, "attention_head_dim": 128,
+        "joint_attention_dim": 4096, "approximator_num_channels": 64, "approximator_hidden_dim": 5120,
+        "approximator_layers": 5,
+    },
+    T5_XXL_LAYER,
+)  # fmt: skip
 
 
 def _flux1_shapes(*, guidance: bool) -> Shapes:
@@ -250,6 +260,19 @@ KNOWN: dict[str, KnownModel] = {
             gated="its owner's conditions",
             defaults=FLUX1_DEFAULTS,
             drawing={"steps": 4, "guidance": 1.0, "side_px": 1024},
+        ),
+        KnownModel(
+            name="chroma1-hd",
+            title="Chroma1 HD",
+            what_for="FLUX.1 schnell, made smaller and trained on without its distillation. Free to use, and made to be "
+            "trained further. Large, and slow to draw with.",
+            repo="lodestones/Chroma1-HD",
+            pipeline="ChromaPipeline",
+            terms=APACHE,
+            parameters={"transformer": 8_899_983_424, "text_encoder": T5_XXL, "vae": FLUX1_VAE},
+            shapes=CHROMA,
+            defaults=CHROMA_DEFAULTS,
+            drawing={"steps": 40, "guidance": 3.0, "side_px": 1024},
         ),
     )
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import mlx.core as mx
@@ -9,13 +10,17 @@ import mlx.core as mx
 from core.device.backend import compute_dtype
 from core.errors import FieldProblem, ModelProblem
 from core.hub.catalog import family_of
+from core.hub.families import FAMILIES
 from core.models.base import Family
-from core.models.flux1 import Flux1
-from core.models.flux2 import Flux2
+from core.models.folder import FolderFamily
 from core.models.parts import Parts
-from core.models.z_image import ZImage
 
-FAMILIES = {each.name: each for each in (Flux1, Flux2, ZImage)}
+
+def class_of(family: str) -> type[FolderFamily]:
+    """The class of a family, whose module is imported only when it is needed."""
+    module, _, name = FAMILIES[family].network.partition(":")
+    found: type[FolderFamily] = getattr(import_module(module), name)
+    return found
 
 
 def load_family(folder: Path, *, dtype: mx.Dtype | None = None, quantize: int | None = None) -> Family:
@@ -28,7 +33,7 @@ def load_family(folder: Path, *, dtype: mx.Dtype | None = None, quantize: int | 
     Raises ModelProblem when the folder is not a model, or of an unknown family.
     """
     folder = Path(folder)
-    family = FAMILIES[family_of(folder)]
+    family = class_of(family_of(folder))
     compute = dtype or compute_dtype()
     missing = [part.folder for part in family.parts.values() if not (folder / part.folder / "config.json").is_file()]
     if missing:
