@@ -62,6 +62,12 @@ Z_IMAGE: Config = {
     "rope_theta": 256.0, "t_scale": 1000.0, "axes_dims": (32, 48, 48), "axes_lens": (1024, 512, 512),
 }  # fmt: skip
 
+CHROMA1_HD: Config = {
+    "in_channels": 64, "num_layers": 19, "num_single_layers": 38, "attention_head_dim": 128, "num_attention_heads": 24,
+    "joint_attention_dim": 4096, "axes_dims_rope": (16, 56, 56), "approximator_num_channels": 64,
+    "approximator_hidden_dim": 5120, "approximator_layers": 5,
+}  # fmt: skip
+
 # What transformers and diffusers fill in where the published files say nothing.
 CLIP_L_COMPLETE = CLIP_L | {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
 T5_XXL_COMPLETE = T5_XXL | {
@@ -87,6 +93,7 @@ MODELS = {
     ),
     "klein-4b": RealModel("Flux2KleinPipeline", KLEIN_4B, FLUX2_VAE, DYNAMIC_SHIFT, {"tokens": (1, 512, 7680)}),
     "klein-9b": RealModel("Flux2KleinPipeline", KLEIN_9B, FLUX2_VAE, DYNAMIC_SHIFT, {"tokens": (1, 512, 12288)}),
+    "chroma1-hd": RealModel("ChromaPipeline", CHROMA1_HD, FLUX1_VAE, {"shift": 3.0}, {"tokens": (1, 128, 4096)}),
     "z-image": RealModel("ZImagePipeline", Z_IMAGE, FLUX1_VAE, {"shift": 6.0}, {"tokens": (1, 128, 2560)}),
 }  # fmt: skip
 SHRUNK = {

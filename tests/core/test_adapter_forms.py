@@ -153,6 +153,12 @@ def test_every_way_of_writing_a_layers_name_is_read(
         ("z_image", "diffusion_model.layers.29.attention.out", "layers.29.attention.to_out.0"),
         ("z_image", "lora_unet_noise_refiner_1_feed_forward_w2", "noise_refiner.1.feed_forward.w2"),
         ("z_image", "diffusion_model.layers.0.adaLN_modulation.0", "layers.0.adaLN_modulation.0"),
+        ("chroma", "lora_unet_single_blocks_37_linear2", "single_transformer_blocks.37.proj_out"),
+        (
+            "chroma",
+            "diffusion_model.distilled_guidance_layer.layers.4.in_layer",
+            "distilled_guidance_layer.layers.4.linear_1",
+        ),
     ],
 )
 def test_other_programs_names_become_ours(tmp_path: Path, family_name: str, theirs: str, ours: str) -> None:

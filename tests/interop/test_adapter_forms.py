@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
+    ChromaPipeline,
+    ChromaTransformer2DModel,
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
     FluxPipeline,
@@ -33,7 +35,7 @@ from bench import real_models as real
 from core.adapters import diffusers, kohya, merge
 from core.adapters import file as adapter_file
 from core.adapters.lora import Factors
-from tests import tiny_klein, tiny_z_image
+from tests import tiny_chroma, tiny_klein, tiny_z_image
 from tests.core.test_adapter_forms import check_same, random_factors
 from tests.interop.reference import randomized
 from tests.interop.test_adapter import trained
@@ -88,6 +90,9 @@ REFERENCES = {
     "klein-4B": Reference("flux2", Flux2KleinPipeline, Flux2Transformer2DModel, real.KLEIN_4B, FLUX2, 5 * 12 + 20 * 2),
     "klein-9B": Reference("flux2", Flux2KleinPipeline, Flux2Transformer2DModel, real.KLEIN_9B, FLUX2, 8 * 12 + 24 * 2),
     "Z-Image": Reference("z_image", ZImagePipeline, ZImageTransformer2DModel, real.Z_IMAGE, Z_IMAGE, 34 * 7),
+    "Chroma1-HD": Reference(
+        "chroma", ChromaPipeline, ChromaTransformer2DModel, real.CHROMA1_HD, FLUX1, 19 * 12 + 38 * 5
+    ),
 }
 
 
@@ -123,7 +128,7 @@ def load(pipeline: Any, file: Path, caplog: pytest.LogCaptureFixture) -> None:
         pipeline.load_lora_weights(str(file.parent), weight_name=file.name)
     said = [record.getMessage() for record in caplog.records if "eys" in record.getMessage()]
     # Of text encoders, there or not, it says that they have no adapter; of the transformer nothing may be said.
-    assert not [text for text in said if not re.search("CLIPTextModel|Qwen3|NoneType", text)]
+    assert not [text for text in said if not re.search("CLIPTextModel|T5EncoderModel|Qwen3|NoneType", text)]
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -156,6 +161,7 @@ TRAINED = {  # diffusers splits FLUX.1's linear1 at 3072, whatever its width
     "flux1": Trained(FluxPipeline, make_model_folder, "transformer_blocks.*"),
     "flux2": Trained(Flux2KleinPipeline, tiny_klein.make_model_folder, "all_linear"),
     "z_image": Trained(ZImagePipeline, tiny_z_image.make_model_folder, "all_linear"),
+    "chroma": Trained(ChromaPipeline, tiny_chroma.make_model_folder, "transformer_blocks.*"),
 }
 
 

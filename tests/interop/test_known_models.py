@@ -81,6 +81,7 @@ PARTS = {
         diffusers.ZImageTransformer2DModel, lambda: qwen3(2560, 9728, True), None,
         lambda: diffusers.AutoencoderKL(**VAE),
     ),
+    "chroma1-hd": (diffusers.ChromaTransformer2DModel, t5, None, lambda: diffusers.AutoencoderKL(**VAE)),
 }  # fmt: skip
 ALIKE = {
     "flux1-krea-dev": "flux1-dev", "flux2-klein-4b": "flux2-klein-base-4b", "flux2-klein-9b": "flux2-klein-base-9b",
@@ -104,6 +105,7 @@ REAL = {  # configs of the transformer, of the VAE, and of the text encoder with
     "flux2-klein-base-4b": (real.KLEIN_4B, real.FLUX2_VAE, lambda: qwen3(2560, 9728, True)),
     "flux2-klein-base-9b": (real.KLEIN_9B, real.FLUX2_VAE, lambda: qwen3(4096, 12_288, False)),
     "z-image": (real.Z_IMAGE, real.FLUX1_VAE, lambda: qwen3(2560, 9728, True)),
+    "chroma1-hd": (real.CHROMA1_HD, real.FLUX1_VAE, lambda: t5()),
 }
 
 

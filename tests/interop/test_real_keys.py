@@ -17,11 +17,17 @@ import pytest
 import torch
 from diffusers import AutoencoderKL as ReferenceVAE
 from diffusers import AutoencoderKLFlux2 as ReferenceVAEFlux2
-from diffusers import Flux2Transformer2DModel, FluxTransformer2DModel, ZImageTransformer2DModel
+from diffusers import (
+    ChromaTransformer2DModel,
+    Flux2Transformer2DModel,
+    FluxTransformer2DModel,
+    ZImageTransformer2DModel,
+)
 from transformers import CLIPTextConfig, CLIPTextModel, Qwen3Config, Qwen3ForCausalLM, T5Config, T5EncoderModel
 
 from bench import real_models as real
 from core.models.autoencoder import AutoencoderKL, AutoencoderKLFlux2
+from core.models.chroma import ChromaTransformer
 from core.models.flux1 import FluxTransformer
 from core.models.flux2 import TAPS, Flux2Transformer
 from core.models.parts import checkpoint_name
@@ -73,6 +79,7 @@ PARTS = {
     "klein-9B's Qwen3-8B": Part(real.QWEN3_8B, QWEN3, KLEIN_TEXT, (LAYERS_FROM_27, *NO_WORDS_ARE_PREDICTED)),
     "Z-Image and Z-Image-Turbo": Part(real.Z_IMAGE, ZImageTransformer2DModel, ZImageTransformer),
     "Z-Image's VAE": Part(real.FLUX1_VAE, ReferenceVAE, AutoencoderKL),
+    "Chroma1-HD": Part(real.CHROMA1_HD, ChromaTransformer2DModel, ChromaTransformer),
     "Z-Image's Qwen3-4B": Part(real.QWEN3_4B, QWEN3, Z_IMAGE_TEXT, (LAST_LAYER, *NO_WORDS_ARE_PREDICTED)),
 }
 
@@ -109,6 +116,7 @@ def test_every_key_of_the_real_checkpoint_has_its_place(name: str) -> None:
         ("klein-4B, base and distilled", 3.876),
         ("klein-9B, base and distilled", 9.079),
         ("Z-Image and Z-Image-Turbo", 6.155),
+        ("Chroma1-HD", 8.900),
     ],
 )
 def test_the_configs_are_those_of_models_with_as_many_parameters_as_the_real_ones(name: str, billions: float) -> None:
