@@ -90,6 +90,9 @@ def _random(path: str, shape: Sequence[int]) -> Any:
     return mx.ones(shape) if kind == "weight" or kind.endswith("var") else mx.zeros(shape)
 
 
+LENGTHS = {"z_image": 100, "chroma": 100, "flux3": 80}  # tokens of a text that are seen, where a family masks others
+
+
 class RandomText:
     """The part of a family that encodes prompts, replaced by random embeddings of `shapes`."""
 
@@ -101,8 +104,8 @@ class RandomText:
         import mlx.core as mx
 
         conditioning = {name: mx.random.normal(shape).astype(self.dtype) for name, shape in self.shapes.items()}
-        if self.name in ("z_image", "chroma"):
-            conditioning["lengths"] = mx.array([100], dtype=mx.int32)
+        if self.name in LENGTHS:
+            conditioning["lengths"] = mx.array([LENGTHS[self.name]], dtype=mx.int32)
         return [conditioning] * len(prompts)
 
     def parameter_counts(self) -> dict[str, int]:

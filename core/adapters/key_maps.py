@@ -164,7 +164,36 @@ CHROMA = (
     _one(f"{_APPROXIMATOR}.out_proj", f"{_APPROXIMATOR}.out_proj"),
 )
 
-FAMILIES = {"flux1": FLUX1, "flux2": FLUX2, "z_image": Z_IMAGE, "chroma": CHROMA}
+
+def _flux3_block(theirs: str, ours: str) -> Iterator[Row]:
+    for part in "qkv":
+        yield _one(f"{theirs}.{part}_proj", f"{ours}.attn.to_{part}")
+    yield _one(f"{theirs}.attn_out", f"{ours}.attn.to_out.0")
+    yield _one(f"{theirs}.mlp_in", f"{ours}.ff.linear_in")
+    yield _one(f"{theirs}.mlp_out", f"{ours}.ff.linear_out")
+
+
+FLUX3 = (
+    *_flux3_block("txt_mode_blocks.{}", "txt_mode_blocks.{}"),
+    *_flux3_block("content_mode_blocks.image.{}", "mode_blocks.image.{}"),
+    *_flux3_block(_SINGLE, _OUR_SINGLE),
+    *(
+        _one(f"{place}_stream_modulations.{mode}.lin", f"{place}_stream_modulations.{mode}.linear")
+        for place in ("early", "single")
+        for mode in ("image", "txt")
+    ),
+    _one("emb_in.image", "x_embedders.image"),
+    _one("txt_in", "context_embedder"),
+    *(
+        _one(f"{theirs}.{place}_layer", f"{ours}.linear_{number}")
+        for theirs, ours in (("time_in", "timestep_embedder"), ("ref_time_in", "target_timestep_embedder"))
+        for place, number in (("in", 1), ("out", 2))
+    ),
+    _one("final_layer.image.linear", "proj_out"),
+    _one("final_layer.image.adaLN_modulation.1", "norm_out.linear", swapped=True),
+)
+
+FAMILIES = {"flux1": FLUX1, "flux2": FLUX2, "z_image": Z_IMAGE, "chroma": CHROMA, "flux3": FLUX3}
 
 
 def factor_pairs(header: Header, family: str, file_name: str) -> list[FactorPair]:

@@ -122,6 +122,8 @@ _SEEN = {
     "noise_refiner": _Seen("layer", text=False),
     "context_refiner": _Seen("layer", image=False),
     "layers": _Seen("layer"),
+    "txt_mode_blocks": _Seen("mode", image=False),
+    "mode_blocks.image": _Seen("mode", text=False),
 }
 """By the path of the stack."""
 

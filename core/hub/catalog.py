@@ -19,14 +19,14 @@ from typing import Any
 from core.errors import FieldProblem, ModelProblem
 from core.hub import cache as hub_cache
 from core.hub.families import CARDS, FAMILIES, FamilyCard, Setting
-from core.hub.layout import INDEX, missing_files
+from core.hub.layout import INDEX, index_of, missing_files
 from core.hub.registry import KNOWN, KnownModel
 from core.pocket import assets
 from core.safetensors_file import read_header, read_json, weight_files
 
 POCKET_FOLDER = assets.WEIGHTS
 POCKET = "pocket"
-PIPELINES = {card.pipeline: card.name for card in CARDS}  # diffusers' pipeline class -> our family
+PIPELINES = {pipeline: card.name for card in CARDS for pipeline in card.pipelines}  # diffusers' class -> our family
 MODELS_VARIABLE = "LIKENESS_MODELS"  # environment variable: a folder of model folders
 CARD_FILE = "likeness.json"  # optional, beside model_index.json: defaults and description of this model
 
@@ -125,7 +125,7 @@ def find(name: str | Path, folders: Sequence[Path] = ()) -> Entry:
     """
     known = models(folders)
     entry = known.get(str(name))
-    if entry is None and (Path(name).expanduser() / INDEX).is_file():
+    if entry is None and index_of(Path(name).expanduser()):
         entry = entry_for(Path(name).expanduser(), str(name))
     if entry is None:
         listed = ", ".join(each.name for each in known.values() if each.usable)
@@ -183,9 +183,10 @@ def pipeline_of(folder: Path | None) -> str:
 
 def family_of(folder: Path) -> str:
     """The family of a model folder, by name. Raises ModelProblem."""
-    if not (folder / INDEX).is_file():
+    index = index_of(folder)
+    if index is None:
         raise ModelProblem(f"{folder} is no model folder: {INDEX} is not there.")
-    pipeline = read_json(folder / INDEX).get("_class_name")
+    pipeline = read_json(index).get("_class_name")
     if pipeline not in PIPELINES:
         raise ModelProblem(f"{folder} is a {pipeline}; Likeness can train {', '.join(PIPELINES)}.")
     return PIPELINES[pipeline]
@@ -259,15 +260,15 @@ def _entry_of_known(known: KnownModel, places: Sequence[Path]) -> Entry:
 
 
 def _own_folders(folders: Sequence[Path]) -> Iterator[Path]:
-    """Every folder that holds a model_index.json, in LIKENESS_MODELS and in `folders`, one level deep."""
+    """Every folder that holds a model's index, in LIKENESS_MODELS and in `folders`, one level deep."""
     variable = os.environ.get(MODELS_VARIABLE)
     for place in (*([Path(variable)] if variable else []), *folders):
         place = place.expanduser()
         try:
-            inside = [place] if (place / INDEX).is_file() else sorted(place.iterdir())
+            inside = [place] if index_of(place) else sorted(place.iterdir())
         except OSError:
             continue
-        yield from (each for each in inside if (each / INDEX).is_file())
+        yield from (each for each in inside if index_of(each))
 
 
 def _names(known: KnownModel) -> tuple[str, ...]:
@@ -301,8 +302,9 @@ def _settings_of(folder: Path) -> Setting:
 
 
 def _setting(folder: Path, file: str, name: str) -> Any:
-    """A value of one of the folder's JSON files, or None."""
+    """A value of one of the folder's JSON files, or None; INDEX stands for either index."""
+    path = index_of(folder) if file == INDEX else folder / file
     try:
-        return read_json(folder / file).get(name)
+        return read_json(path).get(name) if path else None
     except ModelProblem:
         return None

@@ -17,7 +17,7 @@ from core.hub.layout import INDEX
 Config = Mapping[str, Any]
 """The values of a transformer/config.json."""
 Setting = Callable[[str, str], Any]
-"""(JSON file of a model folder, name) to the value, or None."""
+"""(JSON file of a model folder, name) to the value, or None; INDEX stands for either index."""
 TRANSFORMER, SCHEDULER = "transformer/config.json", "scheduler/scheduler_config.json"
 Z_IMAGE_TURBO_SHIFT = 3.0  # of its scheduler; the base model has 6
 
@@ -31,7 +31,7 @@ class FamilyCard:
     """What the catalog and the memory forecast need to know of a family."""
 
     name: str
-    pipeline: str  # diffusers' class, as model_index.json names it
+    pipelines: tuple[str, ...]  # diffusers' classes, as model_index.json names them
     network: str  # "module:class", imported by core/models/load.py
     like: Callable[[Setting], str]  # the known model whose defaults suit a folder
     distilled: Callable[[Setting], bool] = _says_so  # whether it was distilled to few steps, which training damages
@@ -42,7 +42,7 @@ class FamilyCard:
 CARDS = (
     FamilyCard(
         name="flux1",
-        pipeline="FluxPipeline",
+        pipelines=("FluxPipeline",),
         network="core.models.flux1:Flux1",
         like=lambda setting: "flux1-dev" if setting(TRANSFORMER, "guidance_embeds") else "flux1-schnell",
         text_tokens=lambda config: 512 if config.get("guidance_embeds") else 256,
@@ -50,14 +50,14 @@ CARDS = (
     ),
     FamilyCard(
         name="flux2",
-        pipeline="Flux2KleinPipeline",
+        pipelines=("Flux2KleinPipeline",),
         network="core.models.flux2:Flux2",
         like=lambda setting: "flux2-klein-4b" if _says_so(setting) else "flux2-klein-base-4b",
         text_tokens=lambda _: 512,
     ),
     FamilyCard(
         name="z_image",
-        pipeline="ZImagePipeline",
+        pipelines=("ZImagePipeline",),
         network="core.models.z_image:ZImage",
         like=lambda setting: "z-image-turbo" if _is_turbo(setting) else "z-image",
         distilled=lambda setting: _is_turbo(setting),
@@ -65,10 +65,18 @@ CARDS = (
     ),
     FamilyCard(
         name="chroma",
-        pipeline="ChromaPipeline",
+        pipelines=("ChromaPipeline",),
         network="core.models.chroma:Chroma",
         like=lambda _: "chroma1-hd",
         text_tokens=lambda _: 128,
+    ),
+    FamilyCard(
+        name="flux3",
+        pipelines=("Flux3ModularPipeline", "Flux3DistilledModularPipeline"),
+        network="core.models.flux3:Flux3",
+        like=lambda setting: "flux3-klein" if _is_flow_map(setting) else "flux3-klein-base",
+        distilled=lambda setting: _is_flow_map(setting),
+        text_tokens=lambda _: 80,
     ),
 )
 FAMILIES = {card.name: card for card in CARDS}
@@ -76,3 +84,7 @@ FAMILIES = {card.name: card for card in CARDS}
 
 def _is_turbo(setting: Setting) -> bool:
     return bool(setting(SCHEDULER, "shift") == Z_IMAGE_TURBO_SHIFT)
+
+
+def _is_flow_map(setting: Setting) -> bool:
+    return bool(setting(TRANSFORMER, "flow_map"))

@@ -18,7 +18,7 @@ PAGES = "https://huggingface.co"  # model pages, where users accept licences
 VOCABULARY_BYTES = 16_000_000  # upper bound for tokenizers and configs
 
 CLIP, T5_XXL = 123_060_480, 4_762_310_656
-QWEN3_4B, QWEN3_8B = 4_022_468_096, 8_190_735_360
+QWEN3_4B, QWEN3_8B, QWEN3_VL_4B = 4_022_468_096, 8_190_735_360, 4_437_815_808
 FLUX1_VAE, FLUX2_VAE = 83_819_683, 84_046_115
 T5_XXL_LAYER, QWEN3_4B_LAYER, QWEN3_8B_LAYER = 192_948_224, 100_930_816, 192_946_432  # parameters of the largest layer
 VAE_CHANNELS = (128, 256, 512, 512)  # of all these VAEs, by resolution
@@ -32,6 +32,8 @@ FLUX1_DEV = (
 )
 FLUX2_TERMS = "FLUX Non-Commercial License v2.1"
 FLUX2 = (FLUX2_TERMS, "The model and adapters trained on it are for non-commercial use only.")
+FLUX3_TERMS = "FLUX Kommunity License"
+FLUX3 = (FLUX3_TERMS, "Read its terms on the model's page before any commercial use.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,15 @@ CHROMA = Shapes(
         "approximator_layers": 5,
     },
     T5_XXL_LAYER,
+)  # fmt: skip
+
+FLUX3_DEFAULTS = {"steps": 1000, "side_px": 512, "rank": 16, "learning_rate": 1e-4}
+FLUX3_KLEIN = Shapes(
+    {
+        "num_layers": 5, "num_single_layers": 28, "num_attention_heads": 24, "attention_head_dim": 128,
+        "joint_attention_dim": 20_480, "mlp_ratio": 3.0,
+    },
+    QWEN3_4B_LAYER,
 )  # fmt: skip
 
 
@@ -264,8 +275,8 @@ KNOWN: dict[str, KnownModel] = {
         KnownModel(
             name="chroma1-hd",
             title="Chroma1 HD",
-            what_for="FLUX.1 schnell, made smaller and trained on without its distillation. Free to use, and made to be "
-            "trained further. Large, and slow to draw with.",
+            what_for="FLUX.1 schnell, made smaller and trained on without its distillation. Free to use, and made to "
+            "be trained further. Large, and slow to draw with.",
             repo="lodestones/Chroma1-HD",
             pipeline="ChromaPipeline",
             terms=APACHE,
@@ -273,6 +284,35 @@ KNOWN: dict[str, KnownModel] = {
             shapes=CHROMA,
             defaults=CHROMA_DEFAULTS,
             drawing={"steps": 40, "guidance": 3.0, "side_px": 1024},
+        ),
+        KnownModel(
+            name="flux3-klein-base",
+            title="FLUX.3 klein base",
+            what_for="The newest of its makers' small models, made to be trained. Its adapters draw fastest with "
+            "FLUX.3 klein.",
+            repo="black-forest-labs/flux-3-image-klein-base",
+            pipeline="Flux3ModularPipeline",
+            terms=FLUX3,
+            parameters={"transformer": 5_538_458_368, "text_encoder": QWEN3_VL_4B, "vae": FLUX2_VAE},
+            shapes=FLUX3_KLEIN,
+            gated=FLUX3_TERMS,
+            draws_with="flux3-klein",
+            defaults=FLUX3_DEFAULTS,
+            drawing={"steps": 50, "guidance": 3.5, "side_px": 1024},
+        ),
+        KnownModel(
+            name="flux3-klein",
+            title="FLUX.3 klein",
+            what_for="Draws in sixteen steps, with adapters that were trained on its base. Not made to be trained.",
+            repo="black-forest-labs/flux-3-image-klein",
+            pipeline="Flux3DistilledModularPipeline",
+            terms=FLUX3,
+            parameters={"transformer": 5_548_681_984, "text_encoder": QWEN3_VL_4B, "vae": FLUX2_VAE},
+            shapes=FLUX3_KLEIN,
+            gated=FLUX3_TERMS,
+            trains=False,
+            defaults=FLUX3_DEFAULTS,
+            drawing={"steps": 16, "guidance": 1.0, "side_px": 1024},
         ),
     )
 }

@@ -220,7 +220,7 @@ def single(
     rotary: Rotary,
     mask_B11S: mx.array | None = None,
 ) -> tuple[mx.array, mx.array]:
-    """The next (img, txt) of a single block, which has `attn`, `proj_mlp` and `proj_out`; both are one sequence here."""
+    """The next (img, txt) of a single block, with `attn`, `proj_mlp` and `proj_out`; here both are one sequence."""
     shift_BD, scale_BD, gate_BD = of_x
     x_BSD = mx.concatenate([txt_BND, img_BLD], axis=1)
     h_BSD = modulate(x_BSD, shift_BD, scale_BD)

@@ -6,14 +6,14 @@
               velocity = W_o ((1 + scale) * norm(img) + shift)
 
     approximator    x = W_in x;   x = x + W_2 silu(W_1 rms(x)), in every layer;   W_out x
-    rows of mod     3 of each single block,  6 of each double block for img,  6 of each for txt,  shift and scale at last
+    rows of mod     3 for each single block,  6 for each double block's img,  6 for each one's txt,  shift and scale
 
 A small network computes all shifts, scales and gates, in the place of FLUX.1's 3.3 billion parameters for them. Each
 block takes its rows of `mod`; the guidance input is always 0.
 
 T5 sees a prompt's own tokens, the transformer one token of padding more. All text tokens have the same position, so
-those that are masked need not be computed: `encode_each` drops them, and pads with zeros to a multiple of 128, so that a
-compiled step sees few shapes.
+those that are masked need not be computed: `encode_each` drops them, and pads with zeros to a multiple of 128, so that
+a compiled step sees few shapes.
 
 Shapes   B batch   L image tokens   N text tokens   D width   M rows of `mod`   S, D blocks in the sum: single, double
 Dtypes   transformer and text encoder in `dtype`; the VAE, its latents and sigma in float32
