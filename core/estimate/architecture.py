@@ -7,6 +7,7 @@ Units   sizes in numbers, lengths in tokens
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ class Architecture:
     stacks: tuple[Stack, ...]
     text_tokens: int
     text_width: int  # numbers of a text token's conditioning
-    transformer: int  # parameters
+    transformer: int  # parameters that are read
     vae: int  # parameters
     vae_widths: tuple[int, int]  # most channels at the full resolution, of the encoder and of the decoder
     text_layer: int  # parameters of the text encoders' largest layer
@@ -71,7 +72,7 @@ class Architecture:
             stacks=stacks,
             text_tokens=min(text_tokens, _tokenizer_limit(folder, card.tokenizer)),
             text_width=_text_width(transformer),
-            transformer=_parameters(folder / "transformer") or _block_parameters(stacks),
+            transformer=_parameters(folder / "transformer", card.unread) or _block_parameters(stacks),
             vae=_parameters(folder / "vae"),
             vae_widths=_vae_widths(vae["block_out_channels"], vae.get("decoder_block_out_channels")),
             text_layer=max((_largest_layer(each) for each in sorted(folder.glob("text_encoder*"))), default=0),
@@ -90,7 +91,7 @@ class Architecture:
             stacks=_stacks(config, layers),
             text_tokens=card.text_tokens(config),
             text_width=_text_width(config),
-            transformer=known.parameters["transformer"],
+            transformer=known.parameters["transformer"] - known.unread,
             vae=known.parameters["vae"],
             vae_widths=_vae_widths(VAE_CHANNELS),
             text_layer=known.shapes.text_layer,
@@ -152,12 +153,14 @@ def _vae_widths(channels: Sequence[int], decoder: Sequence[int] | None = None) -
     return channels[0], back[min(1, len(back) - 1)]
 
 
-def _parameters(folder: Path) -> int:
-    """Parameters of a part, counted in its files' headers; 0 without files."""
+def _parameters(folder: Path, unread: str = "(?!)") -> int:
+    """Parameters of a part, counted in its files' headers, without the tensors that are never read; 0 without files."""
     try:
-        return sum(read_header(path).parameters for path in weight_files(folder, "diffusion_pytorch_model"))
+        headers = [read_header(path) for path in weight_files(folder, "diffusion_pytorch_model")]
     except ModelProblem:
         return 0
+    tensors = (tensor for header in headers for tensor in header.tensors.items())
+    return sum(info.values for name, info in tensors if not re.search(unread, name))
 
 
 def _tokenizer_limit(folder: Path, tokenizer: str) -> int:

@@ -37,6 +37,7 @@ class FamilyCard:
     distilled: Callable[[Setting], bool] = _says_so  # whether it was distilled to few steps, which training damages
     text_tokens: Callable[[Config], int]  # tokens of an encoded prompt, where prompts differ of most
     tokenizer: str = "tokenizer"  # the folder whose limit on tokens is that of prompts
+    unread: str = "(?!)"  # pattern in the names of the transformer's tensors that are never read; by default none
 
 
 CARDS = (
@@ -77,6 +78,7 @@ CARDS = (
         like=lambda setting: "flux3-klein" if _is_flow_map(setting) else "flux3-klein-base",
         distilled=lambda setting: _is_flow_map(setting),
         text_tokens=lambda _: 80,
+        unread=r"\bimage_cond\b",
     ),
 )
 FAMILIES = {card.name: card for card in CARDS}

@@ -64,6 +64,7 @@ class KnownModel:
     terms: tuple[str, str]  # the licence, and its terms for commercial use
     parameters: Mapping[str, int]  # by part: the folders of the repository
     shapes: Shapes
+    unread: int = 0  # parameters of the transformer that are never read
     item_bytes: Mapping[str, int] = field(default_factory=dict)  # per stored parameter, where it is not 2
     gated: str = ""  # what users must accept on the model's page before downloading; "" for nothing
     trains: bool = True  # whether to train it; distilled models are for drawing only
@@ -126,13 +127,15 @@ CHROMA = Shapes(
 )  # fmt: skip
 
 FLUX3_DEFAULTS = {"steps": 1000, "side_px": 512, "rank": 16, "learning_rate": 1e-4}
-FLUX3_KLEIN = Shapes(
+FLUX3_KLEIN_BASE = Shapes(
     {
         "num_layers": 5, "num_single_layers": 28, "num_attention_heads": 24, "attention_head_dim": 128,
         "joint_attention_dim": 20_480, "mlp_ratio": 3.0,
     },
     QWEN3_4B_LAYER,
 )  # fmt: skip
+FLUX3_KLEIN = Shapes({**FLUX3_KLEIN_BASE.transformer, "flow_map": True}, QWEN3_4B_LAYER)
+FLUX3_REFERENCES = 670_434_560  # parameters for reference images
 
 
 def _flux1_shapes(*, guidance: bool) -> Shapes:
@@ -294,7 +297,8 @@ KNOWN: dict[str, KnownModel] = {
             pipeline="Flux3ModularPipeline",
             terms=FLUX3,
             parameters={"transformer": 5_538_458_368, "text_encoder": QWEN3_VL_4B, "vae": FLUX2_VAE},
-            shapes=FLUX3_KLEIN,
+            shapes=FLUX3_KLEIN_BASE,
+            unread=FLUX3_REFERENCES,
             gated=FLUX3_TERMS,
             draws_with="flux3-klein",
             defaults=FLUX3_DEFAULTS,
@@ -309,6 +313,7 @@ KNOWN: dict[str, KnownModel] = {
             terms=FLUX3,
             parameters={"transformer": 5_548_681_984, "text_encoder": QWEN3_VL_4B, "vae": FLUX2_VAE},
             shapes=FLUX3_KLEIN,
+            unread=FLUX3_REFERENCES,
             gated=FLUX3_TERMS,
             trains=False,
             defaults=FLUX3_DEFAULTS,

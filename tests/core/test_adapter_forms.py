@@ -153,6 +153,9 @@ def test_every_way_of_writing_a_layers_name_is_read(
         ("z_image", "diffusion_model.layers.29.attention.out", "layers.29.attention.to_out.0"),
         ("z_image", "lora_unet_noise_refiner_1_feed_forward_w2", "noise_refiner.1.feed_forward.w2"),
         ("z_image", "diffusion_model.layers.0.adaLN_modulation.0", "layers.0.adaLN_modulation.0"),
+        ("flux3", "lora_unet_content_mode_blocks_image_4_mlp_in", "mode_blocks.image.4.ff.linear_in"),
+        ("flux3", "diffusion_model.txt_mode_blocks.0.attn_out", "txt_mode_blocks.0.attn.to_out.0"),
+        ("flux3", "lora_unet_single_blocks_27_q_proj", "single_transformer_blocks.27.attn.to_q"),
         ("chroma", "lora_unet_single_blocks_37_linear2", "single_transformer_blocks.37.proj_out"),
         (
             "chroma",

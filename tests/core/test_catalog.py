@@ -178,6 +178,12 @@ def test_a_folder_under_a_known_name_is_that_model_and_others_are_the_users_own(
         ({"_class_name": "ZImagePipeline"}, ("scheduler/scheduler_config.json", {"shift": 3.0}), "z-image-turbo"),
         ({"_class_name": "ZImagePipeline"}, ("scheduler/scheduler_config.json", {"shift": 6.0}), "z-image"),
         ({"_class_name": "ChromaPipeline"}, None, "chroma1-hd"),
+        (
+            {"_class_name": "Flux3DistilledModularPipeline"},
+            ("transformer/config.json", {"flow_map": True}),
+            "flux3-klein",
+        ),
+        ({"_class_name": "Flux3ModularPipeline"}, None, "flux3-klein-base"),
     ],
 )
 def test_a_folder_of_ones_own_starts_with_the_values_of_the_model_that_it_resembles(

@@ -20,7 +20,7 @@ from core.models.base import Family
 from core.models.load import load_family
 from core.numerics import staged_eval
 from core.training.gradient import Gradient
-from tests import tiny, tiny_chroma, tiny_klein, tiny_z_image
+from tests import tiny, tiny_chroma, tiny_flux3, tiny_klein, tiny_z_image
 from tests.peak import peak
 
 FOLDERS: dict[str, Callable[[Path], Path]] = {
@@ -28,6 +28,7 @@ FOLDERS: dict[str, Callable[[Path], Path]] = {
     "flux2": tiny_klein.make_model_folder,
     "z_image": tiny_z_image.make_model_folder,
     "chroma": tiny_chroma.make_model_folder,
+    "flux3": tiny_flux3.make_model_folder,
 }
 
 

@@ -19,7 +19,7 @@ from core.models.blockwise import BlockwiseVelocity
 from core.models.load import load_family
 from core.training import checkpoint, setup
 from core.training.events import Finished, Stepped
-from tests import tiny, tiny_chroma, tiny_klein, tiny_z_image
+from tests import tiny, tiny_chroma, tiny_flux3, tiny_klein, tiny_z_image
 from tests.core.subjects import of_kind, settings, training
 from tests.core.test_adapter_forms import random_factors
 
@@ -28,12 +28,14 @@ FOLDERS: dict[str, Callable[[Path], Path]] = {
     "flux2": tiny_klein.make_model_folder,
     "z_image": tiny_z_image.make_model_folder,
     "chroma": tiny_chroma.make_model_folder,
+    "flux3": tiny_flux3.make_model_folder,
 }
-UNMODULATED = ("flux2", "chroma")  # whose blocks have no layers but those of the presets
+UNMODULATED = ("flux2", "chroma", "flux3")  # whose blocks have no layers but those of the presets
 OUTSIDE = {  # some of what other programs train besides
     "flux1": ("x_embedder", "context_embedder", "proj_out", "norm_out*", "time_text_embed.*"),
     "flux2": ("x_embedder", "context_embedder", "proj_out", "norm_out*", "double_stream_modulation_*"),
     "z_image": ("all_x_embedder.*", "cap_embedder.1", "all_final_layer.*", "t_embedder*"),
+    "flux3": ("x_embedders.image", "context_embedder", "proj_out", "norm_out*", "*_stream_modulations.*"),
     "chroma": ("x_embedder", "context_embedder", "proj_out", "distilled_guidance_layer.*"),
 }
 
