@@ -230,7 +230,7 @@ class Chroma(Flux1):
         A length counts the prompt's tokens and one of padding, where there is room for it.
         """
         tokenized = [self.tokenizers[0].with_padding([prompt]) for prompt in prompts]
-        lengths = [min(int(real_1N.sum().item()) + 1, real_1N.shape[1]) for _, real_1N in tokenized]
+        lengths = [min(int(real_1N.sum()) + 1, real_1N.shape[1]) for _, real_1N in tokenized]
         texts = [
             (ids_1N[:, :length], real_1N[:, :length])
             for (ids_1N, real_1N), length in zip(tokenized, lengths, strict=True)

@@ -227,7 +227,7 @@ class Flux3(FolderFamily):
     def encode_each(self, prompts: Sequence[str]) -> list[Conditioning]:
         """{"tokens": Qwen3-VL's features at every tap, concatenated (1, N, .), "lengths": int32 (1,), N} of each."""
         messages = [self.tokenizers[0].with_padding([chat_message(prompt, thinking=True)]) for prompt in prompts]
-        padded = [-(-int(own_1N.sum().item()) // TEXT_LENGTHS) * TEXT_LENGTHS for _, own_1N in messages]
+        padded = [-(-int(own_1N.sum()) // TEXT_LENGTHS) * TEXT_LENGTHS for _, own_1N in messages]
         texts = [
             (ids_1N[:, :length], own_1N[:, :length]) for (ids_1N, own_1N), length in zip(messages, padded, strict=True)
         ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Protocol
 
 import mlx.core as mx
 
@@ -12,14 +14,22 @@ from core.errors import FieldProblem, ModelProblem
 from core.hub.catalog import family_of
 from core.hub.families import FAMILIES
 from core.models.base import Family
-from core.models.folder import FolderFamily
-from core.models.parts import Parts
+from core.models.parts import Part, Parts
 
 
-def class_of(family: str) -> type[FolderFamily]:
+class FamilyClass(Protocol):
+    """A class that a family's card names, of the parts of a folder and a dtype."""
+
+    parts: Mapping[str, Part]
+    text_parts: tuple[str, ...]
+
+    def __call__(self, parts: Parts, dtype: mx.Dtype, /) -> Family: ...
+
+
+def class_of(family: str) -> FamilyClass:
     """The class of a family, whose module is imported only when it is needed."""
     module, _, name = FAMILIES[family].network.partition(":")
-    found: type[FolderFamily] = getattr(import_module(module), name)
+    found: FamilyClass = getattr(import_module(module), name)
     return found
 
 
