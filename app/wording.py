@@ -61,7 +61,7 @@ SCRIPT_WORDS: dict[str, Any] = {
     "tones": TONES,
     "queued": QUEUED,
     "stopping": STOPPING,
-    "settings_codes": SETTINGS_CODES,
+    "editable": SETTINGS_CODES,
     "pictures": {"plain": PLAIN, "adapted": ADAPTED, "unadapted": UNADAPTED},
 }
 """What scripts need of the above, as JSON; read by static/js/lib/wording.js."""

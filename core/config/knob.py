@@ -14,7 +14,7 @@ from typing import Any
 SIZES_AT_MOST = 4  # in a knob of kind "sizes"
 LINES_AT_MOST = 8  # in a knob of kind "lines"
 SHOWN_CHARACTERS = 80  # of a wrong value
-GROUPED = re.compile(r"[+-]?\d{1,3}(?:[.,'’\s]\d{3})+", re.ASCII)  # 1.000, 1,000 or 1 000
+GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(?:[.,'’\s]\d{3})+", re.ASCII)  # 1.000, 1,000 or 1 000; not 0,005
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def _read_sizes(given: Any, one: Knob) -> tuple[tuple[int, ...], str]:
 
 def _read_number(kind: str, given: Any, one: Knob) -> tuple[Any, str]:
     span = _span(one)
-    trouble = _separators(kind, given.strip()) if isinstance(given, str) else ""
+    trouble = _separators(kind, given.strip(), span) if isinstance(given, str) else ""
     if trouble:
         return 0, f"is {_short(repr(given))}; {trouble}"
     try:
@@ -113,20 +113,21 @@ def _read_number(kind: str, given: Any, one: Knob) -> tuple[Any, str]:
     return value, f"is {_short(str(given))}{_spaced(one.unit)}; it can be{span}" if low or high else ""
 
 
-def _separators(kind: str, text: str) -> str:
+def _separators(kind: str, text: str, span: str) -> str:
     """What to write instead of a number with a comma, or with separators between thousands; else empty.
 
     "1.000" is 1 to Python and a thousand to half of the world. As a whole number nobody means 1 by it.
     """
-    grouped, whole = GROUPED.fullmatch(text), re.sub(r"[.,'’\s]", "", text)
+    grouped, whole = GROUPED.fullmatch(text), _short(re.sub(r"[.,'’\s]", "", text))
     if kind == "int" and grouped:
         return f"write it without separators: {whole}"
     if kind == "float" and grouped and "." not in text:
         decimal = f"{text.replace(',', '.')} or " if text.count(",") == 1 else ""
         return f"write {decimal}{whole}: a point before decimals, nothing between thousands"
-    if kind == "float" and re.fullmatch(r"[+-]?\d*,\d+(e[+-]?\d+)?", text, re.ASCII | re.IGNORECASE):
-        return f"write decimals with a point: {text.replace(',', '.')}"
-    return ""
+    if not re.fullmatch(r"[+-]?\d*,\d+(e[+-]?\d+)?", text, re.ASCII | re.IGNORECASE):
+        return ""
+    decimal = f"write decimals with a point: {text.replace(',', '.')}"
+    return decimal if kind == "float" else f"it must be a whole number{span}"
 
 
 def _short(text: str) -> str:

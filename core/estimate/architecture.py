@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class Architecture:
     """Blocks, text lengths and parameter counts of a model."""
 
     family: str
-    layers: ModelLayers  # that adapters can be put on
+    layers: ModelLayers = field(compare=False)  # that adapters can be put on; forecasts are cached by the rest
     pixel_multiple: int  # heights and widths of pictures are multiples of this, the side of a token
     stacks: tuple[Stack, ...]
     text_tokens: int

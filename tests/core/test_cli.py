@@ -174,7 +174,7 @@ def test_every_wrong_setting_is_named_at_once(model_folder: Path, photos: Path, 
     assert result.exit_code == 2
     error = object_of(result)["error"]
     assert error["code"] == "config"
-    assert [each["field"] for each in error["problems"]] == ["colour", "rank", "learning_rate"]
+    assert [each["field"] for each in error["problems"]] == ["rank", "learning_rate", "colour"]
 
 
 def test_a_folder_without_photos_exits_1(model_folder: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from core.config.optimizer_defaults import FOLLOWING, TRAITS, own_settings, rate_advice
-from core.config.resolve import Resolved, resolve
+from core.config.resolve import Resolved, examine, resolve
 from core.config.train import GROUPS, TrainConfig, default_of, kind_of, knobs
 from core.errors import ConfigProblem
 
@@ -124,6 +124,45 @@ def test_strings_from_a_form_are_read_as_what_they_mean() -> None:
     ).config
     assert (config.steps, config.flip, config.learning_rate) == (300, True, 2e-4)
     assert config.sample_prompts == ("one", "two")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("learning_rate", "0,0001", "is '0,0001'; write decimals with a point: 0.0001"),
+        ("learning_rate", "0,005", "is '0,005'; write decimals with a point: 0.005"),
+        ("alpha", "1,5", "is '1,5'; write decimals with a point: 1.5"),
+        ("learning_rate", "1,5e-4", "is '1,5e-4'; write decimals with a point: 1.5e-4"),
+        ("clip_norm", "1,000", "is '1,000'; write 1.000 or 1000: a point before decimals, nothing between thousands"),
+        ("clip_norm", "1 000", "is '1 000'; write 1000: a point before decimals, nothing between thousands"),
+        ("alpha", "1.000,5", "is '1.000,5'; it must be a number"),
+        ("steps", "1.000", "is '1.000'; write it without separators: 1000"),
+        ("steps", "1,000", "is '1,000'; write it without separators: 1000"),
+        ("steps", "10 000", "is '10 000'; write it without separators: 10000"),
+        ("steps", "1,5", "is '1,5'; it must be a whole number 1 to 100000"),
+        ("more_sides_px", "512 1.024", "is '1.024'; write it without separators: 1024"),
+    ],
+)
+def test_a_number_with_a_comma_or_separators_is_told_how_to_be_written(name: str, value: str, words: str) -> None:
+    assert words in sentences({name: value})[name]
+
+
+def test_a_wrong_value_is_shown_in_part_where_it_is_long() -> None:
+    for value in ("9" * 5000, "many " * 1000, ["many"] * 1000, 10**400):
+        assert len(sentences({"steps": value})["steps"]) < 200
+
+
+def test_a_number_with_a_decimal_point_is_a_number() -> None:
+    assert resolve({"alpha": "1.000"}).config.alpha == 1.0
+    assert resolve({"steps": "300.0"}).config.steps == 300
+    assert resolve({"more_sides_px": "512,768"}).config.more_sides_px == (512, 768)
+
+
+def test_settings_with_faults_are_usable_where_they_have_none() -> None:
+    examined = examine({"steps": 0, "rank": 8, "side_px": 250}, {"steps": 500, "side_px": 512})
+    assert examined.wrong == {"steps", "side_px"}
+    config = examined.resolved.config
+    assert (config.steps, config.rank, config.alpha, config.side_px) == (300, 8, 8.0, 256)
 
 
 def test_a_picture_size_is_a_multiple_of_16() -> None:

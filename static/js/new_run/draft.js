@@ -1,5 +1,7 @@
 // The edits of this form that no run was started with yet, stored in this browser: they survive leaving the page,
-// reloading it and closing the browser. {edits: {field: text}, again: the id of the run whose settings were filled in}
+// reloading it and closing the browser.
+//
+//   {edits: {field: text}, again: the id of the run whose settings were filled in, before: the edits in whose place}
 
 import { page } from "../lib/dom.js";
 
@@ -15,11 +17,11 @@ export function load() {
   }
 }
 
-export function store(edits, again) {
+export function store(edits, again, before) {
   try {
-    if (Object.keys(edits).length) localStorage.setItem(NAME, JSON.stringify({ edits, again }));
+    if (again !== null || Object.keys(edits).length) localStorage.setItem(NAME, JSON.stringify({ edits, again, before }));
     else localStorage.removeItem(NAME);
   } catch { /* no room, or not allowed: the form works without */ }
 }
 
-export const clear = () => store({}, null);
+export const clear = () => store({}, null, null);

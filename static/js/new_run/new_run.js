@@ -93,9 +93,10 @@ const estimate = throttled(350, async () => {
 // ---- edits, stored until a run starts with them ----
 
 let started = false;
+let before = null; // the edits in whose place an earlier run's settings were filled in
 
 function remember() {
-  if (!started) draft.store(edits(), again?.id ?? null);
+  if (!started) draft.store(edits(), again?.id ?? null, before);
 }
 
 function changed() {
@@ -130,24 +131,24 @@ function fillIn(wanted) {
 
 // In place of what the form has now; the toast brings that back.
 async function replace(wanted, words) {
-  const before = edits();
+  const replaced = edits();
   fillIn(wanted);
   remember();
   show($("#filled-in"), false);
   checkAll(true);
   if (!(await toast(words, { undo: "Undo", seconds: 10 }))) return;
-  fillIn(before);
+  fillIn(replaced);
   remember();
   show($("#filled-in"));
   checkAll(true);
 }
 
-function sayFilledIn(words, lost, typedBefore) {
+function sayFilledIn(words, lost) {
   const gone = lost ? ` ${lost === 1 ? "One of them has" : `${lost} of them have`} no place here any more and ${lost === 1 ? "is" : "are"} left out.` : "";
   write($("#filled-in p"), `${words}${gone}`);
   $("#use-defaults").addEventListener("click", () => replace({}, "The defaults are filled in."));
-  $("#use-typed").addEventListener("click", () => replace(typedBefore, "What you had typed before is filled in."));
-  show($("#use-typed"), Boolean(typedBefore));
+  $("#use-typed").addEventListener("click", () => replace(before, "What you had typed before is filled in."));
+  show($("#use-typed"), Boolean(before));
   show($("#filled-in"));
 }
 
@@ -230,13 +231,15 @@ const typed = Object.fromEntries(fields().filter((field) => valueOf(field) !== f
 const stored = draft.load();
 const sameRun = stored && again && stored.again === again.id; // edited since its settings were filled in
 if (again && !sameRun) {
+  before = stored?.edits ?? null;
   const lost = fillIn({ ...again.edits, ...typed });
-  sayFilledIn(`These are the settings of ${again.name}. Change them and start again.`, lost, stored?.edits);
+  sayFilledIn(`These are the settings of ${again.name}. Change them and start again.`, lost);
   remember();
   checkAll(true);
-} else if (stored) {
+} else if (stored && Object.keys(stored.edits).length) {
+  before = stored.before ?? null;
   const lost = fillIn({ ...stored.edits, ...typed });
-  sayFilledIn("What you had typed here before is filled in.", lost, null);
+  sayFilledIn(sameRun ? `These are the settings of ${again.name}, with your changes.` : "What you had typed here before is filled in.", lost);
   checkAll(true);
 } else {
   fillIn(typed);

@@ -80,7 +80,7 @@ function setState(state, error, stop) {
   if (failed) {
     write($("#run-error-text"), error.message);
     show($("#run-error-hint"), Boolean($("#checkpoints [data-step]")));
-    show($("#run-error-edit"), wording.settings_codes.includes(error.code));
+    show($("#run-error-edit"), wording.editable.includes(error.code));
   }
   showStopping(stop);
   drawNumbers();
