@@ -111,7 +111,8 @@ def train(
 ) -> None:
     """Train an adapter on a folder of photos. Ctrl-C finishes the step, saves and exits 130; --resume continues.
 
-    A photo without a .txt beside it is captioned "a photo of TRIGGER CLASS-WORD".
+    A photo without a .txt beside it is captioned "a photo of TRIGGER CLASS-WORD". A.mask.png is the mask
+    of A.jpg: white the subject, grey the background, black ignored.
     """
 
     def work() -> int:

@@ -10,6 +10,12 @@ Prior preservation adds the same loss on pictures of the class, drawn by the bas
     loss = mean over photos + prior_weight * mean over class pictures = mean over both of weight * error
            weight = 2 for a photo, 2 * prior_weight for a class picture, in a batch that is half of each
 
+A mask weighs the tokens of a photo, and the mean weight normalises the loss, so that a small subject counts as much as
+a large one. The gradient at a token is w / mean w times that of the loss without a mask:
+
+    loss = mean w (T_theta(l_t, t) + l_T - eps)^2 / mean w           core/dataset/masks.py has w
+           w = 1 for the subject, `background_weight` for the background, 0 for what is ignored
+
 `core/flow.py` has the path l_t. `core/training/gradient.py` computes the velocity, this loss and its gradient.
 
 Shapes   B batch   L tokens   C channels of one 2x2 latent patch
@@ -23,14 +29,20 @@ from __future__ import annotations
 import mlx.core as mx
 
 
-def dreambooth_loss(velocity_BLC: mx.array, clean_BLC: mx.array, noise_BLC: mx.array) -> mx.array:
-    """mean (T_theta(l_t, t) + l_T - eps)^2 of each example: float32 (B,).
+def dreambooth_loss(
+    velocity_BLC: mx.array, clean_BLC: mx.array, noise_BLC: mx.array, weight_BL: mx.array | None = None
+) -> mx.array:
+    """mean w (T_theta(l_t, t) + l_T - eps)^2 / mean w of each example: float32 (B,).
 
-    `velocity_BLC` is T_theta(l_t, t), `clean_BLC` l_T and `noise_BLC` eps.
+    `velocity_BLC` is T_theta(l_t, t), `clean_BLC` l_T, `noise_BLC` eps and `weight_BL` w, float32 and not all 0 in an
+    example; None weighs all tokens the same.
     """
     error_BLC = velocity_BLC.astype(mx.float32) + clean_BLC.astype(mx.float32) - noise_BLC.astype(mx.float32)
     # Two short means instead of one long one: the CPU's mean is a plain running sum and loses digits over many terms.
-    return error_BLC.square().mean(axis=2).mean(axis=1)
+    error_BL = error_BLC.square().mean(axis=2)
+    if weight_BL is None:
+        return error_BL.mean(axis=1)
+    return (weight_BL * error_BL).mean(axis=1) / weight_BL.mean(axis=1)
 
 
 def weighted_mean(loss_B: mx.array, weight_B: mx.array) -> mx.array:

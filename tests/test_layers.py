@@ -22,7 +22,7 @@ CORE_LEVELS: list[tuple[str, ...]] = [
      "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
      "core.dataset.caption_files", "core.dataset.names", "core.dataset.split", "core.dataset.colour",
      "core.dataset.formats", "core.dataset.hdr", "core.dataset.heif_boxes", "core.dataset.pixel_budget",
-     "core.dataset.tiff_tags"),
+     "core.dataset.tiff_tags", "core.dataset.masks", "core.dataset.mask_files"),
     ("core.loss", "core.hub", "core.adapters", "core.captioners"),
     ("core.estimate",),
     ("core.models",),
@@ -63,7 +63,7 @@ LIGHT_CORE = {  # the modules of core that the web process may import: none need
     "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
     "core.dataset.caption_files", "core.dataset.names", "core.dataset.split", "core.dataset.colour",
     "core.dataset.formats", "core.dataset.hdr", "core.dataset.heif_boxes", "core.dataset.pixel_budget",
-    "core.dataset.tiff_tags", "core.device.malloc",
+    "core.dataset.tiff_tags", "core.dataset.masks", "core.dataset.mask_files", "core.device.malloc",
     "core.captioners.base", "core.captioners.openai", "core.captioners.reply",
     "core.training.check", "core.training.diagnosis", "core.training.trend",
 }  # fmt: skip

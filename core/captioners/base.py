@@ -1,6 +1,6 @@
 """Captioners: a template, or a vision model that is served on this computer.
 
-caption(photo) -> text          `template.py` needs nothing; `openai.py` calls a server at a loopback address
+caption(photo, mask) -> text    `template.py` needs nothing; `openai.py` calls a server at a loopback address
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ class Captioner(Protocol):
 
     origin: str  # saved with the caption: "template" or the model's name
 
-    def caption(self, photo: Path) -> str:
-        """One line of text. Raises CaptionerProblem, Unreachable, DataProblem."""
+    def caption(self, photo: Path, mask: Path | None = None) -> str:
+        """One line of text about the photo, without what its mask ignores.
+
+        Raises CaptionerProblem, Unreachable, DataProblem.
+        """
         ...

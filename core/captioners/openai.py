@@ -23,6 +23,7 @@ from PIL import Image
 
 from core.captioners import reply
 from core.captioners.base import Unreachable
+from core.dataset import masks
 from core.dataset.photos import open_rgb
 from core.errors import CaptionerProblem
 
@@ -33,6 +34,7 @@ KNOWN = {
     "llama.cpp or mlx-vlm": "http://127.0.0.1:8080",
 }
 SIDE_AT_MOST_PX = 1024
+OF_COVERED = "Parts under plain grey are covered on purpose: leave them out, and do not mention the grey."
 ANSWER_SECONDS = 300.0  # includes loading the model
 SEARCH_SECONDS = 1.0
 TRIES = 4  # when the server is busy
@@ -65,23 +67,24 @@ class OpenAICaptioner:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def caption(self, photo: Path) -> str:
+    def caption(self, photo: Path, mask: Path | None = None) -> str:
         """What the model says about the photo, in one line. An answer that was cut off is asked for once more, longer.
 
-        Raises CaptionerProblem, Unreachable, DataProblem.
+        What the photo's mask ignores is covered. Raises CaptionerProblem, Unreachable, DataProblem.
         """
-        image = data_url(photo)
+        picture, is_covered = picture_of(photo, mask)
+        image, prompt = data_url(picture), f"{self._prompt} {OF_COVERED}" if is_covered else self._prompt
         try:
-            return reply.caption_of(self._answer(image), self._tokens)
+            return reply.caption_of(self._answer(image, prompt), self._tokens)
         except reply.CutOff:
             if self._tokens == MORE_TOKENS:
                 raise
             self._tokens = MORE_TOKENS
-        return reply.caption_of(self._answer(image), self._tokens)
+        return reply.caption_of(self._answer(image, prompt), self._tokens)
 
-    def _answer(self, image: str) -> bytes:
+    def _answer(self, image: str, prompt: str) -> bytes:
         """The body of the server's answer about one photo; a server that is busy is asked again."""
-        words = {"type": "text", "text": self._prompt}
+        words = {"type": "text", "text": prompt}
         content = [words, {"type": "image_url", "image_url": {"url": image}}]
         body = {
             "model": self.origin,
@@ -125,12 +128,24 @@ def base_of(url: str) -> str:
     return f"http://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}"
 
 
-def data_url(photo: Path) -> str:
-    """The upright photo, at most 1024 px, as a JPEG in a data: URL. Raises DataProblem."""
-    image = open_rgb(photo)
-    image.thumbnail((SIDE_AT_MOST_PX, SIDE_AT_MOST_PX), Image.Resampling.LANCZOS)
+def picture_of(photo: Path, mask: Path | None = None) -> tuple[Image.Image, bool]:
+    """The upright photo, at most 1024 px, plain grey over what its mask ignores; and whether there is any of that.
+
+    Raises DataProblem.
+    """
+    picture, is_covered = open_rgb(photo), False
+    if mask is not None:
+        levels = masks.read_of_photo(mask, picture.size)
+        is_covered = masks.counts(levels)[masks.IGNORED] > 0
+        picture = masks.covered(picture, levels)
+    picture.thumbnail((SIDE_AT_MOST_PX, SIDE_AT_MOST_PX), Image.Resampling.LANCZOS)
+    return picture, is_covered
+
+
+def data_url(picture: Image.Image) -> str:
+    """The picture as a JPEG in a data: URL."""
     content = io.BytesIO()
-    image.save(content, "JPEG", quality=90)
+    picture.save(content, "JPEG", quality=90)
     return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
 
 

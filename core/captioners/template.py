@@ -16,5 +16,5 @@ class TemplateCaptioner:
         """Raises DataProblem for an unknown placeholder."""
         self._text = captions.fill(template, trigger, class_word)
 
-    def caption(self, photo: Path) -> str:
+    def caption(self, photo: Path, mask: Path | None = None) -> str:
         return self._text

@@ -202,19 +202,20 @@ class TrainConfig:
         "a photo of {class_word}", "Class prompt", "Prompt and caption of the class pictures.", "loss"
     )
     prior_weight: float = knob(
-        1.0,
-        "Prior weight",
-        "Weight of the class pictures in the loss, relative to the photos.",
-        "loss",
-        above=0,
-        at_most=10,
-    )
+        1.0, "Prior weight", "Weight of the class pictures in the loss, relative to the photos.",
+        "loss", above=0, at_most=10,
+    )  # fmt: skip
     flip: bool = knob(
         False,
         "Mirror photos",
         "Also train on left-right mirrored photos; not for text, logos or asymmetric subjects.",
         "loss",
     )
+    background_weight: float = knob(
+        1.0, "Background weight",
+        "How much the background in a photo's mask counts in the loss beside the subject; 1 counts both alike.",
+        "loss", at_least=0, at_most=1,
+    )  # fmt: skip
 
     held_out: str = knob(
         "auto",

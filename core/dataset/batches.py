@@ -43,8 +43,9 @@ class Encoded:
     l_T_flipped: mx.array | None
     conditioning: Conditioning
     grid: Grid  # of its bucket
-    photo: int = 0  # index of its photo; a photo has one example for each of its sizes
+    photo: int = 0  # index of its photo; a photo has one example for each of its crops and sizes
     untriggered: Conditioning | None = None  # of its caption without the trigger, for trigger dropout
+    weight_BL: mx.array | None = None  # of its tokens in the loss, by the photo's mask; None: all the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Batch:
     grid: Grid
     photos: tuple[int, ...] = ()  # indices of the photos; empty outside of a run
     weight_B: mx.array = field(default_factory=lambda: mx.array(1.0))  # in the loss; a scalar applies to all
+    weight_BL: mx.array | None = None  # of the tokens in an example's loss; None where no example of the run has one
 
     def one_by_one(self) -> Iterator[Batch]:
         """Batches of one example, with weights such that their losses add up to the loss of this batch."""
@@ -66,13 +68,14 @@ class Batch:
         for here in (slice(number, number + 1) for number in range(count)):
             conditioning = {name: array[here] for name, array in self.conditioning.items()}
             arrays = (self.clean_BLC[here], self.noise_BLC[here], self.sigma_B[here], conditioning)
-            yield Batch(*arrays, self.grid, weight_B=weight_B[here])
+            weight_BL = None if self.weight_BL is None else self.weight_BL[here]
+            yield Batch(*arrays, self.grid, weight_B=weight_B[here], weight_BL=weight_BL)
 
 
 CACHED_ROUNDS = 64  # whose orders are cached: more than consecutive steps use
 
-Drawn = tuple[mx.array, mx.array, mx.array, Conditioning]
-"""One example of a batch: l_T, eps, sigma, conditioning, each with a batch axis of 1."""
+Drawn = tuple[mx.array, mx.array, mx.array, Conditioning, mx.array]
+"""One example of a batch: l_T, eps, sigma, conditioning, token weights, each with a batch axis of 1."""
 
 
 class Batches:
@@ -91,6 +94,8 @@ class Batches:
         self._prior = prior
         self._empty = empty  # the empty prompt's conditioning, for caption dropout
         self._config = config
+        # One of them with token weights gives all of them weights: a step compiles once per bucket.
+        self._masked = any(each.weight_BL is not None for each in examples)
         self._shift = {each.grid: training_shift(each.grid) for each in examples}
         self._grids = {"order": [each.grid for each in examples], "class order": [each.grid for each in prior]}
         self._sizes = {name: Counter(grids) for name, grids in self._grids.items()}  # examples by bucket
@@ -141,22 +146,25 @@ class Batches:
         if self._prior:
             drawn += [self._of_class(step, index) for index in indices]
             weight_B = prior_weights(config.batch_size, config.prior_weight)
-        clean, noise, sigma, conditionings = (list(each) for each in zip(*drawn, strict=True))
+        clean, noise, sigma, conditionings, weights = (list(each) for each in zip(*drawn, strict=True))
         grid, _ = self._place(indices.start)
         arrays = (mx.concatenate(clean), mx.concatenate(noise), mx.concatenate(sigma), stacked(conditionings))
-        return Batch(*arrays, grid, self.photos(step, micro), weight_B)
+        weight_BL = mx.concatenate(weights) if self._masked else None
+        return Batch(*arrays, grid, self.photos(step, micro), weight_B, weight_BL)
 
     def _of_photo(self, step: int, index: int) -> Drawn:
         where = (self._config.seed, step, index)
         one = self._examples[self.example_at(index)]
-        l_T = one.l_T
+        l_T, weight_BL = one.l_T, _weights_of(one)
         if one.l_T_flipped is not None and fraction_for("flip", *where) < 0.5:
             l_T = one.l_T_flipped
-        return l_T, *self._noised("", one, where), self._conditioning(one, step, index)
+            weight_BL = _mirrored(weight_BL, one.grid)
+        return l_T, *self._noised("", one, where), self._conditioning(one, step, index), weight_BL
 
     def _of_class(self, step: int, index: int) -> Drawn:
         one = self._prior[self.class_picture_at(index)]
-        return one.l_T, *self._noised("class ", one, (self._config.seed, step, index)), one.conditioning
+        noise, sigma = self._noised("class ", one, (self._config.seed, step, index))
+        return one.l_T, noise, sigma, one.conditioning, _weights_of(one)
 
     def _noised(self, whose: str, one: Encoded, where: tuple[int, int, int]) -> tuple[mx.array, mx.array]:
         """eps, float32 (1, L, C), and sigma, float32 (1,)."""
@@ -172,6 +180,16 @@ class Batches:
         if one.untriggered is not None and fraction_for("trigger dropout", *where) < config.trigger_dropout:
             return one.untriggered
         return one.conditioning
+
+
+def _weights_of(one: Encoded) -> mx.array:
+    """The weights of its tokens in the loss: float32 (1, L)."""
+    return mx.ones((1, one.grid.tokens)) if one.weight_BL is None else one.weight_BL
+
+
+def _mirrored(weight_BL: mx.array, grid: Grid) -> mx.array:
+    """The weights of the picture mirrored left to right: tokens run row by row."""
+    return weight_BL.reshape(-1, grid.rows, grid.columns)[:, :, ::-1].reshape(weight_BL.shape)
 
 
 def _turns(sizes: Mapping[Grid, int], seed: int, round_: int) -> list[tuple[Grid, int]]:

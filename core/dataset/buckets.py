@@ -63,8 +63,8 @@ def of_photo(config: TrainConfig, width: int, height: int, box: Box | None, mult
     return found
 
 
-def counted(buckets: Iterable[Bucket]) -> str:
-    """Photos by bucket, the fullest first: "512 x 512: 5 photos, 448 x 576: 3"."""
+def counted(buckets: Iterable[Bucket], noun: str = "photo") -> str:
+    """Photos or crops by bucket, the fullest first: "512 x 512: 5 photos, 448 x 576: 3"."""
     (first, count), *rest = Counter(buckets).most_common()
-    words = [f"{first}: 1 photo" if count == 1 else f"{first}: {count} photos"]
+    words = [f"{first}: 1 {noun}" if count == 1 else f"{first}: {count} {noun}s"]
     return ", ".join(words + [f"{bucket}: {count}" for bucket, count in rest])

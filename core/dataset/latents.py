@@ -1,14 +1,15 @@
 """Cache of clean latents and text conditionings on disk, by a hash of their inputs.
 
     cache/latents/<key>.safetensors     key = hash of photo, crop, bucket, flip, VAE, family
+    cache/weights/<key>.safetensors     of tokens in the loss; key = hash of mask, crop, bucket, background_weight
     cache/text/<key>.safetensors        key = hash of text, text encoders, family
     cache/class/<key>.safetensors       class pictures of training/class_images.py; key = hash of their recipe
 
 A second run on the same photos encodes nothing; another crop, caption or model has other keys. Families share VAEs and
-text encoders but use their outputs differently, so the family is part of the key. Latents are float32, conditionings in
-the compute dtype; an unreadable file is computed again.
+text encoders but use their outputs differently, so the family is part of the key. A mask changes no latent. Latents and
+weights are float32, conditionings in the compute dtype; an unreadable file is computed again.
 
-Shapes   L image tokens   C channels of one token
+Shapes   B batch of 1   L image tokens   C channels of one token
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
+from PIL import Image
 
 from core import files
-from core.dataset import crops, photos
+from core.dataset import crops, masks, photos
 from core.dataset.buckets import Bucket
+from core.dataset.crops import Box
 from core.dataset.examples import Example
 from core.device.backend import evaluate
+from core.errors import DataProblem
 from core.models.base import Conditioning, Family
 from core.numerics.arrays import load_with_metadata
 
@@ -38,8 +42,7 @@ def latents_of(family: Family, example: Example, bucket: Bucket, cache: Path, *,
 
     Raises DataProblem when the photo cannot be read, DiskProblem when the cache cannot be written.
     """
-    box = example.box
-    crop = [box.left, box.top, box.right, box.bottom] if box else None
+    box, crop = example.box, _sides(example.box)
     key = key_of("latents", example.sha256, crop, bucket.width, bucket.height, flip, family.hashes["vae"], family.name)
     found, _ = read(cache / "latents", key)
     if not found:
@@ -49,6 +52,45 @@ def latents_of(family: Family, example: Example, bucket: Bucket, cache: Path, *,
         evaluate(found)
         write(cache / "latents", key, found)
     return found["l_T"]
+
+
+def weights_of(
+    family: Family, example: Example, bucket: Bucket, size: tuple[int, int], background_weight: float, cache: Path
+) -> mx.array | None:
+    """The weights of a photo's tokens in the loss, from the cache or its mask: float32 (1, L); None if all are alike.
+
+    `size` is the photo's (width, height in pixels). Raises DataProblem when the mask cannot be read, has another size,
+    or leaves nothing to learn within the crop; DiskProblem when the cache cannot be written.
+    """
+    if example.mask is None:
+        return None
+    grid, shape = family.grid(bucket.height, bucket.width), (bucket.width, bucket.height)
+    key = key_of("weights", example.mask.sha256, _sides(example.box), size, shape, grid.rows, background_weight)
+    found, _ = read(cache / "weights", key)
+    if not found:
+        mask = masks.read_of_photo(example.mask.file, size)
+        tokens = masks.token_weights(mask, shape, (grid.columns, grid.rows), example.box, background_weight)
+        weights = np.asarray(tokens, np.float32).reshape(1, grid.tokens)
+        if not weights.any():
+            raise DataProblem(_nothing_to_learn(mask))
+        found = {"weight_BL": mx.array(weights)}
+        write(cache / "weights", key, found)
+    weight_BL = found["weight_BL"]
+    return None if (weight_BL == weight_BL[0, 0]).all().item() else weight_BL
+
+
+def _sides(box: Box | None) -> list[float] | None:
+    return [box.left, box.top, box.right, box.bottom] if box else None
+
+
+def _nothing_to_learn(mask: Image.Image) -> str:
+    """Why all weights of a photo's crop are 0; continues its name."""
+    there = masks.counts(mask)
+    if not there[masks.SUBJECT] and not there[masks.BACKGROUND]:
+        return "has a mask that ignores all of it; paint the subject, or set the photo aside."
+    if not there[masks.SUBJECT]:
+        return "has a mask without a subject, and background_weight is 0; paint the subject, or raise the weight."
+    return "has a crop of which the mask leaves nothing to learn; move the crop to the subject, or change the mask."
 
 
 def texts_of(family: Family, prompts: Sequence[str], cache: Path) -> Iterator[tuple[str, Conditioning]]:

@@ -38,6 +38,9 @@ SHOWN_EXTENSION = 20  # characters of a file's ending in a sentence
 SUFFIXES = frozenset(f".{name}" for name in [*EXTENSIONS.values(), *ALIASES])
 """Suffixes of files that count as photos when a folder is read."""
 
+MASK_ENDINGS = (".mask.png", "-masklabel.png")
+"""Names of masks that lie beside their photos (mask_files.py); they are no photos."""
+
 BUDGET = PixelBudget(PIXELS_AT_MOST)
 TRIM_FROM_PIXELS = 10**6  # after a photo of this many, freed memory is given back to the system
 
@@ -156,7 +159,7 @@ def write_thumb(source: Path | bytes, to: Path, side_px: int) -> None:
 
 
 def find(folder: Path) -> list[Path]:
-    """The files in `folder` with suffixes of photos, by name, without hidden files and subfolders.
+    """The files in `folder` with suffixes of photos, by name, without masks, hidden files and subfolders.
 
     Raises DataProblem when the folder is missing or holds none.
     """
@@ -175,7 +178,8 @@ def find(folder: Path) -> list[Path]:
 def _photos_in(folder: Path) -> list[Path]:
     if not os.access(folder, os.R_OK | os.X_OK):
         return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
+    files_there = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    return [p for p in files_there if p.name[0] != "." and not p.name.lower().endswith(MASK_ENDINGS)]
 
 
 @contextmanager

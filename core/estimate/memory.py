@@ -97,8 +97,10 @@ GPU = Multiples(
 CHUNKS, CHUNKS_RECOMPUTE = 10, 3  # chunks of attention that exist at once; and when some blocks recompute
 
 
-def needs(architecture: Architecture, config: TrainConfig, computer: Computer, photos: int) -> Needs:
-    """The forecast for a run on so many photos with these settings."""
+def needs(
+    architecture: Architecture, config: TrainConfig, computer: Computer, photos: int, further_crops: int = 0
+) -> Needs:
+    """The forecast for a run with these settings on so many photos, and so many crops beyond one of each."""
     item, of = computer.item, multiples(computer)
     tokens = (config.side_px // PATCH_PX) ** 2
     texts = photos + len(config.sample_prompts) + 1  # captions, prompts, and the empty one
@@ -117,7 +119,7 @@ def needs(architecture: Architecture, config: TrainConfig, computer: Computer, p
         photo_encoding=int(conditionings + vae + of.encode * narrow + of.strip * _strip(narrow)),
         training=int(resident + step_bytes(architecture, config, computer, kept)),
         drawing=int(resident + vae + max(of.decode * wide + of.strip * _strip(wide), evaluation)),
-        disk=_disk(architecture, config, photos),
+        disk=_disk(architecture, config, photos, further_crops),
     )
 
 
@@ -222,14 +224,14 @@ def _base(architecture: Architecture, bits: int | None, item: int) -> float:
     return packed * (bits / 8 + 2 * item / QUANTIZATION_GROUP) + (architecture.transformer - packed) * item
 
 
-def _disk(architecture: Architecture, config: TrainConfig, photos: int) -> int:
+def _disk(architecture: Architecture, config: TrainConfig, photos: int, further_crops: int) -> int:
     """Checkpoints (the adapter in 16 bits, and the training state), cached latents and texts, pictures."""
     checkpoint = 2 * adapter_numbers(architecture, config) + adapter_bytes(architecture, config)
     checkpoints = math.ceil(config.steps / config.save_every) * checkpoint
     rounds = config.steps // config.sample_every + 1 if config.sample_every else 0
     class_sides = config.class_pictures * max(config.sides_px) ** 2
     pictures = 2 * (rounds * len(config.sample_prompts) * config.side_px**2 + class_sides)
-    photo_sides = photos * (1 + config.flip) * sum(side**2 for side in config.sides_px)
+    photo_sides = (photos + further_crops) * (1 + config.flip) * sum(side**2 for side in config.sides_px)
     latents = (photo_sides + class_sides) / PATCH_PX**2 * 128 * 4
     texts = (photos + len(config.sample_prompts)) * architecture.text_tokens * architecture.text_width * 4
     return int(checkpoints + pictures + latents + texts)
@@ -249,9 +251,11 @@ class Forecast:
     offer_words: str
 
 
-def forecast(architecture: Architecture, config: TrainConfig, computer: Computer, photos: int) -> Forecast:
+def forecast(
+    architecture: Architecture, config: TrainConfig, computer: Computer, photos: int, further_crops: int = 0
+) -> Forecast:
     """Compare what a run with these settings needs with what this computer has."""
-    needed = needs(architecture, config, computer, photos)
+    needed = needs(architecture, config, computer, photos, further_crops)
     memory, disk = fits_memory(needed, computer), fits_disk(needed, computer)
     sentence = (
         f"Needs about {memory_size(needed.memory)} {WHOSE[computer.device]}, most of it while {needed.largest_phase}; "
@@ -262,7 +266,7 @@ def forecast(architecture: Architecture, config: TrainConfig, computer: Computer
     if memory and disk:
         return Forecast(*numbers, True, sentence, None, "")
     for changes in _less_memory(config) if not memory else _less_disk(config):
-        after = needs(architecture, replace(config, **changes), computer, photos)
+        after = needs(architecture, replace(config, **changes), computer, photos, further_crops)
         if fits_memory(after, computer) and (disk or fits_disk(after, computer)):
             words = f"{described(changes)}: {memory_size(after.memory)} of memory, {disk_size(after.disk)} on the disk."
             return Forecast(*numbers, False, sentence, changes, words)

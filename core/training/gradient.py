@@ -123,7 +123,7 @@ class Gradient:
         trained = {name: parameters[name] for block in self._kept for name in block.names}
         changed = {name: stream[name] for _, names in inputs for name in names}
         constant = {name: value for name, value in stream.items() if name not in changed}
-        arguments = (trained, changed, constant, batch.clean_BLC, batch.noise_BLC, batch.weight_B)
+        arguments = (trained, changed, constant, batch.clean_BLC, batch.noise_BLC, batch.weight_B, batch.weight_BL)
         g: Stream = {}
         if inputs:
             (_, losses_B), (gradient, g) = self._grad_of_kept_and_input(*arguments)
@@ -186,6 +186,7 @@ class Gradient:
         clean_BLC: mx.array,
         noise_BLC: mx.array,
         weight_B: mx.array,
+        weight_BL: mx.array | None,
     ) -> tuple[mx.array, mx.array]:
         """From the input of the first kept block to the weighted mean loss and each example's loss.
 
@@ -197,7 +198,7 @@ class Gradient:
             for block in self._kept:
                 stream = block.block.run(block.block.module, stream)
             velocity_BLC = self._family.project(stream)
-        losses_B = dreambooth_loss(velocity_BLC, clean_BLC, noise_BLC)
+        losses_B = dreambooth_loss(velocity_BLC, clean_BLC, noise_BLC, weight_BL)
         return weighted_mean(losses_B, weight_B), losses_B
 
     def _compiled_or_staged(self, function: Callable[..., Any]) -> Callable[..., Any]:

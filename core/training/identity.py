@@ -10,6 +10,7 @@ from typing import Any
 
 from core.config.resolve import OLD_DEFAULTS
 from core.config.train import TrainConfig
+from core.dataset.crops import Box
 from core.dataset.examples import Example
 from core.errors import ConfigProblem, FieldProblem, TrainingProblem
 from core.training.checkpoint import MAY_CHANGE, State
@@ -33,7 +34,7 @@ def check_same_run(
         raise ConfigProblem("Some settings need another look.", [problem])
     if data_hash != state.data_hash:
         raise TrainingProblem(
-            "The photos, crops, captions or words have changed since this run began; start a new run."
+            "The photos, crops, masks, captions or words have changed since this run began; start a new run."
         )
     if start != state.start_hash:
         problem = FieldProblem("start_from", "is another adapter file than the run began with")
@@ -45,8 +46,17 @@ def check_same_run(
 
 
 def data_hash_of(examples: Sequence[Example], words: Sequence[str]) -> str:
-    """A hash of photos, crops and captions, and of the words that other texts are made from."""
-    items: list[Any] = [
-        [e.sha256, e.caption, [e.box.left, e.box.top, e.box.right, e.box.bottom] if e.box else None] for e in examples
-    ]
-    return hashlib.sha256(json.dumps([*items, *words]).encode()).hexdigest()
+    """A hash of photos, crops, masks and captions, and of the words that other texts are made from."""
+    return hashlib.sha256(json.dumps([*map(_item, examples), *words]).encode()).hexdigest()
+
+
+def _item(example: Example) -> list[Any]:
+    """What identifies a photo; without further crops and a mask it is what it was before they existed."""
+    item: list[Any] = [example.sha256, example.caption, _sides(example.box) if example.box else None]
+    if example.further_boxes or example.mask:
+        item += [[_sides(box) for box in example.further_boxes], example.mask.sha256 if example.mask else None]
+    return item
+
+
+def _sides(box: Box) -> list[float]:
+    return [box.left, box.top, box.right, box.bottom]

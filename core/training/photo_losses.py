@@ -5,7 +5,8 @@
 
 1.4 is a photo whose loss is 40% above that of the others at the same noise. The bands' levels hold the effect of sigma
 and of the training so far, since all photos come equally often, in rounds. Every step computes these losses anyway.
-Stored as sums, so that a checkpoint can hold them.
+Stored as sums, so that a checkpoint can hold them. A photo with a mask has the loss of what the mask weighs: where only
+some photos have one, they differ for that reason too.
 
 Plain Python, without MLX.
 """

@@ -41,7 +41,7 @@ class Run:
         self.trigger, self.title = trigger, title or trigger
         self.prompts = prompts_of(config, trigger, class_word)
         self.class_prompt = prompt_of(config, trigger, class_word)  # empty without class pictures
-        names = [each.name or each.photo.name for each in examples]
+        names = [each.label for each in examples]
         self.held_out = validation.choose(config.held_out, names, config.seed)  # by place among the examples
         words_used = [*([trigger] if config.trigger_dropout else []), *self.class_prompt]
         self.data_hash = identity.data_hash_of(examples, words_used)

@@ -13,6 +13,10 @@ and a few evaluations show what the training loss shows only after hundreds of s
 the adapter's strength at 0, scored once, before the first step. A score is the mean of these ratios over the photos, so
 that one photo that is hard for the base does not outweigh the others.
 
+A photo with a mask is scored with the weights that training gives it. The score is there to show whether the run gets
+better at what it learns: unweighted, the background would hide that, and so would a stranger who is ignored. Scores of
+runs with other masks or another `background_weight` do not compare. Of a photo's crops and sizes the first is scored.
+
 If no photo is held out, one that is trained on is scored: that shows whether the run learns, not whether it memorises.
 
 Shapes   B batch of 1   L tokens   C channels of one token
@@ -121,7 +125,7 @@ class Scoring:
         sigma_B = mx.array([flow.quantile(share, config.sigma_draw, family.training_shift(one.grid))])
         l_t_BLC = flow.interpolate(one.l_T, noise, sigma_B)
         velocity_BLC = velocity(l_t_BLC, sigma_B, one.conditioning, one.grid, config.train_guidance)
-        loss_B = dreambooth_loss(velocity_BLC, one.l_T, noise)
+        loss_B = dreambooth_loss(velocity_BLC, one.l_T, noise, one.weight_BL)
         backend.evaluate(loss_B)
         return float(loss_B)
 

@@ -92,6 +92,32 @@ def test_a_caption_comes_back_in_one_line_without_thoughts(vision: VisionServer,
     assert sent.size == (1024, 512)
 
 
+def test_a_server_is_shown_the_photo_without_what_its_mask_ignores(vision: VisionServer, photo: Path) -> None:
+    masks = {}
+    for name, level in (("ignores", 0), ("background", 128)):
+        masks[name] = photo.with_name(f"{name}.png")
+        mask = Image.new("L", (3000, 1500), 255)
+        mask.paste(level, (0, 0, 1500, 1500))
+        mask.save(masks[name])
+    vision.say("A wall.")
+    vision.say("A wall.")
+    with OpenAICaptioner(vision.url, "m", "Describe.") as captioner:
+        captioner.caption(photo, masks["ignores"])
+        captioner.caption(photo, masks["background"])
+    (words, covered), (plain_words, plain) = (asked["messages"][0]["content"] for asked in vision.asked)
+    assert words["text"].startswith("Describe. Parts under plain grey are covered on purpose")
+    assert plain_words["text"] == "Describe."
+    left, right = (sent_picture(covered).getpixel((x, 256)) for x in (256, 768))
+    assert left == pytest.approx((128, 128, 128), abs=2)
+    assert right == pytest.approx(sent_picture(plain).getpixel((768, 256)), abs=2)
+    assert right != pytest.approx(left, abs=20)
+
+
+def sent_picture(content: dict[str, Any]) -> Image.Image:
+    url = content["image_url"]["url"].removeprefix("data:image/jpeg;base64,")
+    return Image.open(io.BytesIO(base64.b64decode(url)))
+
+
 def test_a_busy_server_is_asked_again(vision: VisionServer, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.captioners.openai.time.sleep", lambda _: None)
     vision.say(b"busy", 503)

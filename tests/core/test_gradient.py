@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,13 @@ def attached(family: Family, targets: str = "all_linear") -> lora.Adapter:
     return adapter
 
 
-def batch_of(family: Family) -> Batch:
+def batch_of(family: Family, *, masked: bool = False) -> Batch:
     grid = family.grid(32, 64)
     shape = (2, grid.tokens, grid.channels)
     clean, noise = (mx.random.normal(shape, key=mx.random.key(number)) for number in (2, 3))
     texts = family.encode_text(["a red can", "a cup of tea at night"])
-    return Batch(clean, noise, mx.array([0.3, 0.8]), texts, grid, mx.array([2.0, 0.5]))
+    weight_BL = mx.random.uniform(shape=shape[:2], key=mx.random.key(4)) if masked else None
+    return Batch(clean, noise, mx.array([0.3, 0.8]), texts, grid, (), mx.array([2.0, 0.5]), weight_BL)
 
 
 def plain(family: Family, adapter: lora.Adapter, batch: Batch) -> tuple[mx.array, dict[str, mx.array]]:
@@ -64,7 +66,8 @@ def plain(family: Family, adapter: lora.Adapter, batch: Batch) -> tuple[mx.array
         adapter.update(parameters)
         l_t_BLC = flow.interpolate(batch.clean_BLC, batch.noise_BLC, batch.sigma_B)
         velocity_BLC = family.velocity(l_t_BLC, batch.sigma_B, batch.conditioning, batch.grid, 3.5)
-        return weighted_mean(dreambooth_loss(velocity_BLC, batch.clean_BLC, batch.noise_BLC), batch.weight_B)
+        loss_B = dreambooth_loss(velocity_BLC, batch.clean_BLC, batch.noise_BLC, batch.weight_BL)
+        return weighted_mean(loss_B, batch.weight_B)
 
     found = mx.value_and_grad(loss)(before)
     mx.eval(found)
@@ -78,13 +81,14 @@ def difference(one: dict[str, mx.array], other: dict[str, mx.array]) -> float:
     return (apart / sum(value.square().sum().item() for value in other.values())) ** 0.5
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("kept", [0, 1, 3, None])
-def test_the_gradient_is_the_plain_one_in_every_mode(family: Family, kept: int | None) -> None:
-    adapter, batch = attached(family), batch_of(family)
+def test_the_gradient_is_the_plain_one_in_every_mode(family: Family, kept: int | None, masked: bool) -> None:
+    adapter, batch = attached(family), batch_of(family, masked=masked)
     try:
         loss, gradient = plain(family, adapter, batch)
         losses_B, found = Gradient(family, adapter, 3.5, kept)(adapter.parameters(), batch)
-        assert losses_B.mean().item() == pytest.approx(loss.item(), rel=1e-6)
+        assert weighted_mean(losses_B, batch.weight_B).item() == pytest.approx(loss.item(), rel=1e-6)
         assert difference(found, gradient) <= 1e-5
         assert all(mx.abs(value).max().item() > 0 for value in found.values())
     finally:
@@ -189,6 +193,20 @@ def test_recomputing_needs_no_more_for_a_batch_than_for_its_largest_example(tmp_
         for examples in (1, 4)
     )
     assert four < 1.2 * one
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kept", [0, None])
+def test_a_mask_needs_no_more_memory(tmp_path: Path, kept: int | None) -> None:
+    """So the forecast of a run does not count it."""
+    family = load_family(tiny.make_model_folder(tmp_path / "model", heads=4, single_blocks=4))
+    adapter, plain = attached(family), larger_batch(family, 2)
+    masked = replace(plain, weight_BL=mx.random.uniform(shape=plain.clean_BLC.shape[:2]))
+    mx.eval(masked.weight_BL)
+    before, after = (
+        peak_of(Gradient(family, adapter, 1.0, kept), adapter.parameters(), each) for each in (plain, masked)
+    )
+    assert after < 1.02 * before
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
+from PIL import Image
 
 from core import files
 from core.dataset.batches import Batches
@@ -89,6 +90,8 @@ def while_samples_are_drawn_after(step: int) -> Callable[[Progress], bool]:
 
 def test_the_others_draw_the_batches_that_the_first_machine_draws(family: Family, photos: Path, tmp_path: Path) -> None:
     knobs = {"class_pictures": 2, "flip": True, "trigger_dropout": 0.5, "held_out": "1", "caption_dropout": 0.3}
+    for number in range(3):
+        Image.linear_gradient("L").resize((48, 40)).save(photos / f"{number}.mask.png")
     group = given(family, photos, tmp_path / "run", **knobs)
     start = handoff.receive_start(group, tmp_path / "theirs")
     material = handoff.receive_examples(group)
@@ -105,7 +108,7 @@ def test_the_others_draw_the_batches_that_the_first_machine_draws(family: Family
             assert (one.photos, one.grid) == (other.photos, other.grid)
             assert one.conditioning.keys() == other.conditioning.keys()
             arrays = [(one.clean_BLC, other.clean_BLC), (one.noise_BLC, other.noise_BLC), (one.sigma_B, other.sigma_B)]
-            arrays += [(one.weight_B, other.weight_B)]
+            arrays += [(one.weight_B, other.weight_B), (one.weight_BL, other.weight_BL)]
             arrays += [(one.conditioning[name], other.conditioning[name]) for name in one.conditioning]
             assert all(mx.array_equal(ours_, theirs_) for ours_, theirs_ in arrays)
 
