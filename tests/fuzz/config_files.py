@@ -14,11 +14,17 @@ from hypothesis import strategies as st
 
 from app.terminal import config_file, training
 from core import strict_json
-from core.config.resolve import resolve
+from core.config.resolve import examine, resolve
 from core.config.train import knobs
 from core.errors import ConfigProblem, DataProblem, Problem
+from core.estimate.architecture import Architecture
+from core.hub.catalog import POCKET_FOLDER
+from core.training.check import settings_problems
 
-WORDS = ["300", "on", "1e-4", "auto", "nan", "1e999", "0x10", "512 768", "*.attn.*=4", "lion", "\u0663", "1_0"]
+WORDS = [
+    "300", "on", "1e-4", "auto", "nan", "1e999", "0x10", "512 768", "*.attn.*=4", "lion", "\u0663", "1_0", "1,5",
+    "1.000", "a {tigger}", "{", "mlp=4:2, *=1", "a.jpg, b.jpg", "transformer_blocks.0.*",
+]  # fmt: skip
 VALUE = st.recursive(
     st.sampled_from([None, True, 0, -1, 2**70, 1e-4, 1e300])
     | st.floats()
@@ -52,6 +58,11 @@ DATA: st.SearchStrategy[bytes] = st.one_of(
 
 
 @cache
+def _pocket() -> Architecture:
+    return Architecture.of(POCKET_FOLDER)
+
+
+@cache
 def _folder() -> Path:
     """One for all executions: making and removing folders takes longer than the rest."""
     folder = Path(tempfile.mkdtemp())
@@ -64,7 +75,10 @@ def check(content: bytes) -> None:
     path = _folder() / "config.json"
     path.write_bytes(content)
     try:
-        json.loads(strict_json.dumps(resolve(config_file.read(path)).as_json()), parse_constant=_refuse)
+        table = config_file.read(path)
+        for each in settings_problems(examine(table), _pocket(), ("a.jpg", "b.jpg", "c, d.jpg")):
+            assert each.message
+        json.loads(strict_json.dumps(resolve(table).as_json()), parse_constant=_refuse)
     except ConfigProblem as problem:
         _assert_words(problem)
     try:
