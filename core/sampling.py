@@ -3,7 +3,7 @@
     l_0 = eps;   l'_{t+1} = l_t + eps'_t * (sigma_{t+1} - sigma_t);   picture = decode(l_T)
 
     embedded guidance      eps' = T_theta(l, t, prompt; g)       one pass, g an input of the network (FLUX.1-dev)
-    flow map               eps' = T_theta(l, t, prompt; sigma_{t+1})     told where the step ends (distilled FLUX.3)
+    flow map               eps' = T_theta(l, t, prompt; sigma_{t+1})     the step's end is an input (distilled FLUX.3)
     true guidance          eps' = e_0 + w (e_1 - e_0)            two passes: e_1 with the prompt, e_0 with the negative
 
 A picture's recipe holds everything needed to draw it again. `sampler_steps` is a generator, so its caller can stop

@@ -77,7 +77,7 @@ class Family(Protocol):
     name: str  # of the family, as core/hub/families.py lists it
     dtype: mx.Dtype  # the transformer's compute dtype
     embeds_guidance: bool  # whether guidance is an input of the network, as in FLUX.1-dev
-    flow_map: bool  # whether the network is told where a drawing step ends, as distilled FLUX.3 is
+    flow_map: bool  # whether the end of a drawing step is an input of the network, as in distilled FLUX.3
 
     @property
     def transformer(self) -> nn.Module:

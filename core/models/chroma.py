@@ -1,7 +1,7 @@
 """Chroma: FLUX.1's blocks without modulation of their own, conditioned on the prompt by T5 alone, padding masked.
 
     T_theta:  img = W_x l_t,  txt = W_c T5(prompt)
-              mod_m = approximator([time(sigma), guidance(0), place(m)])      m = 0 ... 3 S + 12 D + 1
+              mod_m = approximator([time(sigma), guidance(0), place(m)])      m = 0 ... 3 * singles + 12 * doubles + 1
               double blocks, then single blocks, over [txt, img]              core/models/blocks.py
               velocity = W_o ((1 + scale) * norm(img) + shift)
 
@@ -15,7 +15,7 @@ T5 sees a prompt's own tokens, the transformer one token of padding more. All te
 those that are masked need not be computed: `encode_each` drops them, and pads with zeros to a multiple of 128, so that
 a compiled step sees few shapes.
 
-Shapes   B batch   L image tokens   N text tokens   D width   M rows of `mod`   S, D blocks in the sum: single, double
+Shapes   B batch   L image tokens   N text tokens   D width   M rows of `mod`   S = N + L
 Dtypes   transformer and text encoder in `dtype`; the VAE, its latents and sigma in float32
 
 Source: Lodestone Rock, Chroma (2025); names as in diffusers' ChromaPipeline, the mask as in the makers' own code.

@@ -9,8 +9,8 @@
     m(x) = (1 + scale) * norm(x) + shift        swiglu([a, b]) = silu(a) * b
     shift, scale, gate = Linear(silu(vec)), of text and of image, shared by the blocks before and after they meet
 
-No layer has a bias. The text is always at time 0. A flow map was distilled to draw in few steps: it is told sigma',
-where a step ends, and its velocity is the straight way there; in training a step ends where it begins. A token's
+No layer has a bias. The text is always at time 0. A flow map was distilled to draw in few steps: sigma', where a step
+ends, is an input, and the velocity is the straight way there; in training a step ends where it begins. A token's
 position has four axes: (0, row / 2, column / 2, 0) for the image, (0, 0, 0, index) for the text.
 
 A text is padded to a multiple of 80 tokens, and its padding is attended to, as it was in training. In a batch of texts

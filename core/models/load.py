@@ -14,14 +14,17 @@ from core.errors import FieldProblem, ModelProblem
 from core.hub.catalog import family_of
 from core.hub.families import FAMILIES
 from core.models.base import Family
+from core.models.folder import Stack
 from core.models.parts import Part, Parts
 
 
 class FamilyClass(Protocol):
     """A class that a family's card names, of the parts of a folder and a dtype."""
 
+    name: str
     parts: Mapping[str, Part]
     text_parts: tuple[str, ...]
+    stacks: Mapping[str, Stack]
 
     def __call__(self, parts: Parts, dtype: mx.Dtype, /) -> Family: ...
 

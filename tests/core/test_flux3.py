@@ -222,19 +222,19 @@ def test_blocks_are_quantized_and_nothing_else(tmp_path: Path) -> None:
 # The flow map
 
 
-def test_a_flow_map_is_told_where_each_step_ends(distilled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flow_map_takes_the_end_of_each_step_as_its_target(distilled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     family = load_family(distilled)
-    told: list[tuple[float, float]] = []
+    seen_pairs: list[tuple[float, float]] = []
     exact = family.embed
 
     def noting(l_t: mx.array, sigma: mx.array, conditioning: dict, grid: Grid, guidance: float) -> dict:
-        told.append((sigma.item(), conditioning[TARGET].item()))
+        seen_pairs.append((sigma.item(), conditioning[TARGET].item()))
         return exact(l_t, sigma, conditioning, grid, guidance)
 
     monkeypatch.setattr(family, "embed", noting)
     draw(family, "a can", height_px=64, width_px=48, steps=3, guidance=1.0, seed=1)
     sigmas = family.drawing_sigmas(3, family.grid(64, 48))
-    assert told == [pytest.approx(pair) for pair in pairwise(sigmas)]
+    assert seen_pairs == [pytest.approx(pair) for pair in pairwise(sigmas)]
 
 
 def test_without_a_target_a_step_ends_where_it_begins(distilled: Path, folder: Path) -> None:
