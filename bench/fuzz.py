@@ -17,6 +17,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from core.device import backend
+
+backend.prepare()
+
 from tests.fuzz.test_fuzz import TARGETS, run
 
 PART = 2000  # executions in one process

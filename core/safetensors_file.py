@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import reprlib
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -28,9 +29,12 @@ ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1, "C64": 8,
 }  # fmt: skip
+_SIGNED = ("F64", "F32", "F16", "BF16")  # floats whose highest bit is the sign
 _PACKED = {"F64": "d", "F32": "f", "F16": "e", "I64": "q", "I32": "i"}  # struct's letters
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 HASH_NAME = re.compile(r"[0-9a-f]{64}")
+_SHOWN, _SHOWN_CHARACTERS = 12, 120  # problems, and characters of a name in them
+_ZERO_CHUNK = 2**20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,41 +116,71 @@ def holds(path: Path, contents: Mapping[str, Content]) -> bool:
     )
 
 
-def read_header(path: Path, problem: type[Problem] = ModelProblem) -> Header:
+def read_header(
+    path: Path, problem: type[Problem] = ModelProblem, *, name: str = "", bytes_at_most: int = MAX_HEADER_BYTES
+) -> Header:
     """The header of a safetensors file, with every size checked against the file's size.
 
-    Raises `problem` (ModelProblem, or AdapterProblem for an adapter) with a message that names the file.
+    Raises `problem` (ModelProblem, or AdapterProblem for an adapter) with a message that calls the file `name`, or by
+    its own name.
     """
+    shown_name = name or path.name
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
             start = file.read(8)
             length = int.from_bytes(start, "little")
             if len(start) < 8 or length > size - 8:
-                raise problem(f"{path.name} is not a complete safetensors file: it is cut off, or of another format.")
-            if length > MAX_HEADER_BYTES:
-                raise problem(
-                    f"{path.name} has a header of {length:,} bytes; at most {MAX_HEADER_BYTES:,} are allowed."
-                )
+                raise problem(f"{shown_name} is not a complete safetensors file: it is cut off, or of another format.")
+            if length > bytes_at_most:
+                raise problem(f"{shown_name} has a header of {length:,} bytes; at most {bytes_at_most:,} are allowed.")
             text = file.read(length)
     except FileNotFoundError:
-        raise problem(f"{path} is not there.") from None
+        raise problem(f"{name or path} is not there.") from None
     except OSError as error:
-        raise problem(f"{path} cannot be read: {error.strerror}.") from error
+        raise problem(f"{name or path} cannot be read: {error.strerror}.") from error
     try:
         data = json.loads(text, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
-        raise problem(f"{path.name} is not a safetensors file: its header cannot be read ({error}).") from None
+        raise problem(f"{shown_name} is not a safetensors file: its header cannot be read ({error}).") from None
     if not isinstance(data, dict):
-        raise problem(f"{path.name} is not a safetensors file: its header is no table of tensors.")
+        raise problem(f"{shown_name} is not a safetensors file: its header is no table of tensors.")
     metadata = data.pop("__metadata__", None) or {}  # MLX writes null for none
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise problem(f"{path.name} has broken metadata: it must hold nothing but strings.")
+        raise problem(f"{shown_name} has broken metadata: it must hold nothing but strings.")
     tensors, problems = _tensors(data)
     problems = problems or _gaps(tensors, size - 8 - length)
     if problems:
-        raise problem(f"{path.name} is damaged.", problems)
+        more = [FieldProblem("...", f"and {len(problems) - _SHOWN} more")] if len(problems) > _SHOWN else []
+        raise problem(f"{shown_name} is damaged.", [*problems[:_SHOWN], *more])
     return Header(tensors, metadata, 8 + length)
+
+
+def shown(name: str) -> str:
+    """A tensor's name as a sentence names it: without what cannot be printed, and shortened when it is long."""
+    text = "".join(each if each.isprintable() else "\ufffd" for each in name[: _SHOWN_CHARACTERS + 1])
+    if not text.strip():
+        return "(no name)"
+    return text if len(name) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
+
+
+def is_zero(path: Path, header: Header, name: str) -> bool:
+    """Whether every value of a tensor is 0, or -0 of a float."""
+    info = header.tensors[name]
+    width = ITEM_BYTES[info.dtype]
+    with path.open("rb") as file:
+        file.seek(header.body + info.begin)
+        left = info.end - info.begin
+        while left > 0:
+            chunk = bytearray(file.read(min(_ZERO_CHUNK, left)))
+            if not chunk:
+                break
+            left -= len(chunk)
+            if info.dtype in _SIGNED:
+                chunk[width - 1 :: width] = chunk[width - 1 :: width].replace(b"\x80", b"\0")
+            if chunk.count(0) < len(chunk):
+                return False
+    return True
 
 
 def read_bytes(path: Path, header: Header, name: str) -> bytes:
@@ -244,13 +278,13 @@ def _tensors(data: dict[str, Any]) -> tuple[dict[str, TensorInfo], list[FieldPro
     for name, entry in data.items():
         trouble = _trouble(entry)
         if trouble:
-            problems.append(FieldProblem(name, trouble))
+            problems.append(FieldProblem(shown(name), trouble))
             continue
         begin, end = entry["data_offsets"]
         tensors[name] = TensorInfo(entry["dtype"], tuple(entry["shape"]), begin, end)
         expected = tensors[name].values * ITEM_BYTES[entry["dtype"]]
         if end - begin != expected:
-            problems.append(FieldProblem(name, f"takes {end - begin:,} bytes; its shape needs {expected:,}"))
+            problems.append(FieldProblem(shown(name), f"takes {end - begin:,} bytes; its shape needs {expected:,}"))
     return tensors, problems
 
 
@@ -258,13 +292,14 @@ def _trouble(entry: Any) -> str:
     """Why an entry of the header cannot be a tensor, or ""."""
     if not isinstance(entry, dict):
         return "is described by something that is no table"
-    if entry.get("dtype") not in ITEM_BYTES:
-        return f"has the unknown type {entry.get('dtype')!r}"
+    dtype = entry.get("dtype")
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+        return f"has the unknown type {reprlib.repr(dtype)}"
     shape, offsets = entry.get("shape"), entry.get("data_offsets")
     if not isinstance(shape, list) or len(shape) > 8 or not all(_is_size(length) for length in shape):
-        return f"has the impossible shape {shape!r}"
+        return f"has the impossible shape {reprlib.repr(shape)}"
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(_is_size(place) for place in offsets):
-        return f"has the impossible place {offsets!r}"
+        return f"has the impossible place {reprlib.repr(offsets)}"
     return ""
 
 
@@ -277,7 +312,7 @@ def _gaps(tensors: dict[str, TensorInfo], body_bytes: int) -> list[FieldProblem]
     place = 0
     for name, info in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
         if info.begin != place:
-            return [FieldProblem(name, f"begins at byte {info.begin:,}; the one before it ends at {place:,}")]
+            return [FieldProblem(shown(name), f"begins at byte {info.begin:,}; the one before it ends at {place:,}")]
         place = info.end
     if place != body_bytes:
         return [FieldProblem("file", f"holds {body_bytes:,} bytes of tensors; its header describes {place:,}")]

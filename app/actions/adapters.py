@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -13,11 +15,16 @@ from app.actions import disk, models, runs
 from app.database import Database
 from app.errors import Conflict, NotFound
 from app.tables import Adapter, Checkpoint, Project
-from core import safetensors_file
-from core.adapters import key_maps
-from core.errors import AdapterProblem, disk_errors_as_problem
+from core import files
+from core.adapters import contents, key_maps, peft_config
+from core.adapters.contents import Part
+from core.dataset import names
+from core.errors import AdapterProblem, ModelProblem, disk_errors_as_problem
+from core.hub import catalog
+from core.safetensors_file import Header, read_header, weight_files
 
 BYTES_AT_MOST = 2 * 2**30
+CONFIG_BYTES_AT_MOST = peft_config.BYTES_AT_MOST
 TRIGGER_CHARACTERS = 100
 
 
@@ -37,6 +44,7 @@ class AdapterView:
     sha256: str
     file_url: str
     created_at: datetime
+    warnings: list[str] = field(default_factory=list)  # of its import; each continues its name
 
 
 def list_adapters(database: Database, after: int = 0, limit: int = 500) -> list[AdapterView]:
@@ -52,36 +60,44 @@ def get_adapter(database: Database, adapter_id: int) -> AdapterView:
         return _view(session, find(session, adapter_id))
 
 
-def import_file(database: Database, name: str, upload: Path, sha256: str, model: str) -> tuple[AdapterView, bool]:
+def import_file(
+    database: Database, name: str, upload: Path, sha256: str, model: str | None, config: bytes = b""
+) -> tuple[AdapterView, bool]:
     """Import the adapter file at `upload` (moved from there); False when the same bytes were here already.
 
-    Its trigger is read from the header. Only the header is checked, against the key maps of the reader
-    (core/adapters/key_maps.py). Whether its layers fit the model shows when it is loaded to draw.
+    `config` is the adapter_config.json that came with it. Without a `model` it is the first one on this computer whose
+    layers the file fits. The trigger is read from the header. The file is checked by its header (core/adapters/
+    contents.py), and for zeros.
 
     Raises AdapterProblem, NotFound for an unknown model, ModelProblem for a broken one, DiskProblem.
     """
-    header = _header_of(upload, name)
-    rank = key_maps.largest_rank(header, key_maps.factor_pairs(header, models.family_of(database, model), name))
+    shown = names.shown(name)
+    header = contents.header_of(upload, shown)
+    model = model or _model_for(database, header, shown)
+    parts = contents.parts_of(header, models.family_of(database, model), shown)
+    settings = _settings_text(config, shown)
+    assumed = contents.check(upload, header, parts, shown, settings)
+    warnings = [contents.ALPHA_ASSUMED] if assumed else []
     trigger = trigger_of(header)
     with database.write() as session:
-        same = session.exec(select(Adapter).where(Adapter.sha256 == sha256, col(Adapter.run_id).is_(None))).first()
-        if same is not None:
-            same.trigger = same.trigger or trigger  # earlier versions did not read it
-            session.add(same)
-            return _view(session, same), False
-    target = database.home.adapters / f"{sha256}.safetensors"
-    with disk_errors_as_problem(target):
-        os.replace(upload, target)
-    shown = Path(name.replace("\\", "/")).name.removesuffix(".safetensors").strip()[:100] or "adapter"
+        chosen = select(Adapter).where(Adapter.sha256 == sha256, col(Adapter.run_id).is_(None))
+        same = [row for row in session.exec(chosen).all() if _config_of(database, row) == config]
+        if same:
+            same[0].trigger = same[0].trigger or trigger  # earlier versions did not read it
+            session.add(same[0])
+            return replace(_view(session, same[0]), warnings=warnings), False
+    target = _place(database, upload, names.clean(name, "safetensors"), sha256, config)
+    title = Path(name.replace("\\", "/")).name.removesuffix(".safetensors").strip()[:100] or "adapter"
     with database.write() as session:
-        row = Adapter(name=shown, model=model, file=database.home.relative(target), sha256=sha256, rank=rank)
+        rank = contents.largest_rank(parts)
+        row = Adapter(name=title, model=model, file=database.home.relative(target), sha256=sha256, rank=rank)
         row.trigger = trigger
         session.add(row)
         session.flush()
-        return _view(session, row), True
+        return replace(_view(session, row), warnings=warnings), True
 
 
-def trigger_of(header: safetensors_file.Header) -> str:
+def trigger_of(header: Header) -> str:
     """The trigger that a file names, as ours do; empty if it names none."""
     text = header.metadata.get(key_maps.TRIGGER, "")
     return " ".join("".join(each if each.isprintable() else " " for each in text).split())[:TRIGGER_CHARACTERS].strip()
@@ -129,12 +145,63 @@ def find(session: Session, adapter_id: int) -> Adapter:
     return row
 
 
-def _header_of(path: Path, name: str) -> safetensors_file.Header:
-    """The header of an uploaded file, which messages call `name`. Raises AdapterProblem."""
+def _settings_text(config: bytes, name: str) -> str | None:
+    """The text of an adapter_config.json, or None without one. Raises AdapterProblem."""
     try:
-        return safetensors_file.read_header(path, AdapterProblem)
-    except AdapterProblem as problem:
-        raise AdapterProblem(problem.message.replace(path.name, name), problem.problems) from problem
+        return config.decode("utf-8-sig") if config else ""
+    except UnicodeDecodeError:
+        raise AdapterProblem(f"The {peft_config.FILE} of {name} is not UTF-8 text.") from None
+
+
+def _place(database: Database, upload: Path, file_name: str, sha256: str, config: bytes) -> Path:
+    """Move an upload into a folder of its own, under the user's name for it, with its settings beside it."""
+    key = hashlib.sha256(sha256.encode() + config).hexdigest() if config else sha256
+    folder = database.home.adapters / key
+    with disk_errors_as_problem(folder):
+        folder.mkdir(exist_ok=True)
+        if config:
+            files.write_bytes(folder / peft_config.FILE, config)
+        os.replace(upload, folder / file_name)
+    return folder / file_name
+
+
+def _config_of(database: Database, row: Adapter) -> bytes:
+    """The adapter_config.json that an imported adapter has; empty without one."""
+    path = database.home.file(row.file).with_name(peft_config.FILE)
+    return path.read_bytes() if path.is_file() else b""
+
+
+def _model_for(database: Database, header: Header, name: str) -> str:
+    """The model that a file is for: one that it fits, else the first of its family, on this computer if any is.
+
+    Raises AdapterProblem for a file that is for no family.
+    """
+    fitting: dict[str, list[Part]] = {}
+    problems: list[AdapterProblem] = []
+    for family in contents.families_of(header):
+        try:
+            fitting[family] = contents.parts_of(header, family, name)
+        except AdapterProblem as problem:
+            problems.append(problem)
+    if not fitting:
+        raise problems[0]
+    entries = [each for each in catalog.models(models.folders(database)).values() if each.family in fitting]
+    entries.sort(key=lambda each: (not each.usable, not each.trains))
+    return next((each for each in entries if each.usable and _fits(each, fitting)), entries[0]).name
+
+
+def _fits(entry: catalog.Entry, fitting: Mapping[str, Sequence[Part]]) -> bool:
+    """Whether the model's weights have the parts' layers, in their sizes."""
+    try:
+        stored = weight_files(entry.path / "transformer", "diffusion_pytorch_model")
+        shapes = {name: info.shape for path in stored for name, info in read_header(path).tensors.items()}
+    except ModelProblem:
+        return False
+    return all(
+        shapes.get(f"{layer}.weight") == (rows, part.shape[1])
+        for part in fitting[str(entry.family)]
+        for layer, rows in zip(part.layers, part.rows, strict=True)
+    )
 
 
 def _view(session: Session, row: Adapter) -> AdapterView:

@@ -99,7 +99,9 @@ def files_of_exports(session: Session, home: Home, run_id: int) -> list[Path]:
 
 
 def files_of_adapter(home: Home, row: Adapter) -> UnreferencedFiles:
-    return UnreferencedFiles(home, others=[home.file(row.file)])
+    """An imported adapter's folder; earlier versions had a file alone."""
+    path = home.file(row.file)
+    return UnreferencedFiles(home, others=[path if path.parent == home.adapters.resolve() else path.parent])
 
 
 def use(database: Database) -> DiskUse:

@@ -19,6 +19,7 @@ from core.config.train import default_of, kind_of, knobs
 
 router = APIRouter(prefix="/api", tags=["runs"], route_class=StrictRoute)
 Step = Annotated[int | None, Query(ge=0, le=ID_AT_MOST)]
+ConfigBytes = Annotated[int, Query(ge=0, le=adapters.CONFIG_BYTES_AT_MOST)]
 
 
 class StopBody(BaseModel):
@@ -192,10 +193,16 @@ def list_adapters(db: Db, after: After = 0, limit: Limit = 500) -> list[AdapterV
 
 
 @router.put("/adapters/{name:name}", status_code=201)
-async def put_adapter(db: Db, name: str, request: Request, response: Response, model: str = "pocket") -> AdapterView:
-    """Raw bytes of a .safetensors LoRA that was made elsewhere, for `model`."""
-    async with received(request, db.home.uploads, adapters.BYTES_AT_MOST, name) as upload:
-        view, new = await run_in_threadpool(adapters.import_file, db, name, upload.path, upload.sha256, model)
+async def put_adapter(
+    db: Db, name: str, request: Request, response: Response, model: str | None = None, config_bytes: ConfigBytes = 0
+) -> AdapterView:
+    """Raw bytes of a .safetensors LoRA that was made elsewhere, for `model`, or for one whose layers it fits.
+
+    With `config_bytes` the last so many bytes of the body are the adapter_config.json that came with it.
+    """
+    async with received(request, db.home.uploads, adapters.BYTES_AT_MOST, name, config_bytes) as upload:
+        found = (db, name, upload.path, upload.sha256, model, upload.tail)
+        view, new = await run_in_threadpool(adapters.import_file, *found)
     response.status_code = 201 if new else 200
     return view
 

@@ -37,11 +37,14 @@ class Upload:
 
     path: Path
     sha256: str
+    tail: bytes = b""  # what followed the file in the body
 
 
 @asynccontextmanager
-async def received(request: Request, folder: Path, limit: int, name: str) -> AsyncIterator[Upload]:
+async def received(request: Request, folder: Path, limit: int, name: str, tail_bytes: int = 0) -> AsyncIterator[Upload]:
     """Stream the body to a temporary file in `folder`, deleted when the block ends unless it was moved.
+
+    The last `tail_bytes` of the body are no part of the file, but a second, small one.
 
     Raises TooLarge, before anything is written when the length is announced; DiskProblem.
     """
@@ -54,11 +57,14 @@ async def received(request: Request, folder: Path, limit: int, name: str) -> Asy
         handle, temporary = tempfile.mkstemp(prefix="upload-", suffix=".part", dir=folder)
         path = Path(temporary)
         try:
-            digest, length = hashlib.sha256(), 0
+            digest, length, tail = hashlib.sha256(), 0, b""
             with os.fdopen(handle, "wb") as file:
                 async for chunk in request.stream():
                     length += len(chunk)
                     if length <= limit:
+                        chunk = tail + chunk
+                        cut = max(len(chunk) - tail_bytes, 0)
+                        chunk, tail = chunk[:cut], chunk[cut:]
                         digest.update(chunk)
                         file.write(chunk)
                     elif length > limit + DROPPED_AT_MOST:
@@ -66,7 +72,7 @@ async def received(request: Request, folder: Path, limit: int, name: str) -> Asy
                 await run_in_threadpool(_flush, file)
             if length > limit:
                 raise TooLarge(sentence)
-            yield Upload(path, digest.hexdigest())
+            yield Upload(path, digest.hexdigest(), tail)
         finally:
             path.unlink(missing_ok=True)
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from PIL.PngImagePlugin import PngInfo
 
+from app.terminal.console import print_line
 from core import files
+from core.adapters import contents, dense
 from core.adapters import file as adapter_file
-from core.adapters import lora
 from core.config.drawing_limits import trouble
 from core.config.resolve import resolve
 from core.errors import ConfigProblem, FieldProblem, ModelProblem
@@ -49,8 +50,10 @@ def draw_to_file(
     family = load_family(entry.path, quantize=bits)
     adapters = []
     if adapter is not None:
-        held = adapter_file.read(adapter, family.name)
-        lora.attach_factors(family.transformer, held.factors, name=adapter.stem, strength=strength)
+        held = adapter_file.read_to_draw(adapter, family.name)
+        if held.alpha_assumed:
+            print_line(f"{adapter.name} {contents.ALPHA_ASSUMED}")
+        dense.attach(family.transformer, held.factors, held.parts, name="chosen", strength=strength, title=adapter.name)
         adapters.append({"file": adapter.name, "sha256": files.sha256_of(adapter), "strength": strength})
     side_px = int(entry.drawing["side_px"])
     picture = draw(

@@ -13,8 +13,10 @@ from app.worker.outcome import Outcome
 from app.worker.samples import add_sample
 from app.worker.work import Work
 from core import files
+from core.adapters import dense
 from core.adapters import file as adapter_file
-from core.adapters import lora
+from core.adapters.adapted import OnLayer
+from core.adapters.lora import Attached
 from core.config.choices import BITS
 from core.errors import AdapterProblem
 from core.hub import catalog
@@ -46,16 +48,25 @@ def draw_pictures(work: Work) -> Outcome:
     return Outcome(State.SUCCEEDED)
 
 
-def _attach_adapters(work: Work, family: Family, chosen: Sequence[dict[str, Any]]) -> list[lora.Adapter]:
+def _attach_adapters(work: Work, family: Family, chosen: Sequence[dict[str, Any]]) -> list[Attached[OnLayer]]:
     """Attach the adapter files {"file", "strength", ...} to the transformer. Raises AdapterProblem."""
     adapters = []
-    for place, each in enumerate(chosen):
+    names = _names(work, chosen)
+    for place, (each, name) in enumerate(zip(chosen, names, strict=True)):
         path = work.home.file(each["file"])
         if not path.is_file():
-            raise AdapterProblem("The adapter's file is no longer there; choose another checkpoint.")
-        factors = adapter_file.read(path, family.name).factors
-        adapter = lora.attach_factors(family.transformer, factors, name=f"adapter{place}", strength=each["strength"])
-        adapters.append(adapter)
+            raise AdapterProblem(f"The file of {name} is no longer there; choose another adapter.")
+        held = adapter_file.read_to_draw(path, family.name, name)
+        adapters.append(
+            dense.attach(
+                family.transformer,
+                held.factors,
+                held.parts,
+                name=f"adapter{place}",
+                strength=each["strength"],
+                title=name,
+            )
+        )
     return adapters
 
 
@@ -84,7 +95,11 @@ def _draw_one(
         on_step=lambda _done, _of: work.raise_if_stopped(),
         negative_prompt=texts[1],
         about={"prompt": params["prompt"], "negative_prompt": "", "adapters": used},
-        adapters=_names(work, params["adapters"], strengths),
+        adapters=[
+            f"{name} at strength {strength:g}"
+            for name, strength in zip(_names(work, params["adapters"]), strengths, strict=True)
+            if strength
+        ],
     )
     target = work.home.pictures / f"{work.claim.job_id}-{place}.png"
     with files.atomic_file(target) as part:
@@ -104,12 +119,8 @@ def _draw_one(
         store.append_event(session, work.claim, "sample", add_sample(session, row))
 
 
-def _names(work: Work, chosen: Sequence[dict[str, Any]], strengths: Sequence[float]) -> list[str]:
-    """The adapters that change the picture, as an error message names them."""
-    names = []
+def _names(work: Work, chosen: Sequence[dict[str, Any]]) -> list[str]:
+    """The adapters as the studio lists them; a deleted one by its hash."""
     with work.database.read() as session:
-        for each, strength in zip(chosen, strengths, strict=True):
-            if strength:
-                row = session.get(Adapter, each["id"])
-                names.append(f"{row.name if row is not None else each['sha256'][:12]} at strength {strength:g}")
-    return names
+        rows = [session.get(Adapter, each["id"]) for each in chosen]
+    return [row.name if row is not None else each["sha256"][:12] for row, each in zip(rows, chosen, strict=True)]

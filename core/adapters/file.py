@@ -6,39 +6,38 @@
                                                     B = [B_k],  A         that they use: all, or its own block where B
                                                         [B_v]             is block-diagonal
 
-alpha is a tensor beside A and B (kohya), an entry of the header (diffusers), or in adapter_config.json beside a file
-saved by PEFT; without any of them it is the rank. Splitting drops only rows of A that are multiplied by zeros, so B A
-does not change.
+alpha is a tensor beside A and B (kohya), or in PEFT's settings (core/adapters/peft_config.py); without either it is the
+rank. Splitting drops only rows of A that are multiplied by zeros, so B A does not change.
+
+`read` takes plain LoRA, which can be trained further and exported; `read_to_draw` takes LoHa, LoKr and DoRA too.
 
 Dtypes   factors float32, whatever the file holds
 
-Source: the forms are listed in core/adapters/key_maps.py.
+Source: the forms are listed in core/adapters/key_maps.py and core/adapters/contents.py.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from safetensors import safe_open
 
 from core import files, safetensors_file
-from core.adapters.key_maps import DIFFUSERS, FactorPair, bare_name, factor_pairs
+from core.adapters import contents
+from core.adapters.contents import Part
+from core.adapters.dense import DensePart
+from core.adapters.key_maps import TRIGGER
 from core.adapters.lora import Factors
 from core.errors import AdapterProblem
 from core.numerics import arrays
-from core.safetensors_file import Content, Header, read_header, read_number
+from core.safetensors_file import Content
 
 PLAIN = {mx.float32: ("F32", mx.float32), mx.bfloat16: ("BF16", mx.uint16)}
 """A dtype in the format's spelling, and one of the same width that Python's buffers support."""
-PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,31 +54,69 @@ class AdapterFile:
 
     @property
     def trigger(self) -> str:
-        return self.metadata.get("modelspec.trigger_phrase", "")
+        return self.metadata.get(TRIGGER, "")
 
 
-def read(path: Path, family: str) -> AdapterFile:
-    """Read an adapter file for a model of this family ("flux1"), saved by Likeness or another program.
+@dataclass(frozen=True, slots=True)
+class DrawingFile:
+    """The content of an adapter file to draw with: (A, B) by module path, and the parts that are more than LoRA."""
 
-    Raises AdapterProblem that names the tensors when it is damaged, of an unknown form, or incomplete.
+    factors: dict[str, tuple[mx.array, mx.array]]
+    parts: list[DensePart]
+    alpha_assumed: bool  # it names no alpha, so that alpha = rank is assumed
+
+
+def read(path: Path, family: str, name: str = "") -> AdapterFile:
+    """Read a plain LoRA for a model of this family ("flux1"), saved by Likeness or another program.
+
+    Messages call the file `name`, or by its own name.
+
+    Raises AdapterProblem that names the tensors when it is damaged, of an unknown form, incomplete, or no plain LoRA.
     """
-    header = read_header(path, AdapterProblem)
-    pairs = factor_pairs(header, family, path.name)
-    scales = _scales(path, header, pairs)
-    factors: dict[str, tuple[mx.array, mx.array]] = {}
+    header, parts = contents.read(path, family, name or path.name)
+    contents.check_plain(parts, name or path.name)
+    scales, _ = contents.scales_of(path, header, parts, name or path.name)
+    return AdapterFile(_loaded(path, parts, scales, name or path.name).factors, header.metadata)
+
+
+def read_to_draw(path: Path, family: str, name: str = "") -> DrawingFile:
+    """Read an adapter of any supported kind: LoRA, LoHa, LoKr or DoRA. Raises AdapterProblem as `read` does."""
+    header, parts = contents.read(path, family, name or path.name)
+    scales, assumed = contents.scales_of(path, header, parts, name or path.name)
+    return _loaded(path, parts, scales, name or path.name, assumed)
+
+
+def _loaded(
+    path: Path, parts: list[Part], scales: Mapping[str, float], name: str, assumed: bool = False
+) -> DrawingFile:
+    """The arrays of the parts, checked for zeros and for values that are not numbers."""
+    found = DrawingFile({}, [], assumed)
     try:
         tensors = arrays.load_tensors(path)
-        for pair in pairs:
-            a_RI, b_OR = tensors.pop(pair.a).astype(mx.float32), tensors.pop(pair.b).astype(mx.float32)
-            factors.update(_split(pair, a_RI, b_OR * scales[pair.name]))
-        mx.eval(factors)
+        for part in parts:
+            factors = {role: tensors.pop(key).astype(mx.float32) for role, key in part.tensors.items()}
+            if part.plain:
+                found.factors.update(_split(part, factors["A"], factors["B"] * scales[part.name]))
+            else:
+                magnitude = None if part.magnitude is None else tensors.pop(part.magnitude).astype(mx.float32)
+                found.parts.append(DensePart(part, factors, magnitude, scales[part.name]))
+        mx.eval(found.factors, [each.arrays() for each in found.parts])
     except RuntimeError as error:
-        raise AdapterProblem(f"{path.name} cannot be read: {error}.") from error
-    if not factors:
-        raise AdapterProblem(f"{path.name} is all zeros: it would change nothing.")
-    if not all_finite(factors):
-        raise AdapterProblem(f"{path.name} holds values that are not numbers; it cannot be used.")
-    return AdapterFile(factors, header.metadata)
+        raise AdapterProblem(f"{name} cannot be read: {error}.") from error
+    held = [array for pair in found.factors.values() for array in pair]
+    held += [array for part in found.parts for array in part.arrays()]
+    if held and not mx.all(mx.stack([mx.all(mx.isfinite(each)) for each in held])).item():
+        raise AdapterProblem(f"{name} holds values that are not numbers; it cannot be used.")
+    if not any(_has_effect(pair) for pair in found.factors.values()) and not any(
+        each.magnitude is not None or (each.scale and _has_effect(each.factors.values())) for each in found.parts
+    ):
+        raise AdapterProblem(contents.all_zeros(name))
+    return found
+
+
+def _has_effect(factors: Iterable[mx.array]) -> bool:
+    """Whether no factor is all zeros."""
+    return all(mx.any(each != 0).item() for each in factors)
 
 
 def write(
@@ -94,9 +131,9 @@ def write(
 
     Raises AdapterProblem when the written file differs, DiskProblem when it cannot be written.
     """
-    contents = contents_of(tensors)
+    content = contents_of(tensors)
     with files.atomic_file(path) as part:
-        fill(part, contents, metadata, path.name)
+        fill(part, content, metadata, path.name)
         check(part)
 
 
@@ -132,7 +169,7 @@ def check_worth(factors: Factors) -> None:
         raise AdapterProblem("This adapter is empty: it has no layers.")
     if not all_finite(factors):
         raise AdapterProblem("This adapter holds values that are not numbers; use an earlier checkpoint.")
-    if not mx.any(mx.stack([mx.any(b_OR != 0) for _, b_OR in factors.values()])).item():
+    if not any(_has_effect(pair) for pair in factors.values()):
         raise AdapterProblem("This adapter is all zeros: it has not been trained yet and would change nothing.")
 
 
@@ -145,59 +182,18 @@ def used_columns(b_OR: mx.array) -> list[int]:
     return [int(column) for column in np.flatnonzero(np.asarray(mx.any(b_OR != 0, axis=0)))]
 
 
-def _split(pair: FactorPair, a_RI: mx.array, b_OR: mx.array) -> dict[str, tuple[mx.array, mx.array]]:
-    """The factors of each layer of the pair; parts of a fused layer with B = 0 are left out."""
-    if pair.swapped:
+def _split(part: Part, a_RI: mx.array, b_OR: mx.array) -> dict[str, tuple[mx.array, mx.array]]:
+    """The factors of each layer of the part; parts of a fused layer with B = 0 are left out."""
+    if part.swapped:
         first, second = mx.split(b_OR, 2, axis=0)
         b_OR = mx.concatenate([second, first])
-    if len(pair.layers) == 1:
-        return {pair.layers[0]: (a_RI, b_OR)}
+    if len(part.layers) == 1:
+        return {part.layers[0]: (a_RI, b_OR)}
     factors, begin = {}, 0
-    for layer, rows in zip(pair.layers, pair.rows, strict=True):
+    for layer, rows in zip(part.layers, part.rows, strict=True):
         part_OR = b_OR[begin : begin + rows]
         begin += rows
         used = used_columns(part_OR)
         if used:
             factors[layer] = (a_RI[mx.array(used)], part_OR[:, mx.array(used)])
     return factors
-
-
-def _scales(path: Path, header: Header, pairs: list[FactorPair]) -> dict[str, float]:
-    """alpha / rank of each pair, by the file's name of its layer."""
-    ranks = {pair.name: header.tensors[pair.a].shape[0] for pair in pairs}
-    scales = {
-        pair.name: read_number(path, header, pair.alpha) / ranks[pair.name] for pair in pairs if pair.alpha is not None
-    }
-    config = _peft_config(path, header.metadata)
-    if scales and config:
-        raise AdapterProblem(f"{path.name} has alpha twice, in tensors and in its metadata; they may disagree.")
-    if config:
-        scales = {name: _peft_scale(bare_name(name)[0], rank, config, path.name) for name, rank in ranks.items()}
-    if not all(math.isfinite(scale) for scale in scales.values()):
-        raise AdapterProblem(f"{path.name} has an alpha that is not a number; it cannot be used.")
-    return {name: scales.get(name, 1.0) for name in ranks}
-
-
-def _peft_config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """PEFT's LoraConfig of a file, or {}. Raises AdapterProblem."""
-    text = metadata.get("lora_adapter_metadata", "")
-    beside = path.with_name(PEFT_CONFIG)
-    try:
-        if not text and path.name == PEFT_FILE and beside.is_file():
-            text = beside.read_text(encoding="utf-8")
-        return {str(key).removeprefix(DIFFUSERS): value for key, value in dict(json.loads(text or "{}")).items()}
-    except (ValueError, TypeError, OSError):
-        raise AdapterProblem(f"{path.name} has settings of PEFT (lora_alpha ...) that cannot be read.") from None
-
-
-def _peft_scale(layer: str, rank: int, config: Mapping[str, Any], file_name: str) -> float:
-    """lora_alpha / rank, or lora_alpha / sqrt(rank) with rsLoRA; `alpha_pattern` overrides alpha by layer."""
-    try:
-        alpha = float(config["lora_alpha"])
-        for pattern, value in dict(config.get("alpha_pattern") or {}).items():
-            if re.fullmatch(rf"(.*\.)?({pattern})", layer):
-                alpha = float(value)
-                break
-    except (KeyError, ValueError, TypeError, re.error):
-        raise AdapterProblem(f"{file_name} has settings of PEFT with a lora_alpha that cannot be read.") from None
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

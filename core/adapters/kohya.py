@@ -83,7 +83,7 @@ def _fused(row: Row, parts: list[tuple[mx.array, mx.array] | None]) -> tuple[mx.
 
 def _check(part: Path, factors: Factors, family: str, name: str) -> None:
     """Raise AdapterProblem unless the file, read back, has the same effect on every layer as `factors`."""
-    stored = adapter_file.read(part, family).factors
+    stored = adapter_file.read(part, family, name).factors
     for layer, (a_RI, b_OR) in factors.items():
         x_NI = mx.random.normal((_PROBES, a_RI.shape[1]), key=mx.random.key(0))
         expected = (x_NI @ a_RI.T.astype(mx.float32)) @ b_OR.T.astype(mx.float32)

@@ -18,22 +18,25 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Generic, TypeVar
 
 import mlx.core as mx
 import mlx.nn as nn
 
+from core.adapters import adapted
+from core.adapters.adapted import LoRALinear, OnLayer, find, put
 from core.errors import AdapterProblem, FieldProblem
 from core.numerics.functional import custom_function
 from core.numerics.staged_eval import mark, mark_forward
 
 Factors = Mapping[str, tuple[mx.array, mx.array]]
 """(A, B) by full module path."""
+P = TypeVar("P", bound=OnLayer)
 WITHIN_A_BLOCK = re.compile(r"(mode_blocks\.)?\w+\.\d+\..+")  # "transformer_blocks.3.attn.to_q": a layer of a block
 
 
-class LowRank(nn.Module):
+class LowRank(OnLayer):
     """strength * scale * B (A x): one adapter's part on one layer."""
 
     def __init__(self, a_RI: mx.array, b_OR: mx.array, scale: float, strength: float) -> None:
@@ -43,7 +46,11 @@ class LowRank(nn.Module):
         self.scale = scale
         self.strength = strength
 
-    def onto(self, y: mx.array, x: mx.array) -> mx.array:
+    @property
+    def signature(self) -> Hashable:
+        return self.scale, self.strength
+
+    def onto(self, y: mx.array, x: mx.array, base: nn.Module | None = None) -> mx.array:
         """y + strength * scale * B (A x)."""
         a_RI, b_OR = self.lora_A.astype(x.dtype), self.lora_B.astype(x.dtype)
         flat_y, flat_x = (each.reshape(-1, each.shape[-1]) for each in (y, x))
@@ -81,28 +88,11 @@ def _added(scale: float) -> Callable[..., mx.array]:
     return added
 
 
-class LoRALinear(nn.Module):
-    """A linear layer and the adapters on it, by name."""
+class Attached(Generic[P]):
+    """One adapter across all its layers."""
 
-    def __init__(self, base: nn.Linear | nn.QuantizedLinear) -> None:
-        super().__init__()
-        self.base = base
-        self.adapters: dict[str, LowRank] = {}
-
-    def __call__(self, x: mx.array) -> mx.array:
-        y = self.base(x)
-        for adapter in self.adapters.values():
-            if adapter.strength:
-                y = adapter.onto(y, x)
-        return y
-
-
-class Adapter:
-    """One adapter across all its layers: the parameters of a training run, the content of a file."""
-
-    def __init__(self, transformer: nn.Module, name: str, parts: dict[str, LowRank], trained: bool) -> None:
+    def __init__(self, transformer: nn.Module, name: str, parts: dict[str, P]) -> None:
         self.name = name
-        self.trained = trained
         self.parts = parts
         self._transformer = transformer
 
@@ -115,6 +105,23 @@ class Adapter:
     def strength(self, value: float) -> None:
         for part in self.parts.values():
             part.strength = float(value)
+
+    def detach(self) -> None:
+        """Remove the adapter; a layer without adapters becomes the plain linear layer again."""
+        for path in self.parts:
+            layer: LoRALinear = find(self._transformer, path)
+            del layer.adapters[self.name]
+            if not layer.adapters:
+                put(self._transformer, path, layer.base)
+        self.parts = {}
+
+
+class Adapter(Attached[LowRank]):
+    """The parameters of a training run, the content of a file."""
+
+    def __init__(self, transformer: nn.Module, name: str, parts: dict[str, LowRank], trained: bool) -> None:
+        super().__init__(transformer, name, parts)
+        self.trained = trained
 
     def parameters(self) -> dict[str, mx.array]:
         """`<path>.lora_A` and `<path>.lora_B`, float32."""
@@ -131,15 +138,6 @@ class Adapter:
     def folded(self) -> dict[str, tuple[mx.array, mx.array]]:
         """(A, alpha / rank * B) by path: the form of files, which needs no alpha."""
         return {path: (part.lora_A, part.lora_B * part.scale) for path, part in self.parts.items()}
-
-    def detach(self) -> None:
-        """Remove the adapter; a layer without adapters becomes the plain linear layer again."""
-        for path in self.parts:
-            layer = find(self._transformer, path)
-            del layer.adapters[self.name]
-            if not layer.adapters:
-                _put(self._transformer, path, layer.base)
-        self.parts = {}
 
 
 def attach(
@@ -161,7 +159,7 @@ def attach(
     """
     factors: dict[str, tuple[mx.array, mx.array]] = {}
     scales: dict[str, float] = {}
-    sizes = _sizes(transformer, targets)
+    sizes = adapted.sizes_of(transformer, targets)
     for one_key, (path, (size_in, size_out)) in zip(mx.random.split(key, len(sizes)), sizes.items(), strict=True):
         r, layer_alpha = (own or {}).get(path, (rank, alpha))
         edge = 1.0 / math.sqrt(size_in)
@@ -171,13 +169,20 @@ def attach(
 
 
 def attach_factors(
-    transformer: nn.Module, factors: Factors, *, name: str, strength: float = 1.0, trained: bool = False
+    transformer: nn.Module,
+    factors: Factors,
+    *,
+    name: str,
+    strength: float = 1.0,
+    trained: bool = False,
+    title: str = "This adapter",
 ) -> Adapter:
     """Attach an adapter with these (A, B) from a file: alpha / rank is part of B, ranks may differ.
 
-    Raises AdapterProblem, naming every path that is not a linear layer here and every factor of a wrong shape.
+    Raises AdapterProblem that calls the adapter `title` and names every path that is not a linear layer here and every
+    factor of a wrong shape.
     """
-    sizes = _sizes(transformer, list(factors))
+    sizes = adapted.sizes_of(transformer, list(factors), title)
     problems = []
     for path, (a_RI, b_OR) in factors.items():
         size_in, size_out = sizes[path]
@@ -187,7 +192,7 @@ def attach_factors(
             is_for = f"is for a layer of {a_RI.shape[1]} in and {b_OR.shape[0]} out"
             problems.append(FieldProblem(path, f"{is_for}; this model's has {size_in} in and {size_out} out"))
     if problems:
-        raise AdapterProblem("This adapter was made for another model.", _shortened(problems))
+        raise AdapterProblem(f"{title} was made for another model.", adapted.shortened(problems))
     return _attach(transformer, factors, dict.fromkeys(factors, 1.0), name, trained, strength)
 
 
@@ -195,76 +200,16 @@ def check_trainable(paths: Iterable[str], trouble: str) -> None:
     """Raise AdapterProblem, beginning with `trouble`, that names those of `paths` outside the blocks."""
     outside = [path for path in paths if not WITHIN_A_BLOCK.fullmatch(path)]
     if outside:
-        raise AdapterProblem(trouble, _shortened([FieldProblem(path, "is outside the blocks") for path in outside]))
-
-
-def find(transformer: nn.Module, path: str) -> Any:
-    """The module at a dotted path, or None."""
-    here: Any = transformer
-    for name in path.split("."):
-        if isinstance(here, list):
-            here = here[int(name)] if name.isdecimal() and int(name) < len(here) else None
-        else:
-            here = here.get(name) if isinstance(here, dict) else None
-        if here is None:
-            return None
-    return here
+        problems = [FieldProblem(path, "is outside the blocks") for path in outside]
+        raise AdapterProblem(trouble, adapted.shortened(problems))
 
 
 def _attach(
     transformer: nn.Module, factors: Factors, scales: Mapping[str, float], name: str, trained: bool, strength: float
 ) -> Adapter:
-    parts: dict[str, LowRank] = {}
-    for path, (a_RI, b_OR) in factors.items():
-        layer = find(transformer, path)
-        if not isinstance(layer, LoRALinear):
-            layer = LoRALinear(layer)
-            _put(transformer, path, layer)
-        if name in layer.adapters:
-            raise AdapterProblem(f"There already is an adapter called {name} on this model.")
-        parts[path] = layer.adapters[name] = LowRank(a_RI, b_OR, scales[path], strength)
-        if not trained:
-            parts[path].freeze()
-    _freeze_all_but_adapters(transformer)
-    mx.eval([part.parameters() for part in parts.values()])
+    parts = {path: LowRank(a_RI, b_OR, scales[path], strength) for path, (a_RI, b_OR) in factors.items()}
+    if not trained:
+        for part in parts.values():
+            part.freeze()
+    adapted.attach(transformer, name, parts)
     return Adapter(transformer, name, parts, trained)
-
-
-def _freeze_all_but_adapters(transformer: nn.Module) -> None:
-    for module in transformer.modules():
-        if not isinstance(module, LowRank):
-            module.freeze(recurse=False)
-
-
-def _sizes(transformer: nn.Module, targets: Sequence[str]) -> dict[str, tuple[int, int]]:
-    sizes: dict[str, tuple[int, int]] = {}
-    problems = []
-    for path in targets:
-        layer = find(transformer, path)
-        layer = layer.base if isinstance(layer, LoRALinear) else layer
-        if isinstance(layer, nn.QuantizedLinear):
-            sizes[path] = (layer.scales.shape[1] * layer.group_size, layer.weight.shape[0])
-        elif isinstance(layer, nn.Linear):
-            sizes[path] = (layer.weight.shape[1], layer.weight.shape[0])
-        else:
-            problems.append(
-                FieldProblem(path, "is not a linear layer" if layer is not None else "is not in this model")
-            )
-    if problems:
-        raise AdapterProblem("An adapter cannot be put on this model.", _shortened(problems))
-    return sizes
-
-
-def _put(transformer: nn.Module, path: str, module: nn.Module) -> None:
-    above, _, name = path.rpartition(".")
-    parent = find(transformer, above) if above else transformer
-    if isinstance(parent, list):
-        parent[int(name)] = module
-    else:
-        parent[name] = module
-
-
-def _shortened(problems: list[FieldProblem], shown: int = 12) -> list[FieldProblem]:
-    """The first dozen problems; a foreign file has hundreds."""
-    more = len(problems) - shown
-    return problems if more <= 0 else [*problems[:shown], FieldProblem("...", f"and {more} more")]

@@ -1,20 +1,21 @@
 """Whether a run can start from an adapter file: decided by its header and the config of the model, before any is read.
 
     fits   every layer is a linear layer within the model's blocks, A is (rank, in) and B is (out, rank) of its size,
-           and the ranks are those that a run may have
+           and the ranks are those that a run may have; DoRA, LoHa and LoKr never fit
 
 Plain Python: the web process asks before it creates a run, and training asks again before it encodes a photo.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from core.adapters.key_maps import factor_pairs
+from core.adapters import contents
+from core.adapters.contents import Part
 from core.adapters.layers import ModelLayers
 from core.config.layer_ranks import RANK_AT_MOST
 from core.errors import AdapterProblem, FieldProblem
-from core.safetensors_file import Header, read_header
 
 SHOWN = 12
 IN_BLOCKS = (
@@ -27,27 +28,22 @@ ANOTHER = "Begin afresh, or with an adapter that was made for this model."
 def check(path: Path, family: str, layers: ModelLayers, name: str = "") -> None:
     """Raise AdapterProblem, which calls the file `name`, unless a run of this model can start from it."""
     name = name or path.name
-    try:
-        header = read_header(path, AdapterProblem)
-    except AdapterProblem as problem:
-        words = problem.message.replace(str(path), name).replace(path.name, name)
-        raise AdapterProblem(words, problem.problems) from None
-    outside, wrong = _misfits(header, family, layers, name)
+    _, parts = contents.read(path, family, name)
+    contents.check_plain(parts, name)
+    outside, wrong = _misfits(parts, layers)
     if wrong or outside:
         advice = ANOTHER if wrong else IN_BLOCKS
         raise AdapterProblem(f"A run cannot begin with {name}. {advice}", _shortened(wrong + outside))
 
 
-def _misfits(
-    header: Header, family: str, layers: ModelLayers, name: str
-) -> tuple[list[FieldProblem], list[FieldProblem]]:
+def _misfits(parts: Sequence[Part], layers: ModelLayers) -> tuple[list[FieldProblem], list[FieldProblem]]:
     """The problem of each layer outside the blocks, and of each that does not fit in another way."""
     outside, wrong = [], []
-    for pair in factor_pairs(header, family, name):
-        rank, size_in = header.tensors[pair.a].shape
-        if rank > RANK_AT_MOST and len(pair.layers) == 1:  # a fused layer may stack the ranks of several
-            wrong.append(FieldProblem(pair.layers[0], f"has rank {rank}; a run trains 1 to {RANK_AT_MOST}"))
-        for layer, size_out in zip(pair.layers, pair.rows, strict=True):
+    for part in parts:
+        rank, size_in = part.rank or 0, part.shape[1]
+        if rank > RANK_AT_MOST and len(part.layers) == 1:  # a fused layer may stack the ranks of several
+            wrong.append(FieldProblem(part.layers[0], f"has rank {rank}; a run trains 1 to {RANK_AT_MOST}"))
+        for layer, size_out in zip(part.layers, part.rows, strict=True):
             size = layers.sizes.get(layer)
             if size is None and layer in layers.outside:
                 outside.append(FieldProblem(layer, "is outside the blocks"))

@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from core import files
-from core.dataset import colour, formats, hdr
+from core.dataset import colour, formats, frames, hdr
 from core.dataset.formats import ALIASES, EXTENSIONS, RAW_EXTENSIONS
 from core.dataset.heif_boxes import CodePoints
 from core.dataset.pixel_budget import PixelBudget
@@ -31,6 +31,8 @@ from core.errors import DataProblem
 
 BYTES_AT_MOST = 64 * 2**20
 PIXELS_AT_MOST = 100_000_000
+WEBP_PIXELS_AT_MOST = 40_000_000  # of new photos
+WEBP_COST = 4  # Pillow's decoder of WebP holds a pixel in 16 bytes; the others, in 4
 SIDE_AT_MOST_PX = 20_000
 SIDE_AT_LEAST_PX = 16
 SMALL_SIDE_PX = 256
@@ -71,7 +73,7 @@ class PhotoFacts:
     height: int
     format: str  # Pillow's name, by content: "JPEG", "PNG", ...
     extension: str  # by content, without the dot
-    frames: int = 1
+    frames: int = 1  # counted to core/dataset/frames.py's limit
     warnings: list[str] = field(default_factory=list)
 
 
@@ -108,19 +110,20 @@ def inspect(source: Path | bytes, name: str | None = None) -> PhotoFacts:
     with _opened(source) as photo:
         if photo.format == "TIFF" and claimed in RAW_EXTENSIONS:
             raise DataProblem(formats.RAW)
+        _judge_webp(photo)
         photo.decode()
         image = photo.image
         with photo.decoder_trouble_as_sentence():
             width, height = _size_as_seen(image)
             warnings = _warnings(photo, (width, height))
-            frames = _frames(image)
-        if frames > 1:
-            warnings.insert(0, f"has {frames} frames; the first one is used")
+            count = frames.count(image, photo.file)
+        if count > 1:
+            warnings.insert(0, f"has {frames.spoken(count)} frames; the first one is used")
         extension = EXTENSIONS[photo.format]
         if claimed and ALIASES.get(claimed, claimed) != extension:
             words = f"is called .{claimed[:SHOWN_EXTENSION]} but is a {formats.spoken(photo.format)} file"
             warnings.insert(0, f"{words}; it is read as that")
-    return PhotoFacts(width, height, photo.format, extension, frames, warnings)
+    return PhotoFacts(width, height, photo.format, extension, count, warnings)
 
 
 def size_of(source: Path | bytes) -> tuple[int, int]:
@@ -205,7 +208,7 @@ def _opened(source: Path | bytes) -> Iterator[_Opened]:
         pixels = photo.image.width * photo.image.height
         try:
             _judge(photo)
-            with BUDGET.taken(pixels):
+            with BUDGET.taken(pixels * (WEBP_COST if photo.format == "WEBP" else 1)):
                 try:
                     yield photo
                 finally:
@@ -267,6 +270,16 @@ def _judge(photo: _Opened) -> None:
         raise DataProblem(f"has {width} x {height} px; at least {SIDE_AT_LEAST_PX} px a side are needed.")
 
 
+def _judge_webp(photo: _Opened) -> None:
+    """Raise DataProblem for a WebP that Pillow would need over a GB for. Those of old homes are still trained on."""
+    width, height = photo.image.size
+    if photo.format == "WEBP" and width * height > WEBP_PIXELS_AT_MOST:
+        raise DataProblem(
+            f"has {width:,} x {height:,} px; a WebP can have {WEBP_PIXELS_AT_MOST // 10**6} million pixels here. Save "
+            "it as JPEG, or smaller."
+        )
+
+
 def _warnings(photo: _Opened, size: tuple[int, int]) -> list[str]:
     image, warnings = photo.image, []
     if colour.has_alpha(image):
@@ -280,15 +293,6 @@ def _warnings(photo: _Opened, size: tuple[int, int]) -> list[str]:
     if min(size) < SMALL_SIDE_PX:
         warnings.append(f"is small: {size[0]} x {size[1]} px; it will look soft when enlarged")
     return warnings
-
-
-def _frames(image: Image.Image) -> int:
-    if image.format == "MPO":
-        return 1  # the pictures behind the first are the phone's own, such as depth
-    try:
-        return int(getattr(image, "n_frames", 1))
-    except Exception:  # noqa: BLE001  the further frames are damaged, and unused
-        return 1
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

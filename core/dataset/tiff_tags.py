@@ -67,6 +67,23 @@ def directories(file: BinaryIO) -> Iterator[Tags]:
         ahead += [*tags.get(SUB_DIRECTORIES, ()), following]
 
 
+def pages(file: BinaryIO, at_most: int) -> int:
+    """How many directories follow each other, counted to `at_most`; those within others are not counted."""
+    order, big, at = _header(file)
+    seen: set[int] = set()
+    while at and at not in seen and len(seen) < at_most:
+        file.seek(at)
+        try:
+            (entries,) = _unpacked(file, order + ("Q" if big else "H"))
+            file.seek(at + (8 + 20 * entries if big else 2 + 12 * entries))
+            (following,) = _unpacked(file, order + ("Q" if big else "I"))
+        except (struct.error, OverflowError, ValueError):
+            following = 0  # it is cut off within this one
+        seen.add(at)
+        at = following
+    return len(seen)
+
+
 def _directory(file: BinaryIO, at: int, order: str, big: bool) -> tuple[Tags, int]:
     """Tags, and where the next directory is; 0 behind the last. Raises struct.error, OverflowError, OSError."""
     count_form, entry_form, offset_form = ("Q", "HHQ8s", "Q") if big else ("H", "HHI4s", "I")

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 import mlx.core as mx
 
+from core.adapters import peft_config
 from core.config.resolve import resolve
 from core.config.train import TrainConfig
 from core.dataset.batches import Encoded
@@ -60,7 +61,7 @@ def send_start(messages: Messages, start: Start) -> None:
     if start.state is not None:
         files = sorted((start.folder / "checkpoints" / str(start.state.step)).iterdir())
     elif start.start_from is not None:
-        files = [start.start_from]
+        files = peft_config.files_of(start.start_from)
     contents = [file.read_bytes() for file in files]
     messages.send_to_peers(
         "start",

@@ -16,7 +16,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from core.adapters.lora import Adapter, LowRank
+from core.adapters.adapted import OnLayer
+from core.adapters.lora import Adapter
 from core.device import backend
 from core.models.base import Block, Conditioning, Family, Grid, Stream
 from core.numerics import staged_eval
@@ -46,8 +47,8 @@ class FunctionalBlock:
         names: list[str] = []
         signature: list[Any] = [block.kind]
         for path, layer in sorted(block.module.named_modules(), key=lambda each: each[0]):
-            if isinstance(layer, LowRank):
-                signature.append((path, layer.scale, layer.strength, id(layer) in paths))
+            if isinstance(layer, OnLayer):
+                signature.append((path, layer.signature, id(layer) in paths))
             for name in sorted(key for key, value in layer.items() if isinstance(value, mx.array)):
                 signature.append((path, name, layer[name].shape, layer[name].dtype))
                 if id(layer) in paths:

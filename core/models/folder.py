@@ -20,7 +20,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from core import flow
-from core.adapters.lora import find
+from core.adapters.adapted import find
 from core.errors import ModelProblem
 from core.estimate.architecture import PATCH, Architecture
 from core.files import sha256_of

@@ -113,7 +113,7 @@ def attach_adapter(
     if state is None and start_from is not None:
         given = adapter_file.read(start_from, family.name)
         words = f"{len(given.factors)} layers, rank {given.rank}"
-        adapter = lora.attach_factors(transformer, given.factors, name="subject", trained=True)
+        adapter = lora.attach_factors(transformer, given.factors, name="subject", trained=True, title=start_from.name)
         return adapter, f"Begins with {start_from.name}: {words}; these are what is trained."
     if state is not None and state.start_hash:
         names = _trained_layers(state)

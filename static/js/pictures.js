@@ -188,24 +188,32 @@ new Events({}, page.dataset.after, {
 // ---- adapters from elsewhere ----
 
 $("#import-file").addEventListener("change", async (event) => {
-  const [file] = event.target.files;
+  const chosen = [...event.target.files];
   event.target.value = "";
-  if (!file) return;
+  if (!chosen.length) return;
+  const configs = chosen.filter((one) => one.name.toLowerCase().endsWith(".json"));
+  const [file, ...more] = chosen.filter((one) => !configs.includes(one));
   const words = $("#import-words");
   write($("#import-error"), "");
+  if (!file || more.length || configs.length > 1) {
+    show(words, false);
+    write($("#import-error"), "Choose one .safetensors file, and with it the adapter_config.json that came with it, if there is one.");
+    return;
+  }
   show(words);
   try {
-    const { data } = await put(`/adapters/${encodeURIComponent(file.name)}`, file, (fraction) => write(words, `Reading ${file.name}, ${Math.round(fraction * 100)}%`)).promise;
+    const query = configs.length ? `?config_bytes=${configs[0].size}` : "";
+    const { data } = await put(`/adapters/${encodeURIComponent(file.name)}${query}`, new Blob([file, ...configs]), (fraction) => write(words, `Reading ${file.name}, ${Math.round(fraction * 100)}%`)).promise;
     const option = new Option(`${data.name} (imported)`, data.id, true, true);
     Object.assign(option.dataset, { model: data.model, trigger: data.trigger, classWord: data.class_word, imported: data.name });
     if (![...adapter.options].some((one) => one.value === String(data.id))) adapter.prepend(option);
     adapter.value = String(data.id);
     followAdapter();
-    write(words, `${data.name} is here: rank ${data.rank}, for ${data.model}.`);
+    write(words, [`${data.name} is here: rank ${data.rank}, for ${data.model}.`, ...data.warnings.map((text) => `It ${text}`)].join(" "));
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     show(words, false);
-    write($("#import-error"), [error.message, ...error.problems.map((one) => one.message).filter((text) => !error.message.includes(text)).slice(0, 3)].join(" "));
+    write($("#import-error"), [error.message, ...error.problems.slice(0, 3).map((one) => `${one.field} ${one.message}.`)].join(" "));
   }
 });
 

@@ -199,14 +199,14 @@ def lora_file(*names: str) -> bytes:
         for place, name in enumerate(names)
     }
     text = json.dumps(table).encode()
-    return struct.pack("<Q", len(text)) + text + bytes(16 * len(names))
+    return struct.pack("<Q", len(text)) + text + struct.pack("<f", 1.0) * 4 * len(names)
 
 
 @pytest.mark.parametrize(
     "names",
     [
-        ("transformer.a.lora_A.weight", "transformer.a.lora_B.weight"),
-        ("base_model.model.a.lora_A.default.weight", "base_model.model.a.lora_B.default.weight"),
+        ("transformer.x_embedder.lora_A.weight", "transformer.x_embedder.lora_B.weight"),
+        ("base_model.model.x_embedder.lora_A.default.weight", "base_model.model.x_embedder.lora_B.default.weight"),
         ("lora_unet_double_blocks_3_img_mlp_0.lora_down.weight", "lora_unet_double_blocks_3_img_mlp_0.lora_up.weight"),
     ],
 )
@@ -217,14 +217,14 @@ def test_adapters_of_other_programs_are_taken_by_their_header(client: TestClient
 
 def test_what_is_not_understood_of_an_adapter_is_named(client: TestClient) -> None:
     names = (
-        "transformer.a.lora_A.weight",
-        "transformer.a.lora_B.weight",
-        "transformer.a.dora_scale",
+        "transformer.x_embedder.lora_A.weight",
+        "transformer.x_embedder.lora_B.weight",
+        "transformer.x_embedder.oft_blocks",
         "lora_te1_b.alpha",
     )
     error = problem_of(client.put("/api/adapters/theirs.safetensors", content=lora_file(*names)), 422)
     assert error["message"].startswith("theirs.safetensors")
     said = {each["field"]: each["message"] for each in error["problems"]}
-    assert said.keys() == {"transformer.a.dora_scale", "lora_te1_b.alpha"}
-    assert "DoRA" in said["transformer.a.dora_scale"]
+    assert said.keys() == {"transformer.x_embedder.oft_blocks", "lora_te1_b.alpha"}
+    assert "another kind of adapter" in said["transformer.x_embedder.oft_blocks"]
     assert "text encoder" in said["lora_te1_b.alpha"]

@@ -22,9 +22,9 @@ def lora_file(metadata: dict[str, str]) -> bytes:
     table: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
     for place, which in enumerate("AB"):
         entry = {"dtype": "F32", "shape": [2, 2], "data_offsets": [16 * place, 16 * place + 16]}
-        table[f"transformer.a.lora_{which}.weight"] = entry
+        table[f"transformer.x_embedder.lora_{which}.weight"] = entry
     text = json.dumps(table).encode()
-    return struct.pack("<Q", len(text)) + text + bytes(32)
+    return struct.pack("<Q", len(text)) + text + struct.pack("<f", 1.0) * 8
 
 
 def our_metadata(trigger: str) -> dict[str, str]:

@@ -99,7 +99,7 @@ def test_every_row_goes_out_and_comes_back(tmp_path: Path, family_name: str) -> 
     sizes = {}
     for row in FAMILIES[family_name]:
         for path, share in zip(row.ours, row.rows, strict=True):
-            sizes[path.format(4)] = (share * D, D)
+            sizes.setdefault(path.format(4), (share * D, D))  # later rows are parts of the first
     factors = random_factors(sizes)
     kohya.write(tmp_path / "a.safetensors", factors, {}, family_name)
     check_same(adapter_file.read(tmp_path / "a.safetensors", family_name).factors, factors, error=0.0)
@@ -113,6 +113,15 @@ def test_a_dense_fused_layer_is_split_by_its_rows(tmp_path: Path) -> None:
     found = adapter_file.read(path, "flux1").factors
     parts = zip(("to_q", "to_k", "to_v"), mx.split(b_OR, 3), strict=True)
     check_same(found, {f"transformer_blocks.7.attn.{part}": (a_RI, b) for part, b in parts})
+
+
+@pytest.mark.parametrize("name", ["single_blocks.4.linear1_qkv", "lora_unet_single_blocks_4_linear1_qkv"])
+def test_linear1_without_its_mlp_is_split(tmp_path: Path, name: str) -> None:
+    a_RI, b_OR = mx.random.normal((2, D)), mx.random.normal((3 * D, 2))
+    path = save(tmp_path / "a.safetensors", {f"{name}.lora_A.weight": a_RI, f"{name}.lora_B.weight": b_OR})
+    parts = zip(("to_q", "to_k", "to_v"), mx.split(b_OR, 3), strict=True)
+    expected = {f"single_transformer_blocks.4.attn.{part}": (a_RI, b) for part, b in parts}
+    check_same(adapter_file.read(path, "flux1").factors, expected)
 
 
 def test_the_last_modulation_has_its_halves_in_the_other_order(tmp_path: Path) -> None:
@@ -147,6 +156,11 @@ def test_every_way_of_writing_a_layers_name_is_read(
         ("flux1", "lora_transformer_single_transformer_blocks_11_proj_mlp", "single_transformer_blocks.11.proj_mlp"),
         ("flux1", "lora_unet_transformer_blocks_3_ff_context_net_0_proj", "transformer_blocks.3.ff_context.net.0.proj"),
         ("flux1", "lora_unet_guidance_in_out_layer", "time_text_embed.guidance_embedder.linear_2"),
+        ("flux1", "lycoris_single_transformer_blocks_3_proj_mlp", "single_transformer_blocks.3.proj_mlp"),
+        ("flux1", "transformer.double_blocks.2.txt_attn.qkv.1", "transformer_blocks.2.attn.add_k_proj"),
+        ("flux1", "transformer.single_blocks.5.linear1.3", "single_transformer_blocks.5.proj_mlp"),
+        ("flux1", "transformer.img_in.proj", "x_embedder"),
+        ("flux2", "lycoris_transformer_blocks_0_attn_to_out_0", "transformer_blocks.0.attn.to_out.0"),
         ("flux2", "transformer.transformer_blocks.2.attn.to_out", "transformer_blocks.2.attn.to_out.0"),
         ("flux2", "lora_unet_single_blocks_19_linear1", "single_transformer_blocks.19.attn.to_qkv_mlp_proj"),
         ("flux2", "transformer.single_transformer_blocks.2.attn.to_out", "single_transformer_blocks.2.attn.to_out"),
@@ -162,6 +176,11 @@ def test_every_way_of_writing_a_layers_name_is_read(
             "diffusion_model.distilled_guidance_layer.layers.4.in_layer",
             "distilled_guidance_layer.layers.4.linear_1",
         ),
+        ("z_image", "diffusion_model.final_layer.linear", "all_final_layer.2-1.linear"),
+        ("z_image", "lora_unet_final_layer_adaLN_modulation_1", "all_final_layer.2-1.adaLN_modulation.1"),
+        ("z_image", "diffusion_model.x_embedder", "all_x_embedder.2-1"),
+        ("z_image", "transformer.all_x_embedder.2-1", "all_x_embedder.2-1"),
+        ("z_image", "diffusion_model.t_embedder.mlp.2", "t_embedder.mlp.2"),
     ],
 )
 def test_other_programs_names_become_ours(tmp_path: Path, family_name: str, theirs: str, ours: str) -> None:
@@ -169,14 +188,17 @@ def test_other_programs_names_become_ours(tmp_path: Path, family_name: str, thei
     assert list(adapter_file.read(save(tmp_path / "a.safetensors", tensors), family_name).factors) == [ours]
 
 
-PAIR = {"transformer.a.lora_A.weight": mx.ones((2, D)), "transformer.a.lora_B.weight": mx.ones((D, 2))}
+PAIR = {
+    "transformer.img_in.lora_A.weight": mx.ones((2, D)),
+    "transformer.img_in.lora_B.weight": mx.ones((D, 2)),
+}
 
 
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16, mx.int64], ids=str)
 def test_an_alpha_tensor_is_honoured(tmp_path: Path, dtype: mx.Dtype) -> None:
     for alpha in (mx.array(6, dtype), mx.array([6], dtype)):
-        path = save(tmp_path / "a.safetensors", PAIR | {"transformer.a.alpha": alpha})
-        assert adapter_file.read(path, "flux1").factors["a"][1][0, 0].item() == 3.0
+        path = save(tmp_path / "a.safetensors", PAIR | {"transformer.img_in.alpha": alpha})
+        assert adapter_file.read(path, "flux1").factors["x_embedder"][1][0, 0].item() == 3.0
 
 
 @pytest.mark.parametrize(
@@ -184,21 +206,34 @@ def test_an_alpha_tensor_is_honoured(tmp_path: Path, dtype: mx.Dtype) -> None:
     [
         ({"r": 2, "lora_alpha": 8}, 4.0),
         ({"transformer.r": 2, "transformer.lora_alpha": 8, "text_encoder.lora_alpha": 1}, 4.0),
-        ({"r": 16, "lora_alpha": 16, "rank_pattern": {"a": 2}, "alpha_pattern": {"a": 3}}, 1.5),
-        ({"r": 16, "lora_alpha": 8, "rank_pattern": {"a": 2}, "alpha_pattern": {"b": 3}}, 4.0),
+        ({"r": 16, "lora_alpha": 16, "rank_pattern": {"img_in": 2}, "alpha_pattern": {"img_in": 3}}, 1.5),
+        ({"r": 16, "lora_alpha": 8, "rank_pattern": {"img_in": 2}, "alpha_pattern": {"b": 3}}, 4.0),
         ({"r": 2, "lora_alpha": 2, "use_rslora": True}, 2**0.5),
     ],
 )
 def test_pefts_settings_are_honoured(tmp_path: Path, config: dict[str, Any], scale: float) -> None:
     path = save(tmp_path / "a.safetensors", PAIR, {"lora_adapter_metadata": json.dumps(config)})
-    assert adapter_file.read(path, "flux1").factors["a"][1][0, 0].item() == pytest.approx(scale)
+    assert adapter_file.read(path, "flux1").factors["x_embedder"][1][0, 0].item() == pytest.approx(scale)
 
 
-def test_pefts_settings_may_lie_beside_its_file(tmp_path: Path) -> None:
-    path = save(tmp_path / "adapter_model.safetensors", PAIR)
-    assert adapter_file.read(path, "flux1").factors["a"][1][0, 0].item() == 1.0
-    (tmp_path / "adapter_config.json").write_text('{"r": 2, "lora_alpha": 5}', encoding="utf-8")
-    assert adapter_file.read(path, "flux1").factors["a"][1][0, 0].item() == 2.5
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "my can v2.safetensors"])
+def test_pefts_settings_may_lie_beside_a_file_of_any_name(tmp_path: Path, name: str) -> None:
+    path = save(tmp_path / name, PAIR)
+    assert adapter_file.read(path, "flux1").factors["x_embedder"][1][0, 0].item() == 1.0
+    (tmp_path / "adapter_config.json").write_text('\ufeff{"r": 2, "lora_alpha": 5}', encoding="utf-8")
+    assert adapter_file.read(path, "flux1").factors["x_embedder"][1][0, 0].item() == 2.5
+    save(path, PAIR | {"transformer.img_in.alpha": mx.array(6.0)})  # the settings may be another file's
+    assert adapter_file.read(path, "flux1").factors["x_embedder"][1][0, 0].item() == 3.0
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(a+)+b", "(?:a|a)*", ".*.*.*.*x", "a" * 300 + "*", "img(_in)?", "[", "\\"], ids=range(7)
+)
+def test_an_expression_that_could_take_for_ever_is_refused(tmp_path: Path, pattern: str) -> None:
+    config = json.dumps({"lora_alpha": 1, "alpha_pattern": {pattern: 2}})
+    path = save(tmp_path / "a.safetensors", PAIR, {"lora_adapter_metadata": config})
+    with pytest.raises(AdapterProblem, match=r"a\.safetensors has settings of PEFT with"):
+        adapter_file.read(path, "flux1")
 
 
 FUSED = "lora_unet_double_blocks_0_img_attn_qkv"
@@ -207,23 +242,25 @@ FUSED = "lora_unet_double_blocks_0_img_attn_qkv"
 @pytest.mark.parametrize(
     ("tensors", "metadata", "sentence"),
     [
-        ({"transformer.a.dora_scale": mx.ones(3)}, {}, r"transformer\.a\.dora_scale: belongs to a DoRA"),
-        ({"lora_unet_a.lokr_w1": mx.ones((2, 2))}, {}, "another kind of LyCORIS"),
+        ({"transformer.img_in.dora_scale": mx.ones(3)}, {}, r"img_in\.dora_scale: is \(3,\); a magnitude"),
+        ({"lora_unet_a.oft_blocks": mx.ones((2, 2))}, {}, "another kind of adapter"),
+        ({"x" * 400: mx.ones((2, 2))}, {}, r"x\.\.\.: is not part of a LoRA"),
+        ({"bundle_emb.sks.t5": mx.ones((2, 2))}, {}, "is an embedding"),
         ({"lora_te1_a.lora_down.weight": mx.ones((2, 2))}, {}, "is for a text encoder"),
-        ({"transformer.b.norm.weight": mx.ones(3)}, {}, r"transformer\.b\.norm\.weight: is not part of a LoRA"),
-        ({"transformer.a.lora_B.bias": mx.ones(3)}, {}, r"lora_B\.bias: is not part of a LoRA"),
+        ({"transformer.txt_in.norm.weight": mx.ones(3)}, {}, r"txt_in\.norm\.weight: is not part of a LoRA"),
+        ({"transformer.img_in.lora_B.bias": mx.ones(3)}, {}, r"lora_B\.bias: is not part of a LoRA"),
         ({"lora_unet_a.lora_down.weight": mx.ones((2, D)), "lora_unet_a.lora_up.weight": mx.ones((D, 2))}, {},
          r"lora_unet_a\.lora_down\.weight: names no layer"),
-        ({"diffusion_model.a.lora_A.weight": mx.ones((2, D)), "diffusion_model.a.lora_B.weight": mx.ones((D, 2))}, {},
-         "is for a, and so is"),
+        ({"img_in.lora_A.weight": mx.ones((2, D)), "img_in.lora_B.weight": mx.ones((D, 2))}, {},
+         "is for x_embedder, and so is"),
         ({f"{FUSED}.lora_down.weight": mx.ones((2, D)), f"{FUSED}.lora_up.weight": mx.ones((3 * D + 1, 2))}, {},
          r"has 25 rows; .* needs 8 \+ 8 \+ 8"),
-        ({"transformer.b.lora_A.weight": mx.ones((2, D)), "transformer.b.lora_B.weight": mx.ones((D, 3))}, {},
+        ({"transformer.txt_in.lora_A.weight": mx.ones((2, D)), "transformer.txt_in.lora_B.weight": mx.ones((D, 3))}, {},
          "do not share a rank"),
-        ({"transformer.b.alpha": mx.array(1.0)}, {}, "has no lora_A and lora_B"),
-        ({"transformer.a.alpha": mx.ones(2)}, {}, "must be a single number"),
-        ({"transformer.a.alpha": mx.array(mx.nan)}, {}, "alpha that is not a number"),
-        ({"transformer.a.alpha": mx.array(1.0)}, {"lora_adapter_metadata": '{"lora_alpha": 1}'}, "alpha twice"),
+        ({"transformer.txt_in.alpha": mx.array(1.0)}, {}, "has no lora_A and lora_B"),
+        ({"transformer.img_in.alpha": mx.ones(2)}, {}, "must be a single number"),
+        ({"transformer.img_in.alpha": mx.array(mx.nan)}, {}, "alpha that is not a number"),
+        ({"transformer.img_in.alpha": mx.array(1.0)}, {"lora_adapter_metadata": '{"lora_alpha": 1}'}, "alpha twice"),
         ({}, {"lora_adapter_metadata": '{"r": 2}'}, "lora_alpha that cannot be read"),
         ({}, {"lora_adapter_metadata": "[3]"}, "cannot be read"),
         ({}, {"lora_adapter_metadata": '{"lora_alpha": 1, "alpha_pattern": {"(": 2}}'}, "cannot be read"),
@@ -234,6 +271,17 @@ def test_what_is_not_understood_is_named(
 ) -> None:
     path = save(tmp_path / "a.safetensors", PAIR | tensors, metadata)
     with pytest.raises(AdapterProblem, match=sentence):
+        adapter_file.read(path, "flux1")
+
+
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+@pytest.mark.parametrize("which", ["up", "down"])
+@pytest.mark.parametrize(("layer", "rows"), [("lora_unet_img_in", D), (FUSED, 3 * D)], ids=["alone", "fused"])
+def test_factors_of_zeros_are_refused(tmp_path: Path, layer: str, rows: int, which: str, zero: float) -> None:
+    pair = {"down": mx.ones((2, D)), "up": mx.ones((rows, 2))}
+    pair[which] = zero * pair[which]
+    path = save(tmp_path / "a.safetensors", {f"{layer}.lora_{end}.weight": value for end, value in pair.items()})
+    with pytest.raises(AdapterProblem, match=r"a\.safetensors is all zeros: it would change nothing"):
         adapter_file.read(path, "flux1")
 
 
@@ -253,8 +301,8 @@ def test_a_file_that_would_change_something_else_is_not_offered(
     """The written file is read as a stranger's: here the reader finds another change in it."""
     honest = adapter_file.read
 
-    def dishonest(path: Path, family_name: str) -> adapter_file.AdapterFile:
-        found = honest(path, family_name)
+    def dishonest(path: Path, family_name: str, name: str = "") -> adapter_file.AdapterFile:
+        found = honest(path, family_name, name)
         path_of_one = next(iter(found.factors))
         a_RI, b_OR = found.factors[path_of_one]
         return adapter_file.AdapterFile(found.factors | {path_of_one: (a_RI, 1.01 * b_OR)}, {})

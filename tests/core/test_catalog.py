@@ -55,6 +55,7 @@ def in_cache(repository: Path, revision: str = "abc", *, main: bool = True) -> P
 
 def test_a_family_is_a_card_a_network_its_layers_and_their_names_elsewhere() -> None:
     assert FAMILIES.keys() == layers.FAMILIES.keys() == layers.PRESETS.keys() == key_maps.FAMILIES.keys()
+    assert key_maps.TITLES.keys() == key_maps.FAMILIES.keys()
     for name, card in FAMILIES.items():
         family = class_of(name)
         assert family.name == name

@@ -17,7 +17,7 @@ from core.training import checkpoint
 from core.training.events import Finished
 from tests.core.subjects import settings, training
 
-FACTORS = {"blocks.0.attn.to_q": (mx.ones((2, 6)), mx.full((5, 2), 0.5))}
+FACTORS = {"transformer_blocks.0.attn.to_q": (mx.ones((2, 6)), mx.full((5, 2), 0.5))}
 
 
 def test_a_written_adapter_reads_back_as_it_was(tmp_path: Path) -> None:
@@ -25,7 +25,9 @@ def test_a_written_adapter_reads_back_as_it_was(tmp_path: Path) -> None:
     found = adapter_file.read(tmp_path / "a.safetensors", "flux1")
     assert (found.rank, found.trigger) == (2, "sks")
     for index in (0, 1):
-        assert mx.array_equal(found.factors["blocks.0.attn.to_q"][index], FACTORS["blocks.0.attn.to_q"][index])
+        assert mx.array_equal(
+            found.factors["transformer_blocks.0.attn.to_q"][index], FACTORS["transformer_blocks.0.attn.to_q"][index]
+        )
 
 
 def test_a_run_writes_the_one_form(family: Family, photos: Path, tmp_path: Path) -> None:
@@ -84,10 +86,19 @@ def test_an_adapter_that_is_worth_nothing_is_not_written(tmp_path: Path, factors
     ("tensors", "sentence"),
     [
         ({"lora_unet_double_blocks_0.lora_down.weight": mx.ones((2, 3))}, "lora_unet_double_blocks_0"),
-        ({"transformer.a.lora_A.weight": mx.ones((2, 3))}, "has no lora_B"),
-        ({"transformer.a.lora_A.weight": mx.ones((2,)), "transformer.a.lora_B.weight": mx.ones((4, 2))}, "a matrix"),
+        ({"transformer.img_in.lora_A.weight": mx.ones((2, 3))}, "has no lora_B"),
         (
-            {"transformer.a.lora_A.weight": mx.ones((2, 3)), "transformer.a.lora_B.weight": mx.full((4, 2), mx.inf)},
+            {
+                "transformer.img_in.lora_A.weight": mx.ones((2,)),
+                "transformer.img_in.lora_B.weight": mx.ones((4, 2)),
+            },
+            "a matrix",
+        ),
+        (
+            {
+                "transformer.img_in.lora_A.weight": mx.ones((2, 3)),
+                "transformer.img_in.lora_B.weight": mx.full((4, 2), mx.inf),
+            },
             "not numbers",
         ),
     ],
@@ -127,10 +138,13 @@ def test_a_file_of_layers_with_ranks_of_their_own_holds_each_at_its_own_strength
 def test_a_strength_that_another_program_keeps_in_its_metadata_is_honoured(tmp_path: Path) -> None:
     mx.save_safetensors(
         str(tmp_path / "a.safetensors"),
-        {"transformer.a.lora_A.weight": mx.ones((2, 3)), "transformer.a.lora_B.weight": mx.ones((4, 2))},
+        {
+            "transformer.img_in.lora_A.weight": mx.ones((2, 3)),
+            "transformer.img_in.lora_B.weight": mx.ones((4, 2)),
+        },
         {"lora_adapter_metadata": '{"transformer.r": 2, "transformer.lora_alpha": 8}'},
     )
-    assert adapter_file.read(tmp_path / "a.safetensors", "flux1").factors["a"][1][0, 0].item() == 4.0
+    assert adapter_file.read(tmp_path / "a.safetensors", "flux1").factors["x_embedder"][1][0, 0].item() == 4.0
 
 
 def test_the_header_does_not_say_where_the_users_model_lies() -> None:

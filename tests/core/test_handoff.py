@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from core import files
+from core.adapters import file as adapter_file
 from core.dataset.batches import Batches
 from core.distributed import channel, handoff
 from core.distributed.channel import Channel
@@ -111,6 +112,20 @@ def test_the_others_draw_the_batches_that_the_first_machine_draws(family: Family
             arrays += [(one.weight_B, other.weight_B), (one.weight_BL, other.weight_BL)]
             arrays += [(one.conditioning[name], other.conditioning[name]) for name in one.conditioning]
             assert all(mx.array_equal(ours_, theirs_) for ours_, theirs_ in arrays)
+
+
+def test_the_settings_beside_an_adapter_to_begin_with_reach_the_others(
+    family: Family, photos: Path, tmp_path: Path
+) -> None:
+    layer = "transformer.transformer_blocks.1.attn.to_q"
+    pair = {f"{layer}.lora_A.weight": mx.ones((2, 32)), f"{layer}.lora_B.weight": mx.ones((32, 2))}
+    mx.save_safetensors(str(tmp_path / "theirs.safetensors"), pair)
+    (tmp_path / "adapter_config.json").write_text('{"lora_alpha": 8}', encoding="utf-8")
+    group = given(family, photos, tmp_path / "run", start_from=tmp_path / "theirs.safetensors")
+    start = handoff.receive_start(group, tmp_path / "peer")
+    assert start.start_from == tmp_path / "peer" / "theirs.safetensors"
+    factors = adapter_file.read(start.start_from, "flux1").factors
+    assert factors["transformer_blocks.1.attn.to_q"][1][0, 0].item() == 4.0
 
 
 def test_another_base_or_another_training_assistant_is_refused(

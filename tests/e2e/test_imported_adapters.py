@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.app.test_imported_adapters import lora_file
@@ -37,3 +39,34 @@ def test_an_imported_adapter_is_renamed_and_deleted_where_it_is_chosen(
     expect(page.locator("#imported")).to_be_hidden()
     page.reload()
     expect(page.locator("#adapter option", has_text="Red can")).to_have_count(0)
+
+
+@pytest.mark.refusals
+def test_a_file_is_imported_with_the_settings_that_came_with_it(page: Page, studio: Studio, tmp_path: Path) -> None:
+    file, config = tmp_path / "with settings.safetensors", tmp_path / "adapter_config.json"
+    file.write_bytes(lora_file({"modelspec.trigger_phrase": "sks"}))
+    config.write_text(json.dumps({"r": 2, "lora_alpha": 6}), encoding="utf-8")
+    page.goto(f"{studio.url}/pictures")
+    page.wait_for_load_state()
+    chooser = page.locator("#import-file")
+
+    chooser.set_input_files([config])
+    expect(page.locator("#import-error")).to_have_text(
+        "Choose one .safetensors file, and with it the adapter_config.json that came with it, if there is one."
+    )
+    chooser.set_input_files([file])
+    expect(page.locator("#import-words")).to_contain_text("names no alpha, so alpha = rank is assumed")
+    expect(page.locator("#import-error")).to_be_empty()
+    chooser.set_input_files([config, file])
+    expect(page.locator("#import-words")).to_have_text("with settings is here: rank 2, for pocket.")
+    expect(page.locator("#adapter option", has_text="with settings")).to_have_count(2)
+
+    config.write_text('{"lora_alpha": "many"}', encoding="utf-8")
+    chooser.set_input_files([config, file])
+    expect(page.locator("#import-error")).to_contain_text("The adapter_config.json of with settings.safetensors has")
+    file.write_bytes(lora_file({}).replace(b"x_embedder", b"nowhere.at"))
+    chooser.set_input_files([file])
+    expect(page.locator("#import-error")).to_contain_text(
+        "in a supported form. transformer.nowhere.at.lora_A.weight names no layer of FLUX.1, FLUX.2, Z-Image, Chroma "
+        "or FLUX.3."
+    )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz import caption_files, captioner_replies, config_files, photo_files
+from tests.fuzz import adapter_files, caption_files, captioner_replies, config_files, photo_files
 
 pytestmark = pytest.mark.slow
 
@@ -19,6 +19,7 @@ TARGETS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None]]] = {
     "photos": (photo_files.DATA, photo_files.check),
     "captioner-replies": (captioner_replies.DATA, captioner_replies.check),
     "caption-files": (caption_files.DATA, caption_files.check),
+    "adapter-headers": (adapter_files.DATA, adapter_files.check),
     "config-files": (config_files.DATA, config_files.check),
 }
 EXECUTIONS = 2000
