@@ -83,7 +83,8 @@ def import_file(
         chosen = select(Adapter).where(Adapter.sha256 == sha256, col(Adapter.run_id).is_(None))
         same = [row for row in session.exec(chosen).all() if _config_of(database, row) == config]
         if same:
-            same[0].trigger = same[0].trigger or trigger  # earlier versions did not read it
+            same[0].trigger = same[0].trigger or trigger  # earlier versions did not read it,
+            same[0].model = model  # and took every file of the Pictures page for Pocket's
             session.add(same[0])
             return replace(_view(session, same[0]), warnings=warnings), False
     target = _place(database, upload, names.clean(name, "safetensors"), sha256, config)

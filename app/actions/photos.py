@@ -75,7 +75,7 @@ def add(database: Database, project_id: int, filename: str, upload: Path, sha256
         if same := _same_bytes(session, project_id, sha256):
             return views(session, [same])[0], False
     try:
-        facts = reading.inspect(upload, filename)
+        facts = reading.inspect(upload, filename, webp_pixels=reading.WEBP_PIXELS_AT_MOST)
     except DataProblem as problem:
         shown = names.shown(filename)
         raise DataProblem(f"{shown} {problem.message}", [FieldProblem(shown, problem.message)]) from problem

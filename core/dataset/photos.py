@@ -31,7 +31,7 @@ from core.errors import DataProblem
 
 BYTES_AT_MOST = 64 * 2**20
 PIXELS_AT_MOST = 100_000_000
-WEBP_PIXELS_AT_MOST = 40_000_000  # of new photos
+WEBP_PIXELS_AT_MOST = 40_000_000  # of photos that the studio is given
 WEBP_COST = 4  # Pillow's decoder of WebP holds a pixel in 16 bytes; the others, in 4
 SIDE_AT_MOST_PX = 20_000
 SIDE_AT_LEAST_PX = 16
@@ -100,8 +100,10 @@ class _Opened:
             raise formats.problem_of(error, self.format, self.file) from error
 
 
-def inspect(source: Path | bytes, name: str | None = None) -> PhotoFacts:
+def inspect(source: Path | bytes, name: str | None = None, *, webp_pixels: int = PIXELS_AT_MOST) -> PhotoFacts:
     """Decode the photo once and tell what it is. `name` is what the user calls the file, for the extension check.
+
+    A WebP can have `webp_pixels`: the studio, which shares the computer with its jobs, takes WEBP_PIXELS_AT_MOST.
 
     Raises DataProblem with a sentence: not an image, cut off, empty, too large, a format that is not read.
     """
@@ -110,7 +112,7 @@ def inspect(source: Path | bytes, name: str | None = None) -> PhotoFacts:
     with _opened(source) as photo:
         if photo.format == "TIFF" and claimed in RAW_EXTENSIONS:
             raise DataProblem(formats.RAW)
-        _judge_webp(photo)
+        _judge_webp(photo, webp_pixels)
         photo.decode()
         image = photo.image
         with photo.decoder_trouble_as_sentence():
@@ -270,13 +272,13 @@ def _judge(photo: _Opened) -> None:
         raise DataProblem(f"has {width} x {height} px; at least {SIDE_AT_LEAST_PX} px a side are needed.")
 
 
-def _judge_webp(photo: _Opened) -> None:
-    """Raise DataProblem for a WebP that Pillow would need over a GB for. Those of old homes are still trained on."""
+def _judge_webp(photo: _Opened, pixels: int) -> None:
+    """Raise DataProblem for a WebP of more pixels, whose decoder takes much memory."""
     width, height = photo.image.size
-    if photo.format == "WEBP" and width * height > WEBP_PIXELS_AT_MOST:
+    if photo.format == "WEBP" and width * height > pixels:
         raise DataProblem(
-            f"has {width:,} x {height:,} px; a WebP can have {WEBP_PIXELS_AT_MOST // 10**6} million pixels here. Save "
-            "it as JPEG, or smaller."
+            f"has {width:,} x {height:,} px; a WebP can have {pixels // 10**6} million pixels here. Save it as JPEG, "
+            "or smaller."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -129,6 +130,9 @@ def test_without_a_model_the_one_is_chosen_that_the_file_fits(
     ]
     assert chosen[:2] == ["pocket", "tiny"]
     assert chosen[2] in ("pocket", "tiny")  # of the family at least; drawing says that it does not fit
+    again = put(client, lora(tmp_path / "a", LAYER, 64), query="model=pocket").json()
+    assert (again["id"], again["model"]) == (2, "pocket")
+    assert put(client, lora(tmp_path / "a", LAYER, 64)).json()["model"] == "tiny"
     ff = lora(tmp_path / "b", "transformer_blocks.0.ff.linear_out", 32)
     assert put(client, ff).json()["model"] == "small-klein"
 
@@ -144,6 +148,23 @@ def test_an_odd_name_becomes_that_of_a_file(client: TestClient, tmp_path: Path) 
         assert path.suffix == ".safetensors"
     error = problem_of(put(client, b"", name="a\nb\u202e.safetensors"), 422)
     assert error["message"].startswith("ab.safetensors is not a complete safetensors file")
+
+
+def test_an_adapter_of_an_older_home_has_a_file_alone(client: TestClient, tmp_path: Path) -> None:
+    """It is found again by its bytes, and deleted without those beside it."""
+    content = lora(tmp_path / "a")
+    database = client.app.state.database  # type: ignore[attr-defined]
+    sha256 = hashlib.sha256(content).hexdigest()
+    for name in (f"{sha256}.safetensors", "another.safetensors"):
+        (database.home.adapters / name).write_bytes(content)
+    with database.write() as session:
+        session.add(Adapter(name="old", model="pocket", file=f"adapters/{sha256}.safetensors", sha256=sha256, rank=2))
+    answer = put(client, content)
+    assert (answer.status_code, answer.json()["name"]) == (200, "old")
+    assert put(client, content, CONFIG).json()["id"] == 2
+    assert client.delete("/api/adapters/1").status_code == 204
+    left = [path.name for path in database.home.adapters.rglob("*") if path.is_file()]
+    assert sorted(left) == ["adapter_config.json", "another.safetensors", "mine.safetensors"]
 
 
 @pytest.mark.slow

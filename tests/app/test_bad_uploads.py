@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from core.dataset.photos import BYTES_AT_MOST
 from tests.app.conftest import PROJECT, picture, problem_of, put
 from tests.core.photo_files import NOT_TIFF, png_with, raw_file
+from tests.core.test_photo_memory import large_webp
 
 
 @pytest.fixture
@@ -148,6 +149,12 @@ def test_a_palette_and_an_animation_are_taken(client: TestClient, project: int) 
     animated = put(client, project, "moves.gif", content.getvalue())
     assert any("2 frames" in warning for warning in animated.json()["warnings"])
     assert put(client, project, "palette.png", picture(3, mode="P")).status_code == 201
+
+
+def test_a_webp_whose_decoder_would_take_over_a_gigabyte_is_refused(client: TestClient, project: int) -> None:
+    error = problem_of(put(client, project, "large.webp", large_webp(10_000)), 422)
+    assert "has 10,000 x 10,000 px; a WebP can have 40 million pixels here. Save it as JPEG" in error["message"]
+    assert put(client, project, "small.webp", large_webp(30)).status_code == 201
 
 
 @pytest.mark.parametrize(

@@ -172,15 +172,13 @@ def large_webp(side: int) -> bytes:
     return b"RIFF" + len(body).to_bytes(4, "little") + body
 
 
-def test_a_webp_that_would_take_over_a_gigabyte_is_refused_and_an_old_one_is_read(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_webp_is_refused_where_its_decoder_has_no_room() -> None:
     with pytest.raises(DataProblem, match=r"has 10,000 x 10,000 px; a WebP can have 40 million pixels here"):
-        photos.inspect(large_webp(10_000))
-    monkeypatch.setattr(photos, "WEBP_PIXELS_AT_MOST", 300)
+        photos.inspect(large_webp(10_000), webp_pixels=photos.WEBP_PIXELS_AT_MOST)
     with pytest.raises(DataProblem, match="Save it as JPEG"):
-        photos.inspect(large_webp(20))
-    assert photos.open_rgb(large_webp(20)).size == (20, 20)  # in the home before there was this limit
+        photos.inspect(large_webp(20), webp_pixels=300)
+    assert photos.inspect(large_webp(20)).width == 20  # where a run trains: it may be of an older home
+    assert photos.open_rgb(large_webp(20)).size == (20, 20)
 
 
 class Counted(io.BytesIO):
