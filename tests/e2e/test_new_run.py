@@ -63,6 +63,10 @@ def test_a_field_is_checked_when_it_is_left_and_again_when_it_is_corrected(
         "'atention' matches no layer; use all_linear, attention"
     )
     wrong(layers)
+    page.get_by_label("Ranks by layer").fill("nowhere=4, mlp=8, elsewhere=2")
+    page.get_by_label("Ranks by layer").blur()
+    for name in ("nowhere", "elsewhere"):  # both, in one line
+        expect(page.locator("#knob-ranks-error")).to_contain_text(f"'{name}' matches no layer that gets an adapter")
     unfold(page, "Samples and checkpoints")
     prompts = page.get_by_label("Sample prompts")
     prompts.fill("{trigger} in the snow\na {tigger}")
