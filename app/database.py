@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
 from functools import partial
@@ -21,13 +21,11 @@ from sqlmodel import Session, SQLModel
 from app import tables  # noqa: F401  (fills SQLModel.metadata)
 from app.errors import HomeProblem
 from app.home import Home
+from app.migrations import MIGRATIONS
 from core import strict_json
 from core.errors import DiskProblem
 
 BUSY_SECONDS = 10.0
-
-MIGRATIONS: list[Callable[[Connection], None]] = []
-"""MIGRATIONS[n] migrates schema version n + 1 to n + 2. A new file gets the newest schema from `tables.py` at once."""
 
 SCHEMA_VERSION = 1 + len(MIGRATIONS)
 

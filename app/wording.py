@@ -62,7 +62,6 @@ SCRIPT_WORDS: dict[str, Any] = {
     "queued": QUEUED,
     "stopping": STOPPING,
     "editable": SETTINGS_CODES,
-    "pictures": {"plain": PLAIN, "adapted": ADAPTED, "unadapted": UNADAPTED},
 }
 """What scripts need of the above, as JSON; read by static/js/lib/wording.js."""
 

@@ -169,14 +169,43 @@ def drawing(
     for done, l_t in enumerate(latents, start=1):
         clean_1LC = l_t
         yield done, steps
-    computer = describe()
-    recipe = {
+    texts = {
         "prompt": prompt if isinstance(prompt, str) else None,
         "negative_prompt": negative_prompt if isinstance(negative_prompt, str) and strength.true > 1.0 else None,
-        "seed": seed if noise is None else None,
+    }
+    recipe = recipe_of(
+        family,
+        height_px=height_px,
+        width_px=width_px,
+        steps=steps,
+        guidance=guidance,
+        true_guidance=strength.true,
+        seed=seed if noise is None else None,
+        about=texts | dict(about or {}),
+    )
+    return Picture(to_image(family.decode(clean_1LC, grid), adapters), recipe, clean_1LC)
+
+
+def recipe_of(
+    family: Family,
+    *,
+    height_px: int,
+    width_px: int,
+    steps: int,
+    guidance: float,
+    true_guidance: float | None = None,
+    seed: int | None,
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The recipe of a picture, drawn or not: equal recipes draw equal pictures. `about` is added to it."""
+    computer = describe()
+    return {
+        "prompt": None,
+        "negative_prompt": None,
+        "seed": seed,
         "steps": steps,
         "guidance": guidance,
-        "true_guidance": strength.true,
+        "true_guidance": guidance_for(family, guidance, true_guidance).true,
         "width_px": width_px,
         "height_px": height_px,
         "family": family.name,
@@ -186,9 +215,8 @@ def drawing(
         "precision": precision_of(bits_of(family.transformer)),
         "device": computer["device"],
         "mlx": computer["mlx"],
-        **(about or {}),
+        **about,
     }
-    return Picture(to_image(family.decode(clean_1LC, grid), adapters), recipe, clean_1LC)
 
 
 def _conditionings(family: Family, prompts: Sequence[str | Conditioning]) -> list[Conditioning]:

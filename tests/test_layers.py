@@ -34,7 +34,7 @@ CORE_LEVELS: list[tuple[str, ...]] = [
 APP_LEVELS: list[tuple[str, ...]] = [
     ("app.errors", "app.resources", "app.sheet", "app.jobs.states", "app.jobs.process"),
     ("app.tables", "app.worker.lanes"),
-    ("app.home", "app.settings", "app.wording"),
+    ("app.home", "app.migrations", "app.settings", "app.wording"),
     ("app.database",),
     ("app.jobs",),
     ("app.events", "app.security"),

@@ -39,7 +39,7 @@ class PictureRequest:
     width: int | None = None
     height: int | None = None
     base_precision: str = "full"  # of core.config.choices.BasePrecision
-    without: bool = False  # also draw each picture without the adapters, to compare
+    without: bool = False  # also each picture without the adapters, to compare; nothing more where every strength is 0
 
 
 def list_pictures(database: Database, after: int = 0, limit: int = 200) -> list[SampleView]:
@@ -81,7 +81,7 @@ def draw(database: Database, request: PictureRequest) -> int:
             "base_precision": request.base_precision,
             "width": request.width or side,
             "height": request.height or side,
-            "without": request.without and bool(stack),
+            "without": request.without and any(each["strength"] for each in stack),
         }
         steps = request.count * (2 if params["without"] else 1)
         return int(store.enqueue(session, Kind.SAMPLE, params, project_id=project_id, steps=steps).id or 0)

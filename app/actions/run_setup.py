@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from app.actions import estimate, projects
+from app.actions import estimate, projects, runs
 from app.actions.estimate import Suggestion
 from app.actions.photo_views import crop_json, newest_captions, newest_crops
 from app.actions.run_check import examine_request
@@ -70,10 +70,9 @@ def create(
         session.flush()
         config = request.resolved.as_json()
         run = Run(job_id=int(job.id or 0), project_id=project_id, version_id=int(version.id or 0), config=config)
-        run.name = request.name
+        run.name = request.name or runs.next_name(session, project_id)
         session.add(run)
         session.flush()
-        run.name = run.name or f"Run {run.id}"
         files.write_json(database.home.run(int(run.id or 0)) / "config.json", config)
         session.add(run)
         session.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from core.errors import ConfigProblem, FieldProblem
 
 ADAPTER_FILE = "adapter.safetensors"
 LOG_BYTES = 200_000
+NUMBERED = re.compile(r"Run (\d{1,9})")  # the name of a run that nobody named
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class AdapterFile:
     """An adapter file and the name to save it under."""
 
     path: Path
-    name: str  # <project>-<step>.safetensors
+    name: str  # <project>-<run>-<step>.safetensors
 
 
 def list_runs(database: Database, project_id: int | None = None, after: int = 0, limit: int = 200) -> list[RunView]:
@@ -164,7 +166,13 @@ def adapter_file(database: Database, run_id: int, step: int | None = None) -> Ad
     path = database.home.file(chosen.folder) / ADAPTER_FILE
     if not path.is_file():
         raise NotFound(f"The file of step {chosen.step} is no longer there.")
-    return AdapterFile(path, f"{file_word(project.name)}-{chosen.step}.safetensors")
+    return AdapterFile(path, f"{file_word(project.name)}-{file_word(run.name)}-{chosen.step}.safetensors")
+
+
+def adapter_bytes(database: Database, run_id: int, step: int) -> int | None:
+    """The size of the file that `adapter_file` offers for a checkpoint; None if it is no longer there."""
+    path = database.home.run(run_id) / "checkpoints" / str(step) / ADAPTER_FILE
+    return path.stat().st_size if path.is_file() else None
 
 
 def log_text(database: Database, run_id: int) -> str:
@@ -188,7 +196,7 @@ def find(session: Session, run_id: int) -> Run:
 
 
 def file_word(name: str) -> str:
-    """A project's name as part of a file name: letters, digits and single dashes."""
+    """A name as part of a file name: letters, digits and single dashes."""
     word = "".join(c if c.isalnum() else "-" for c in name).strip("-")
     while "--" in word:
         word = word.replace("--", "-")
@@ -198,6 +206,13 @@ def file_word(name: str) -> str:
 def _newest_step(session: Session, run_id: int) -> int:
     steps = select(Checkpoint.step).where(Checkpoint.run_id == run_id).order_by(col(Checkpoint.step).desc()).limit(1)
     return session.exec(steps).first() or 0
+
+
+def next_name(session: Session, project_id: int) -> str:
+    """ "Run 1" for the first run of a project, then one more than the highest number, and than there are runs."""
+    names = session.exec(select(Run.name).where(Run.project_id == project_id)).all()
+    numbers = [int(found[1]) for name in names if (found := NUMBERED.fullmatch(name))]
+    return f"Run {max([*numbers, len(names)]) + 1}"
 
 
 def checked_name(name: str, subject: str = "run") -> str:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from sqlmodel import col, select
 
 from app import wording
-from app.actions import adapters, models
+from app.actions import adapters, models, runs
 from app.actions.run_views import SampleView, sample_view
 from app.database import Database
-from app.jobs.states import Kind, State
+from app.jobs.states import Kind, State, Stop
 from app.knob_fields import KnobField, fields
 from app.pages.lines import ALL, AdapterOption, Line, adapter_options, newest_event
 from app.pages.render import Page
-from app.tables import Job, Sample, now
+from app.tables import Job, Sample
 
 DRAWINGS = 40
 SEED = 1
+NO_ADAPTER = "pocket"  # the model to draw with where no adapter is chosen
 GOING = (State.QUEUED, State.RUNNING)
 
 
@@ -37,8 +37,8 @@ class PicturesPage(Page):
     trigger_words: str  # "sks can"; empty without an adapter
     seed: int
     more: tuple[KnobField, ...]  # steps, guidance, size, precision
-    drawings: tuple[Drawing, ...]  # the newest first
-    blank_drawing: Drawing  # for the script to copy and fill in
+    suits: dict[str, dict[str, str]]  # by model, the values of these fields that suit it
+    drawings: tuple[Drawing, ...]  # the newest first; the script fetches them again when one changes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +48,13 @@ class Drawing:
     job_id: int
     state: State
     prompt: str
-    created_at: datetime
-    error: str = ""
-    pictures: tuple[Picture, ...] = ()
-    to_come: int = 0  # how many are not drawn yet
-    recipe: tuple[Line, ...] = ()  # empty until a picture is there
+    words: str  # "Waiting for its turn", "drawing", "stopped, 5 minutes ago"
+    drawn_with: str  # "Miso, Run 1, step 300, strength 0.8"
+    can_cancel: bool
+    error: str  # empty without one
+    pictures: tuple[Picture, ...]
+    to_come: tuple[Place, ...]
+    recipe: tuple[Line, ...]  # empty until a picture is there
     form: Mapping[str, Any]  # the form as it was filled in, for "Use again"
 
 
@@ -63,8 +65,17 @@ class Picture:
     id: int
     url: str
     label: str  # "with the adapter, strength 1", "without it" or "the model as it is"
+    file_name: str  # to save it under
     width: int
     height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a picture will be."""
+
+    number: int  # among those of its drawing
+    label: str  # as the picture's
 
 
 def pictures_page(database: Database, run_id: int | None = None) -> PicturesPage:
@@ -84,9 +95,12 @@ def pictures_page(database: Database, run_id: int | None = None) -> PicturesPage
         prompt=f"a photo of {words or 'a teapot'} on the beach",
         trigger_words=words,
         seed=SEED,
-        more=_more_fields(database, chosen.model if chosen else "pocket"),
-        drawings=tuple(_drawings(database)),
-        blank_drawing=Drawing(job_id=0, state=State.QUEUED, prompt="", created_at=now(), form={}),
+        more=_more_fields(database, chosen.model if chosen else NO_ADAPTER),
+        suits={
+            model: {field.name: field.value for field in _more_fields(database, model) if not field.choices}
+            for model in {NO_ADAPTER, *(each.model for each in options)}
+        },
+        drawings=tuple(_drawings(database, {each.value: each.label for each in options})),
     )
 
 
@@ -105,30 +119,38 @@ def _more_fields(database: Database, model: str) -> tuple[KnobField, ...]:
     )
 
 
-def _drawings(database: Database) -> list[Drawing]:
-    """The newest jobs that drew, or wait to, with their pictures; removed ones without a picture are left out."""
+def _drawings(database: Database, names: Mapping[str, str]) -> list[Drawing]:
+    """The newest jobs that drew, or wait to, with their pictures. `names` are those of the adapters, by id.
+
+    One that has ended without a picture is left out, unless it failed: its error is there to be read.
+    """
     with database.read() as session:
         chosen = select(Job).where(Job.kind == Kind.SAMPLE).order_by(col(Job.id).desc()).limit(DRAWINGS)
         jobs = session.exec(chosen).all()
         samples: dict[int | None, list[SampleView]] = {job.id: [] for job in jobs}
         for row in session.exec(select(Sample).where(col(Sample.job_id).in_(samples)).order_by(col(Sample.id))):
             samples[row.job_id].append(sample_view(row))
-    return [_drawing(job, samples[job.id]) for job in jobs if samples[job.id] or job.state is not State.CANCELLED]
+    titles = {name: models.title(database, name) for name in {str(job.params.get("model", "")) for job in jobs}}
+    shown = [job for job in jobs if samples[job.id] or job.state in (*GOING, State.FAILED)]
+    return [_drawing(job, samples[job.id], names, titles) for job in shown]
 
 
-def _drawing(job: Job, samples: Sequence[SampleView]) -> Drawing:
+def _drawing(job: Job, samples: Sequence[SampleView], names: Mapping[str, str], titles: Mapping[str, str]) -> Drawing:
     params = job.params
     stack = params.get("adapters") or []
     first = stack[0] if stack else {}
+    title = titles[str(params.get("model", ""))]
     return Drawing(
         job_id=int(job.id or 0),
         state=job.state,
         prompt=str(params.get("prompt", "")),
-        created_at=job.created_at,
+        words=_words(job),
+        drawn_with=" and ".join(_with_strength(each, names) for each in stack) or f"{title} without an adapter",
+        can_cancel=job.state in GOING and job.stop is Stop.NONE,
         error=wording.error(job.error) if job.state is State.FAILED else "",
-        pictures=tuple(_picture(sample, adapted=bool(stack)) for sample in samples),
-        to_come=max(job.steps - len(samples), 0) if job.state in GOING else 0,
-        recipe=_recipe(params, samples) if samples else (),
+        pictures=tuple(_picture(job, sample, names) for sample in samples),
+        to_come=tuple(_places(job)) if job.state in GOING else (),
+        recipe=_recipe(params, samples, names) if samples else (),
         form={
             "adapter": str(first.get("id", "")),
             "strength": first.get("strength", 1),
@@ -139,15 +161,46 @@ def _drawing(job: Job, samples: Sequence[SampleView]) -> Drawing:
     )
 
 
-def _picture(sample: SampleView, *, adapted: bool) -> Picture:
-    label = wording.PLAIN
-    if adapted:
-        strength = sample.adapter_strength
-        label = f"{wording.ADAPTED} {strength:g}" if strength else wording.UNADAPTED
-    return Picture(sample.id, sample.url, label, sample.width, sample.height)
+def _words(job: Job) -> str:
+    """How far a drawing is, or when it was made and how it ended."""
+    if job.state is State.QUEUED:
+        return wording.QUEUED
+    if job.state is State.RUNNING:
+        return job.phase if job.stop is Stop.NONE else "stopping"
+    when = wording.ago(job.created_at)
+    return when if job.state is State.SUCCEEDED else f"{wording.STATES[job.state]}, {when}"
 
 
-def _recipe(params: Mapping[str, Any], samples: Sequence[SampleView]) -> tuple[Line, ...]:
+def _with_strength(chosen: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """An adapter of a drawing: by its hash once it is deleted."""
+    name = names.get(str(chosen.get("id"))) or f"a deleted adapter ({str(chosen.get('sha256', ''))[:12]}…)"
+    return f"{name}, strength {chosen.get('strength', 1):g}"
+
+
+def _label(stack: Sequence[Mapping[str, Any]], strength: float) -> str:
+    if not stack:
+        return wording.PLAIN
+    return f"{wording.ADAPTED} {strength:g}" if strength else wording.UNADAPTED
+
+
+def _picture(job: Job, sample: SampleView, names: Mapping[str, str]) -> Picture:
+    stack, strength = job.params.get("adapters") or [], sample.adapter_strength
+    used = [names.get(str(each.get("id")), "adapter") for each in stack] if strength else [job.params["model"]]
+    words = [*used, *([f"strength {strength:g}"] if strength not in (0, 1) else []), f"seed {sample.seed}"]
+    file_name = f"{runs.file_word(' '.join(words))}.png"
+    return Picture(sample.id, sample.url, _label(stack, strength), file_name, sample.width, sample.height)
+
+
+def _places(job: Job) -> Iterator[Place]:
+    """Those that are not drawn yet: with the adapters, then the same without them, for each seed."""
+    stack = job.params.get("adapters") or []
+    strength = float(stack[0]["strength"]) if stack else 0.0
+    for number in range(job.step, job.steps):
+        without = job.params.get("without") and number % 2 == 1
+        yield Place(number, _label(stack, 0.0 if without else strength))
+
+
+def _recipe(params: Mapping[str, Any], samples: Sequence[SampleView], names: Mapping[str, str]) -> tuple[Line, ...]:
     """Everything that it takes to draw the same picture again."""
     labels = {"model": "Model", "seed": "Seed", "steps": "Steps", "guidance": "Guidance"}
     lines = [
@@ -155,7 +208,8 @@ def _recipe(params: Mapping[str, Any], samples: Sequence[SampleView]) -> tuple[L
     ]
     lines.append(Line("Size", f"{samples[0].width} × {samples[0].height} px"))
     for each in params.get("adapters") or []:
-        lines.append(Line("Adapter", f"{str(each.get('sha256', ''))[:12]}…, strength {each.get('strength', 1):g}"))
+        lines.append(Line("Adapter", _with_strength(each, names)))
+        lines.append(Line("Its file’s SHA-256", f"{str(each.get('sha256', ''))[:12]}…"))
     recipe = samples[0].recipe
     lines += [
         Line(name.replace("_", " ").capitalize(), str(recipe[name]))

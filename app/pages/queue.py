@@ -9,7 +9,7 @@ from app import wording
 from app.actions import jobs, models
 from app.actions.jobs import JobView
 from app.database import Database
-from app.jobs.states import Kind, State
+from app.jobs.states import Kind, State, Stop
 from app.pages.lines import ALL, job_progress, newest_event
 from app.pages.render import Page
 from app.tables import now
@@ -39,6 +39,8 @@ class JobLine:
     state: State
     progress: str  # "120 of 300 steps"
     error: str
+    stopping: bool
+    retry_path: str  # below /api, of a failed job
     step: int
     steps: int
     created_at: datetime
@@ -69,6 +71,8 @@ def _line(database: Database, job: JobView) -> JobLine:
         state=job.state,
         progress=job_progress(job),
         error=wording.error(job.error) if job.state is State.FAILED else "",
+        stopping=job.stop is not Stop.NONE,
+        retry_path=f"/runs/{job.run_id}/resume" if job.run_id else f"/jobs/{job.id}/retry",
         step=job.step,
         steps=job.steps,
         created_at=job.created_at,

@@ -11,7 +11,7 @@ after `after` as it comes (static/js/run/run.js).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ from sqlmodel import col, select
 from app import wording
 from app.actions import models, projects, runs
 from app.actions.projects import ProjectView
-from app.actions.run_views import CheckpointView, PhotoScore, RunDetail, SampleView
+from app.actions.run_views import PhotoScore, RunDetail, SampleView
 from app.database import Database
 from app.jobs.states import State, Stop
 from app.knob_fields import KnobField, fields
@@ -32,6 +32,7 @@ from core.config.train import knobs
 from core.dataset import split
 from core.training.diagnosis import Diagnosis
 
+REMOVED = "It was removed before it started."
 ROWS_TO_COME = 12  # empty rows of the sample grid that are laid out beforehand
 LOG_LINES = 500
 MORE_STEPS_AT_LEAST, MORE_STEPS_MULTIPLE = 100, 50
@@ -50,7 +51,7 @@ class RunPage(Page):
     photo_scores: tuple[PhotoScore, ...]  # empty before the first score
     grid: Grid
     class_pictures: ClassPictures | None  # None for a run that trains on none
-    checkpoints: tuple[CheckpointView, ...]  # the newest first
+    checkpoints: tuple[SavedStep, ...]  # the newest first
     first_checkpoint: int  # the step after which the first one comes
     more_steps: int  # how many "Continue" offers on top
     activations: KnobField  # a run may resume with another value of this knob
@@ -117,6 +118,14 @@ class GridCell:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedStep:
+    """A checkpoint."""
+
+    step: int
+    adapter_bytes: int | None  # of the file to download; None if it is no longer there
+
+
+@dataclass(frozen=True, slots=True)
 class ClassPictures:
     """Pictures of the class by the untouched model, as far as they are drawn."""
 
@@ -159,7 +168,7 @@ def run_page(database: Database, run_id: int) -> RunPage:
         photo_scores=tuple(detail.photo_scores),
         grid=_grid(detail, config, project),
         class_pictures=_class_pictures(detail, config, project),
-        checkpoints=tuple(reversed(detail.checkpoints)),
+        checkpoints=tuple(_saved_steps(database, detail)),
         first_checkpoint=min(int(config["save_every"]), detail.steps),
         more_steps=max(MORE_STEPS_AT_LEAST, round(detail.steps / 2 / MORE_STEPS_MULTIPLE) * MORE_STEPS_MULTIPLE),
         activations=fields(config, ())["activations"],
@@ -168,8 +177,15 @@ def run_page(database: Database, run_id: int) -> RunPage:
     )
 
 
+def _saved_steps(database: Database, detail: RunDetail) -> Iterator[SavedStep]:
+    for each in reversed(detail.checkpoints):
+        yield SavedStep(each.step, runs.adapter_bytes(database, detail.id, each.step))
+
+
 def _run_now(database: Database, detail: RunDetail) -> RunNow:
     phase = NOT_RESPONDING if detail.not_responding else detail.phase
+    if detail.state is State.CANCELLED:
+        phase = REMOVED
     return RunNow(
         id=detail.id,
         job_id=detail.job_id,
@@ -218,7 +234,7 @@ def _grid(detail: RunDetail, config: Mapping[str, Any], project: ProjectView) ->
 def _why_empty(every: int, has_prompts: bool) -> str:
     if not has_prompts:
         return "It has no sample prompts."
-    return "It was removed before it started." if every else "“Sample every” is 0 in its settings."
+    return REMOVED if every else "“Sample every” is 0 in its settings."
 
 
 def _class_pictures(detail: RunDetail, config: Mapping[str, Any], project: ProjectView) -> ClassPictures | None:

@@ -62,6 +62,11 @@ class Freed(BaseModel):
     bytes: int
 
 
+@router.get("/alive", status_code=204)
+async def alive() -> None:
+    """Answers at once. An open page asks this every few seconds, so it reads nothing and takes no thread."""
+
+
 @router.get("/pictures")
 def list_pictures(db: Db, after: After = 0, limit: Limit = 200) -> list[SampleView]:
     return pictures.list_pictures(db, after, limit)

@@ -1,9 +1,17 @@
-"""Pictures of the drawing page as a job: the model is loaded once, and each picture is shown as soon as it is drawn."""
+"""Pictures of the drawing page as a job: the model is loaded once, and each picture is shown as soon as it is drawn.
+
+A picture without adapters is the same for every adapter and strength that it is compared with: it is drawn once, and
+copied from then on.
+"""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+from sqlmodel import col, select
 
 from app.actions import models
 from app.jobs import store
@@ -20,7 +28,7 @@ from core.errors import AdapterProblem
 from core.hub import catalog
 from core.models.base import Conditioning, Family
 from core.models.load import load_family
-from core.sampling import draw
+from core.sampling import draw, recipe_of
 
 
 def draw_pictures(work: Work) -> Outcome:
@@ -41,7 +49,13 @@ def draw_pictures(work: Work) -> Outcome:
         strengths = [each["strength"] if with_adapter else 0.0 for each in params["adapters"]]
         for adapter, strength in zip(adapters, strengths, strict=True):
             adapter.strength = strength
-        _draw_one(work, family, params, texts, strengths, place, (params["seed"] + number) % 2**31)
+        seed = (params["seed"] + number) % 2**31
+        earlier = None if any(strengths) else _without_adapters(work, family, params, seed)
+        row = _copied(work, earlier, params, strengths, place) if earlier is not None else None
+        if row is None:
+            row = _draw_one(work, family, params, texts, strengths, place, seed)
+        with work.transaction(step=place + 1) as session:
+            store.append_event(session, work.claim, "sample", add_sample(session, row))
     work.report_phase("drawing", len(pictures), len(pictures))
     return Outcome(State.SUCCEEDED)
 
@@ -67,12 +81,8 @@ def _draw_one(
     strengths: Sequence[float],
     place: int,
     seed: int,
-) -> None:
-    """Draw one picture, then write its file, then its row and event. Raises Stopped between two sampler steps."""
-    used = [
-        {"sha256": adapter["sha256"], "strength": strength}
-        for adapter, strength in zip(params["adapters"], strengths, strict=True)
-    ]
+) -> Sample:
+    """Draw one picture and write its file; returns its row. Raises Stopped between two sampler steps."""
     picture = draw(
         family,
         texts[0],
@@ -83,13 +93,13 @@ def _draw_one(
         seed=seed,
         on_step=lambda _done, _of: work.raise_if_stopped(),
         negative_prompt=texts[1],
-        about={"prompt": params["prompt"], "negative_prompt": "", "adapters": used},
+        about=_about(params, strengths),
         adapters=_names(work, params["adapters"], strengths),
     )
-    target = work.home.pictures / f"{work.claim.job_id}-{place}.png"
+    target = _target(work, place)
     with files.atomic_file(target) as part:
         picture.image.save(part, "PNG")
-    row = Sample(
+    return Sample(
         job_id=work.claim.job_id,
         prompt_id=place,
         prompt=params["prompt"],
@@ -100,8 +110,71 @@ def _draw_one(
         width=picture.image.width,
         height=picture.image.height,
     )
-    with work.transaction(step=place + 1) as session:
-        store.append_event(session, work.claim, "sample", add_sample(session, row))
+
+
+def _without_adapters(work: Work, family: Family, params: dict[str, Any], seed: int) -> Sample | None:
+    """An earlier picture that is the same without any adapter: its recipe is equal and its file is there."""
+    wanted = recipe_of(
+        family,
+        height_px=params["height"],
+        width_px=params["width"],
+        steps=params["steps"],
+        guidance=params["guidance"],
+        seed=seed,
+        about=_about(params, ()),
+    )
+    earlier = select(Sample).where(
+        col(Sample.run_id).is_(None),
+        Sample.prompt == params["prompt"],
+        Sample.seed == seed,
+        Sample.adapter_strength == 0.0,
+    )
+    with work.database.read() as session:
+        for row in session.exec(earlier.order_by(col(Sample.id).desc())):
+            used = row.recipe.get("adapters", ())
+            same = not any(each["strength"] for each in used) and {**row.recipe, "adapters": []} == wanted
+            if same and work.home.file(row.file).is_file():
+                return row
+    return None
+
+
+def _copied(
+    work: Work, earlier: Sample, params: dict[str, Any], strengths: Sequence[float], place: int
+) -> Sample | None:
+    """The earlier picture as one of this job, with a file of its own, so that either can be deleted.
+
+    None if it has just been deleted.
+    """
+    target = _target(work, place)
+    try:
+        with files.atomic_file(target) as part:
+            shutil.copyfile(work.home.file(earlier.file), part)
+    except FileNotFoundError:
+        return None
+    return Sample(
+        job_id=work.claim.job_id,
+        prompt_id=place,
+        prompt=earlier.prompt,
+        seed=earlier.seed,
+        adapter_strength=0.0,
+        recipe=earlier.recipe | _about(params, strengths),
+        file=work.home.relative(target),
+        width=earlier.width,
+        height=earlier.height,
+    )
+
+
+def _about(params: dict[str, Any], strengths: Sequence[float]) -> dict[str, Any]:
+    """What a recipe says of the texts and the adapters; no strengths: of no adapters."""
+    chosen = params["adapters"] if strengths else ()
+    used = [
+        {"sha256": adapter["sha256"], "strength": strength} for adapter, strength in zip(chosen, strengths, strict=True)
+    ]
+    return {"prompt": params["prompt"], "negative_prompt": "", "adapters": used}
+
+
+def _target(work: Work, place: int) -> Path:
+    return work.home.pictures / f"{work.claim.job_id}-{place}.png"
 
 
 def _names(work: Work, chosen: Sequence[dict[str, Any]], strengths: Sequence[float]) -> list[str]:

@@ -146,7 +146,9 @@ class Reporter:
         """Adds the rows of a checkpoint, and resets the count of deaths."""
         with self._work.transaction(deaths=0) as session:
             self._checkpoint_rows(session, step, size, sha256)
-            payload = {"step": step, "bytes": size, "sha256": sha256}
+            folder = self._work.home.run(self._run_id) / "checkpoints" / str(step)
+            adapter_bytes = (folder / checkpoint.ADAPTER).stat().st_size
+            payload = {"step": step, "bytes": size, "adapter_bytes": adapter_bytes, "sha256": sha256}
             store.append_event(session, self._work.claim, "checkpoint", payload, step)
         self._work.log(f"Saved step {step} ({size / 2**20:.1f} MB).")
 

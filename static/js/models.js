@@ -1,17 +1,17 @@
 // The models: download, stop, go on. The cards are fetched again when a job changes its state; bars follow its events.
 
-import { api } from "./lib/api.js";
+import { api, freshPage } from "./lib/api.js";
 import { $, page, throttled, write } from "./lib/dom.js";
 import { Events } from "./lib/events.js";
 import { duration, fileSize } from "./lib/format.js";
+import { onBack } from "./lib/server.js";
 
 const shelf = $("#models");
 const marks = new Map(); // job -> its first progress on this page: {done, at}
 
 const redraw = throttled(300, async () => {
-  const answer = await fetch(location.pathname, { headers: { Accept: "text/html" } });
-  if (!answer.ok) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const fresh = await freshPage();
+  if (!fresh) return;
   const focused = document.activeElement?.closest("[data-model]")?.dataset.model;
   shelf.replaceChildren(...$("#models", fresh).childNodes);
   if (focused) $("button:not(:disabled), a", $(`[data-model="${CSS.escape(focused)}"]`, shelf) ?? shelf)?.focus();
@@ -47,6 +47,7 @@ function words({ name, done, of }, row) {
   return `${fileSize(done)} of ${fileSize(of)}${left}`;
 }
 
+onBack(redraw);
 new Events({}, page.dataset.after, {
   state: () => redraw(),
   phase: (payload, row) => {

@@ -1,15 +1,16 @@
-// Drawing: one press is one job. Its card is at the top of the history at once, and is filled in as pictures come.
+// Drawing: one press is one job. The history is fetched again when a job of it changes; what has not changed stays.
 
-import { ApiError, api, put } from "./lib/api.js";
-import { $, $$, copy, page, show, throttled, toast, write } from "./lib/dom.js";
+import { ApiError, api, freshPage, put } from "./lib/api.js";
+import { $, $$, page, reconcile, show, throttled, toast, write } from "./lib/dom.js";
 import { Events } from "./lib/events.js";
 import { onSubmit, textsOf } from "./lib/forms.js";
 import { openLightbox } from "./lib/lightbox.js";
-import { wording } from "./lib/wording.js";
+import { onBack } from "./lib/server.js";
 
 const form = $("#draw");
 const gallery = $("#gallery");
 const adapter = form.elements.adapter;
+const suits = JSON.parse($("#suits-data").textContent); // model -> the values that suit it
 
 // ---- the form ----
 
@@ -19,7 +20,13 @@ function followAdapter(previousWords) {
   for (const part of [$("#strength-field"), $("#compare-field")]) show(part, has);
   show($("#imported"), Boolean(chosen.dataset.imported));
   const words = has ? `${chosen.dataset.trigger} ${chosen.dataset.classWord}`.trim() : "";
-  if ($("#trigger-words")) write($("#trigger-words"), words || "anything you like");
+  write($("#trigger-words"), words);
+  show($("#with-trigger"), words !== "");
+  show($("#without-trigger"), words === "");
+  for (const [name, value] of Object.entries(suits[chosen.dataset.model] ?? {})) {
+    form.elements[name].placeholder = value;
+    write($(`[data-suits="${name}"]`), value);
+  }
   const prompt = form.elements.prompt;
   if (previousWords && words && prompt.value.includes(previousWords)) prompt.value = prompt.value.replaceAll(previousWords, words);
   adapter.dataset.words = words;
@@ -51,8 +58,8 @@ function requestBody() {
 onSubmit(form, async () => {
   const request = requestBody();
   try {
-    const { job_id: job } = await api("POST", "/pictures", request);
-    addDrawing(job, request);
+    await api("POST", "/pictures", request);
+    await refresh();
   } catch (error) {
     for (const problem of error.problems ?? []) {
       if (problem.field.startsWith("adapters")) problem.field = "adapters";
@@ -64,59 +71,41 @@ onSubmit(form, async () => {
 
 // ---- the history ----
 
-function addDrawing(job, request) {
-  const card = copy("drawing-template");
-  card.dataset.job = job;
-  write($("[data-prompt]", card), request.prompt);
-  write($("[data-words]", card), wording.queued);
-  $("details", card).dataset.recipe = JSON.stringify({
-    adapter: String(request.adapters[0]?.id ?? ""), strength: request.adapters[0]?.strength ?? 1, compare: request.without,
-    prompt: request.prompt, seed: request.seed, steps: request.steps, guidance: request.guidance, width: request.width,
-    base_precision: request.base_precision,
-  });
-  const pair = $("[data-pair]", card);
-  for (let count = request.without ? 2 : 1; count > 0; count -= 1) {
-    const figure = document.createElement("figure");
-    const empty = document.createElement("div");
-    empty.className = "canvas waiting";
-    const caption = document.createElement("figcaption");
-    caption.textContent = "\u00a0";
-    figure.append(empty, caption);
-    pair.append(figure);
-  }
-  show($("#no-drawings"), false);
-  gallery.prepend(card);
-}
-
 const cardOf = (row) => $(`[data-job="${row.job_id}"]`, gallery);
 
-function addPicture(card, sample) {
-  if ($(`img[src="${CSS.escape(sample.url)}"]`, card)) return;
-  const adapted = JSON.parse($("details", card).dataset.recipe).adapter !== "";
-  const { plain, adapted: withAdapter, unadapted } = wording.pictures;
-  const label = !adapted ? plain : sample.adapter_strength ? `${withAdapter} ${sample.adapter_strength}` : unadapted;
-  const figure = $(".waiting", card)?.closest("figure") ?? $("[data-pair]", card).appendChild(document.createElement("figure"));
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "canvas";
-  button.dataset.picture = sample.id;
-  const title = `${label}: ${sample.prompt}`;
-  button.dataset.title = title;
-  const image = new Image();
-  image.alt = title;
-  image.src = sample.url;
-  button.append(image);
-  const caption = document.createElement("figcaption");
-  const link = document.createElement("a");
-  link.href = sample.url;
-  link.download = `likeness-${sample.id}.png`;
-  link.textContent = "Save";
-  const remove = document.createElement("button");
-  Object.assign(remove, { type: "button", className: "link-button", textContent: "Delete", ariaLabel: "Delete this picture" });
-  remove.dataset.delete = "";
-  caption.append(`${label} · `, link, " · ", remove);
-  figure.replaceChildren(button, caption);
+// Bring a card up to date with the same one as just rendered.
+function update(card, fresh) {
+  card.dataset.state = fresh.dataset.state;
+  for (const part of [".card-head", "[data-words]", "[data-job-error]", ".recipe"]) {
+    const [mine, theirs] = [$(part, card), $(part, fresh)];
+    if (mine.innerHTML !== theirs.innerHTML) mine.replaceChildren(...theirs.childNodes);
+  }
+  show($("details", card), !$("details", fresh).hidden);
+  reconcile($("[data-pair]", card), $("[data-pair]", fresh));
 }
+
+function showEmpty() {
+  show($("#no-drawings"), !$("[data-job]", gallery));
+}
+
+async function fetchHistory() {
+  const fresh = await freshPage();
+  if (!fresh) return;
+  const inside = gallery.contains(document.activeElement);
+  reconcile(gallery, $("#gallery", fresh), update);
+  if (inside && !gallery.contains(document.activeElement)) $("#history-title").focus();
+  showEmpty();
+}
+
+let fetched = Promise.resolve();
+
+// One at a time, so that an older answer never replaces a newer one.
+function refresh() {
+  fetched = fetched.then(fetchHistory);
+  return fetched;
+}
+
+const refreshSoon = throttled(150, refresh);
 
 gallery.addEventListener("click", (event) => {
   const picture = event.target.closest("[data-picture]");
@@ -128,7 +117,24 @@ gallery.addEventListener("click", (event) => {
   if (remove) deletePicture(remove.closest("figure"));
   const again = event.target.closest("[data-again]");
   if (again) fillIn(JSON.parse($("details", again.closest("[data-job]")).dataset.recipe));
+  const cancel = event.target.closest("[data-cancel]");
+  if (cancel) cancelDrawing(cancel);
 });
+
+// Whether it waits or is being drawn: at once, since nothing of it is worth saving.
+async function cancelDrawing(button) {
+  if (button.getAttribute("aria-busy") === "true") return;
+  button.setAttribute("aria-busy", "true"); // a disabled button would lose the focus
+  try {
+    await api("POST", `/jobs/${button.closest("[data-job]").dataset.job}/stop`, { now: true });
+    toast("The drawing is cancelled.");
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    button.removeAttribute("aria-busy");
+    toast(error.message);
+  }
+  await refresh();
+}
 
 async function deletePicture(figure) {
   const card = figure.closest("[data-job]");
@@ -141,7 +147,7 @@ async function deletePicture(figure) {
   }
   figure.remove();
   if (!$("figure", card)) card.remove();
-  show($("#no-drawings"), !$("[data-job]", gallery));
+  showEmpty();
   toast("The picture is in the trash.");
   $("#history-title").focus();
 }
@@ -157,31 +163,17 @@ function fillIn(saved) {
   form.elements.prompt.focus();
 }
 
-// The recipe and the time are known when the job has ended: fetch its card again.
-const fetchEnded = throttled(300, async () => {
-  const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-  if (!answer.ok) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const card of $$("[data-job]", gallery)) {
-    const drawn = $(`#gallery [data-job="${card.dataset.job}"]`, fresh);
-    if (drawn && !["queued", "running"].includes(drawn.dataset.state) && card.dataset.state !== drawn.dataset.state) card.replaceWith(drawn);
-  }
-});
-
+onBack(refreshSoon);
 new Events({}, page.dataset.after, {
   state(payload, row) {
-    const card = cardOf(row);
-    if (!card) return;
-    if (payload.state === "running") write($("[data-words]", card), "Loading the model …");
-    else if (payload.state !== "queued") fetchEnded();
+    if (cardOf(row) || payload.state === "queued") refreshSoon(); // it may have been started in another tab
   },
   phase(payload, row) {
     const card = cardOf(row);
     if (card) write($("[data-words]", card), payload.of > 1 ? `${payload.name}, ${payload.done} of ${payload.of}` : payload.name);
   },
-  sample(payload, row) {
-    const card = cardOf(row);
-    if (card) addPicture(card, payload);
+  sample(_, row) {
+    if (cardOf(row)) refreshSoon();
   },
 });
 

@@ -1,16 +1,16 @@
 // The queue: remove, stop, retry, reorder. The list is fetched again when a job changes its state.
 
-import { api } from "./lib/api.js";
+import { api, freshPage } from "./lib/api.js";
 import { $, $$, page, throttled, write } from "./lib/dom.js";
 import { Events } from "./lib/events.js";
 import { fileSize } from "./lib/format.js";
+import { onBack } from "./lib/server.js";
 
 const queue = $("#queue");
 
 const redraw = throttled(300, async () => {
-  const answer = await fetch(location.pathname, { headers: { Accept: "text/html" } });
-  if (!answer.ok) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const fresh = await freshPage();
+  if (!fresh) return;
   const focused = document.activeElement;
   const job = focused?.closest("[data-job]")?.dataset.job;
   const way = focused?.dataset?.move;
@@ -34,7 +34,7 @@ queue.addEventListener("click", async (event) => {
       await api("POST", `/jobs/${id}/move`, { position: Math.max(0, place) });
     } else {
       button.disabled = true;
-      await api("POST", `/jobs/${id}/${"retry" in button.dataset ? "retry" : "stop"}`);
+      await api("POST", button.dataset.retry ?? `/jobs/${id}/stop`);
     }
     redraw();
   } catch (error) {
@@ -61,6 +61,7 @@ function showBytes(line, { name, done, of }) {
   write($("[data-words]", line), `${name}, ${fileSize(done)} of ${fileSize(of)}`);
 }
 
+onBack(redraw);
 new Events({}, page.dataset.after, {
   state: () => redraw(),
   metric: (_, row) => {
@@ -70,6 +71,6 @@ new Events({}, page.dataset.after, {
   phase: (payload, row) => {
     const line = $(`[data-job="${row.job_id}"]`, queue);
     if (line && payload.name === "downloading") showBytes(line, payload);
-    else if (line && payload.of && !$("progress", line)?.hasAttribute("value")) write($("[data-words]", line), `${payload.name}, ${payload.done} of ${payload.of}`);
+    else if (line && payload.of && !$("progress", line)?.hasAttribute("value")) write($("[data-words]", line), payload.of > 1 ? `${payload.name}, ${payload.done} of ${payload.of}` : payload.name);
   },
 });

@@ -4,8 +4,10 @@ import { ApiError, api } from "./lib/api.js";
 import { $, write } from "./lib/dom.js";
 import { fileSize, plural } from "./lib/format.js";
 import { clearErrors, onPress, showErrors } from "./lib/forms.js";
+import { onBack } from "./lib/server.js";
 
 const form = $("#settings");
+const unsaved = new Set(); // fields changed while the studio did not answer
 let quiet = null;
 
 function saved(words) {
@@ -30,16 +32,19 @@ async function save(field) {
   try {
     const now = await api("PATCH", "/settings", { [field.name]: value });
     if (field.dataset.kind !== "bool") field.value = now[field.name];
+    unsaved.delete(field);
     clearErrors(form);
     saved("Saved");
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
+    if (error.status === 0) unsaved.add(field);
     showErrors(form, error);
     saved("Not saved");
   }
 }
 
 form.addEventListener("change", (event) => event.target.name && save(event.target));
+onBack(() => { for (const field of unsaved) save(field); });
 form.addEventListener("submit", (event) => event.preventDefault());
 
 onPress($("#test-captioner"), async () => {
@@ -54,6 +59,6 @@ for (const [button, path, what] of [["#empty-trash", "/trash", "trash"], ["#clea
     const freed = await api("DELETE", path);
     const line = $(`[data-disk="${what}"]`);
     write(line, "0 B");
-    saved(`${fileSize(freed.bytes)} are free again.`);
+    saved(freed.bytes ? `${fileSize(freed.bytes)} are free again.` : "It was empty already.");
   }, $("#disk-error"));
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlmodel import select
 from starlette.testclient import TestClient
@@ -12,7 +14,7 @@ from app.jobs.process import ProcessName
 from app.jobs.states import Lane, State
 from app.jobs.store import Claim
 from app.tables import Checkpoint, Event
-from tests.app.conftest import fields, picture, problem_of, put
+from tests.app.conftest import PROJECT, fields, picture, problem_of, put
 
 
 def test_a_run_needs_a_photo(client: TestClient, project: int) -> None:
@@ -27,6 +29,27 @@ def test_everything_that_is_wrong_with_a_run_is_named_at_once(client: TestClient
     sentences = {one["field"]: one["message"] for one in error["problems"]}
     assert "is 0 steps" in sentences["steps"]
     assert "'nope'" in sentences["model"]
+
+
+def test_the_runs_of_a_project_are_numbered_by_themselves(client: TestClient, project: int) -> None:
+    def started(in_project: int, **more: Any) -> dict[str, Any]:
+        answer = client.post(f"/api/projects/{in_project}/runs", json=more)
+        assert answer.status_code == 201
+        return dict(answer.json())
+
+    other = client.post("/api/projects", json=PROJECT | {"name": "Another can"}).json()["id"]
+    for each in (project, other):
+        put(client, each, "red.png", picture())
+    runs = [started(project), started(project), started(other)]
+    assert [run["name"] for run in runs] == ["Run 1", "Run 2", "Run 1"]
+    assert [run["id"] for run in runs] == [1, 2, 3]
+    client.patch("/api/runs/2", json={"name": "The good one"})
+    assert started(project)["name"] == "Run 3"
+    client.post("/api/runs/1/stop")
+    assert client.delete("/api/runs/1").status_code == 204
+    assert started(project)["name"] == "Run 4"
+    assert started(other, name="Run 7")["name"] == "Run 7"
+    assert started(other)["name"] == "Run 8"
 
 
 def test_a_run_freezes_its_photos_and_says_where_each_knob_came_from(client: TestClient, project: int) -> None:

@@ -16,7 +16,8 @@ from app.database import Database
 from app.errors import HomeProblem
 from app.home import Home
 from app.jobs.states import Kind, Lane
-from app.tables import Job, Project
+from app.migrations import run_numbers
+from app.tables import Job, Project, Run, Version
 from core.errors import DiskProblem
 
 
@@ -72,16 +73,17 @@ def test_an_older_file_is_migrated_after_a_backup(tmp_path: Path, monkeypatch: p
     def add_a_column(connection: Connection) -> None:
         connection.exec_driver_sql("ALTER TABLE project ADD COLUMN colour TEXT NOT NULL DEFAULT 'red'")
 
-    monkeypatch.setattr(module, "MIGRATIONS", [add_a_column])
-    monkeypatch.setattr(module, "SCHEMA_VERSION", 2)
+    before = module.SCHEMA_VERSION
+    monkeypatch.setattr(module, "MIGRATIONS", [*module.MIGRATIONS, add_a_column])
+    monkeypatch.setattr(module, "SCHEMA_VERSION", before + 1)
     Database(home).close()
     with closing(sqlite3.connect(home.database)) as connection:
         assert connection.execute("SELECT name, colour FROM project").fetchall() == [("My can", "red")]
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
-    (backup,) = home.root.glob("likeness-v1-*.db")
+        assert connection.execute("PRAGMA user_version").fetchone() == (before + 1,)
+    (backup,) = home.root.glob(f"likeness-v{before}-*.db")
     with closing(sqlite3.connect(backup)) as connection:
         assert connection.execute("SELECT name FROM project").fetchall() == [("My can",)]
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (before,)
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,13 +94,34 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
         connection.exec_driver_sql("ALTER TABLE project ADD COLUMN colour TEXT")
         raise RuntimeError("stumbled")
 
-    monkeypatch.setattr(module, "MIGRATIONS", [stumble])
-    monkeypatch.setattr(module, "SCHEMA_VERSION", 2)
+    before = module.SCHEMA_VERSION
+    monkeypatch.setattr(module, "MIGRATIONS", [*module.MIGRATIONS, stumble])
+    monkeypatch.setattr(module, "SCHEMA_VERSION", before + 1)
     with pytest.raises(RuntimeError, match="stumbled"):
         Database(home)
     with closing(sqlite3.connect(home.database)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (before,)
         assert "colour" not in [row[1] for row in connection.execute("PRAGMA table_info(project)")]
+
+
+def test_runs_of_an_older_file_are_numbered_within_their_project(database: Database) -> None:
+    with database.write() as session:
+        for number, (project_id, name) in enumerate(
+            ((1, "Run 1"), (2, "Run 2"), (2, "Good"), (2, "Run 4"), (1, "Run 9"))
+        ):
+            session.merge(Project(id=project_id, name="My can", trigger="sks", class_word="can"))
+            session.flush()
+            version = Version(project_id=project_id)
+            job = Job(kind=Kind.TRAIN, lane=Lane.MEMORY, project_id=project_id)
+            session.add_all([version, job])
+            session.flush()
+            run = Run(id=number + 1, job_id=job.id or 0, project_id=project_id, version_id=version.id or 0, name=name)
+            session.add(run)
+    assert run_numbers in module.MIGRATIONS
+    with database.write() as session:
+        run_numbers(session.connection())
+    with database.read() as session:
+        assert list(session.exec(select(Run.name))) == ["Run 1", "Run 1", "Good", "Run 3", "Run 9"]
 
 
 def test_a_newer_file_is_refused_in_words(tmp_path: Path) -> None:

@@ -83,11 +83,11 @@ def test_a_runs_adapter_is_offered_in_every_form(start_studio: Start, models_fol
     factors = adapter_file.read(tmp_path / "own.safetensors", "flux1").factors
 
     same = export(studio, run, format="diffusers")
-    assert same["result"]["name"] == "My-can-3-diffusers.safetensors"
+    assert same["result"]["name"] == "My-can-Run-1-3-diffusers.safetensors"
     assert fetched(studio, same, tmp_path / "same.safetensors").read_bytes() == own
 
     kohya = export(studio, run, format="kohya", step=3)
-    assert kohya["result"]["name"] == "My-can-3-kohya.safetensors"
+    assert kohya["result"]["name"] == "My-can-Run-1-3-kohya.safetensors"
     file = fetched(studio, kohya, tmp_path / "kohya.safetensors")
     assert all(name.startswith("lora_unet_") for name in read_header(file).tensors)
     found = adapter_file.read(file, "flux1").factors

@@ -36,7 +36,7 @@ def test_a_run_trains_saves_samples_and_gives_its_adapter(start_studio: Start, t
     assert [step for step, _ in series["loss"]] == [1, 2, 3, 4]
 
     answer = studio.http.get(f"/api/runs/{run['id']}/adapter")
-    assert 'filename="My-can-4.safetensors"' in answer.headers["content-disposition"]
+    assert 'filename="My-can-Run-1-4.safetensors"' in answer.headers["content-disposition"]
     (tmp_path / "adapter.safetensors").write_bytes(answer.content)
     assert read_header(tmp_path / "adapter.safetensors", AdapterProblem).tensors
 
@@ -120,7 +120,7 @@ def test_a_damaged_checkpoint_counts_no_more_once_the_run_went_on_from_the_one_b
     assert [each["step"] for each in stopped["checkpoints"]] == [first]
     assert [each["step"] for each in studio.get("/api/adapters")] == [first]
     offered = studio.http.get(f"/api/runs/{run}/adapter").headers["content-disposition"]
-    assert f'filename="My-can-{first}.safetensors"' in offered
+    assert f'filename="My-can-Run-1-{first}.safetensors"' in offered
     studio.post(f"/api/runs/{run}/resume", {"steps": second})  # what the damaged one had is to be learned again
     studio.until_state(run, "succeeded")
     assert [each["step"] for each in studio.get("/api/adapters")] == [first, second]

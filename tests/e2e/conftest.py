@@ -33,6 +33,7 @@ PATIENCE_MS = 20_000  # the machine may be busy with other tests
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "refusals: the test makes the studio refuse something, on purpose")
+    config.addinivalue_line("markers", "outage: the test kills or stops the studio, on purpose")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,12 @@ class Studio:
 
     url: str
     home: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def log(self) -> Path:
+        """What it writes to its terminal."""
+        return self.home.parent / f"{self.home.name}-studio.log"
 
 
 @pytest.fixture(scope="session")
@@ -64,41 +71,57 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextlib.contextmanager
 def running_studio(home: Path, models: Path) -> Iterator[Studio]:
     """The command `likeness` over `home`, ended as a terminal would end it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    studio = start(home, models)
+    try:
+        yield studio
+    finally:
+        end(studio)
+
+
+def start(home: Path, models: Path, port: int = 0) -> Studio:
+    """Start the command `likeness` over `home`, and wait until it answers."""
+    if not port:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
     environment = {**os.environ, "LIKENESS_MODELS": str(models), "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "2"}
     command = [sys.executable, "-P", "-m", "app.cli", "--home", str(home), "--port", str(port), "--no-browser"]
-    log = home.parent / f"{home.name}-studio.log"
-    with log.open("wb") as output:
+    with (home.parent / f"{home.name}-studio.log").open("ab") as output:
         process = subprocess.Popen(command, cwd=home.parent, env=environment, stdout=output, stderr=output)
-        try:
-            url = f"http://127.0.0.1:{port}"
-            _wait_for(url, process, log)
-            yield Studio(url, home)
-        finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                raise
-    assert process.returncode == 0, log.read_text()
-    assert "Traceback" not in log.read_text(), log.read_text()
+    studio = Studio(f"http://127.0.0.1:{port}", home, process)
+    try:
+        _wait_for(studio)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return studio
 
 
-def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            pytest.fail(f"the studio ended at once: {log.read_text()}")
+def end(studio: Studio) -> None:
+    """End it as a terminal would."""
+    studio.process.send_signal(signal.SIGINT)
+    try:
+        studio.process.wait(30)
+    except subprocess.TimeoutExpired:
+        studio.process.kill()
+        studio.process.wait()
+        raise
+    assert studio.process.returncode == 0, studio.log.read_text()
+    assert "Traceback" not in studio.log.read_text(), studio.log.read_text()
+
+
+def _wait_for(studio: Studio) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if studio.process.poll() is not None:
+            pytest.fail(f"the studio ended at once: {studio.log.read_text()}")
         try:
-            urllib.request.urlopen(f"{url}/api/projects", timeout=1).close()
+            urllib.request.urlopen(f"{studio.url}/api/projects", timeout=1).close()
             return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.1)
-    pytest.fail(f"the studio did not start in {START_SECONDS:.0f} s: {log.read_text()}")
+    pytest.fail(f"the studio did not start in {START_SECONDS:.0f} s: {studio.log.read_text()}")
 
 
 @pytest.fixture(scope="session")
@@ -143,7 +166,9 @@ def clean_page(request: pytest.FixtureRequest, context: BrowserContext) -> Itera
 
     def on_console(message: ConsoleMessage) -> None:
         refused = "the server responded with a status of 4" in message.text
-        if message.type in ("error", "warning") and not (refused and request.node.get_closest_marker("refusals")):
+        expected = refused and request.node.get_closest_marker("refusals")
+        expected = expected or ("net::ERR_" in message.text and request.node.get_closest_marker("outage"))
+        if message.type in ("error", "warning") and not expected:
             troubles.append(f"console {message.type}: {message.text}")
 
     context.route("**/*", on_request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_from_an_empty_home_to_a_downloaded_adapter(
     expect(page.locator("#samples td img")).not_to_have_count(0, timeout=60_000)
     wait_for_step(page, 4)
     expect(page.locator("#chart canvas")).to_be_visible()
-    expect(page.locator("#loss-now")).not_to_have_text("–")
+    expect(page.locator("#loss-now")).to_have_text(re.compile(r"^\d\.\d{4}$"))
     before = page.locator("#chart-summary").inner_text()
     expect(page.locator("#chart-summary")).not_to_have_text(before)
 
@@ -80,7 +81,7 @@ def test_from_an_empty_home_to_a_downloaded_adapter(
 
     with page.expect_download() as download:
         page.get_by_role("link", name="Download adapter").click()
-    assert download.value.suggested_filename == f"House-{last}.safetensors"
+    assert download.value.suggested_filename == f"House-Run-1-{last}.safetensors"
     target = tmp_path / "adapter.safetensors"
     download.value.save_as(target)
     with safe_open(target, framework="np") as adapter:

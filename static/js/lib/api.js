@@ -1,5 +1,7 @@
 // Requests to the studio. Every answer that is not a success becomes an ApiError with a sentence for the user.
 
+import { check } from "./server.js";
+
 export class ApiError extends Error {
   constructor(status, error) {
     super(error.message);
@@ -9,7 +11,12 @@ export class ApiError extends Error {
   }
 }
 
-const LOST = { code: "unreachable", message: "The studio does not answer. Is it still running? Then try again.", problems: [] };
+export const LOST = { code: "unreachable", message: "Likeness does not answer. Once it does, try again.", problems: [] };
+
+function lost() {
+  check();
+  return new ApiError(0, LOST);
+}
 
 // The server's {"error": {...}}; for any other body, a general sentence.
 function problemOf(status, text) {
@@ -31,9 +38,9 @@ export async function api(method, path, body, more = {}) {
     answer = await fetch(`/api${path}`, request);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError(0, LOST);
+    throw lost();
   }
-  const text = await answer.text();
+  const text = await answer.text().catch(() => { throw lost(); });
   if (!answer.ok) throw problemOf(answer.status, text);
   return text ? JSON.parse(text) : null;
 }
@@ -49,11 +56,31 @@ export function put(path, file, onProgress, method = "PUT") {
       if (request.status >= 200 && request.status < 300) resolve({ status: request.status, data: JSON.parse(request.responseText) });
       else reject(problemOf(request.status, request.responseText));
     };
-    request.onerror = () => reject(new ApiError(0, LOST));
+    request.onerror = () => reject(lost());
     request.onabort = () => reject(new ApiError(0, { code: "cancelled", message: "Cancelled.", problems: [] }));
     request.send(file);
   });
   return { promise, abort: () => request.abort() };
+}
+
+// This page as the server renders it now; null when it does not answer.
+export async function freshPage() {
+  try {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+    return answer.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
+  } catch {
+    check();
+    return null;
+  }
+}
+
+// For work that nobody waits for: a request that fails changes nothing.
+export async function quietly(promise) {
+  try {
+    await promise;
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+  }
 }
 
 // Every item of a list, page by page.

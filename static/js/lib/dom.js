@@ -9,6 +9,21 @@ export const page = document.getElementById("main");
 // A fresh copy of the first element in a <template>.
 export const copy = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
 
+// Make the children of `list` those of `fresh`, in their order. One whose data-key is there already stays, and is given to
+// `update(known, fresh)`: so focus, open folds and loaded pictures remain.
+export function reconcile(list, fresh, update = () => {}) {
+  const known = new Map([...list.children].map((one) => [one.dataset.key, one]));
+  const wanted = [...fresh.children].map((one) => {
+    const same = known.get(one.dataset.key);
+    if (same) update(same, one);
+    return same ?? one;
+  });
+  for (const one of known.values()) if (!wanted.includes(one)) one.remove();
+  wanted.forEach((one, place) => {
+    if (list.children[place] !== one) list.insertBefore(one, list.children[place] ?? null);
+  });
+}
+
 export function show(element, yes = true) {
   if (element) element.hidden = !yes;
 }

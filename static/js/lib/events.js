@@ -1,13 +1,15 @@
 // One stream of server-sent events a page: in order, none lost and none twice.
 //
-// It starts after the newest event that the page was rendered with, closes while the page is hidden, and continues after
-// the last event received. So a hidden tab, a laptop that slept and a studio that was restarted all catch up.
+// It starts after the newest event that the page was rendered with, closes while the page is hidden or the studio does not
+// answer (lib/server.js), and continues after the last event received. So a hidden tab, a laptop that slept and a studio
+// that was restarted all catch up.
 
 import { api } from "./api.js";
 import { show, throttled, write } from "./dom.js";
+import { check, onBack, onGone } from "./server.js";
 
 const KINDS = ["state", "phase", "metric", "sample", "class_picture", "checkpoint", "rewind", "log"];
-const PATIENCE_MS = 3000; // a shorter interruption is not reported
+const RETRY_MS = 2000; // after an answer that is no stream
 
 // The number beside "Queue" in the navigation.
 const countJobs = throttled(400, async () => {
@@ -18,7 +20,7 @@ const countJobs = throttled(400, async () => {
 });
 
 export class Events {
-  // `filter` is {run}, {job} or {project}; `on` has handlers by event kind, and may have `link(up)` and `any`.
+  // `filter` is {run}, {job} or {project}; `on` has handlers by event kind, and may have `any`.
   constructor(filter, after, on) {
     this.filter = filter;
     this.last = Number(after) || 0;
@@ -28,22 +30,23 @@ export class Events {
     document.addEventListener("visibilitychange", () => (document.hidden ? this.close() : this.open()));
     addEventListener("pagehide", () => this.close());
     addEventListener("pageshow", (event) => event.persisted && this.open());
-    if (!document.hidden) this.open();
+    onGone(() => this.close());
+    onBack(() => { this.close(); this.open(); countJobs(); });
+    this.open();
   }
 
   open() {
-    if (this.source) return;
+    if (this.source || document.hidden) return;
     clearTimeout(this.retry);
     const query = new URLSearchParams({ ...this.filter, after: this.last });
     const source = new EventSource(`/api/events?${query}`);
     this.source = source;
     for (const kind of KINDS) source.addEventListener(kind, (event) => this.handle(kind, event));
-    source.onopen = () => this.link(true);
     source.onerror = () => {
-      this.link(false);
+      check();
       if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
       this.close();
-      this.retry = setTimeout(() => document.hidden || this.open(), 2000);
+      this.retry = setTimeout(() => this.open(), RETRY_MS);
     };
   }
 
@@ -63,11 +66,5 @@ export class Events {
     if (kind === "state") countJobs();
     this.on[kind]?.(row.payload ?? row, row);
     this.on.any?.(kind, row);
-  }
-
-  link(up) {
-    clearTimeout(this.doubt);
-    if (up) this.on.link?.(true);
-    else this.doubt = setTimeout(() => this.on.link?.(false), PATIENCE_MS);
   }
 }

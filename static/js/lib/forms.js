@@ -1,6 +1,8 @@
 // Forms: show each problem at its field, keep everything that was typed, submit once.
 
+import { LOST } from "./api.js";
 import { $, $$, write } from "./dom.js";
+import { onBack } from "./server.js";
 
 export function clearErrors(form) {
   for (const line of $$("[data-error-for], [data-error]", form)) line.textContent = "";
@@ -52,6 +54,11 @@ export function showErrors(form, error) {
   wrong[0]?.field.focus();
   return wrong;
 }
+
+// What was tried in vain can be tried again.
+onBack(() => {
+  for (const line of $$(".error")) if (line.textContent === LOST.message) line.textContent = "";
+});
 
 function openFolds(line) {
   for (let fold = line.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;

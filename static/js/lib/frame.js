@@ -1,5 +1,6 @@
-// On every page: dialogs that open and close, menus that close when the user leaves them.
+// On every page: whether the studio answers, dialogs that open and close, menus that close when the user leaves them.
 
+import "./server.js";
 import { $, $$ } from "./dom.js";
 
 document.addEventListener("click", (event) => {

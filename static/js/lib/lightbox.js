@@ -1,10 +1,12 @@
 // One picture, large, and its neighbours by arrow key. The caller finds the neighbours, so any grid can use it.
 
-import { $, $$ } from "./dom.js";
+import { $, $$, show } from "./dom.js";
 
 const dialog = document.getElementById("lightbox");
 const image = $(".stage img", dialog);
 const usualHint = $("[data-hint]", dialog).textContent;
+const usualLabels = new Map($$("[data-move]", dialog).map((arrow) => [arrow, arrow.getAttribute("aria-label")]));
+const IN_A_ROW = { left: "Previous picture", right: "Next picture" };
 const KEYS = { ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down" };
 const state = { button: null, neighbour: () => null };
 
@@ -26,10 +28,16 @@ function move(direction) {
 }
 
 // Open at `button` (which holds an <img>). `neighbour(button, "left" | "right" | "up" | "down")` gives another or null.
+// Without a `hint` the pictures are a grid of steps and prompts; with one they are a row, which needs no arrows up and down.
 export function openLightbox(button, neighbour, hint) {
   state.button = button;
   state.neighbour = neighbour;
   $("[data-hint]", dialog).textContent = hint ?? usualHint;
+  for (const [arrow, label] of usualLabels) {
+    const inRow = IN_A_ROW[arrow.dataset.move];
+    show(arrow, !hint || Boolean(inRow));
+    arrow.setAttribute("aria-label", hint && inRow ? inRow : label);
+  }
   draw();
   dialog.showModal();
 }

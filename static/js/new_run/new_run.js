@@ -4,6 +4,7 @@ import { ApiError, api } from "../lib/api.js";
 import { $, $$, page, show, throttled, toast, write } from "../lib/dom.js";
 import { duration } from "../lib/format.js";
 import { onSubmit, showErrors } from "../lib/forms.js";
+import { onBack } from "../lib/server.js";
 import { checkFields } from "./check.js";
 import * as draft from "./draft.js";
 import { currentModel, edits, fieldOf, fields, form, inputOf, mark, models, put, putEdit, putUsual, request, touched, valueOf } from "./fields.js";
@@ -244,3 +245,4 @@ if (again && !sameRun) {
 } else {
   fillIn(typed);
 }
+onBack(() => { estimate(); checkAll(false); });

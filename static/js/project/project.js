@@ -1,11 +1,12 @@
 // A project's page: adding and deleting photos, captions, the project's words, and its runs, live.
 
-import { ApiError, all, api } from "../lib/api.js";
+import { ApiError, all, api, quietly } from "../lib/api.js";
 import { $, $$, copy, page, show, throttled, toast, write } from "../lib/dom.js";
 import { Events } from "../lib/events.js";
 import { plural } from "../lib/format.js";
 import { onPress, onSubmit, showErrors, textsOf } from "../lib/forms.js";
 import { runLines } from "../lib/run_lines.js";
+import { onBack } from "../lib/server.js";
 import { wording } from "../lib/wording.js";
 import { listed } from "./caption_files.js";
 import { listenToCaptions, setCaption } from "./captions.js";
@@ -21,6 +22,8 @@ const grid = $("#photos");
 function count() {
   const number = $$("[data-photo]:not(.leaving)", grid).length;
   write($("#photo-count"), number);
+  show($("#photo-count"), number > 0);
+  show($("#photos-first"), number === 0);
   show($("#caption-tools"), number > 0);
   show($("#caption-help"), number > 0);
   $("#drop").classList.toggle("roomy", number === 0);
@@ -90,7 +93,7 @@ async function removePhoto(card) {
 }
 
 addEventListener("pagehide", () => {
-  for (const photo of leaving) fetch(`/api/photos/${photo}`, { method: "DELETE", keepalive: true });
+  for (const photo of leaving) fetch(`/api/photos/${photo}`, { method: "DELETE", keepalive: true }).catch(() => {});
   leaving.clear();
 });
 
@@ -108,9 +111,8 @@ listenToCrops(grid);
 
 let captionJob = $("#captioning").dataset.job || null;
 
-const refreshCaptions = throttled(700, async () => {
-  for (const photo of await all(`/projects/${id}/photos`)) drawPhoto(photo);
-});
+const drawPhotos = async () => { for (const photo of await all(`/projects/${id}/photos`)) drawPhoto(photo); };
+const refreshCaptions = throttled(700, () => quietly(drawPhotos()));
 
 function showCaptionJob(job, words, done, of) {
   captionJob = String(job);
@@ -128,7 +130,7 @@ function endCaptionJob(state, error) {
   show($("#captioning-error"), state === "failed");
   if (state === "failed") write($("#captioning-error p"), error?.message ?? "The captions could not be written.");
   refreshCaptions();
-  if (state === "succeeded") reportCaptions(job);
+  if (state === "succeeded") quietly(reportCaptions(job));
 }
 
 // Photos that were left out are named, the first with its reason.
@@ -200,6 +202,7 @@ onSubmit($("#delete-project form"), async () => {
 
 // ---- live ----
 
+onBack(refreshCaptions);
 new Events({ project: id }, page.dataset.after, {
   state(payload, row) {
     runLines.state(payload, row);

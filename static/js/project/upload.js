@@ -1,8 +1,9 @@
 // Uploads of many files: three in parallel, each with its progress, its retry and its own error.
 
-import { ApiError, all, api, put } from "../lib/api.js";
+import { ApiError, LOST, all, api, put } from "../lib/api.js";
 import { $, copy, show, toast, write } from "../lib/dom.js";
 import { fileSize, plural } from "../lib/format.js";
+import { onBack } from "../lib/server.js";
 import { CaptionFiles, comparable, fitsName, isCaptionFile, isMetadata, listed } from "./caption_files.js";
 
 const AT_ONCE = 3;
@@ -47,6 +48,7 @@ export class Uploads {
     this.list = $("#upload-list");
     this.clear();
     $("#upload-retry").addEventListener("click", () => this.retry());
+    onBack(() => this.retry((item) => item.lost));
     $("#upload-cancel").addEventListener("click", () => this.cancelOrClose());
   }
 
@@ -195,6 +197,7 @@ export class Uploads {
 
   refuse(item, error, forGood = false) {
     item.state = "refused";
+    item.lost = error.code === LOST.code;
     item.forGood = forGood || (error.status >= 400 && error.status < 500);
     item.done = 1;
     item.line.dataset.state = "refused";
@@ -205,8 +208,8 @@ export class Uploads {
     problem.textContent = error.message;
   }
 
-  retry() {
-    for (const item of this.items.filter((one) => one.state === "refused" && !one.forGood)) {
+  retry(which = (item) => !item.forGood) {
+    for (const item of this.items.filter((one) => one.state === "refused" && which(one))) {
       item.state = "waiting";
       item.done = 0;
       delete item.line.dataset.state;

@@ -5,6 +5,7 @@ import { ApiError, api } from "../lib/api.js";
 import { $, $$, page, show, write } from "../lib/dom.js";
 import { fileSize } from "../lib/format.js";
 import { onSubmit } from "../lib/forms.js";
+import { whenBack } from "../lib/server.js";
 import { wording } from "../lib/wording.js";
 
 const POLL_MS = 400;
@@ -32,9 +33,14 @@ function showProgress(job) {
 
 async function ended(id) {
   for (;;) {
-    const job = await api("GET", `/jobs/${id}`);
-    if (!["queued", "running"].includes(job.state)) return job;
-    showProgress(job);
+    try {
+      const job = await api("GET", `/jobs/${id}`);
+      if (!["queued", "running"].includes(job.state)) return job;
+      showProgress(job);
+    } catch (error) {
+      if (error.status !== 0) throw error;
+      await whenBack();
+    }
     await pause();
   }
 }

@@ -1,11 +1,12 @@
 // A run's page, live: state, progress, loss, samples, checkpoints, log. The server renders it as of event `after`; every
 // later change comes through the event stream.
 
-import { ApiError, api } from "../lib/api.js";
+import { ApiError, api, quietly } from "../lib/api.js";
 import { $, $$, copy, page, show, showState, throttled, toast, write } from "../lib/dom.js";
 import { Events } from "../lib/events.js";
 import { duration, fileSize, loss } from "../lib/format.js";
 import { onPress, onSubmit, textsOf } from "../lib/forms.js";
+import { onBack } from "../lib/server.js";
 import { wording } from "../lib/wording.js";
 import { ClassPictures } from "./class_pictures.js";
 import { LossChart, fillTable } from "./loss_chart.js";
@@ -37,8 +38,16 @@ function drawNumbers() {
   const left = running ? (each === null ? now.eta : Math.max(0, now.steps - now.step) * each) : null;
   const share = now.steps ? Math.floor((now.step / now.steps) * 100) : 0;
   document.title = `${running ? `${share}% · ` : ""}${$("#run-name").textContent} · Likeness`;
-  write($("#eta"), running && now.step < now.steps ? duration(left) : now.state === "succeeded" ? "done" : "–");
-  write($("#speed"), running && each ? (each >= 1 ? `${each.toFixed(1)} s a step` : `${(1 / each).toFixed(1)} steps a second`) : "–");
+  drawFigure("#eta", left !== null && now.step < now.steps ? duration(left) : "");
+  drawFigure("#speed", running && each ? (each >= 1 ? `${each.toFixed(1)} s a step` : `${(1 / each).toFixed(1)} steps a second`) : "");
+}
+
+// A figure without a value is not seen; while the run goes on it keeps its place.
+function drawFigure(selector, text) {
+  const value = $(selector);
+  write(value, text);
+  value.parentElement.classList.toggle("unknown", text === "");
+  if (text || now.state === "running") show(value.parentElement);
 }
 
 const drawNumbersSoon = throttled(250, drawNumbers);
@@ -94,7 +103,7 @@ smoothing.value = localStorage.getItem("smoothing") ?? smoothing.value;
 const chart = new LossChart($("#chart"), {
   smoothing: smoothing.value / 100,
   onText({ step, last, smooth, first, count }) {
-    write($("#loss-now"), loss(smooth));
+    drawFigure("#loss-now", smooth === null ? "" : loss(smooth));
     if (!count) return;
     const change = first ? Math.round((1 - smooth / first) * 100) : 0;
     const way = Math.abs(change) < 2 ? "about where it began" : change > 0 ? `${change}% below where it began` : `${-change}% above where it began`;
@@ -129,13 +138,13 @@ async function loadHistory() {
 
 // ---- checkpoints, log ----
 
-function addCheckpoint({ step, bytes: size }) {
+function addCheckpoint(step, size) {
   const list = $("#checkpoints");
   $(`[data-step="${step}"]`, list)?.remove();
   const line = copy("checkpoint-template");
   line.dataset.step = step;
   write($("b", line), `Step ${step}`);
-  write($("span", line), fileSize(size));
+  write($("span", line), size ? fileSize(size) : "");
   const link = $("a", line);
   link.href = `/api/runs/${id}/adapter?step=${step}`;
   link.setAttribute("aria-label", `Download the adapter of step ${step}`);
@@ -206,7 +215,7 @@ const events = {
     setState(payload.state, payload.error, payload.stop);
     if (changed) speak(`The run is ${wording.states[payload.state]}.`, true);
     if (payload.state === "queued" && row.payload?.steps) now.steps = row.payload.steps;
-    if (changed) refresh();
+    if (changed) quietly(refresh());
   },
   phase(payload) {
     if (now.stopping) return;
@@ -231,7 +240,7 @@ const events = {
   },
   sample: (payload, row) => grid?.add(row.step ?? 0, payload),
   class_picture: (payload) => classPictures?.add(payload),
-  checkpoint: (payload, row) => addCheckpoint({ step: payload.step ?? row.step, bytes: payload.bytes }),
+  checkpoint: (payload, row) => addCheckpoint(payload.step ?? row.step, payload.adapter_bytes),
   rewind(payload) {
     for (const one of charts) one.rewind(payload.to_step);
     grid?.rewind(payload.to_step);
@@ -241,7 +250,6 @@ const events = {
     drawNumbers();
   },
   log: (payload, row) => addLog(row.at, payload),
-  link: (up) => show($("#link-state"), !up),
 };
 
 // Not in any event: the number of steps after "Continue", the time left before the first step, the diagnosis.
@@ -256,13 +264,15 @@ async function refresh() {
   drawNumbers();
 }
 
-const refreshSoon = throttled(500, () => refresh().catch((error) => { if (!(error instanceof ApiError)) throw error; }));
+const refreshSoon = throttled(500, () => quietly(refresh()));
 
 showStopping(page.dataset.stop);
 showTone();
 drawNumbers();
-loadHistory().catch((error) => { if (!(error instanceof ApiError)) throw error; errors.textContent = error.message; });
+const load = () => loadHistory().catch((error) => { if (!(error instanceof ApiError)) throw error; errors.textContent = error.message; });
+load();
 refreshSoon();
+onBack(() => { load(); refreshSoon(); });
 new Events({ run: id }, page.dataset.after, events);
 $("#log").scrollTop = $("#log").scrollHeight;
 $("#log-fold").addEventListener("toggle", () => { $("#log").scrollTop = $("#log").scrollHeight; });

@@ -1,0 +1,121 @@
+"""The history of drawn pictures: what waits is described and can be cancelled; what was cancelled leaves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from tests.e2e.conftest import Studio, new_project, running_studio, start_tiny_run, wait_for_step
+
+STEPS = 3  # of the run whose adapter draws
+
+
+@pytest.fixture
+def own_studio(page: Page, tmp_path: Path, tiny_models: Path, photo_files: list[Path]) -> Iterator[Studio]:
+    """A studio with one run that is done, on the page where pictures are drawn with it."""
+    with running_studio(tmp_path / "home", tiny_models) as studio:
+        new_project(page, studio, photo_files[:2], "Drawn house")
+        start_tiny_run(page, steps=STEPS)
+        expect(page.locator("#state")).to_contain_text("done", timeout=60_000)
+        yield studio
+
+
+def occupy(page: Page, studio: Studio) -> str:
+    """Start a long run, so that drawings wait; returns the address of its page."""
+    page.goto(f"{studio.url}/projects/1")
+    start_tiny_run(page, steps=50_000, every=25_000)
+    wait_for_step(page, 1)
+    return page.url
+
+
+def ask(page: Page, strength: str = "1", **texts: str) -> None:
+    """Fill in the form and press Draw."""
+    page.get_by_label("Strength").fill(strength)
+    for label, text in texts.items():
+        page.get_by_label(label, exact=True).fill(text)
+    page.get_by_role("button", name="Draw", exact=True).click()
+
+
+def test_a_drawing_that_waits_says_with_what_and_is_cancelled_there(
+    page: Page, context: BrowserContext, own_studio: Studio
+) -> None:
+    occupy(page, own_studio)
+    page.goto(f"{own_studio.url}/pictures")
+    other = context.new_page()
+    other.goto(f"{own_studio.url}/pictures")
+    other.wait_for_load_state()
+    ask(page, "0.6", Prompt="a photo of sks house in the rain")
+    ask(page, Prompt="a photo of sks house at night")
+    for tab in (page, other):  # also where it was not asked for
+        cards = tab.locator("#gallery > li")
+        expect(cards).to_have_count(2)
+        first = cards.filter(has_text="in the rain")
+        expect(first).to_contain_text("Waiting for its turn · Drawn house, Run 1, step 3, strength 0.6")
+        expect(first.locator("figcaption")).to_have_text(["with the adapter, strength 0.6", "without it"])
+    page.reload()
+    expect(page.locator("#gallery figcaption")).to_have_count(4)
+
+    page.wait_for_load_state()
+    page.get_by_role("button", name="Cancel: a photo of sks house at night").click()
+    for tab in (page, other):
+        expect(tab.locator("#gallery > li")).to_have_count(1)
+    expect(page.locator("#history-title")).to_be_focused()
+    page.get_by_role("button", name="Cancel: a photo of sks house in the rain").click()
+    for tab in (page, other):
+        expect(tab.locator("#gallery > li")).to_have_count(0)
+        expect(tab.locator("#no-drawings")).to_be_visible()
+    page.reload()
+    expect(page.locator("#gallery > li")).to_have_count(0)
+
+
+def test_a_drawing_that_is_stopped_leaves_what_it_has_drawn_and_nothing_else(page: Page, own_studio: Studio) -> None:
+    page.goto(f"{own_studio.url}/pictures")
+    page.get_by_text("steps, guidance, size, precision").click()
+    ask(page, **{"Prompt": "a long way", "Sampler steps": "200", "Size": "512"})
+    card = page.locator("#gallery > li")
+    expect(card.locator("[data-words]")).to_contain_text("drawing")
+    card.get_by_role("button", name="Cancel").click()
+    expect(card).to_have_count(0)
+    page.reload()
+    expect(card).to_have_count(0)
+    expect(page.locator("#no-drawings")).to_be_visible()
+
+
+def test_a_drawing_whose_pictures_are_deleted_is_gone(page: Page, own_studio: Studio) -> None:
+    page.goto(f"{own_studio.url}/pictures")
+    ask(page, "0", Prompt="a photo of sks house")
+    card = page.locator("#gallery > li")
+    expect(card.locator("img")).to_have_count(1, timeout=60_000)  # at strength 0 there is nothing to compare with
+    expect(card).to_contain_text("without it")
+    expect(card.get_by_role("button", name="Cancel")).to_have_count(0)
+    with page.expect_download() as download:
+        card.get_by_role("link", name="Save").click()
+    assert download.value.suggested_filename == "tiny-seed-1.png"
+    card.get_by_role("button", name="Delete this picture").click()
+    expect(card).to_have_count(0)
+    page.reload()
+    expect(card).to_have_count(0)
+
+
+def test_the_picture_that_comes_stays_while_others_are_fetched(page: Page, own_studio: Studio) -> None:
+    page.goto(f"{own_studio.url}/pictures")
+    ask(page, "0.8", Prompt="a photo of sks house")
+    card = page.locator("#gallery > li").filter(has_text="strength 0.8")
+    expect(card.locator("img")).to_have_count(2, timeout=60_000)
+    card.locator("summary").click()
+    card.locator("img").first.evaluate("image => { window.kept = image; }")
+    ask(page, "0.4")
+    other = page.locator("#gallery > li").filter(has_text="strength 0.4")
+    expect(other.locator("img")).to_have_count(2, timeout=60_000)
+    assert page.evaluate("window.kept.isConnected")
+    expect(card.locator("dl.recipe")).to_be_visible()
+    expect(card.locator("dl.recipe")).to_contain_text("Drawn house, Run 1, step 3, strength 0.8")
+    sources = [one.locator("img").nth(1).get_attribute("src") or "" for one in (card, other)]
+    first, second = (page.request.get(f"{own_studio.url}{source}").body() for source in sources)
+    assert first == second
+    with page.expect_download() as download:
+        card.get_by_role("link", name="Save").first.click()
+    assert download.value.suggested_filename == "Drawn-house-Run-1-step-3-strength-0-8-seed-1.png"
