@@ -166,6 +166,12 @@ def _place(database: Database, upload: Path, file_name: str, sha256: str, config
     return folder / file_name
 
 
+def settings_of(database: Database, row: Adapter) -> dict[str, str]:
+    """For a recipe: the hash of the settings that an imported adapter has; empty without any."""
+    config = _config_of(database, row)
+    return {"settings": hashlib.sha256(config).hexdigest()} if config else {}
+
+
 def _config_of(database: Database, row: Adapter) -> bytes:
     """The adapter_config.json that an imported adapter has; empty without one."""
     path = database.home.file(row.file).with_name(peft_config.FILE)

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from app.actions import disk, models, runs
+from app.actions import adapters, disk, models, runs
 from app.actions.run_views import SampleView, sample_view
 from app.database import Database
 from app.errors import NotFound
@@ -66,7 +66,8 @@ def draw(database: Database, request: PictureRequest) -> int:
                 problems.append(FieldProblem(f"adapters.{index}", f"was made for {row.model}, not for {request.model}"))
             if row.run_id is not None:
                 project_id = runs.find(session, row.run_id).project_id
-            stack.append({"id": row.id, "file": row.file, "sha256": row.sha256, "strength": strength})
+            given = {"id": row.id, "file": row.file, "sha256": row.sha256, "strength": strength}
+            stack.append({**given, **adapters.settings_of(database, row)})
         if problems or entry is None:
             raise ConfigProblem("The picture cannot be drawn like this.", problems)
         side = int(entry.drawing["side_px"])

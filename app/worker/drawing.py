@@ -183,7 +183,8 @@ def _about(params: dict[str, Any], strengths: Sequence[float]) -> dict[str, Any]
     """What a recipe says of the texts and the adapters; no strengths: of no adapters."""
     chosen = params["adapters"] if strengths else ()
     used = [
-        {"sha256": adapter["sha256"], "strength": strength} for adapter, strength in zip(chosen, strengths, strict=True)
+        {**{key: adapter[key] for key in ("sha256", "settings") if key in adapter}, "strength": strength}
+        for adapter, strength in zip(chosen, strengths, strict=True)
     ]
     return {"prompt": params["prompt"], "negative_prompt": "", "adapters": used}
 

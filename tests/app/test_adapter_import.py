@@ -15,7 +15,7 @@ import mlx.core as mx
 import pytest
 from starlette.testclient import TestClient
 
-from app.tables import Adapter
+from app.tables import Adapter, Job
 from core.adapters import file as adapter_file
 from tests import tiny_klein
 from tests.app.conftest import ROOT, problem_of
@@ -49,6 +49,16 @@ def file_of(client: TestClient, number: int) -> Path:
         return Path(database.home.file(session.get_one(Adapter, number).file))
 
 
+def used_by_a_picture(client: TestClient, adapter: int) -> bool:
+    """Whether the job of a picture with this adapter names settings beside the file's own hash."""
+    request = {"model": "pocket", "prompt": "a can", "adapters": [{"id": adapter}]}
+    job = client.post("/api/pictures", json=request).json()["job_id"]
+    database = client.app.state.database  # type: ignore[attr-defined]
+    with database.read() as session:
+        (used,) = session.get_one(Job, job).params["adapters"]
+    return used.get("settings") == hashlib.sha256(CONFIG).hexdigest()
+
+
 def test_settings_that_come_with_a_file_decide_its_strength(client: TestClient, tmp_path: Path) -> None:
     content = lora(tmp_path / "a")
     answer = put(client, content, CONFIG, "my can.safetensors")
@@ -62,6 +72,7 @@ def test_settings_that_come_with_a_file_decide_its_strength(client: TestClient, 
     alone = put(client, content)
     assert (alone.status_code, alone.json()["id"]) == (201, 2)  # the same bytes, but at another strength
     assert adapter_file.read(file_of(client, 2), "flux1").factors[LAYER][1][0, 0].item() == 1.0
+    assert [used_by_a_picture(client, number) for number in (1, 2)] == [True, False]
     assert [put(client, content, config).json()["id"] for config in (CONFIG, b"")] == [1, 2]
     assert client.delete("/api/adapters/1").status_code == 204
     home = client.app.state.database.home  # type: ignore[attr-defined]
