@@ -15,6 +15,7 @@ const redraw = throttled(300, async () => {
   const focused = document.activeElement?.closest("[data-model]")?.dataset.model;
   shelf.replaceChildren(...$("#models", fresh).childNodes);
   if (focused) $("button:not(:disabled), a", $(`[data-model="${CSS.escape(focused)}"]`, shelf) ?? shelf)?.focus();
+  events.replay(fresh);
 });
 
 shelf.addEventListener("click", async (event) => {
@@ -48,7 +49,7 @@ function words({ name, done, of }, row) {
 }
 
 onBack(redraw);
-new Events({}, page.dataset.after, {
+const events = new Events({}, page.dataset.after, {
   state: () => redraw(),
   phase: (payload, row) => {
     const line = $(`[data-job="${row.job_id}"]`, shelf);

@@ -95,6 +95,7 @@ async function fetchHistory() {
   reconcile(gallery, $("#gallery", fresh), update);
   if (inside && !gallery.contains(document.activeElement)) $("#history-title").focus();
   showEmpty();
+  events.replay(fresh);
 }
 
 let fetched = Promise.resolve();
@@ -164,7 +165,7 @@ function fillIn(saved) {
 }
 
 onBack(refreshSoon);
-new Events({}, page.dataset.after, {
+const events = new Events({}, page.dataset.after, {
   state(payload, row) {
     if (cardOf(row) || payload.state === "queued") refreshSoon(); // it may have been started in another tab
   },

@@ -19,6 +19,7 @@ const redraw = throttled(300, async () => {
     const line = $(`[data-job="${job}"]`);
     ($(`[data-move="${way}"]:not(:disabled)`, line ?? document.createElement("i")) ?? (line && $("button:not(:disabled)", line)))?.focus();
   }
+  events.replay(fresh);
 });
 
 queue.addEventListener("click", async (event) => {
@@ -62,7 +63,7 @@ function showBytes(line, { name, done, of }) {
 }
 
 onBack(redraw);
-new Events({}, page.dataset.after, {
+const events = new Events({}, page.dataset.after, {
   state: () => redraw(),
   metric: (_, row) => {
     const line = $(`[data-job="${row.job_id}"]`, queue);

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from core.hub.registry import KNOWN
 from tests.e2e.conftest import Studio, running_studio
@@ -49,6 +50,24 @@ def test_download_stop_and_go_on_without_a_reload(page: Page, own_studio: Studio
     expect(page.locator('section:has(#group-ready) [data-model="flux1-schnell"]')).to_be_visible()
     expect(card.locator(".badge")).to_contain_text("ready")
     expect(card.get_by_role("button")).to_have_count(0)
+
+
+def test_a_page_rendered_before_an_event_does_not_hide_it(page: Page, own_studio: Studio, hub: Hub) -> None:
+    hub.silent_at[LARGEST] = 131_072
+    page.goto(f"{own_studio.url}/models")
+    card = page.locator('[data-model="flux1-schnell"]')
+    card.get_by_role("button", name="Download").click()
+    expect(card.locator("[data-words]")).to_contain_text("of 861 kB")
+
+    def serve_as_before(route: Route) -> None:
+        html = re.sub(r"(data-words>)[^<]*", r"\1asking the hub", route.fetch().text())
+        route.fulfill(body=re.sub(r'data-after="\d+"', 'data-after="0"', html), content_type="text/html")
+
+    page.route("**/models", serve_as_before)
+    with page.expect_response("**/models"):
+        page.locator('[data-model="flux1-dev"]').get_by_role("button", name="Download").click()
+    expect(page.locator('[data-model="flux1-dev"] [data-words]')).to_be_visible()
+    expect(card.locator("[data-words]")).to_contain_text("of 861 kB", timeout=3000)
 
 
 def test_the_queue_shows_how_many_bytes_have_come(page: Page, own_studio: Studio, hub: Hub) -> None:

@@ -5,7 +5,7 @@
 // that was restarted all catch up.
 
 import { api } from "./api.js";
-import { show, throttled, write } from "./dom.js";
+import { $, show, throttled, write } from "./dom.js";
 import { check, onBack, onGone } from "./server.js";
 
 const KINDS = ["state", "phase", "metric", "sample", "class_picture", "checkpoint", "rewind", "log"];
@@ -27,6 +27,7 @@ export class Events {
     this.on = on;
     this.source = null;
     this.retry = null;
+    this.newest = new Map(); // kind and job -> the newest event of those that move a figure
     document.addEventListener("visibilitychange", () => (document.hidden ? this.close() : this.open()));
     addEventListener("pagehide", () => this.close());
     addEventListener("pageshow", (event) => event.persisted && this.open());
@@ -64,7 +65,15 @@ export class Events {
     }
     const row = JSON.parse(event.data);
     if (kind === "state") countJobs();
+    if (kind === "phase" || kind === "metric") this.newest.set(`${kind} ${row.job_id}`, { kind, id, row });
     this.on[kind]?.(row.payload ?? row, row);
     this.on.any?.(kind, row);
+  }
+
+  // Call the handlers again for what has come since `fresh`, a page that was fetched again, was rendered: its figures are
+  // those of then, and the next event may be long in coming.
+  replay(fresh) {
+    const after = Number($("#main", fresh).dataset.after);
+    for (const { kind, id, row } of this.newest.values()) if (id > after) this.on[kind]?.(row.payload ?? row, row);
   }
 }
