@@ -15,7 +15,8 @@ from core.errors import AdapterProblem
 from core.estimate.architecture import Architecture
 from core.models.base import Family
 from core.models.load import load_family
-from tests.core.test_targets import FOLDERS, OUTSIDE
+from tests.core.test_targets import OUTSIDE
+from tests.families import FOLDERS
 
 
 @pytest.fixture(scope="module", params=FOLDERS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import mlx.core as mx
@@ -19,17 +18,11 @@ from core.models.blockwise import BlockwiseVelocity
 from core.models.load import load_family
 from core.training import checkpoint, setup
 from core.training.events import Finished, Stepped
-from tests import tiny, tiny_chroma, tiny_flux3, tiny_klein, tiny_z_image
+from tests import tiny_z_image
 from tests.core.subjects import of_kind, settings, training
 from tests.core.test_adapter_forms import random_factors
+from tests.families import FOLDERS
 
-FOLDERS: dict[str, Callable[[Path], Path]] = {
-    "flux1": lambda path: tiny.make_model_folder(path, guidance=True),
-    "flux2": tiny_klein.make_model_folder,
-    "z_image": tiny_z_image.make_model_folder,
-    "chroma": tiny_chroma.make_model_folder,
-    "flux3": tiny_flux3.make_model_folder,
-}
 UNMODULATED = ("flux2", "chroma", "flux3")  # whose blocks have no layers but those of the presets
 OUTSIDE = {  # some of what other programs train besides
     "flux1": ("x_embedder", "context_embedder", "proj_out", "norm_out*", "time_text_embed.*"),
