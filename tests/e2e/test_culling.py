@@ -12,6 +12,22 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.e2e.conftest import Studio, new_project, show_captions, tile
 
 
+UNJUDGED = {
+    "state": "done",
+    "verdict": {"title": "", "words": ""},
+    "counts": {},
+    "findings": [],
+    "done": 0,
+    "problem": "",
+}
+
+
+@pytest.fixture(autouse=True)
+def unjudged(context: BrowserContext, clean_page: None) -> None:
+    """Photos of a kind are not folded into stacks while a test counts them."""
+    context.route("**/review", lambda route: route.fulfill(json=UNJUDGED))
+
+
 def names(page: Page) -> list[str]:
     """Of the photos in the grid, in their order."""
     return [text or "" for text in page.locator("#photos .name").all_text_contents()]
@@ -113,6 +129,7 @@ def test_a_set_is_culled_with_a_mouse_alone(page: Page, studio: Studio, photo_fi
 def phone(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     context.set_default_timeout(20_000)
+    context.route("**/review", lambda route: route.fulfill(json=UNJUDGED))
     yield context.new_page()
     context.close()
 

@@ -67,7 +67,20 @@ def test_a_finding_quotes_what_it_would_set_aside_and_a_press_does_just_that(
 
 def test_a_stack_of_one_moment_is_folded_and_opens(page: Page, studio: Studio, burst: list[Path]) -> None:
     new_project(page, studio, burst, "Stacked house")
-    wait_for_verdict(page)
+    ids = [int(one.get_attribute("data-photo") or 0) for one in page.locator("#photos [data-photo]").all()]
+    finding = {
+        "kind": "near_duplicate",
+        "photos": ids[2:5],
+        "keep": ids[3],
+        "sure": 0.9,
+        "action": "set_aside",
+        "words": "x",
+    }
+    verdict = {"title": "Three alike", "words": ""}
+    review = {"state": "done", "verdict": verdict, "counts": {}, "findings": [finding], "done": len(ids), "problem": ""}
+    page.route("**/review", lambda route: route.fulfill(json=review))  # what is alike is the judge's business
+    page.reload()
+    page.wait_for_load_state()
     folded = page.locator("#photos .tile.stack").first
     expect(folded).to_be_visible()
     shown = page.locator("#photos [data-photo]").count()

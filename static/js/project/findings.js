@@ -64,7 +64,7 @@ export const good = (photo) => !photo.aside && !toLookAt(photo);
 
 // Groups of photos of one moment: [[id, ...]], the one that stays first.
 export function stacks() {
-  return findings().filter((one) => ["near_duplicate", "duplicate"].includes(one.kind) && one.photos.length > 1).map((one) => {
+  return findings().filter((one) => one.kind === "near_duplicate" && one.photos.length > 1).map((one) => {
     const first = one.keep ?? one.photos[0];
     return [first, ...one.photos.filter((id) => id !== first)];
   });

@@ -21,6 +21,7 @@ let values = new Uint8Array(1);
 let loaded = null; // the address of the mask that is shown
 let boxes = false;
 let stroke = null;
+let saving = 0; // strokes that the studio does not have yet: nothing may be shown in their place
 
 const brush = () => Number($("[data-paint][aria-pressed=true]").dataset.paint);
 
@@ -59,7 +60,7 @@ async function load() {
     } catch {
       return; // it went meanwhile
     }
-    if (loaded !== address || !photo) return;
+    if (loaded !== address || !photo || stroke || saving) return;
     const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
     copy.imageSmoothingEnabled = false;
     copy.drawImage(image, 0, 0, width, height);
@@ -102,6 +103,7 @@ async function save() {
   const { id, width: wide, height: high } = photo;
   const [copy, small, across] = [values.slice(), width, Uint32Array.from({ length: wide }, (_, x) => Math.min(width - 1, Math.floor((x * width) / wide)))];
   const [row, last] = [new Uint8Array(wide), height - 1];
+  saving += 1;
   await attempt(() => room.inOrder(async () => {
     const png = await greyPng(wide, high, (y) => {
       const start = Math.min(last, Math.floor((y * (last + 1)) / high)) * small;
@@ -114,6 +116,7 @@ async function save() {
     room.put([data]);
     room.setHistory({ undo: room.history.undo ?? "the last change" });
   }));
+  saving -= 1;
 }
 
 function boxed(from, to, value) {
@@ -216,7 +219,7 @@ export const maskTool = {
   },
   refresh(one) {
     photo = one;
-    if (one.mask_url !== loaded && !stroke) load();
+    if (one.mask_url !== loaded && !stroke && !saving) load();
     $("#mask-reset").disabled = one.mask !== "you";
   },
   key(event) {

@@ -62,7 +62,9 @@ new Events({ project: room.project }, page.dataset.after, {
   state(payload, row) {
     if (row.run_id) runLines.state(payload, row);
     captionEvents.state(payload, row);
-    if (!row.run_id) loadReview();
+    if (row.run_id) return;
+    loadReview();
+    if (payload.state === "succeeded") quietly(room.inOrder(() => room.refresh())); // boxes, masks and captions that it found
   },
   phase(payload, row) {
     captionEvents.phase(payload, row);
