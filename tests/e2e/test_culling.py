@@ -11,7 +11,6 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.e2e.conftest import Studio, new_project, show_captions, tile
 
-
 UNJUDGED = {
     "state": "done",
     "verdict": {"title": "", "words": ""},

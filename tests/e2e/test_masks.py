@@ -41,6 +41,7 @@ def open_mask(page: Page) -> dict[str, float]:
     page.keyboard.press("m")
     page.wait_for_function("() => document.querySelector('#loupe-image').complete")
     page.evaluate(LAID_OUT)
+    page.wait_for_function("() => document.querySelector('#mask-canvas').width > 1")
     box = page.locator("#canvas").bounding_box()
     assert box
     return {name: float(value) for name, value in box.items()}

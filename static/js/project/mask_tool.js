@@ -21,6 +21,7 @@ let values = new Uint8Array(1);
 let loaded = null; // the address of the mask that is shown
 let boxes = false;
 let stroke = null;
+let ready = false; // nothing is painted before the mask that is there is shown
 let saving = 0; // strokes that the studio does not have yet: nothing may be shown in their place
 
 const brush = () => Number($("[data-paint][aria-pressed=true]").dataset.paint);
@@ -45,30 +46,36 @@ function draw(left = 0, top = 0, right = width, bottom = height) {
   canvas.getContext("2d").putImageData(data, x0, y0);
 }
 
-async function load() {
-  const address = photo.mask_url;
-  loaded = address;
-  const scale = Math.min(1, SIDE_PX / Math.max(photo.width, photo.height));
-  [width, height] = [Math.max(1, Math.round(photo.width * scale)), Math.max(1, Math.round(photo.height * scale))];
-  [canvas.width, canvas.height] = [width, height];
-  values = new Uint8Array(width * height).fill(SUBJECT); // without a mask all of the photo counts
-  if (address) {
-    const image = new Image();
-    image.src = address;
-    try {
-      await image.decode();
-    } catch {
-      return; // it went meanwhile
-    }
-    if (loaded !== address || !photo || stroke || saving) return;
-    const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
-    copy.imageSmoothingEnabled = false;
-    copy.drawImage(image, 0, 0, width, height);
-    const pixels = copy.getImageData(0, 0, width, height).data;
-    for (let at = 0; at < values.length; at += 1) values[at] = pixels[4 * at] > 191 ? SUBJECT : pixels[4 * at] < 64 ? IGNORED : BACKGROUND;
+// The values of the mask at this address, `wide` x `high`; without a mask all of the photo counts. Null where it has gone.
+async function read(address, wide, high) {
+  const found = new Uint8Array(wide * high).fill(SUBJECT);
+  if (!address) return found;
+  const image = new Image();
+  image.src = address;
+  try {
+    await image.decode();
+  } catch {
+    return null;
   }
-  draw();
+  const copy = new OffscreenCanvas(wide, high).getContext("2d", { willReadFrequently: true });
+  copy.imageSmoothingEnabled = false;
+  copy.drawImage(image, 0, 0, wide, high);
+  const pixels = copy.getImageData(0, 0, wide, high).data;
+  for (let at = 0; at < found.length; at += 1) found[at] = pixels[4 * at] > 191 ? SUBJECT : pixels[4 * at] < 64 ? IGNORED : BACKGROUND;
+  return found;
+}
+
+async function load() {
+  const { id, mask_url: address } = photo;
+  loaded = address;
   $("#mask-reset").disabled = photo.mask !== "you";
+  const scale = Math.min(1, SIDE_PX / Math.max(photo.width, photo.height));
+  const [wide, high] = [photo.width, photo.height].map((side) => Math.max(1, Math.round(side * scale)));
+  const found = await read(address, wide, high);
+  if (!found || loaded !== address || photo?.id !== id || stroke || saving) return;
+  [width, height, values, ready] = [wide, high, found, true];
+  [canvas.width, canvas.height] = [width, height];
+  draw();
 }
 
 // ---- painting ----
@@ -133,7 +140,7 @@ function drawBox(from, to) {
 }
 
 function onDown(event) {
-  if (!photo || event.button > 0 || event.target.closest("button, .options")) return;
+  if (!photo || !ready || event.button > 0 || event.target.closest("button, .options")) return;
   if (view.pinching) { cancel(); return; }
   const value = event.altKey ? BACKGROUND : brush();
   stroke = { pointer: event.pointerId, value, before: values.slice(), from: pointOf(event), last: pointOf(event) };
@@ -206,7 +213,7 @@ export const maskTool = {
   begin(one) {
     photo = one;
     view.drags = false;
-    canvas.hidden = false;
+    [canvas.hidden, canvas.width, ready] = [false, 1, false];
     load();
   },
   end() {
