@@ -23,6 +23,7 @@ class View {
     stage.addEventListener("pointerdown", (event) => this.onDown(event));
     stage.addEventListener("pointermove", (event) => this.onMove(event));
     for (const kind of ["pointerup", "pointercancel"]) stage.addEventListener(kind, (event) => this.fingers.delete(event.pointerId));
+    stage.addEventListener("dragstart", (event) => event.preventDefault()); // of a selection: it would end a stroke
     stage.addEventListener("dblclick", (event) => this.drags && !event.target.closest("button, .options") && this.toggle(event));
   }
 
