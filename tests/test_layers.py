@@ -21,14 +21,9 @@ CORE_LEVELS: list[tuple[str, ...]] = [
     ("core.flow", "core.numerics", "core.safetensors_file",
      "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
      "core.dataset.caption_files", "core.dataset.names", "core.dataset.split", "core.dataset.colour",
-<<<<<<< HEAD
-     "core.dataset.formats", "core.dataset.hdr", "core.dataset.heif_boxes", "core.dataset.pixel_budget",
-     "core.dataset.tiff_tags", "core.dataset.masks", "core.dataset.mask_files", "core.dataset.subject_crops"),
-=======
      "core.dataset.formats", "core.dataset.frames", "core.dataset.hdr", "core.dataset.heif_boxes",
      "core.dataset.pixel_budget", "core.dataset.tiff_tags", "core.dataset.masks",
-     "core.dataset.mask_files"),
->>>>>>> main
+     "core.dataset.mask_files", "core.dataset.subject_crops"),
     ("core.loss", "core.hub", "core.adapters", "core.captioners"),
     ("core.estimate",),
     ("core.models",),
@@ -70,15 +65,10 @@ LIGHT_CORE = {  # the modules of core that the web process may import: none need
     "core.distributed.hosts", "core.pocket.assets",
     "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
     "core.dataset.caption_files", "core.dataset.names", "core.dataset.split", "core.dataset.colour",
-<<<<<<< HEAD
-    "core.dataset.formats", "core.dataset.hdr", "core.dataset.heif_boxes", "core.dataset.pixel_budget",
-    "core.dataset.tiff_tags", "core.dataset.masks", "core.dataset.mask_files", "core.device.malloc",
-    "core.dataset.subject_crops", "core.vision.results",
-=======
     "core.dataset.formats", "core.dataset.frames", "core.dataset.hdr", "core.dataset.heif_boxes",
     "core.dataset.pixel_budget", "core.dataset.tiff_tags", "core.dataset.masks",
     "core.dataset.mask_files", "core.device.malloc",
->>>>>>> main
+    "core.dataset.subject_crops", "core.vision.results",
     "core.captioners.base", "core.captioners.openai", "core.captioners.reply",
     "core.training.check", "core.training.diagnosis", "core.training.trend",
 }  # fmt: skip
