@@ -4,11 +4,12 @@
 #   make demo     example photos to adapter, no UI    make test     all tests that need no reference models
 #   make bench    the figures of README               make interop  the tests against torch, diffusers, mflux
 #   make lint     style and types                     make eval PHOTOS=DIR   train each subject in DIR, judge pictures
+#   make eval-vision PHOTOS=DIR   what the analysis of photos finds, against boxes drawn by a person
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help studio demo quick test interop lint bench eval knobs clean
+.PHONY: help studio demo quick test interop lint bench eval eval-vision knobs clean
 
 FITS := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -26,7 +27,7 @@ RUN := $(VENV)/.run-$(EXTRA)
 OUT ?= demo-out
 
 help:
-	@sed -n '2,6s/^# \{0,1\}//p' Makefile
+	@sed -n '2,7s/^# \{0,1\}//p' Makefile
 
 studio: $(RUN)
 	$(BIN)/likeness
@@ -68,6 +69,11 @@ bench: $(VENV)/.test $(MFLUX)/.ready
 eval: $(RUN)
 	@test -n "$(PHOTOS)" || { echo "Say where the photos are: make eval PHOTOS=DIR, with one folder for each subject."; exit 2; }
 	$(BIN)/python -m bench.eval_subjects "$(PHOTOS)"
+
+eval-vision: $(RUN)
+	@test -n "$(PHOTOS)" || { echo "Say where the photos are: make eval-vision PHOTOS=DIR, with a folder for each subject."; \
+		exit 2; }
+	$(BIN)/python -m bench.eval_vision "$(PHOTOS)"
 
 knobs: $(RUN)
 	$(BIN)/python docs/make_knobs.py

@@ -7,8 +7,10 @@ distributed and, with the references, against_mflux.
 from __future__ import annotations
 
 import importlib
+import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 
 from bench import full_size, precision
+from core.pocket.assets import EXAMPLES
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCH = "\n".join(line for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines() if "-m bench." in line)
@@ -117,6 +120,30 @@ def test_the_turning_point_of_a_dense_curve_is_that_of_its_trend(monkeypatch: py
     dense = {step: level * value * (1 + draw.normal(0, 0.01, level.shape)) for step, value in curve.items()}
     low, high = readable_loss.turning_interval(dense)
     assert turn - 8 < low < high < turn + 8
+
+
+@pytest.mark.slow
+def test_the_analysis_of_photos_is_judged_by_boxes_and_made_photos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    for name in ("01.jpg", "02.jpg", "05.jpg"):
+        shutil.copy(EXAMPLES / name, folder / name)
+    boxes = [{"photo": "toy/01.jpg", "boxes": [[0.2, 0.12, 0.8, 0.88], [0.9, 0.9, 1, 1]]}]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes), encoding="utf-8")
+    eval_vision = importlib.import_module("bench.eval_vision")
+    monkeypatch.setattr(eval_vision, "BURST", 2)
+    monkeypatch.setattr(eval_vision, "SCREENS", 2)
+    with pytest.raises(SystemExit):  # its time is that of a busy machine
+        run(monkeypatch, "eval_vision", str(tmp_path))
+    output = capsys.readouterr().out
+    assert re.search(r"^ok   subject boxes of 1 photos: mean IoU \(0.80\) +0\.[89]", output, re.MULTILINE)
+    assert re.search(r"^ok   default crop holds 95% of the box \(95%\) +100%$", output, re.MULTILINE)
+    assert re.search(r"^ok   6 near-duplicates made: found, one group each \(98%\) +100.0%$", output, re.MULTILINE)
+    assert re.search(r"^ok   3 pairs of different photos: called alike \(2%\) +0.0%$", output, re.MULTILINE)
+    assert re.search(r"^ok   2 screens drawn: found \(90%\) +100%$", output, re.MULTILINE)
+    assert re.search(r"^ {5}toy: 3 good photos; few photos\. Only 3 photos", output, re.MULTILINE)
 
 
 @pytest.mark.slow

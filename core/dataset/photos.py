@@ -145,12 +145,14 @@ def open_rgb(source: Path | bytes) -> Image.Image:
             return _upright(photo.image, colour.to_rgb(photo.image, colour.coding_of(photo.image, photo.code_points)))
 
 
-def write_thumb(source: Path | bytes, to: Path, side_px: int) -> None:
-    """Write a JPEG that fits a square of `side_px`, upright, at `to`. Raises DataProblem, DiskProblem."""
+def open_small_rgb(source: Path | bytes, side_px: int) -> Image.Image:
+    """`open_rgb`, scaled down into a square of `side_px`; a JPEG is decoded at a fraction of its size, which is faster.
+
+    Raises DataProblem as `inspect` does.
+    """
     with _opened(source) as photo:
         image = photo.image
         with photo.decoder_trouble_as_sentence():
-            # A JPEG can be decoded at a fraction of its size, several times faster.
             image.draft("RGB", (2 * side_px, 2 * side_px))
         photo.decode()
         with photo.decoder_trouble_as_sentence():
@@ -158,8 +160,13 @@ def write_thumb(source: Path | bytes, to: Path, side_px: int) -> None:
             small = colour.to_rgb(image, coding, shrink=max(1, max(image.size) // (2 * side_px)))
             small = _upright(image, small)
     small.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+    return small
+
+
+def write_thumb(source: Path | bytes, to: Path, side_px: int) -> None:
+    """Write a JPEG that fits a square of `side_px`, upright, at `to`. Raises DataProblem, DiskProblem."""
     content = io.BytesIO()
-    small.save(content, "JPEG", quality=85)
+    open_small_rgb(source, side_px).save(content, "JPEG", quality=85)
     files.write_bytes(to, content.getvalue())
 
 
