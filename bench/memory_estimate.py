@@ -22,6 +22,7 @@ from bench.units import MIB
 
 FLUX = {"num_attention_heads": 2, "num_layers": 2, "num_single_layers": 3}
 Z_IMAGE = {"dim": 256, "n_heads": 2, "n_kv_heads": 2, "n_layers": 5}
+CHROMA = FLUX | {"approximator_hidden_dim": 96}
 LARGE_ADAPTER = {"side_px": 64, "batch_size": 1, "activations": "none", "rank": 256}  # its update is the peak
 ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [  # model, changes to its config, knobs
     ("pocket", {}, {"activations": "all"}),
@@ -37,6 +38,10 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [  # model, changes to 
     ("z-image", Z_IMAGE, {"side_px": 384, "activations": "none", "base_precision": "6-bit"}),
     ("pocket", {}, LARGE_ADAPTER | {"optimizer": "prodigy"}),
     ("pocket", {}, LARGE_ADAPTER | {"optimizer": "lion", "ema_decay": 0.9}),
+    ("chroma1-hd", CHROMA, {"side_px": 256}),
+    ("chroma1-hd", CHROMA | {"num_single_layers": 8}, {"side_px": 320, "activations": "none", "rank": 32}),
+    ("flux3-klein-base", FLUX, {"side_px": 256, "batch_size": 2}),
+    ("flux3-klein-base", FLUX | {"num_single_layers": 8}, {"side_px": 320, "activations": "none"}),
 ]
 KNOBS = {"steps": 2, "sample_steps": 2, "sample_prompts": ["a photo of {trigger}"], "warmup_steps": 0}
 

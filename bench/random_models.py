@@ -90,6 +90,9 @@ def _random(path: str, shape: Sequence[int]) -> Any:
     return mx.ones(shape) if kind == "weight" or kind.endswith("var") else mx.zeros(shape)
 
 
+LENGTHS = {"z_image": 100, "chroma": 100, "flux3": 80}  # tokens of a text that are seen, where a family masks others
+
+
 class RandomText:
     """The part of a family that encodes prompts, replaced by random embeddings of `shapes`."""
 
@@ -101,8 +104,8 @@ class RandomText:
         import mlx.core as mx
 
         conditioning = {name: mx.random.normal(shape).astype(self.dtype) for name, shape in self.shapes.items()}
-        if self.name == "z_image":
-            conditioning["lengths"] = mx.array([100], dtype=mx.int32)
+        if self.name in LENGTHS:
+            conditioning["lengths"] = mx.array([LENGTHS[self.name]], dtype=mx.int32)
         return [conditioning] * len(prompts)
 
     def parameter_counts(self) -> dict[str, int]:
@@ -121,11 +124,9 @@ def random_family(folder: Path, model: str, bits: int | None, dtype: Any = None)
 
     from core.device.backend import compute_dtype
     from core.hub.catalog import family_of
-    from core.models.flux1 import Flux1
-    from core.models.flux2 import Flux2
-    from core.models.z_image import ZImage
+    from core.models.load import class_of
 
-    family = {each.name: each for each in (Flux1, Flux2, ZImage)}[family_of(folder)]
+    family = class_of(family_of(folder))
     dtype = dtype or compute_dtype()
     parts = {name: part for name, part in family.parts.items() if name in ("transformer", "vae")}
     dtypes = {"transformer": dtype, "vae": mx.float32}

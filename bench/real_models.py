@@ -62,6 +62,32 @@ Z_IMAGE: Config = {
     "rope_theta": 256.0, "t_scale": 1000.0, "axes_dims": (32, 48, 48), "axes_lens": (1024, 512, 512),
 }  # fmt: skip
 
+CHROMA1_HD: Config = {
+    "in_channels": 64, "num_layers": 19, "num_single_layers": 38, "attention_head_dim": 128, "num_attention_heads": 24,
+    "joint_attention_dim": 4096, "axes_dims_rope": (16, 56, 56), "approximator_num_channels": 64,
+    "approximator_hidden_dim": 5120, "approximator_layers": 5,
+}  # fmt: skip
+
+FLUX3_KLEIN_BASE: Config = {
+    "in_channels": 128, "cond_in_channels": 128, "num_layers": 5, "num_single_layers": 28, "attention_head_dim": 128,
+    "num_attention_heads": 24, "joint_attention_dim": 20480, "timestep_channels": 256, "mlp_ratio": 3.0,
+    "axes_dims_rope": (32, 32, 32, 32), "rope_theta": 10000, "eps": 1e-6, "flow_map": False,
+}  # fmt: skip
+FLUX3_KLEIN = FLUX3_KLEIN_BASE | {"flow_map": True}
+QWEN3_VL_4B: Config = {
+    "text_config": {
+        **{name: value for name, value in QWEN3_4B.items() if name != "use_sliding_window"},
+        "model_type": "qwen3_vl_text", "rope_theta": 5000000, "max_position_embeddings": 262144,
+        "rope_scaling": {"mrope_interleaved": True, "mrope_section": [24, 20, 20], "rope_type": "default"},
+    },
+    "vision_config": {
+        "depth": 24, "hidden_size": 1024, "intermediate_size": 4096, "num_heads": 16, "out_hidden_size": 2560,
+        "deepstack_visual_indexes": [5, 11, 17], "patch_size": 16, "spatial_merge_size": 2, "temporal_patch_size": 2,
+        "num_position_embeddings": 2304, "in_channels": 3, "hidden_act": "gelu_pytorch_tanh",
+    },
+    "tie_word_embeddings": True,
+}  # fmt: skip
+
 # What transformers and diffusers fill in where the published files say nothing.
 CLIP_L_COMPLETE = CLIP_L | {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
 T5_XXL_COMPLETE = T5_XXL | {
@@ -87,6 +113,10 @@ MODELS = {
     ),
     "klein-4b": RealModel("Flux2KleinPipeline", KLEIN_4B, FLUX2_VAE, DYNAMIC_SHIFT, {"tokens": (1, 512, 7680)}),
     "klein-9b": RealModel("Flux2KleinPipeline", KLEIN_9B, FLUX2_VAE, DYNAMIC_SHIFT, {"tokens": (1, 512, 12288)}),
+    "chroma1-hd": RealModel("ChromaPipeline", CHROMA1_HD, FLUX1_VAE, {"shift": 3.0}, {"tokens": (1, 128, 4096)}),
+    "flux3-klein-base": RealModel(
+        "Flux3ModularPipeline", FLUX3_KLEIN_BASE, FLUX2_VAE, {"shift": 6.93}, {"tokens": (1, 80, 20480)},
+    ),
     "z-image": RealModel("ZImagePipeline", Z_IMAGE, FLUX1_VAE, {"shift": 6.0}, {"tokens": (1, 128, 2560)}),
 }  # fmt: skip
 SHRUNK = {

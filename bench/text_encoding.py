@@ -3,8 +3,8 @@
     python -m bench.text_encoding [--models flux1-dev klein-4b ...] [--captions 10] [--folder DIR]
 
 Captions are encoded as in a run (core/models/text/encoder.py): layer by layer from the files, every caption through
-each. A caption has more tokens than the model takes, so it is cut to the maximum. The files, up to 16 GB a model, are
-written under --folder, one model after the other, and removed. Memory is the peak of MLX's arrays; each model is
+each. A caption has more tokens than most models take, so it is cut to their maximum. The files, up to 16 GB a model,
+are written under --folder, one model after the other, and removed. Memory is the peak of MLX's arrays; each model is
 measured in a process of its own.
 """
 
@@ -34,13 +34,17 @@ SMALL: dict[str, Any] = {
 
 def encoders(model: str) -> list[tuple[str, dict[str, Any], Callable[[dict[str, Any]], Any]]]:
     """Folder, config and builder of each text encoder of a model."""
-    from core.models import flux2, z_image
+    from core.models import flux2, flux3, z_image
     from core.models.text.clip import CLIPText
-    from core.models.text.qwen3 import Qwen3Encoder
+    from core.models.text.qwen3 import Qwen3Encoder, Qwen3VLTextEncoder
     from core.models.text.t5 import T5Encoder
 
     if model == "flux1-dev":
         return [("text_encoder", real.CLIP_L_COMPLETE, CLIPText), ("text_encoder_2", real.T5_XXL_COMPLETE, T5Encoder)]
+    if model == "chroma1-hd":
+        return [("text_encoder", real.T5_XXL_COMPLETE, T5Encoder)]
+    if model == "flux3-klein-base":
+        return [("text_encoder", real.QWEN3_VL_4B, partial(Qwen3VLTextEncoder, taps=flux3.TAPS))]
     config = real.QWEN3_8B if model == "klein-9b" else real.QWEN3_4B
     taps = z_image.TAPS if model == "z-image" else flux2.TAPS
     return [("text_encoder", config, partial(Qwen3Encoder, taps=taps))]
@@ -54,7 +58,7 @@ def write_encoders(folder: Path, model: str, changes: dict[str, Any]) -> None:
     from tests import tiny, tiny_qwen3
 
     for name, config, build in encoders(model):
-        config = config | {key: value for key, value in changes.items() if key in config}
+        config = _changed(config, changes)
         shards: dict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
         for path, value in tree_flatten(build(config).parameters()):
             shards[".".join(path.split(".")[:3])][path] = value.shape
@@ -70,8 +74,16 @@ def write_encoders(folder: Path, model: str, changes: dict[str, Any]) -> None:
     if model == "flux1-dev":
         for name in ("tokenizer", "tokenizer_2"):
             tiny.write_tokenizer(folder / name, begin=name == "tokenizer", tokens=None)
+    elif model == "chroma1-hd":
+        tiny.write_tokenizer(folder / "tokenizer", begin=False, tokens=None)
     else:
         tiny_qwen3.write_tokenizer(folder / "tokenizer", tokens=None)
+
+
+def _changed(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """The config, and the table of a text tower within it, with those of the changes that it has names for."""
+    found = config | {key: value for key, value in changes.items() if key in config}
+    return found | ({"text_config": _changed(found["text_config"], changes)} if "text_config" in found else {})
 
 
 def measure(folder: Path, captions: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
     l_0 = eps;   l'_{t+1} = l_t + eps'_t * (sigma_{t+1} - sigma_t);   picture = decode(l_T)
 
     embedded guidance      eps' = T_theta(l, t, prompt; g)       one pass, g an input of the network (FLUX.1-dev)
+    flow map               eps' = T_theta(l, t, prompt; sigma_{t+1})     the step's end is an input (distilled FLUX.3)
     true guidance          eps' = e_0 + w (e_1 - e_0)            two passes: e_1 with the prompt, e_0 with the negative
 
 A picture's recipe holds everything needed to draw it again. `sampler_steps` is a generator, so its caller can stop
@@ -26,7 +27,7 @@ from core import flow
 from core.config.choices import precision_of
 from core.device.backend import describe, evaluate
 from core.errors import ConfigProblem, FieldProblem, PictureProblem
-from core.models.base import Conditioning, Family, Grid
+from core.models.base import TARGET, Conditioning, Family, Grid
 from core.models.blockwise import BlockwiseVelocity
 from core.models.quantized import bits_of
 from core.randomness import key_for
@@ -86,9 +87,10 @@ def sampler_steps(
     l_t = noise_1LC.astype(mx.float32)
     for sigma, sigma_next in pairwise(sigmas):
         sigma_1 = mx.array([sigma], dtype=mx.float32)
-        velocity = velocity_of(l_t, sigma_1, conditioning, grid, guidance.embedded).astype(mx.float32)
+        more = {TARGET: mx.array([sigma_next], dtype=mx.float32)} if family.flow_map else {}
+        velocity = velocity_of(l_t, sigma_1, conditioning | more, grid, guidance.embedded).astype(mx.float32)
         if guidance.true > 1.0 and negative is not None:
-            away = velocity_of(l_t, sigma_1, negative, grid, guidance.embedded).astype(mx.float32)
+            away = velocity_of(l_t, sigma_1, negative | more, grid, guidance.embedded).astype(mx.float32)
             velocity = away + guidance.true * (velocity - away)
         l_t = flow.euler_step(l_t, velocity, sigma, sigma_next)
         evaluate(l_t)

@@ -57,7 +57,7 @@ LIGHT_CORE = {  # the modules of core that the web process may import: none need
     "core.errors", "core.files", "core.safetensors_file", "core.strict_json",
     "core.config.choices", "core.config.drawing_limits", "core.config.knob", "core.config.layer_ranks",
     "core.config.optimizer_defaults", "core.config.resolve", "core.config.train",
-    "core.hub.cache", "core.hub.catalog", "core.hub.layout", "core.hub.registry",
+    "core.hub.cache", "core.hub.catalog", "core.hub.families", "core.hub.layout", "core.hub.registry",
     "core.estimate.architecture", "core.estimate.memory", "core.estimate.requirements",
     "core.adapters.contents", "core.adapters.key_maps", "core.adapters.layers", "core.adapters.peft_config",
     "core.adapters.trainable",

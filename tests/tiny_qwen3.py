@@ -1,4 +1,4 @@
-"""A tiny random Qwen3 and its tokenizer, as FLUX.2's and Z-Image's folders hold them.
+"""A tiny random Qwen3 and its tokenizer, as the folders of FLUX.2, Z-Image and FLUX.3 hold them.
 
 write_encoder(path / "text_encoder", layers=28)
 write_tokenizer(path / "tokenizer")
@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from core.models.text.qwen3 import Qwen3Encoder
+from core.models.text.qwen3 import Qwen3Encoder, Qwen3VLTextEncoder
 from tests import tiny
 
 WORDS = 400
@@ -49,6 +49,38 @@ def write_encoder(folder: Path, layers: int, seed: int = 0) -> None:
     tiny.randomize(module, seed)
     extra = {"norm.weight": mx.ones((WIDTH,))}
     tiny.save_module(module, folder / "model.safetensors", prefix="model.", extra=extra)
+    tiny.write_json(folder / "config.json", config)
+
+
+VISION: dict[str, Any] = {
+    "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": WIDTH, "patch_size": 4,
+    "deepstack_visual_indexes": [0], "spatial_merge_size": 2, "temporal_patch_size": 2, "num_position_embeddings": 16,
+    "in_channels": 3, "hidden_act": "gelu_pytorch_tanh", "model_type": "qwen3_vl",
+}  # fmt: skip
+
+
+def vl_config(layers: int) -> dict[str, Any]:
+    """The config of a tiny Qwen3-VL whose text tower has so many layers."""
+    text = {name: value for name, value in CONFIG.items() if name not in ("architectures", "use_sliding_window")}
+    rope = {"mrope_interleaved": True, "mrope_section": [2, 1, 1], "rope_type": "default"}
+    text |= {"model_type": "qwen3_vl_text", "num_hidden_layers": layers, "rope_theta": 5000000, "rope_scaling": rope}
+    return {
+        "architectures": ["Qwen3VLForConditionalGeneration"], "model_type": "qwen3_vl", "text_config": text,
+        "vision_config": VISION, "tie_word_embeddings": True,
+    }  # fmt: skip
+
+
+def write_vl_encoder(folder: Path, layers: int, seed: int = 0) -> None:
+    """As `write_encoder`, of a Qwen3-VL, with one tensor of its vision tower."""
+    config = vl_config(layers)
+    text = config["text_config"] | {"num_hidden_layers": layers + 1}
+    module = Qwen3VLTextEncoder(config | {"text_config": text}, taps=(layers,))
+    tiny.randomize(module, seed)
+    prefix, vision = "model.language_model.", "model.visual.patch_embed.proj.bias"
+    tiny.save_module(module, folder / "model.safetensors", prefix=prefix, extra={"norm.weight": mx.ones((WIDTH,))})
+    tensors = mx.load(str(folder / "model.safetensors"))
+    mx.eval(tensors)
+    mx.save_safetensors(str(folder / "model.safetensors"), {**tensors, vision: mx.zeros((16,))}, {"format": "pt"})
     tiny.write_json(folder / "config.json", config)
 
 

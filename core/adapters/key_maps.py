@@ -151,8 +151,48 @@ Z_IMAGE = (
     _one("final_layer.adaLN_modulation.1", "all_final_layer.2-1.adaLN_modulation.1"),
 )
 
-FAMILIES = {"flux1": FLUX1, "flux2": FLUX2, "z_image": Z_IMAGE}
-TITLES = {"flux1": "FLUX.1", "flux2": "FLUX.2", "z_image": "Z-Image"}
+_MODULATION = ("img_mod.lin", "txt_mod.lin", "modulation.lin", "_in.in_layer", "_in.out_layer", "adaLN_modulation.1")
+_APPROXIMATOR, _LAYERS = "distilled_guidance_layer", "distilled_guidance_layer.layers.{}"
+
+CHROMA = (
+    *(row for row in FLUX1 if not row.theirs.endswith(_MODULATION)),
+    _one(f"{_APPROXIMATOR}.in_proj", f"{_APPROXIMATOR}.in_proj"),
+    _one(f"{_LAYERS}.in_layer", f"{_LAYERS}.linear_1"),
+    _one(f"{_LAYERS}.out_layer", f"{_LAYERS}.linear_2"),
+    _one(f"{_APPROXIMATOR}.out_proj", f"{_APPROXIMATOR}.out_proj"),
+)
+
+
+def _flux3_block(theirs: str, ours: str) -> Iterator[Row]:
+    for part in "qkv":
+        yield _one(f"{theirs}.{part}_proj", f"{ours}.attn.to_{part}")
+    yield _one(f"{theirs}.attn_out", f"{ours}.attn.to_out.0")
+    yield _one(f"{theirs}.mlp_in", f"{ours}.ff.linear_in")
+    yield _one(f"{theirs}.mlp_out", f"{ours}.ff.linear_out")
+
+
+FLUX3 = (
+    *_flux3_block("txt_mode_blocks.{}", "txt_mode_blocks.{}"),
+    *_flux3_block("content_mode_blocks.image.{}", "mode_blocks.image.{}"),
+    *_flux3_block(_SINGLE, _OUR_SINGLE),
+    *(
+        _one(f"{place}_stream_modulations.{mode}.lin", f"{place}_stream_modulations.{mode}.linear")
+        for place in ("early", "single")
+        for mode in ("image", "txt")
+    ),
+    _one("emb_in.image", "x_embedders.image"),
+    _one("txt_in", "context_embedder"),
+    *(
+        _one(f"{theirs}.{place}_layer", f"{ours}.linear_{number}")
+        for theirs, ours in (("time_in", "timestep_embedder"), ("ref_time_in", "target_timestep_embedder"))
+        for place, number in (("in", 1), ("out", 2))
+    ),
+    _one("final_layer.image.linear", "proj_out"),
+    _one("final_layer.image.adaLN_modulation.1", "norm_out.linear", swapped=True),
+)
+
+FAMILIES = {"flux1": FLUX1, "flux2": FLUX2, "z_image": Z_IMAGE, "chroma": CHROMA, "flux3": FLUX3}
+TITLES = {"flux1": "FLUX.1", "flux2": "FLUX.2", "z_image": "Z-Image", "chroma": "Chroma", "flux3": "FLUX.3"}
 
 
 def bare_name(name: str) -> tuple[str, bool]:

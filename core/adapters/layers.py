@@ -4,6 +4,8 @@
                single_transformer_blocks.i   3 (D, D), (D, 4D), (5D, D);       modulation (D, 3D)
     FLUX.2     transformer_blocks.i          8 (D, D), 2 (D, 2I), 2 (I, D)
                single_transformer_blocks.i   (D, 3D + 2I), (D + I, D)
+    Chroma     as FLUX.1, without modulation
+    FLUX.3     txt_mode_blocks.i, mode_blocks.image.i, single_transformer_blocks.i      4 (D, D), (D, 2I), (I, D)
     Z-Image    noise_refiner.i, layers.i     4 (D, D), 2 (D, I), (I, D);       modulation (256, 4D)
                context_refiner.i             the same without modulation
 
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.config.layer_ranks import LayerRank
@@ -29,6 +31,7 @@ Size = tuple[int, int]
 
 DOUBLE, SINGLE = "transformer_blocks", "single_transformer_blocks"
 REFINERS, LAYERS = ("noise_refiner", "context_refiner"), "layers"
+TEXT_MODE, IMAGE_MODE = "txt_mode_blocks", "mode_blocks.image"
 IDENTITY_BLOCKS = (7, 12, 16, 20)  # single blocks that are enough for a likeness: lucataco's FLUX trainer (2024)
 Z_IMAGE_VEC_WIDTH = 256  # most inputs of Z-Image's modulation
 
@@ -39,6 +42,7 @@ FLUX1_DOUBLE_MLP = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_co
 FLUX1_SINGLE_ATTENTION, FLUX1_SINGLE_MLP = ("attn.to_q", "attn.to_k", "attn.to_v"), ("proj_mlp", "proj_out")
 FLUX2_DOUBLE_MLP = ("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out")
 FLUX2_SINGLE = ("attn.to_qkv_mlp_proj", "attn.to_out")  # shared by attention and MLP, so both presets contain them
+FLUX3_ATTENTION, FLUX3_MLP = DOUBLE_IMAGE_ATTENTION, ("ff.linear_in", "ff.linear_out")
 Z_IMAGE_ATTENTION = ("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0")
 Z_IMAGE_MLP = ("feed_forward.w1", "feed_forward.w2", "feed_forward.w3")
 
@@ -63,7 +67,15 @@ PRESETS: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         **_flux_presets(FLUX1_DOUBLE_MLP, FLUX1_SINGLE_ATTENTION, FLUX1_SINGLE_MLP),
         "likeness": {f"{SINGLE}.{index}": ("proj_out",) for index in IDENTITY_BLOCKS},
     },
+    "chroma": _flux_presets(FLUX1_DOUBLE_MLP, FLUX1_SINGLE_ATTENTION, FLUX1_SINGLE_MLP),
     "flux2": _flux_presets(FLUX2_DOUBLE_MLP, FLUX2_SINGLE, FLUX2_SINGLE),
+    "flux3": {
+        "all_linear": dict.fromkeys((TEXT_MODE, IMAGE_MODE, SINGLE), FLUX3_ATTENTION + FLUX3_MLP),
+        "attention": dict.fromkeys((TEXT_MODE, IMAGE_MODE, SINGLE), FLUX3_ATTENTION),
+        "mlp": dict.fromkeys((TEXT_MODE, IMAGE_MODE, SINGLE), FLUX3_MLP),
+        "single_blocks": {SINGLE: FLUX3_ATTENTION + FLUX3_MLP},
+        "image_stream": dict.fromkeys((IMAGE_MODE, SINGLE), FLUX3_ATTENTION + FLUX3_MLP),
+    },
     "z_image": {
         "all_linear": dict.fromkeys((*REFINERS, LAYERS), Z_IMAGE_ATTENTION + Z_IMAGE_MLP),
         "attention": dict.fromkeys((*REFINERS, LAYERS), Z_IMAGE_ATTENTION),
@@ -114,18 +126,24 @@ class ModelLayers:
                 f"{block}.{name}" for path, names in table.items() for block in _at(path, stacks) for name in names
             ]
             for preset, table in PRESETS[family].items()
-            if all(_at(path, stacks) or "." not in path for path in table)
+            if all(_at(path, stacks) or not _index_in(path)[1] for path in table)
         }
         return ModelLayers(stacks, dict(sorted(sizes.items())), tuple(sorted(outside(config))), presets)
 
 
 def _at(path: str, stacks: Sequence[BlockStack]) -> list[str]:
     """Every block of a stack such as "layers", or a single block such as "layers.7", if the model has it."""
-    name, _, index = path.partition(".")
+    name, index = _index_in(path)
     count = next(stack.count for stack in stacks if stack.path == name)
     if not index:
         return [f"{path}.{each}" for each in range(count)]
     return [path] if int(index) < count else []
+
+
+def _index_in(path: str) -> tuple[str, str]:
+    """The path of a stack, and the number of a block in it, "" for a stack as a whole."""
+    stack, _, last = path.rpartition(".")
+    return (stack, last) if last.isdecimal() else (path, "")
 
 
 def resolve_targets(layers: ModelLayers, wanted: str) -> list[str]:
@@ -195,6 +213,16 @@ def _flux1_outside(config: Mapping[str, Any]) -> list[str]:
     return ["x_embedder", "context_embedder", "proj_out", "norm_out.linear", *inside]
 
 
+def _chroma(config: Mapping[str, Any]) -> tuple[BlockStack, ...]:
+    return tuple(replace(stack, modulation={}) for stack in _flux1(config))
+
+
+def _chroma_outside(config: Mapping[str, Any]) -> list[str]:
+    layers = [f"layers.{index}.linear_{number}" for index in range(config["approximator_layers"]) for number in (1, 2)]
+    inside = [f"distilled_guidance_layer.{name}" for name in ("in_proj", *layers, "out_proj")]
+    return ["x_embedder", "context_embedder", "proj_out", *inside]
+
+
 def _flux2(config: Mapping[str, Any]) -> tuple[BlockStack, ...]:
     d = config["num_attention_heads"] * config["attention_head_dim"]
     inner = int(d * config.get("mlp_ratio", 3.0))
@@ -212,6 +240,25 @@ def _flux2_outside(config: Mapping[str, Any]) -> list[str]:
     inside = [f"time_guidance_embed.{name}.linear_{number}" for name in embedders for number in (1, 2)]
     shared = ("double_stream_modulation_img", "double_stream_modulation_txt", "single_stream_modulation", "norm_out")
     return ["x_embedder", "context_embedder", "proj_out", *(f"{name}.linear" for name in shared), *inside]
+
+
+def _flux3(config: Mapping[str, Any]) -> tuple[BlockStack, ...]:
+    d = config["num_attention_heads"] * config["attention_head_dim"]
+    inner = int(d * config.get("mlp_ratio", 3.0))
+    linear = dict.fromkeys(FLUX3_ATTENTION, (d, d)) | dict(zip(FLUX3_MLP, ((d, 2 * inner), (inner, d)), strict=True))
+    return (
+        BlockStack(TEXT_MODE, config["num_layers"], linear, {}),
+        BlockStack(IMAGE_MODE, config["num_layers"], linear, {}),
+        BlockStack(SINGLE, config["num_single_layers"], linear, {}),
+    )
+
+
+def _flux3_outside(config: Mapping[str, Any]) -> list[str]:
+    embedders = ["timestep_embedder", *(["target_timestep_embedder"] if config.get("flow_map") else [])]
+    inside = [f"{name}.linear_{number}" for name in embedders for number in (1, 2)]
+    shared = [f"{place}_stream_modulations.{mode}" for place in ("early", "single") for mode in ("image", "txt")]
+    inside += [f"{name}.linear" for name in shared]
+    return ["x_embedders.image", "context_embedder", "proj_out", "norm_out.linear", *inside]
 
 
 def _z_image(config: Mapping[str, Any]) -> tuple[BlockStack, ...]:
@@ -237,7 +284,9 @@ FAMILIES: dict[
     str, tuple[Callable[[Mapping[str, Any]], tuple[BlockStack, ...]], Callable[[Mapping[str, Any]], list[str]]]
 ] = {
     "flux1": (_flux1, _flux1_outside),
+    "chroma": (_chroma, _chroma_outside),
     "flux2": (_flux2, _flux2_outside),
+    "flux3": (_flux3, _flux3_outside),
     "z_image": (_z_image, _z_image_outside),
 }
 """By family: the stacks of blocks, and the paths of the layers outside them."""

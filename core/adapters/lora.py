@@ -33,7 +33,7 @@ from core.numerics.staged_eval import mark, mark_forward
 Factors = Mapping[str, tuple[mx.array, mx.array]]
 """(A, B) by full module path."""
 P = TypeVar("P", bound=OnLayer)
-WITHIN_A_BLOCK = re.compile(r"\w+\.\d+\..+")  # "transformer_blocks.3.attn.to_q": a layer of a block
+WITHIN_A_BLOCK = re.compile(r"(mode_blocks\.)?\w+\.\d+\..+")  # "transformer_blocks.3.attn.to_q": a layer of a block
 
 
 class LowRank(OnLayer):

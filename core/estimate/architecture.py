@@ -7,6 +7,7 @@ Units   sizes in numbers, lengths in tokens
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from core.adapters.layers import ModelLayers
 from core.errors import ModelProblem
 from core.hub.catalog import PIPELINES, Entry, family_of
+from core.hub.families import FAMILIES
 from core.hub.registry import VAE_CHANNELS, KnownModel
 from core.safetensors_file import read_header, read_json, weight_files
 
@@ -50,7 +52,7 @@ class Architecture:
     stacks: tuple[Stack, ...]
     text_tokens: int
     text_width: int  # numbers of a text token's conditioning
-    transformer: int  # parameters
+    transformer: int  # parameters that are read
     vae: int  # parameters
     vae_widths: tuple[int, int]  # most channels at the full resolution, of the encoder and of the decoder
     text_layer: int  # parameters of the text encoders' largest layer
@@ -59,17 +61,18 @@ class Architecture:
     def of(folder: Path) -> Architecture:
         """From a model folder. Raises ModelProblem when a config is missing or names an unknown family."""
         family = family_of(folder)
+        card = FAMILIES[family]
         transformer, vae = (read_json(folder / part / "config.json") for part in ("transformer", "vae"))
         layers = ModelLayers.of(family, transformer)
-        stacks, text_tokens = _stacks(transformer, layers), _text_tokens(family, transformer)
+        stacks, text_tokens = _stacks(transformer, layers), card.text_tokens(transformer)
         return Architecture(
             family=family,
             layers=layers,
             pixel_multiple=_pixel_multiple(vae["block_out_channels"]),
             stacks=stacks,
-            text_tokens=min(text_tokens, _tokenizer_limit(folder, "tokenizer_2" if family == "flux1" else "tokenizer")),
+            text_tokens=min(text_tokens, _tokenizer_limit(folder, card.tokenizer)),
             text_width=_text_width(transformer),
-            transformer=_parameters(folder / "transformer") or _block_parameters(stacks),
+            transformer=_parameters(folder / "transformer", card.unread) or _block_parameters(stacks),
             vae=_parameters(folder / "vae"),
             vae_widths=_vae_widths(vae["block_out_channels"], vae.get("decoder_block_out_channels")),
             text_layer=max((_largest_layer(each) for each in sorted(folder.glob("text_encoder*"))), default=0),
@@ -79,15 +82,16 @@ class Architecture:
     def of_known(known: KnownModel) -> Architecture:
         """From the registry: the same as from the model's folder, which need not be downloaded."""
         family, config = PIPELINES[known.pipeline], known.shapes.transformer
+        card = FAMILIES[family]
         layers = ModelLayers.of(family, config)
         return Architecture(
             family=family,
             layers=layers,
             pixel_multiple=_pixel_multiple(VAE_CHANNELS),
             stacks=_stacks(config, layers),
-            text_tokens=_text_tokens(family, config),
+            text_tokens=card.text_tokens(config),
             text_width=_text_width(config),
-            transformer=known.parameters["transformer"],
+            transformer=known.parameters["transformer"] - known.unread,
             vae=known.parameters["vae"],
             vae_widths=_vae_widths(VAE_CHANNELS),
             text_layer=known.shapes.text_layer,
@@ -119,6 +123,8 @@ _SEEN = {
     "noise_refiner": _Seen("layer", text=False),
     "context_refiner": _Seen("layer", image=False),
     "layers": _Seen("layer"),
+    "txt_mode_blocks": _Seen("mode", image=False),
+    "mode_blocks.image": _Seen("mode", text=False),
 }
 """By the path of the stack."""
 
@@ -131,12 +137,6 @@ def _stacks(config: Mapping[str, Any], layers: ModelLayers) -> tuple[Stack, ...]
         seen, linear, modulation = _SEEN[each.path], tuple(each.linear.values()), tuple(each.modulation.values())
         found.append(Stack(seen.kind, each.count, width, heads, linear, seen.image, seen.text, modulation))
     return tuple(found)
-
-
-def _text_tokens(family: str, transformer: Mapping[str, Any]) -> int:
-    if family == "flux1":
-        return 512 if transformer.get("guidance_embeds") else 256
-    return {"flux2": 512, "z_image": 128}[family]
 
 
 def _pixel_multiple(vae_channels: Sequence[int]) -> int:
@@ -153,12 +153,14 @@ def _vae_widths(channels: Sequence[int], decoder: Sequence[int] | None = None) -
     return channels[0], back[min(1, len(back) - 1)]
 
 
-def _parameters(folder: Path) -> int:
-    """Parameters of a part, counted in its files' headers; 0 without files."""
+def _parameters(folder: Path, unread: str = "(?!)") -> int:
+    """Parameters of a part, counted in its files' headers, without the tensors that are never read; 0 without files."""
     try:
-        return sum(read_header(path).parameters for path in weight_files(folder, "diffusion_pytorch_model"))
+        headers = [read_header(path) for path in weight_files(folder, "diffusion_pytorch_model")]
     except ModelProblem:
         return 0
+    tensors = (tensor for header in headers for tensor in header.tensors.items())
+    return sum(info.values for name, info in tensors if not re.search(unread, name))
 
 
 def _tokenizer_limit(folder: Path, tokenizer: str) -> int:

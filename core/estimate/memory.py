@@ -81,6 +81,7 @@ class Multiples:
 CPU = Multiples(
     activations={
         "flux1 double": 22.5, "flux1 single": 25.0, "flux2 double": 24.0, "flux2 single": 26.0, "z_image layer": 27.0,
+        "chroma double": 22.5, "chroma single": 25.0, "flux3 mode": 26.0, "flux3 single": 26.0,
     },
     working=0.5, working_recompute=0.2, encode=4.1, decode=4.1, strip=8.7, velocity=20.0, queued=0, queued_gradient=0,
     queued_unpacked=0, scores=1.0, batches=False,
@@ -88,6 +89,7 @@ CPU = Multiples(
 GPU = Multiples(
     activations={
         "flux1 double": 27.0, "flux1 single": 27.0, "flux2 double": 32.0, "flux2 single": 32.0, "z_image layer": 30.0,
+        "chroma double": 27.0, "chroma single": 27.0, "flux3 mode": 32.0, "flux3 single": 32.0,
     },
     working=2.0, working_recompute=2.0, encode=4.0, decode=5.5, strip=8.7, velocity=20.0, queued=GIB,
     queued_gradient=7 * GIB // 2, queued_unpacked=5 * GIB // 2, scores=0.0, batches=True,

@@ -1,7 +1,7 @@
 """Every model by name: its description, its folder on this computer, and its defaults.
 
     Pocket                    comes with Likeness
-    core/hub/registry.py      nine models that can be downloaded, to the Hugging Face cache or to a folder of that name
+    core/hub/registry.py      models that can be downloaded, to the Hugging Face cache or to a folder of that name
     folders of the user       in diffusers' layout, named by their folder
 
 Folders are searched in LIKENESS_MODELS and in those that the caller names. An incomplete folder is listed with its
@@ -18,21 +18,17 @@ from typing import Any
 
 from core.errors import FieldProblem, ModelProblem
 from core.hub import cache as hub_cache
-from core.hub.layout import INDEX, missing_files
+from core.hub.families import CARDS, FAMILIES, FamilyCard, Setting
+from core.hub.layout import INDEX, index_of, missing_files
 from core.hub.registry import KNOWN, KnownModel
 from core.pocket import assets
 from core.safetensors_file import read_header, read_json, weight_files
 
 POCKET_FOLDER = assets.WEIGHTS
 POCKET = "pocket"
-PIPELINES = {  # diffusers' pipeline class -> our family
-    "FluxPipeline": "flux1",
-    "Flux2KleinPipeline": "flux2",
-    "ZImagePipeline": "z_image",
-}
+PIPELINES = {pipeline: card.name for card in CARDS for pipeline in card.pipelines}  # diffusers' class -> our family
 MODELS_VARIABLE = "LIKENESS_MODELS"  # environment variable: a folder of model folders
 CARD_FILE = "likeness.json"  # optional, beside model_index.json: defaults and description of this model
-Z_IMAGE_TURBO_SHIFT = 3.0  # of its scheduler; the base model has 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +125,7 @@ def find(name: str | Path, folders: Sequence[Path] = ()) -> Entry:
     """
     known = models(folders)
     entry = known.get(str(name))
-    if entry is None and (Path(name).expanduser() / INDEX).is_file():
+    if entry is None and index_of(Path(name).expanduser()):
         entry = entry_for(Path(name).expanduser(), str(name))
     if entry is None:
         listed = ", ".join(each.name for each in known.values() if each.usable)
@@ -186,38 +182,26 @@ def pipeline_of(folder: Path | None) -> str:
 
 
 def family_of(folder: Path) -> str:
-    """The family of a model folder: "flux1", "flux2" or "z_image". Raises ModelProblem."""
-    if not (folder / INDEX).is_file():
+    """The family of a model folder, by name. Raises ModelProblem."""
+    index = index_of(folder)
+    if index is None:
         raise ModelProblem(f"{folder} is no model folder: {INDEX} is not there.")
-    pipeline = read_json(folder / INDEX).get("_class_name")
+    pipeline = read_json(index).get("_class_name")
     if pipeline not in PIPELINES:
         raise ModelProblem(f"{folder} is a {pipeline}; Likeness can train {', '.join(PIPELINES)}.")
     return PIPELINES[pipeline]
 
 
 def similar_known_model(folder: Path) -> KnownModel | None:
-    """The known model whose defaults suit a folder of the user; None without one.
-
-    FLUX.1 dev has a guidance input, schnell has not; for the others `is_distilled` decides.
-    """
-    pipeline = pipeline_of(folder)
-    if pipeline == "FluxPipeline":
-        return KNOWN["flux1-dev" if _setting(folder, "transformer/config.json", "guidance_embeds") else "flux1-schnell"]
-    if pipeline == "Flux2KleinPipeline":
-        return KNOWN["flux2-klein-4b" if is_distilled(folder) else "flux2-klein-base-4b"]
-    if pipeline == "ZImagePipeline":
-        return KNOWN["z-image-turbo" if is_distilled(folder) else "z-image"]
-    return None
+    """The known model whose defaults suit a folder of the user; None without one."""
+    card = _card_of_family(folder)
+    return KNOWN[card.like(_settings_of(folder))] if card else None
 
 
 def is_distilled(folder: Path) -> bool:
-    """Whether the model was distilled to few steps, an ability that training damages.
-
-    klein's model_index.json has a field for it; Z-Image-Turbo differs from Z-Image by its scheduler.
-    """
-    if pipeline_of(folder) == "ZImagePipeline":
-        return bool(_setting(folder, "scheduler/scheduler_config.json", "shift") == Z_IMAGE_TURBO_SHIFT)
-    return bool(_setting(folder, INDEX, "is_distilled"))
+    """Whether the model was distilled to few steps, an ability that training damages."""
+    card = _card_of_family(folder)
+    return card is not None and card.distilled(_settings_of(folder))
 
 
 def drawing_of(folder: Path) -> dict[str, Any]:
@@ -276,15 +260,15 @@ def _entry_of_known(known: KnownModel, places: Sequence[Path]) -> Entry:
 
 
 def _own_folders(folders: Sequence[Path]) -> Iterator[Path]:
-    """Every folder that holds a model_index.json, in LIKENESS_MODELS and in `folders`, one level deep."""
+    """Every folder that holds a model's index, in LIKENESS_MODELS and in `folders`, one level deep."""
     variable = os.environ.get(MODELS_VARIABLE)
     for place in (*([Path(variable)] if variable else []), *folders):
         place = place.expanduser()
         try:
-            inside = [place] if (place / INDEX).is_file() else sorted(place.iterdir())
+            inside = [place] if index_of(place) else sorted(place.iterdir())
         except OSError:
             continue
-        yield from (each for each in inside if (each / INDEX).is_file())
+        yield from (each for each in inside if index_of(each))
 
 
 def _names(known: KnownModel) -> tuple[str, ...]:
@@ -309,9 +293,18 @@ def _card_table(folder: Path, name: str) -> dict[str, Any]:
     return table
 
 
+def _card_of_family(folder: Path) -> FamilyCard | None:
+    return FAMILIES.get(PIPELINES.get(pipeline_of(folder), ""))
+
+
+def _settings_of(folder: Path) -> Setting:
+    return lambda file, name: _setting(folder, file, name)
+
+
 def _setting(folder: Path, file: str, name: str) -> Any:
-    """A value of one of the folder's JSON files, or None."""
+    """A value of one of the folder's JSON files, or None; INDEX stands for either index."""
+    path = index_of(folder) if file == INDEX else folder / file
     try:
-        return read_json(folder / file).get(name)
+        return read_json(path).get(name) if path else None
     except ModelProblem:
         return None

@@ -1,6 +1,6 @@
 """Download of models into the Hugging Face cache: resumable to the byte, and verified by hash.
 
-    list the repository's files  ->  its model_index.json  ->  check the free space  ->  each file that is needed:
+    list the repository's files  ->  its index  ->  check the free space  ->  each file that is needed:
 
     blobs/<hash>.incomplete   grows as bytes arrive; the next attempt, in any process, continues at its end
     blobs/<hash>              after every byte has been hashed and the hash matches
@@ -42,7 +42,7 @@ from core.device.units import disk_size
 from core.errors import DiskProblem, DownloadProblem, GatedProblem, disk_errors_as_problem
 from core.files import write_text
 from core.hub import cache as hub_cache
-from core.hub.layout import INDEX, is_needed, missing_files, parts_of
+from core.hub.layout import INDEX, MODULAR_INDEX, is_needed, missing_files, parts_of
 from core.hub.registry import HubFile, KnownModel
 from core.safetensors_file import read_json
 
@@ -96,12 +96,12 @@ def _model(known: KnownModel) -> Iterator[Progress]:
     with _hub_errors_as_problem(known, known.repo), disk_errors_as_problem(place):
         revision, files = _listing(known.repo)
         snapshot = place / "snapshots" / revision
-        index = next((file for file in files if file.name == INDEX), None)
+        index = next((file for name in (INDEX, MODULAR_INDEX) for file in files if file.name == name), None)
         if index is None:
             raise DownloadProblem(f"{known.repo} has no {INDEX}, so it is not a model in diffusers' layout.")
         for _ in _fetch(known.repo, revision, index, place):
             pass
-        parts = parts_of(read_json(snapshot / INDEX))
+        parts = parts_of(read_json(snapshot / index.name))
         needed = sorted((file for file in files if is_needed(file.name, parts)), key=lambda file: file.bytes)
         yield from _fetch_all(known, known.repo, revision, needed)
         missing = missing_files(snapshot)

@@ -1,6 +1,7 @@
 """The files of a complete model folder in diffusers' layout.
 
-    model_index.json               names the parts: {"transformer": ["diffusers", "FluxTransformer2DModel"], ...}
+    model_index.json               names the parts: {"transformer": ["diffusers", "FluxTransformer2DModel"], ...};
+                                   modular_model_index.json in newer models
     scheduler/                     scheduler_config.json
     tokenizer/ tokenizer_2/        tokenizer.json, or vocab.json with merges.txt
     every other part/              config.json, and one safetensors file or the shards that an index names
@@ -19,7 +20,7 @@ from typing import Any
 from core.errors import FieldProblem, ModelProblem
 from core.safetensors_file import read_header, read_json, weight_files
 
-INDEX = "model_index.json"
+INDEX, MODULAR_INDEX = "model_index.json", "modular_model_index.json"
 PART = re.compile(r"transformer|vae|scheduler|(text_encoder|tokenizer)(_\d)?")  # a safety checker is not loaded
 STEMS = {"diffusers": "diffusion_pytorch_model", "transformers": "model"}
 WEIGHTS = re.compile(r"(diffusion_pytorch_model|model)(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
@@ -27,12 +28,23 @@ TEXT_FILES = re.compile(r".*\.(json|txt|jinja)|spiece\.model")  # configs and vo
 
 
 def parts_of(index: Mapping[str, Any]) -> dict[str, str]:
-    """The parts that a model_index.json names, each with its library ("diffusers" or "transformers")."""
+    """The parts that an index names, each with its library ("diffusers" or "transformers").
+
+    A modular index may name the library in a table of its own, as the type that a part should have.
+    """
     found = {}
     for name, made in index.items():
-        if PART.fullmatch(name) and isinstance(made, list) and made and isinstance(made[0], str):
-            found[name] = made[0]
+        if PART.fullmatch(name) and isinstance(made, list) and made:
+            table = made[2] if len(made) > 2 and isinstance(made[2], dict) else {}
+            library = made[0] or next(iter(table.get("type_hint") or []), None)
+            if isinstance(library, str):
+                found[name] = library
     return found
+
+
+def index_of(folder: Path) -> Path | None:
+    """The file that names the parts of a model folder; None without one."""
+    return next((path for name in (INDEX, MODULAR_INDEX) if (path := folder / name).is_file()), None)
 
 
 def is_needed(file: str, parts: Mapping[str, str]) -> bool:
@@ -41,7 +53,7 @@ def is_needed(file: str, parts: Mapping[str, str]) -> bool:
     Single-file checkpoints at the top, other precisions (`model.fp16.safetensors`) and other formats are not needed.
     """
     part, _, name = file.partition("/")
-    if file == INDEX:
+    if file in (INDEX, MODULAR_INDEX):
         return True
     if part not in parts or not name or "/" in name:
         return False
@@ -52,13 +64,15 @@ def is_needed(file: str, parts: Mapping[str, str]) -> bool:
 
 def missing_files(folder: Path) -> list[FieldProblem]:
     """The files that a model folder needs and lacks, or has damaged; empty when the folder is complete."""
+    index = index_of(folder)
+    if index is None:
+        return [FieldProblem(INDEX, "is not there")]
     try:
-        parts = parts_of(read_json(folder / INDEX))
+        parts = parts_of(read_json(index))
     except ModelProblem:
-        there = (folder / INDEX).is_file()
-        return [FieldProblem(INDEX, "cannot be read" if there else "is not there")]
+        return [FieldProblem(index.name, "cannot be read")]
     if "transformer" not in parts:
-        return [FieldProblem(INDEX, "names no transformer")]
+        return [FieldProblem(index.name, "names no transformer")]
     problems: list[FieldProblem] = []
     for part, library in parts.items():
         if part == "scheduler":

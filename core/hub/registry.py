@@ -1,4 +1,4 @@
-"""The models that Likeness knows by name besides Pocket: nine rows of facts.
+"""The models that Likeness knows by name besides Pocket: rows of facts.
 
     name   Hugging Face repository   parameters by part, shapes   licence   defaults for training and for drawing
 
@@ -18,7 +18,7 @@ PAGES = "https://huggingface.co"  # model pages, where users accept licences
 VOCABULARY_BYTES = 16_000_000  # upper bound for tokenizers and configs
 
 CLIP, T5_XXL = 123_060_480, 4_762_310_656
-QWEN3_4B, QWEN3_8B = 4_022_468_096, 8_190_735_360
+QWEN3_4B, QWEN3_8B, QWEN3_VL_4B = 4_022_468_096, 8_190_735_360, 4_437_815_808
 FLUX1_VAE, FLUX2_VAE = 83_819_683, 84_046_115
 T5_XXL_LAYER, QWEN3_4B_LAYER, QWEN3_8B_LAYER = 192_948_224, 100_930_816, 192_946_432  # parameters of the largest layer
 VAE_CHANNELS = (128, 256, 512, 512)  # of all these VAEs, by resolution
@@ -32,6 +32,8 @@ FLUX1_DEV = (
 )
 FLUX2_TERMS = "FLUX Non-Commercial License v2.1"
 FLUX2 = (FLUX2_TERMS, "The model and adapters trained on it are for non-commercial use only.")
+FLUX3_TERMS = "FLUX Kommunity License"
+FLUX3 = (FLUX3_TERMS, "Read its terms on the model's page before any commercial use.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class KnownModel:
     terms: tuple[str, str]  # the licence, and its terms for commercial use
     parameters: Mapping[str, int]  # by part: the folders of the repository
     shapes: Shapes
+    unread: int = 0  # parameters of the transformer that are never read
     item_bytes: Mapping[str, int] = field(default_factory=dict)  # per stored parameter, where it is not 2
     gated: str = ""  # what users must accept on the model's page before downloading; "" for nothing
     trains: bool = True  # whether to train it; distilled models are for drawing only
@@ -112,6 +115,27 @@ FLUX1_DEFAULTS = {
     "steps": 800, "side_px": 512, "rank": 16, "learning_rate": 1e-4,
     "train_guidance": 1.0,  # training at guidance 1 preserves the distillation; some scripts use 3.5
 }  # fmt: skip
+
+CHROMA_DEFAULTS = {"steps": 1000, "side_px": 512, "rank": 16, "learning_rate": 1e-4}
+CHROMA = Shapes(
+    {
+        "num_layers": 19, "num_single_layers": 38, "num_attention_heads": 24, "attention_head_dim": 128,
+        "joint_attention_dim": 4096, "approximator_num_channels": 64, "approximator_hidden_dim": 5120,
+        "approximator_layers": 5,
+    },
+    T5_XXL_LAYER,
+)  # fmt: skip
+
+FLUX3_DEFAULTS = {"steps": 1000, "side_px": 512, "rank": 16, "learning_rate": 1e-4}
+FLUX3_KLEIN_BASE = Shapes(
+    {
+        "num_layers": 5, "num_single_layers": 28, "num_attention_heads": 24, "attention_head_dim": 128,
+        "joint_attention_dim": 20_480, "mlp_ratio": 3.0,
+    },
+    QWEN3_4B_LAYER,
+)  # fmt: skip
+FLUX3_KLEIN = Shapes({**FLUX3_KLEIN_BASE.transformer, "flow_map": True}, QWEN3_4B_LAYER)
+FLUX3_REFERENCES = 670_434_560  # parameters for reference images
 
 
 def _flux1_shapes(*, guidance: bool) -> Shapes:
@@ -250,6 +274,50 @@ KNOWN: dict[str, KnownModel] = {
             gated="its owner's conditions",
             defaults=FLUX1_DEFAULTS,
             drawing={"steps": 4, "guidance": 1.0, "side_px": 1024},
+        ),
+        KnownModel(
+            name="chroma1-hd",
+            title="Chroma1 HD",
+            what_for="FLUX.1 schnell, made smaller and trained on without its distillation. Free to use, and made to "
+            "be trained further. Large, and slow to draw with.",
+            repo="lodestones/Chroma1-HD",
+            pipeline="ChromaPipeline",
+            terms=APACHE,
+            parameters={"transformer": 8_899_983_424, "text_encoder": T5_XXL, "vae": FLUX1_VAE},
+            shapes=CHROMA,
+            defaults=CHROMA_DEFAULTS,
+            drawing={"steps": 40, "guidance": 3.0, "side_px": 1024},
+        ),
+        KnownModel(
+            name="flux3-klein-base",
+            title="FLUX.3 klein base",
+            what_for="The newest of its makers' small models, made to be trained. Its adapters draw fastest with "
+            "FLUX.3 klein.",
+            repo="black-forest-labs/flux-3-image-klein-base",
+            pipeline="Flux3ModularPipeline",
+            terms=FLUX3,
+            parameters={"transformer": 5_538_458_368, "text_encoder": QWEN3_VL_4B, "vae": FLUX2_VAE},
+            shapes=FLUX3_KLEIN_BASE,
+            unread=FLUX3_REFERENCES,
+            gated=FLUX3_TERMS,
+            draws_with="flux3-klein",
+            defaults=FLUX3_DEFAULTS,
+            drawing={"steps": 50, "guidance": 3.5, "side_px": 1024},
+        ),
+        KnownModel(
+            name="flux3-klein",
+            title="FLUX.3 klein",
+            what_for="Draws in sixteen steps, with adapters that were trained on its base. Not made to be trained.",
+            repo="black-forest-labs/flux-3-image-klein",
+            pipeline="Flux3DistilledModularPipeline",
+            terms=FLUX3,
+            parameters={"transformer": 5_548_681_984, "text_encoder": QWEN3_VL_4B, "vae": FLUX2_VAE},
+            shapes=FLUX3_KLEIN,
+            unread=FLUX3_REFERENCES,
+            gated=FLUX3_TERMS,
+            trains=False,
+            defaults=FLUX3_DEFAULTS,
+            drawing={"steps": 16, "guidance": 1.0, "side_px": 1024},
         ),
     )
 }

@@ -22,6 +22,8 @@ from core.estimate.architecture import Architecture
 
 Conditioning = dict[str, mx.array]
 """An encoded prompt: named arrays, batch axis first, so that they can be cached on disk and stacked."""
+TARGET = "target"
+"""In a conditioning, where the model is a flow map: float32 (B,), the sigma at which a drawing step ends."""
 
 
 def stacked(conditionings: list[Conditioning]) -> Conditioning:
@@ -72,9 +74,10 @@ class Block:
 class Family(Protocol):
     """A loaded model. Its parts are read from disk on first use; `free` releases their memory."""
 
-    name: str  # "flux1", "flux2", "z_image"
+    name: str  # of the family, as core/hub/families.py lists it
     dtype: mx.Dtype  # the transformer's compute dtype
     embeds_guidance: bool  # whether guidance is an input of the network, as in FLUX.1-dev
+    flow_map: bool  # whether the end of a drawing step is an input of the network, as in distilled FLUX.3
 
     @property
     def transformer(self) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The blocks of FLUX.1's transformer and the layers that FLUX.2 shares with it, named as in diffusers' checkpoints.
+"""The blocks of FLUX.1's transformer and the parts that FLUX.2 and Chroma share with it, named as in diffusers.
 
     double block    a = attention([m(txt), m(img)])                    own weights for image and text tokens,
                     img = img + gate * W_out a_img                     one attention over both
@@ -19,6 +19,8 @@ Source: Esser et al. 2024, arXiv:2403.03206; Black Forest Labs, FLUX.1; rotary e
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -154,7 +156,9 @@ class Attention(nn.Module):
             self.add_v_proj = nn.Linear(width, width, bias)
             self.to_add_out = nn.Linear(width, width, bias)
 
-    def joint(self, img_BLD: mx.array, txt_BND: mx.array, rotary: Rotary) -> tuple[mx.array, mx.array]:
+    def joint(
+        self, img_BLD: mx.array, txt_BND: mx.array, rotary: Rotary, mask_B11S: mx.array | None = None
+    ) -> tuple[mx.array, mx.array]:
         """The updates (img, txt) of a double block, from its modulated tokens."""
         q_txt_BNHd = self.norm_added_q(self._split(self.add_q_proj(txt_BND)))
         q_img_BLHd = self.norm_q(self._split(self.to_q(img_BLD)))
@@ -164,20 +168,68 @@ class Attention(nn.Module):
         q_BSHd = mx.concatenate([q_txt_BNHd, q_img_BLHd], axis=1)
         k_BSHd = mx.concatenate([k_txt_BNHd, k_img_BLHd], axis=1)
         v_BSHd = mx.concatenate([v_txt_BNHd, v_img_BLHd], axis=1)
-        out_BSD = attend(q_BSHd, k_BSHd, v_BSHd, rotary)
+        out_BSD = attend(q_BSHd, k_BSHd, v_BSHd, rotary, mask_B11S)
         txt_BND, img_BLD = mx.split(out_BSD, [txt_BND.shape[1]], axis=1)
         return self.to_out[0](img_BLD), self.to_add_out(txt_BND)
 
-    def __call__(self, x_BSD: mx.array, rotary: Rotary) -> mx.array:
+    def __call__(self, x_BSD: mx.array, rotary: Rotary, mask_B11S: mx.array | None = None) -> mx.array:
         """Attention without an output projection: a single block has one for attention and MLP together."""
         q_BSHd = self.norm_q(self._split(self.to_q(x_BSD)))
         k_BSHd = self.norm_k(self._split(self.to_k(x_BSD)))
-        return attend(q_BSHd, k_BSHd, self._split(self.to_v(x_BSD)), rotary)
+        return attend(q_BSHd, k_BSHd, self._split(self.to_v(x_BSD)), rotary, mask_B11S)
 
     def _split(self, x_BSD: mx.array) -> mx.array:
         """x by head: (B, S, H, d)."""
         batch, tokens, _ = x_BSD.shape
         return x_BSD.reshape(batch, tokens, self._heads, -1)
+
+
+Modulations = Sequence[mx.array]
+"""shift, scale and gate (B, D); of a double block's stream for attention, then for the MLP."""
+
+
+def double(
+    block: nn.Module,
+    img_BLD: mx.array,
+    txt_BND: mx.array,
+    of_img: Modulations,
+    of_txt: Modulations,
+    rotary: Rotary,
+    mask_B11S: mx.array | None = None,
+) -> tuple[mx.array, mx.array]:
+    """The next (img, txt) of a double block, which has `attn`, `ff` and `ff_context`."""
+    shift_img, scale_img, gate_img, shift_img_mlp, scale_img_mlp, gate_img_mlp = of_img
+    shift_txt, scale_txt, gate_txt, shift_txt_mlp, scale_txt_mlp, gate_txt_mlp = of_txt
+
+    img_update_BLD, txt_update_BND = block.attn.joint(
+        modulate(img_BLD, shift_img, scale_img), modulate(txt_BND, shift_txt, scale_txt), rotary, mask_B11S
+    )
+
+    img_BLD = img_BLD + gate_img[:, None] * img_update_BLD
+    txt_BND = txt_BND + gate_txt[:, None] * txt_update_BND
+    img_BLD = gated_mlp(block.ff, img_BLD, shift_img_mlp, scale_img_mlp, gate_img_mlp)
+    txt_BND = gated_mlp(block.ff_context, txt_BND, shift_txt_mlp, scale_txt_mlp, gate_txt_mlp)
+    return img_BLD, txt_BND
+
+
+def single(
+    block: nn.Module,
+    img_BLD: mx.array,
+    txt_BND: mx.array,
+    of_x: Modulations,
+    rotary: Rotary,
+    mask_B11S: mx.array | None = None,
+) -> tuple[mx.array, mx.array]:
+    """The next (img, txt) of a single block, with `attn`, `proj_mlp` and `proj_out`; here both are one sequence."""
+    shift_BD, scale_BD, gate_BD = of_x
+    x_BSD = mx.concatenate([txt_BND, img_BLD], axis=1)
+    h_BSD = modulate(x_BSD, shift_BD, scale_BD)
+    attention_and_mlp = mx.concatenate(
+        [block.attn(h_BSD, rotary, mask_B11S), gelu_tanh(block.proj_mlp(h_BSD))], axis=-1
+    )
+    x_BSD = x_BSD + gate_BD[:, None] * block.proj_out(attention_and_mlp)
+    txt_BND, img_BLD = mx.split(x_BSD, [txt_BND.shape[1]], axis=1)
+    return img_BLD, txt_BND
 
 
 class DoubleBlock(nn.Module):
@@ -194,19 +246,8 @@ class DoubleBlock(nn.Module):
     def __call__(
         self, img_BLD: mx.array, txt_BND: mx.array, vec_BD: mx.array, rotary: Rotary
     ) -> tuple[mx.array, mx.array]:
-        """The next (img, txt). Shifts, scales and gates are (B, D)."""
-        shift_img, scale_img, gate_img, shift_img_mlp, scale_img_mlp, gate_img_mlp = self.norm1(vec_BD)
-        shift_txt, scale_txt, gate_txt, shift_txt_mlp, scale_txt_mlp, gate_txt_mlp = self.norm1_context(vec_BD)
-
-        img_update_BLD, txt_update_BND = self.attn.joint(
-            modulate(img_BLD, shift_img, scale_img), modulate(txt_BND, shift_txt, scale_txt), rotary
-        )
-
-        img_BLD = img_BLD + gate_img[:, None] * img_update_BLD
-        txt_BND = txt_BND + gate_txt[:, None] * txt_update_BND
-        img_BLD = gated_mlp(self.ff, img_BLD, shift_img_mlp, scale_img_mlp, gate_img_mlp)
-        txt_BND = gated_mlp(self.ff_context, txt_BND, shift_txt_mlp, scale_txt_mlp, gate_txt_mlp)
-        return img_BLD, txt_BND
+        """The next (img, txt)."""
+        return double(self, img_BLD, txt_BND, self.norm1(vec_BD), self.norm1_context(vec_BD), rotary)
 
 
 class SingleBlock(nn.Module):
@@ -222,11 +263,5 @@ class SingleBlock(nn.Module):
     def __call__(
         self, img_BLD: mx.array, txt_BND: mx.array, vec_BD: mx.array, rotary: Rotary
     ) -> tuple[mx.array, mx.array]:
-        """The next (img, txt), which are one sequence within the block."""
-        shift_BD, scale_BD, gate_BD = self.norm(vec_BD)
-        x_BSD = mx.concatenate([txt_BND, img_BLD], axis=1)
-        h_BSD = modulate(x_BSD, shift_BD, scale_BD)
-        attention_and_mlp = mx.concatenate([self.attn(h_BSD, rotary), gelu_tanh(self.proj_mlp(h_BSD))], axis=-1)
-        x_BSD = x_BSD + gate_BD[:, None] * self.proj_out(attention_and_mlp)
-        txt_BND, img_BLD = mx.split(x_BSD, [txt_BND.shape[1]], axis=1)
-        return img_BLD, txt_BND
+        """The next (img, txt)."""
+        return single(self, img_BLD, txt_BND, self.norm(vec_BD), rotary)

@@ -114,7 +114,7 @@ class Flux1(FolderFamily):
         "clip": Part("text_encoder", CLIPText, "model"),
         "t5": Part("text_encoder_2", T5Encoder, "model"),
     }
-    text_parts = ("clip", "t5")
+    text_parts: ClassVar[tuple[str, ...]] = ("clip", "t5")
     modelspec: ClassVar[dict[str, str]] = {
         "architecture": "flux-1-dev/lora",  # schnell's too: programs recognize FLUX.1's adapters by this name
         "implementation": "https://github.com/black-forest-labs/flux",

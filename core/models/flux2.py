@@ -75,18 +75,14 @@ class DoubleBlock(nn.Module):
 
     def __call__(self, stream: Stream) -> Stream:
         """The stream with the next img and txt."""
-        img_BLD, txt_BND, rotary = stream["img"], stream["txt"], (stream["cos"], stream["sin"])
-        shift_img, scale_img, gate_img, shift_img_mlp, scale_img_mlp, gate_img_mlp = thirds(stream["mod_img"], 2)
-        shift_txt, scale_txt, gate_txt, shift_txt_mlp, scale_txt_mlp, gate_txt_mlp = thirds(stream["mod_txt"], 2)
-
-        img_update, txt_update = self.attn.joint(
-            blocks.modulate(img_BLD, shift_img, scale_img), blocks.modulate(txt_BND, shift_txt, scale_txt), rotary
+        img_BLD, txt_BND = blocks.double(
+            self,
+            stream["img"],
+            stream["txt"],
+            thirds(stream["mod_img"], 2),
+            thirds(stream["mod_txt"], 2),
+            (stream["cos"], stream["sin"]),
         )
-
-        img_BLD = img_BLD + gate_img[:, None] * img_update
-        txt_BND = txt_BND + gate_txt[:, None] * txt_update
-        img_BLD = blocks.gated_mlp(self.ff, img_BLD, shift_img_mlp, scale_img_mlp, gate_img_mlp)
-        txt_BND = blocks.gated_mlp(self.ff_context, txt_BND, shift_txt_mlp, scale_txt_mlp, gate_txt_mlp)
         return {**stream, "img": img_BLD, "txt": txt_BND}
 
 

@@ -20,6 +20,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from core import flow
+from core.adapters.adapted import find
 from core.errors import ModelProblem
 from core.estimate.architecture import PATCH, Architecture
 from core.files import sha256_of
@@ -44,14 +45,17 @@ class FolderFamily(ABC):
     parts: ClassVar[dict[str, Part]]
     text_parts: ClassVar[tuple[str, ...]]  # the names of the text encoders in `parts`
     stacks: ClassVar[dict[str, Stack]]
+    default_shift = 1.0  # of the drawing schedule, where the folder has no scheduler or its scheduler names none
 
     def __init__(self, parts: Parts, dtype: mx.Dtype) -> None:
         self.dtype = dtype
         self._parts = parts
         self._config = parts.config("transformer")
         self._vae_config = parts.config("vae")
-        self._scheduler = read_json(parts.folder / "scheduler" / "scheduler_config.json")
+        scheduler = parts.folder / "scheduler" / "scheduler_config.json"
+        self._scheduler = read_json(scheduler) if scheduler.is_file() else {}
         self.embeds_guidance = bool(self._config.get("guidance_embeds", False))
+        self.flow_map = bool(self._config.get("flow_map", False))
 
     @property
     def transformer(self) -> nn.Module:
@@ -104,7 +108,7 @@ class FolderFamily(ABC):
         return [
             Block(stack.kind, f"{path}.{index}", module, stack.run)
             for path, stack in self.stacks.items()
-            for index, module in enumerate(self.transformer[path])
+            for index, module in enumerate(find(self.transformer, path))
         ]
 
     def project(self, stream: Stream) -> mx.array:
@@ -130,7 +134,7 @@ class FolderFamily(ABC):
         """The shift of the drawing schedule."""
         scheduler = self._scheduler
         if not scheduler.get("use_dynamic_shifting", False):
-            return float(scheduler.get("shift", 1.0))
+            return float(scheduler.get("shift", self.default_shift))
         return flow.dynamic_shift(
             grid.tokens,
             scheduler.get("base_image_seq_len", 256),

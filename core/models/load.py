@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
+from typing import Protocol
 
 import mlx.core as mx
 
 from core.device.backend import compute_dtype
 from core.errors import FieldProblem, ModelProblem
 from core.hub.catalog import family_of
+from core.hub.families import FAMILIES
 from core.models.base import Family
-from core.models.flux1 import Flux1
-from core.models.flux2 import Flux2
-from core.models.parts import Parts
-from core.models.z_image import ZImage
+from core.models.folder import Stack
+from core.models.parts import Part, Parts
 
-FAMILIES = {each.name: each for each in (Flux1, Flux2, ZImage)}
+
+class FamilyClass(Protocol):
+    """A class that a family's card names, of the parts of a folder and a dtype."""
+
+    name: str
+    parts: Mapping[str, Part]
+    text_parts: tuple[str, ...]
+    stacks: Mapping[str, Stack]
+
+    def __call__(self, parts: Parts, dtype: mx.Dtype, /) -> Family: ...
+
+
+def class_of(family: str) -> FamilyClass:
+    """The class of a family, whose module is imported only when it is needed."""
+    module, _, name = FAMILIES[family].network.partition(":")
+    found: FamilyClass = getattr(import_module(module), name)
+    return found
 
 
 def load_family(folder: Path, *, dtype: mx.Dtype | None = None, quantize: int | None = None) -> Family:
@@ -28,7 +46,7 @@ def load_family(folder: Path, *, dtype: mx.Dtype | None = None, quantize: int | 
     Raises ModelProblem when the folder is not a model, or of an unknown family.
     """
     folder = Path(folder)
-    family = FAMILIES[family_of(folder)]
+    family = class_of(family_of(folder))
     compute = dtype or compute_dtype()
     missing = [part.folder for part in family.parts.values() if not (folder / part.folder / "config.json").is_file()]
     if missing:

@@ -120,7 +120,7 @@ def test_names_of_no_family_are_refused_on_import(client: TestClient, tmp_path: 
     error = problem_of(put(client, lora(tmp_path / "a", layer)), 422)
     assert error["message"].startswith("mine.safetensors is not an adapter file")
     assert error["problems"][0]["field"] == f"{layer}.lora_A.weight"
-    assert error["problems"][0]["message"] == "names no layer of FLUX.1, FLUX.2 or Z-Image"
+    assert error["problems"][0]["message"] == "names no layer of FLUX.1, FLUX.2, Z-Image, Chroma or FLUX.3"
 
 
 def test_a_file_for_another_family_than_the_model_says_so(client: TestClient, tmp_path: Path) -> None:

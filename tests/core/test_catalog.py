@@ -7,14 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from core.adapters import key_maps, layers
 from core.config.resolve import resolve
 from core.config.train import TrainConfig
 from core.errors import ModelProblem
+from core.estimate import memory
+from core.estimate.architecture import Architecture
 from core.files import write_json
 from core.hub import cache as hub_cache
 from core.hub import catalog
+from core.hub.families import FAMILIES
 from core.hub.layout import missing_files
 from core.hub.registry import KNOWN
+from core.models.load import class_of
 from tests.hub import make_repository
 
 SCHNELL = KNOWN["flux1-schnell"]
@@ -46,6 +51,21 @@ def in_cache(repository: Path, revision: str = "abc", *, main: bool = True) -> P
         (place / "refs").mkdir(exist_ok=True)
         (place / "refs" / "main").write_text(revision)
     return snapshot
+
+
+def test_a_family_is_a_card_a_network_its_layers_and_their_names_elsewhere() -> None:
+    assert FAMILIES.keys() == layers.FAMILIES.keys() == layers.PRESETS.keys() == key_maps.FAMILIES.keys()
+    assert key_maps.TITLES.keys() == key_maps.FAMILIES.keys()
+    for name, card in FAMILIES.items():
+        family = class_of(name)
+        assert family.name == name
+        assert all(catalog.PIPELINES[pipeline] == name for pipeline in card.pipelines)
+        presets = {path for table in layers.PRESETS[name].values() for path in table}
+        assert {path for path in presets if not path.rpartition(".")[2].isdecimal()} <= set(family.stacks)
+    for known in KNOWN.values():
+        architecture = Architecture.of_known(known)
+        blocks = {f"{architecture.family} {stack.kind}" for stack in architecture.stacks}
+        assert blocks <= memory.CPU.activations.keys() & memory.GPU.activations.keys()
 
 
 @pytest.mark.parametrize("known", KNOWN.values(), ids=lambda known: known.name)
@@ -177,6 +197,13 @@ def test_a_folder_under_a_known_name_is_that_model_and_others_are_the_users_own(
         ({"_class_name": "Flux2KleinPipeline", "is_distilled": False}, None, "flux2-klein-base-4b"),
         ({"_class_name": "ZImagePipeline"}, ("scheduler/scheduler_config.json", {"shift": 3.0}), "z-image-turbo"),
         ({"_class_name": "ZImagePipeline"}, ("scheduler/scheduler_config.json", {"shift": 6.0}), "z-image"),
+        ({"_class_name": "ChromaPipeline"}, None, "chroma1-hd"),
+        (
+            {"_class_name": "Flux3DistilledModularPipeline"},
+            ("transformer/config.json", {"flow_map": True}),
+            "flux3-klein",
+        ),
+        ({"_class_name": "Flux3ModularPipeline"}, None, "flux3-klein-base"),
     ],
 )
 def test_a_folder_of_ones_own_starts_with_the_values_of_the_model_that_it_resembles(

@@ -16,6 +16,7 @@ from core.hub.layout import is_needed, missing_files, parts_of
 from core.hub.registry import KNOWN
 from core.models.load import load_family
 from core.safetensors_file import read_json
+from tests import tiny_flux3
 from tests.hub import NEEDLESS, TOKEN, Hub, add_turbo, make_repository, running_hub
 
 pytestmark = pytest.mark.slow
@@ -223,6 +224,18 @@ def test_only_files_of_the_parts_are_needed(repository: Path) -> None:
     }  # fmt: skip
     assert {name for name in wanted | needless if is_needed(name, parts)} == wanted
     assert missing_files(repository) == []
+
+
+def test_a_model_with_a_modular_index_is_downloaded_whole(hub: Hub, tmp_path: Path) -> None:
+    klein, folder = KNOWN["flux3-klein-base"], tiny_flux3.make_model_folder(tmp_path / "repository")
+    for name in ("likeness.json", "README.md", "flux-3-image-klein-base.safetensors"):
+        (folder / name).write_text("not needed")
+    hub.repositories[klein.repo] = folder
+    run(klein)
+    entry = catalog.find("flux3-klein-base")
+    assert entry.family == load_family(entry.path).name == "flux3"
+    got = {each.path.rpartition("/resolve/")[2].partition("/")[2] for each in hub.asked if "/resolve/" in each.path}
+    assert got == {name for name in hub.files(klein.repo) if name == "modular_model_index.json" or "/" in name}
 
 
 def test_a_training_assistant_comes_after_its_model_and_is_used(hub: Hub, tmp_path: Path) -> None:

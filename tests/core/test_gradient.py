@@ -21,14 +21,9 @@ from core.models.base import Family
 from core.models.load import load_family
 from core.numerics import staged_eval
 from core.training.gradient import Gradient
-from tests import tiny, tiny_klein, tiny_z_image
+from tests import tiny
+from tests.families import FOLDERS
 from tests.peak import peak
-
-FOLDERS: dict[str, Callable[[Path], Path]] = {
-    "flux1": lambda path: tiny.make_model_folder(path, guidance=True),
-    "flux2": tiny_klein.make_model_folder,
-    "z_image": tiny_z_image.make_model_folder,
-}
 
 
 @pytest.fixture(scope="module", params=FOLDERS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,15 +23,9 @@ from core.errors import DataProblem
 from core.models.base import Family, Grid
 from core.models.load import load_family
 from core.training.events import Finished, Note, Request, Scored, Stepped
-from tests import tiny, tiny_klein, tiny_z_image
 from tests.core.subjects import encoded, of_kind, photo_folder, picture, settings, training
 from tests.core.test_resume import KNOBS, assert_same
-
-FOLDERS: dict[str, Callable[[Path], Path]] = {
-    "flux1": tiny.make_model_folder,
-    "flux2": tiny_klein.make_model_folder,
-    "z_image": tiny_z_image.make_model_folder,
-}
+from tests.families import FOLDERS
 
 
 def mask_of(size: tuple[int, int], *parts: tuple[int, tuple[int, int, int, int]], rest: int = 128) -> Image.Image:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import mlx.core as mx
@@ -19,19 +18,18 @@ from core.models.blockwise import BlockwiseVelocity
 from core.models.load import load_family
 from core.training import checkpoint, setup
 from core.training.events import Finished, Stepped
-from tests import tiny, tiny_klein, tiny_z_image
+from tests import tiny_z_image
 from tests.core.subjects import of_kind, settings, training
 from tests.core.test_adapter_forms import random_factors
+from tests.families import FOLDERS
 
-FOLDERS: dict[str, Callable[[Path], Path]] = {
-    "flux1": lambda path: tiny.make_model_folder(path, guidance=True),
-    "flux2": tiny_klein.make_model_folder,
-    "z_image": tiny_z_image.make_model_folder,
-}
+UNMODULATED = ("flux2", "chroma", "flux3")  # whose blocks have no layers but those of the presets
 OUTSIDE = {  # some of what other programs train besides
     "flux1": ("x_embedder", "context_embedder", "proj_out", "norm_out*", "time_text_embed.*"),
     "flux2": ("x_embedder", "context_embedder", "proj_out", "norm_out*", "double_stream_modulation_*"),
     "z_image": ("all_x_embedder.*", "cap_embedder.1", "all_final_layer.*", "t_embedder*"),
+    "flux3": ("x_embedders.image", "context_embedder", "proj_out", "norm_out*", "*_stream_modulations.*"),
+    "chroma": ("x_embedder", "context_embedder", "proj_out", "distilled_guidance_layer.*"),
 }
 
 
@@ -65,7 +63,7 @@ def test_a_star_is_every_layer_of_the_blocks_and_trains(
     assert isinstance(list(run)[-1], Finished)
     held = adapter_file.read(tmp_path / "run" / "checkpoints" / "2" / checkpoint.ADAPTER, family.name)
     assert held.factors.keys() == layers(family, within=True)
-    assert held.factors.keys() > set(family.presets["all_linear"]) or family.name == "flux2"
+    assert held.factors.keys() > set(family.presets["all_linear"]) or family.name in UNMODULATED
 
 
 def test_a_glob_means_layers_of_the_blocks_alone(family: Family) -> None:

@@ -67,5 +67,6 @@ def test_a_file_is_imported_with_the_settings_that_came_with_it(page: Page, stud
     file.write_bytes(lora_file({}).replace(b"x_embedder", b"nowhere.at"))
     chooser.set_input_files([file])
     expect(page.locator("#import-error")).to_contain_text(
-        "in a supported form. transformer.nowhere.at.lora_A.weight names no layer of FLUX.1, FLUX.2 or Z-Image."
+        "in a supported form. transformer.nowhere.at.lora_A.weight names no layer of FLUX.1, FLUX.2, Z-Image, Chroma "
+        "or FLUX.3."
     )

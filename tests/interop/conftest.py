@@ -9,6 +9,8 @@ import importlib.util
 import os
 from pathlib import Path
 
+import pytest
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -19,6 +21,13 @@ if importlib.util.find_spec("core.device.backend"):
 
 REFERENCES = ("torch", "diffusers", "transformers", "peft")
 MFLUX_PYTHON = Path(__file__).resolve().parents[2] / ".venv-mflux" / "bin" / "python"
+
+DEPRECATED_WITHIN_DIFFUSERS = "ignore:`FluxPosEmbed` is deprecated:FutureWarning"  # by its own Chroma
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("filterwarnings", DEPRECATED_WITHIN_DIFFUSERS)
+
 
 # `make interop` installs them all.
 if any(importlib.util.find_spec(name) is None for name in REFERENCES):

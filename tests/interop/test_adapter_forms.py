@@ -18,13 +18,20 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
+    ChromaPipeline,
+    ChromaTransformer2DModel,
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
+    Flux3Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
+from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_flux3_lora_to_diffusers
+from diffusers.loaders.single_file_utils import convert_flux3_transformer_checkpoint_to_diffusers
+from diffusers.modular_pipelines.flux3.denoise import Flux3DenoiseStep
+from diffusers.modular_pipelines.flux3.modular_pipeline import Flux3ModularPipeline
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.utils import get_peft_model_state_dict
@@ -32,8 +39,9 @@ from peft.utils import get_peft_model_state_dict
 from bench import real_models as real
 from core.adapters import diffusers, kohya, merge
 from core.adapters import file as adapter_file
+from core.adapters.key_maps import FAMILIES
 from core.adapters.lora import Factors
-from tests import tiny_klein, tiny_z_image
+from tests import tiny_chroma, tiny_klein, tiny_z_image
 from tests.core.test_adapter_forms import check_same, random_factors
 from tests.interop.reference import randomized
 from tests.interop.test_adapter import trained
@@ -75,6 +83,10 @@ class Reference:
         """The pipeline with nothing but an empty transformer, and (out, in) of the adapted layers."""
         transformer = self.laid_out()
         transformer.to_empty(device="cpu")
+        if self.pipeline is Flux3ModularPipeline:
+            pipeline = Flux3DenoiseStep().init_pipeline()
+            pipeline.update_components(transformer=transformer)
+            return pipeline, self.sizes(transformer)
         others = {"text_encoder_2": None, "tokenizer_2": None} if self.pipeline is FluxPipeline else {}
         parts = {"scheduler": None, "vae": None, "text_encoder": None, "tokenizer": None, **others}
         return self.pipeline(transformer=transformer, **parts), self.sizes(transformer)
@@ -82,12 +94,22 @@ class Reference:
 
 FLUX1 = BLOCKS + rf"({FLUX_ATTENTION}|ff(_context)?\.net\.(0\.proj|2)|proj_mlp|proj_out)"
 FLUX2 = BLOCKS + rf"({FLUX_ATTENTION}|ff(_context)?\.linear_(in|out)|attn\.(to_qkv_mlp_proj|to_out))"
+FLUX3 = (
+    r"(txt_mode_blocks|mode_blocks\.image|single_transformer_blocks)\.\d+\."
+    r"(attn\.to_([qkv]|out\.0)|ff\.linear_(in|out))"
+)
 Z_IMAGE = r"(layers|noise_refiner|context_refiner)\.\d+\.(attention\.(to_[qkv]|to_out\.0)|feed_forward\.w[123])"
 REFERENCES = {
     "FLUX.1-dev": Reference("flux1", FluxPipeline, FluxTransformer2DModel, real.FLUX1_DEV, FLUX1, 19 * 12 + 38 * 5),
     "klein-4B": Reference("flux2", Flux2KleinPipeline, Flux2Transformer2DModel, real.KLEIN_4B, FLUX2, 5 * 12 + 20 * 2),
     "klein-9B": Reference("flux2", Flux2KleinPipeline, Flux2Transformer2DModel, real.KLEIN_9B, FLUX2, 8 * 12 + 24 * 2),
     "Z-Image": Reference("z_image", ZImagePipeline, ZImageTransformer2DModel, real.Z_IMAGE, Z_IMAGE, 34 * 7),
+    "FLUX.3 klein": Reference(
+        "flux3", Flux3ModularPipeline, Flux3Transformer2DModel, real.FLUX3_KLEIN_BASE, FLUX3, (5 + 5 + 28) * 6
+    ),
+    "Chroma1-HD": Reference(
+        "chroma", ChromaPipeline, ChromaTransformer2DModel, real.CHROMA1_HD, FLUX1, 19 * 12 + 38 * 5
+    ),
 }
 
 
@@ -123,7 +145,39 @@ def load(pipeline: Any, file: Path, caplog: pytest.LogCaptureFixture) -> None:
         pipeline.load_lora_weights(str(file.parent), weight_name=file.name)
     said = [record.getMessage() for record in caplog.records if "eys" in record.getMessage()]
     # Of text encoders, there or not, it says that they have no adapter; of the transformer nothing may be said.
-    assert not [text for text in said if not re.search("CLIPTextModel|Qwen3|NoneType", text)]
+    assert not [text for text in said if not re.search("CLIPTextModel|T5EncoderModel|Qwen3|NoneType", text)]
+
+
+def in_the_makers_names(tensors: Mapping[str, mx.array]) -> dict[str, mx.array]:
+    """An adapter of FLUX.3 in kohya's form as ai-toolkit would save it: dots, lora_A and lora_B, and no alpha."""
+    dotted = {
+        row.theirs.format(number).replace(".", "_"): row.theirs.format(number)
+        for row in FAMILIES["flux3"]
+        for number in range(28)
+    }
+    ends = {"lora_down": "lora_A", "lora_up": "lora_B"}
+    found = {}
+    for name, value in tensors.items():
+        layer, _, rest = name.removeprefix("lora_unet_").partition(".")
+        if rest != "alpha":
+            found[f"diffusion_model.{dotted[layer]}.{ends[rest.partition('.')[0]]}.weight"] = value
+    return found
+
+
+def test_the_makers_names_of_flux3s_layers_are_those_that_diffusers_reads() -> None:
+    """Its table for adapters has the layers of blocks, its table for whole checkpoints has all."""
+    rows = [row for row in FAMILIES["flux3"] if row.theirs != row.ours[0]]
+    wanted = {row.ours[0].format(3): row.theirs.format(3) for row in rows}
+    whole = convert_flux3_transformer_checkpoint_to_diffusers(
+        {f"{theirs}.weight": torch.zeros(2, 2) for theirs in wanted.values()}
+    )
+    assert {name.removesuffix(".weight") for name in whole} == set(wanted)
+    blocks = {ours: theirs for ours, theirs in wanted.items() if "blocks." in ours}
+    assert len(blocks) == 3 * 6
+    converted = _convert_non_diffusers_flux3_lora_to_diffusers(
+        {f"diffusion_model.{theirs}.lora_A.weight": ours for ours, theirs in blocks.items()}
+    )
+    assert converted == {f"transformer.{ours}.lora_A.weight": ours for ours in blocks}
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -135,7 +189,10 @@ def test_every_layer_at_full_size_loads_and_changes_the_same(
     pipeline, sizes = reference.loaded()
     factors = random_factors(sizes, (2,))
     file = tmp_path / "a.safetensors"
-    if form == "kohya":
+    if form == "kohya" and reference.family == "flux3":  # diffusers reads its own names and the makers', not kohya's
+        kohya.write(file, factors, {"format": "pt"}, reference.family)
+        mx.save_safetensors(str(file), in_the_makers_names(mx.load(str(file))))
+    elif form == "kohya":
         kohya.write(file, factors, {"format": "pt"}, reference.family)
     else:
         diffusers.write(file, factors, {"format": "pt"})
@@ -156,6 +213,7 @@ TRAINED = {  # diffusers splits FLUX.1's linear1 at 3072, whatever its width
     "flux1": Trained(FluxPipeline, make_model_folder, "transformer_blocks.*"),
     "flux2": Trained(Flux2KleinPipeline, tiny_klein.make_model_folder, "all_linear"),
     "z_image": Trained(ZImagePipeline, tiny_z_image.make_model_folder, "all_linear"),
+    "chroma": Trained(ChromaPipeline, tiny_chroma.make_model_folder, "transformer_blocks.*"),
 }
 
 

@@ -19,6 +19,7 @@ import transformers
 
 from bench import real_models as real
 from core.estimate.architecture import Architecture
+from core.hub.families import FAMILIES
 from core.hub.registry import KNOWN, VAE_CHANNELS
 
 QWEN3 = {
@@ -68,6 +69,12 @@ def qwen3(hidden: int, inner: int, tied: bool) -> Any:
     return model
 
 
+def qwen3_vl() -> Any:
+    model = transformers.Qwen3VLForConditionalGeneration(transformers.Qwen3VLConfig(**real.QWEN3_VL_4B))
+    model.tie_weights()
+    return model
+
+
 PARTS = {
     "flux1-dev": (lambda: flux1(True), clip, t5, lambda: diffusers.AutoencoderKL(**VAE)),
     "flux1-schnell": (lambda: flux1(False), clip, t5, lambda: diffusers.AutoencoderKL(**VAE)),
@@ -81,6 +88,11 @@ PARTS = {
         diffusers.ZImageTransformer2DModel, lambda: qwen3(2560, 9728, True), None,
         lambda: diffusers.AutoencoderKL(**VAE),
     ),
+    "flux3-klein-base": (diffusers.Flux3Transformer2DModel, qwen3_vl, None, diffusers.AutoencoderKLFlux2),
+    "flux3-klein": (
+        lambda: diffusers.Flux3Transformer2DModel(flow_map=True), qwen3_vl, None, diffusers.AutoencoderKLFlux2,
+    ),
+    "chroma1-hd": (diffusers.ChromaTransformer2DModel, t5, None, lambda: diffusers.AutoencoderKL(**VAE)),
 }  # fmt: skip
 ALIKE = {
     "flux1-krea-dev": "flux1-dev", "flux2-klein-4b": "flux2-klein-base-4b", "flux2-klein-9b": "flux2-klein-base-9b",
@@ -104,6 +116,9 @@ REAL = {  # configs of the transformer, of the VAE, and of the text encoder with
     "flux2-klein-base-4b": (real.KLEIN_4B, real.FLUX2_VAE, lambda: qwen3(2560, 9728, True)),
     "flux2-klein-base-9b": (real.KLEIN_9B, real.FLUX2_VAE, lambda: qwen3(4096, 12_288, False)),
     "z-image": (real.Z_IMAGE, real.FLUX1_VAE, lambda: qwen3(2560, 9728, True)),
+    "flux3-klein-base": (real.FLUX3_KLEIN_BASE, real.FLUX2_VAE, qwen3_vl),
+    "flux3-klein": (real.FLUX3_KLEIN, real.FLUX2_VAE, qwen3_vl),
+    "chroma1-hd": (real.CHROMA1_HD, real.FLUX1_VAE, lambda: t5()),
 }
 
 
@@ -122,9 +137,17 @@ def test_an_architecture_by_the_catalog_is_that_of_the_real_configs(name: str, t
                 layers[layer.group()] += value.numel()
     assert vae["block_out_channels"] == VAE_CHANNELS
     read = Architecture.of(tmp_path)
-    counted = {"transformer": known.parameters["transformer"], "vae": known.parameters["vae"]}
+    counted = {"transformer": known.parameters["transformer"] - known.unread, "vae": known.parameters["vae"]}
     assert Architecture.of_known(known) == replace(read, **counted, text_layer=max(layers.values()))
     assert read.transformer == pytest.approx(counted["transformer"], rel=0.06)  # the blocks are nearly all of it
+
+
+def test_the_parameters_that_are_never_read_are_those_for_reference_images() -> None:
+    with torch.device("meta"):
+        for name in ("flux3-klein-base", "flux3-klein"):
+            tensors = PARTS[name][0]().named_parameters()
+            counted = sum(value.numel() for key, value in tensors if re.search(FAMILIES["flux3"].unread, key))
+            assert KNOWN[name].unread == counted > 0
 
 
 def test_models_of_one_shape_are_told_alike() -> None:
@@ -135,6 +158,11 @@ def test_models_of_one_shape_are_told_alike() -> None:
 
 @pytest.mark.parametrize("known", KNOWN.values(), ids=lambda known: known.name)
 def test_the_pipelines_are_diffusers_own_and_need_just_these_parts(known: Any) -> None:
-    asked = getattr(diffusers, known.pipeline)._get_signature_keys(getattr(diffusers, known.pipeline))[0]
+    pipeline = getattr(diffusers, known.pipeline)
+    if issubclass(pipeline, diffusers.ModularPipeline):
+        blocks = getattr(diffusers.modular_pipelines.flux3, pipeline.default_blocks_name)()
+        asked = {part.name for part in blocks.expected_components}
+    else:
+        asked = pipeline._get_signature_keys(pipeline)[0]
     weighty = {name for name in asked if name.startswith(("transformer", "text_encoder", "vae"))}
     assert weighty == known.parameters.keys()

@@ -75,7 +75,7 @@ def our_velocity(
     tokens = mx.stack([mx.pad(mx.array(text), [(0, longest - len(text)), (0, 0)]) for text in texts])
     conditioning = {"tokens": tokens, "lengths": mx.array([len(text) for text in texts])}
     stream = transformer.embed(l_t, mx.array(sigma), conditioning, grid, 1.0)
-    for path, (_, _, run) in ZImage.stacks.items():
+    for path, (_, run) in ZImage.stacks.items():
         for block in transformer[path]:
             stream = run(block, stream)
     return transformer.project(stream)

@@ -1,4 +1,4 @@
-"""Qwen3's decoder as a text encoder, named as in transformers' Qwen3Model, for FLUX.2 and Z-Image.
+"""Qwen3's decoder as a text encoder, named as in transformers' Qwen3Model, for FLUX.2, Z-Image and FLUX.3.
 
     h_0 = token(id)
     h   = h_i + attention(rms(h_i)) W_o               rope(rms(q)), rope(rms(k)) for each head; heads of q share k and v
@@ -29,7 +29,7 @@ from core.numerics.exponentials import silu
 from core.numerics.rope import angles
 
 Halves = tuple[mx.array, mx.array]
-"""cos and sin of every position's angles: float32 (N, d / 2) each."""
+"""cos and sin of every position's angles: float32 (B, 1, N, d / 2) each."""
 
 HEAD_WIDTH = 128  # default of configs without head_dim
 NEVER_USED = ("norm.weight", "lm_head.weight")  # beside the layers above the highest tap
@@ -129,10 +129,16 @@ class Qwen3Encoder(nn.Module):
         The state at tap i is added as "h_i".
         """
         tokens = ids_BN.shape[1]
-        angles_Nd = angles(mx.arange(tokens)[:, None], (self._head_width,), self._theta)
+        angles_B1Nd = angles(self.positions(real_BN)[:, None, :, None], (self._head_width,), self._theta)
         mask_B1NN = (mx.tri(tokens, dtype=mx.bool_) & real_BN[:, None, :])[:, None]
-        stream = {"h": self.embed_tokens(ids_BN), "cos": mx.cos(angles_Nd), "sin": mx.sin(angles_Nd), "mask": mask_B1NN}
+        stream = {"h": self.embed_tokens(ids_BN), "cos": mx.cos(angles_B1Nd), "sin": mx.sin(angles_B1Nd)}
+        stream |= {"mask": mask_B1NN}
         return stream | ({"h_0": stream["h"]} if 0 in self._taps else {})
+
+    @staticmethod
+    def positions(real_BN: mx.array) -> mx.array:
+        """The position of each token, int32 (B, N); padding goes on where the text ends."""
+        return mx.broadcast_to(mx.arange(real_BN.shape[1]), real_BN.shape)
 
     @property
     def blocks(self) -> Sequence[Block]:
@@ -148,6 +154,27 @@ class Qwen3Encoder(nn.Module):
 
     def __call__(self, ids_BN: mx.array, real_BN: mx.array) -> mx.array:
         return encode(self, ids_BN, real_BN)
+
+
+class Qwen3VLTextEncoder(Qwen3Encoder):
+    """The text tower of Qwen3-VL, which for texts without pictures is Qwen3. Config: transformers' Qwen3VLConfig.
+
+    Padding is at position 1, as in the version of transformers with which FLUX.3 was trained.
+    """
+
+    def __init__(self, config: Mapping[str, Any], taps: Sequence[int]) -> None:
+        """See Qwen3Encoder."""
+        super().__init__(config["text_config"], taps)
+
+    def checkpoint_name(self, name: str) -> str | None:
+        """Our name of a checkpoint's tensor; None for one that is never used, such as those for pictures."""
+        name = name.removeprefix("model.")
+        return None if name.startswith("visual.") else super().checkpoint_name(name.removeprefix("language_model."))
+
+    @staticmethod
+    def positions(real_BN: mx.array) -> mx.array:
+        """The position of each token, int32 (B, N), and 1 for padding."""
+        return mx.where(real_BN, mx.arange(real_BN.shape[1]), 1)
 
 
 def run_layer(layer: nn.Module, stream: Stream, *, tap: int) -> Stream:

@@ -1,8 +1,10 @@
 """The encoder of T5 v1.1, named as in transformers' T5EncoderModel.
 
     bias(i, j) = table[bucket(j - i)]       near distances have their own bucket, far ones share
-    x = x + attention(rms(x), bias)         no scale on q k^T, no mask: padding is attended to, as FLUX.1 was trained
+    x = x + attention(rms(x), bias)         no scale on q k^T
     x = x + (gelu(rms(x) W_0) * rms(x) W_1) W_o
+
+Padding is attended to, as FLUX.1 was trained, or masked, as Chroma was: then bias is -inf where j is padding.
 
 Shapes   B batch   N tokens   C channels   H heads
 
@@ -51,13 +53,13 @@ class SelfAttention(nn.Module):
         if owns_bias:
             self.relative_attention_bias = nn.Embedding(config["relative_attention_num_buckets"], self._heads)
 
-    def __call__(self, x_BNC: mx.array, bias_1HNN: mx.array) -> mx.array:
+    def __call__(self, x_BNC: mx.array, bias_BHNN: mx.array) -> mx.array:
         batch, tokens, _ = x_BNC.shape
         q, k, v = (
             project(x_BNC).reshape(batch, tokens, self._heads, -1).transpose(0, 2, 1, 3)
             for project in (self.q, self.k, self.v)
         )
-        out = mx.fast.scaled_dot_product_attention(q, k, v, scale=1.0, mask=bias_1HNN)
+        out = mx.fast.scaled_dot_product_attention(q, k, v, scale=1.0, mask=bias_BHNN)
         return self.o(out.transpose(0, 2, 1, 3).reshape(batch, tokens, -1))
 
 
@@ -99,9 +101,9 @@ class Block(nn.Module):
         super().__init__()
         self.layer = [AttentionLayer(config, owns_bias), FeedForwardLayer(config)]
 
-    def __call__(self, x: mx.array, bias_1HNN: mx.array) -> mx.array:
+    def __call__(self, x: mx.array, bias_BHNN: mx.array) -> mx.array:
         attention, feed_forward = self.layer
-        x = x + attention.SelfAttention(attention.layer_norm(x), bias_1HNN)
+        x = x + attention.SelfAttention(attention.layer_norm(x), bias_BHNN)
         return x + feed_forward.DenseReluDense(feed_forward.layer_norm(x))
 
 
@@ -133,12 +135,16 @@ class T5Encoder(nn.Module):
         """Our name of a checkpoint's tensor: the token table may appear twice."""
         return None if name == "encoder.embed_tokens.weight" else name
 
-    def embed(self, ids_BN: mx.array) -> Stream:
-        """{"x": the tokens' embeddings, "buckets": the bucket of each pair of tokens}."""
-        return {
+    def embed(self, ids_BN: mx.array, real_BN: mx.array | None = None) -> Stream:
+        """{"x": the tokens' embeddings, "buckets": the bucket of each pair of tokens}.
+
+        `real_BN` is False for padding that no token sees, which adds {"real": the same}; None lets every token be seen.
+        """
+        stream = {
             "x": self.shared(ids_BN),
             "buckets": distance_buckets(ids_BN.shape[1], self._buckets, self._max_distance),
         }
+        return stream if real_BN is None else stream | {"real": real_BN}
 
     @property
     def blocks(self) -> Sequence[base.Block]:
@@ -153,11 +159,13 @@ class T5Encoder(nn.Module):
         """Features (B, N, C)."""
         return self.encoder.final_layer_norm(stream["x"])
 
-    def __call__(self, ids_BN: mx.array) -> mx.array:
-        return encode(self, ids_BN)
+    def __call__(self, ids_BN: mx.array, *real_BN: mx.array) -> mx.array:
+        return encode(self, ids_BN, *real_BN)
 
 
 def run_block(block: nn.Module, stream: Stream, *, table: nn.Embedding) -> Stream:
     """The stream after one layer. The biases of N x N pairs are computed in each layer, to save memory."""
-    bias_1HNN = table(stream["buckets"]).transpose(2, 0, 1)[None]
-    return {**stream, "x": block(stream["x"], bias_1HNN)}
+    bias_BHNN = table(stream["buckets"]).transpose(2, 0, 1)[None]
+    if "real" in stream:
+        bias_BHNN = mx.where(stream["real"][:, None, None, :], bias_BHNN, -mx.inf)
+    return {**stream, "x": block(stream["x"], bias_BHNN)}

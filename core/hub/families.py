@@ -1,0 +1,92 @@
+"""The families of models, each by its card: what is known of a family without its network.
+
+    model_index.json  --pipeline-->  FamilyCard  --network-->  a class in core/models/
+
+A family is four things: its card here, its network (core/models/<name>.py), its layers (core/adapters/layers.py), and
+their names in other programs' adapter files (core/adapters/key_maps.py). Plain Python, for the web process too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from core.hub.layout import INDEX
+
+Config = Mapping[str, Any]
+"""The values of a transformer/config.json."""
+Setting = Callable[[str, str], Any]
+"""(JSON file of a model folder, name) to the value, or None; INDEX stands for either index."""
+TRANSFORMER, SCHEDULER = "transformer/config.json", "scheduler/scheduler_config.json"
+Z_IMAGE_TURBO_SHIFT = 3.0  # of its scheduler; the base model has 6
+
+
+def _says_so(setting: Setting) -> bool:
+    return bool(setting(INDEX, "is_distilled"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilyCard:
+    """What the catalog and the memory forecast need to know of a family."""
+
+    name: str
+    pipelines: tuple[str, ...]  # diffusers' classes, as model_index.json names them
+    network: str  # "module:class", imported by core/models/load.py
+    like: Callable[[Setting], str]  # the known model whose defaults suit a folder
+    distilled: Callable[[Setting], bool] = _says_so  # whether it was distilled to few steps, which training damages
+    text_tokens: Callable[[Config], int]  # tokens of an encoded prompt, where prompts differ of most
+    tokenizer: str = "tokenizer"  # the folder whose limit on tokens is that of prompts
+    unread: str = "(?!)"  # pattern in the names of the transformer's tensors that are never read; by default none
+
+
+CARDS = (
+    FamilyCard(
+        name="flux1",
+        pipelines=("FluxPipeline",),
+        network="core.models.flux1:Flux1",
+        like=lambda setting: "flux1-dev" if setting(TRANSFORMER, "guidance_embeds") else "flux1-schnell",
+        text_tokens=lambda config: 512 if config.get("guidance_embeds") else 256,
+        tokenizer="tokenizer_2",
+    ),
+    FamilyCard(
+        name="flux2",
+        pipelines=("Flux2KleinPipeline",),
+        network="core.models.flux2:Flux2",
+        like=lambda setting: "flux2-klein-4b" if _says_so(setting) else "flux2-klein-base-4b",
+        text_tokens=lambda _: 512,
+    ),
+    FamilyCard(
+        name="z_image",
+        pipelines=("ZImagePipeline",),
+        network="core.models.z_image:ZImage",
+        like=lambda setting: "z-image-turbo" if _is_turbo(setting) else "z-image",
+        distilled=lambda setting: _is_turbo(setting),
+        text_tokens=lambda _: 128,
+    ),
+    FamilyCard(
+        name="chroma",
+        pipelines=("ChromaPipeline",),
+        network="core.models.chroma:Chroma",
+        like=lambda _: "chroma1-hd",
+        text_tokens=lambda _: 128,
+    ),
+    FamilyCard(
+        name="flux3",
+        pipelines=("Flux3ModularPipeline", "Flux3DistilledModularPipeline"),
+        network="core.models.flux3:Flux3",
+        like=lambda setting: "flux3-klein" if _is_flow_map(setting) else "flux3-klein-base",
+        distilled=lambda setting: _is_flow_map(setting),
+        text_tokens=lambda _: 80,
+        unread=r"\bimage_cond\b",
+    ),
+)
+FAMILIES = {card.name: card for card in CARDS}
+
+
+def _is_turbo(setting: Setting) -> bool:
+    return bool(setting(SCHEDULER, "shift") == Z_IMAGE_TURBO_SHIFT)
+
+
+def _is_flow_map(setting: Setting) -> bool:
+    return bool(setting(TRANSFORMER, "flow_map"))
