@@ -1,9 +1,9 @@
 """Where the subject of a photo is: a mask at some 160 px, its box, and how sure that is.
 
     rough       salient regions of one photo above a half; for what is measured within the subject
-    reconcile   of a set: the joint estimate s of all photos, over two grids; then s, GrabCut (Rother et al. 2004) started from s,
-                and GrabCut started from all but the border vote for each pixel, and the largest pieces of what has
-                more than IN_A_SET of the votes stay
+    reconcile   of a set: the joint estimate s of all photos, over two grids of regions; then s, GrabCut (Rother et al.
+                2004) started from s, and GrabCut started from all but the border vote for each pixel, and the largest
+                pieces of what has more than IN_A_SET of the votes stay
 
 Shapes   H W rows and columns   R regions
 """
