@@ -90,7 +90,8 @@ def rows_after(database: Database, only: EventFilter, after: int, limit: int = R
     if only.job_id is not None:
         query = query.where(Event.job_id == only.job_id)
     if only.project_id is not None:
-        query = query.where(col(Event.job_id).in_(select(Job.id).where(Job.project_id == only.project_id)))
+        of_jobs = col(Event.job_id).in_(select(Job.id).where(Job.project_id == only.project_id))
+        query = query.where(of_jobs | (col(Event.project_id) == only.project_id))
     with database.read() as session:
         return [_json(event, run_id) for event, run_id in session.exec(query)]
 
@@ -134,6 +135,7 @@ def _json(event: Event, run_id: int | None) -> dict[str, Any]:
     return {
         "id": event.id,
         "job_id": event.job_id,
+        "project_id": event.project_id,  # of an event without a job
         "run_id": run_id,
         "attempt": event.attempt,
         "kind": event.kind,

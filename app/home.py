@@ -1,8 +1,8 @@
 """The home folder: everything of one user's studio, readable by this user only.
 
 LIKENESS_HOME (default ~/Likeness)/
-  likeness.db   locks/   logs/   cache/   trash/   photos/<sha256>.<ext>   thumbs/   pictures/   adapters/
-  exports/   models/<name>/   runs/<id>/config.json  log.txt  samples/  checkpoints/<step>/
+  likeness.db   locks/   logs/   cache/   trash/   photos/<sha256>.<ext>   thumbs/   masks/<sha256>.png
+  pictures/   adapters/   exports/   models/<name>/   runs/<id>/config.json  log.txt  samples/  checkpoints/<step>/
 """
 
 from __future__ import annotations
@@ -69,6 +69,10 @@ class Home:
         return self.root / "thumbs"
 
     @property
+    def masks(self) -> Path:
+        return self.root / "masks"
+
+    @property
     def pictures(self) -> Path:
         return self.root / "pictures"
 
@@ -101,6 +105,9 @@ class Home:
     def thumb(self, sha256: str) -> Path:
         return self.thumbs / f"{sha256}.jpg"
 
+    def mask(self, sha256: str) -> Path:
+        return self.masks / f"{sha256}.png"
+
     def relative(self, path: Path) -> str:
         """The path as the database stores it."""
         return path.relative_to(self.root).as_posix()
@@ -121,7 +128,7 @@ class Home:
                 raise HomeProblem(f"{self.root} is a file; the home must be a folder.")
             self.root.mkdir(parents=True, exist_ok=True)
             self.root.chmod(0o700)
-            for folder in (*folders, self.pictures, self.adapters, self.exports, self.runs):
+            for folder in (*folders, self.masks, self.pictures, self.adapters, self.exports, self.runs):
                 folder.mkdir(mode=0o700, exist_ok=True)
 
     def create_reserve(self) -> None:

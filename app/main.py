@@ -30,11 +30,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from app import __version__, resources
+from app.actions import check_jobs, disk
 from app.database import Database
 from app.errors import HomeProblem, status_of
 from app.events import ChangeWatcher
 from app.home import Home
-from app.routes import api_projects, api_runs, api_studio, pages
+from app.routes import api_curation, api_projects, api_runs, api_studio, pages
 from app.routes.given import ERRORS
 from app.security import HEADERS, Guard
 from app.worker import lanes
@@ -43,6 +44,7 @@ from core.errors import DiskProblem, FieldProblem, Problem
 
 CLOSE_SECONDS = 300.0  # for jobs to finish a step and save; a second Ctrl-C ends the wait
 LOCK_FILE = "studio.lock"
+UPLOAD_SECONDS = 3600.0  # no upload takes longer from its file to its row
 
 CODES = {
     400: "bad_request",
@@ -78,6 +80,7 @@ def create_app(home: Path, *, with_jobs: bool = True) -> FastAPI:
         application.state.hurry = asyncio.Event()
         database.home.create_reserve()
         database.home.clear_uploads()
+        _tidy(database, with_jobs=with_jobs)
         tasks = [asyncio.create_task(changes.watch())]
         if with_jobs:
             tasks.append(asyncio.create_task(supervisor.run()))
@@ -101,7 +104,7 @@ def create_app(home: Path, *, with_jobs: bool = True) -> FastAPI:
         responses=ERRORS,
     )
     application.state.database = database
-    for router in (api_projects.router, api_runs.router, api_studio.router, pages.router):
+    for router in (api_projects.router, api_curation.router, api_runs.router, api_studio.router, pages.router):
         application.include_router(router)
     application.mount("/static", _StaticFiles(directory=resources.folder("static")), name="static")
     application.add_exception_handler(Problem, _on_problem)
@@ -110,6 +113,16 @@ def create_app(home: Path, *, with_jobs: bool = True) -> FastAPI:
     application.add_exception_handler(Exception, _on_bug)
     application.add_middleware(Guard)
     return application
+
+
+def _tidy(database: Database, *, with_jobs: bool) -> None:
+    """What is due at the start: files that no row refers to any more, and reviews of photos that have had none."""
+    try:
+        disk.move_unreferenced(database, older_than_seconds=UPLOAD_SECONDS)
+        if with_jobs:
+            check_jobs.request_all(database)
+    except DiskProblem as problem:  # the studio starts on a full disk, too
+        log.warning("%s", problem)
 
 
 def error_body(code: str, message: str, problems: list[FieldProblem]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Every table. `app/database.py` opens the file and migrates it; `app/jobs/store.py` alone writes `Job.state`.
 
-    Project --< Photo --< Caption (the newest counts)      Project --< Version (a frozen list of photo + crop + caption)
-            |        '--< Crop    (likewise)                       '--< Run --- Job --< Event
+    Project --< Photo --< Caption (the newest counts)      Project --< Version (a frozen list of photos)
+            |--< Edit  (undo and redo), Review                     '--< Run --- Job --< Event
             '--< Run --< Checkpoint, Sample                        Adapter --- Run + Checkpoint, or imported
+    Photo --- Subject, as it was found     Analysis, by the hash of a photo's file: what is in it
 
 Times are UTC. JSON columns hold values that no query reads. Ids are never reused (AUTOINCREMENT): a browser
 may still cache the picture of a deleted row.
@@ -77,20 +78,12 @@ class Photo(SQLModel, table=True):
     height: int
     warnings: list[str] = _json(list)
     created_at: datetime = Field(default_factory=now)
-
-
-class Crop(SQLModel, table=True):
-    """The part of a photo to train on; the newest row counts."""
-
-    __table_args__ = IDS_ONCE
-
-    id: int | None = Field(default=None, primary_key=True)
-    photo_id: int = _owner("photo")
-    left: float  # fractions of the photo as seen, 0 to 1
-    top: float
-    right: float
-    bottom: float
-    at: datetime = Field(default_factory=now)
+    taken: str | None = None  # "2024-05-01T12:00:00", as the camera's clock had it
+    aside: bool = False  # kept, and not trained on
+    crops: list[dict[str, float]] = _json(list)  # [{left, top, right, bottom}] in fractions; empty: the default crop
+    subject: list[float] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
+    mask: str | None = None  # the user's own: masks/<hash>.png
+    mask_box: list[float] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
 
 
 class Caption(SQLModel, table=True):
@@ -105,8 +98,69 @@ class Caption(SQLModel, table=True):
     at: datetime = Field(default_factory=now)
 
 
+class Edit(SQLModel, table=True):
+    """One step that can be undone: the rows that it changed, before and after (`app/actions/edits.py`)."""
+
+    __table_args__ = (Index("edit_of_project", "project_id", "undone", "id"), IDS_ONCE)
+
+    id: int | None = Field(default=None, primary_key=True)
+    project_id: int = _owner("project")
+    words: str  # "the caption of A.jpg"
+    changes: list[dict[str, Any]] = _json(list)  # [{table, id, before, after}], values as SQLite stores them
+    photos: list[int] = _json(list)  # ids
+    hashes: list[str] = _json(list)  # of the files that undo or redo may need
+    key: str = ""  # a later step with the same key continues this one
+    undone: bool = False
+    at: datetime = Field(default_factory=now)
+
+
+class Analysis(SQLModel, table=True):
+    """What `core/vision` found in a photo's file, in any project."""
+
+    __table_args__ = (UniqueConstraint("sha256", "analyser"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    sha256: str  # of the photo's file
+    analyser: str  # the program and its version
+    found: dict[str, Any] = _json(dict)  # core.vision.results.Analysis as JSON; empty with a problem
+    problem: str = ""  # why the photo could not be analysed
+    at: datetime = Field(default_factory=now)
+
+
+class Subject(SQLModel, table=True):
+    """The subject of a photo as the review of its set found it; the user's own box is `Photo.subject`.
+
+    Outlives its photo, so that it is there again when undo brings the photo back.
+    """
+
+    photo_id: int | None = Field(default=None, primary_key=True)
+    project_id: int = _owner("project")
+    box: list[float] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
+    sure: float = 0.0
+    of: int = 0  # photos in the set that it was found in: what recurs in a set is its subject
+    within: list[float] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
+    mask: str | None = None  # the proposed one, smaller than the photo: masks/<hash>.png
+
+
+class Review(SQLModel, table=True):
+    """The judgement of a project's set of photos, written by a `check` job."""
+
+    project_id: int | None = Field(
+        default=None, sa_column=Column(ForeignKey("project.id", ondelete="CASCADE"), primary_key=True)
+    )
+    state: str  # of the set that was judged (app/actions/review.py); another one has to be judged again
+    verdict: dict[str, Any] = _json(dict)
+    findings: list[dict[str, Any]] = _json(list)
+    good: int = 0
+    order: list[int] = _json(list)  # photos by worth: the first N are the best N
+    at: datetime = Field(default_factory=now)
+
+
 class Version(SQLModel, table=True):
-    """The examples of a run, frozen when it is created: [{photo_id, sha256, extension, name, crop, caption}]."""
+    """The examples of a run, frozen when it is created.
+
+    [{photo_id, sha256, extension, name, crop, crops, caption, subject, mask}]; older ones end with crop and caption.
+    """
 
     __table_args__ = IDS_ONCE
 
@@ -156,9 +210,10 @@ class Event(SQLModel, table=True):
     __table_args__ = (Index("event_of_job", "job_id", "id"), IDS_ONCE)
 
     id: int | None = Field(default=None, primary_key=True)
-    job_id: int = _owner("job")
-    attempt: int
-    kind: str  # state, phase, metric, sample, class_picture, checkpoint, rewind, log
+    job_id: int | None = _owner("job", optional=True)  # None for an event of a project's photos
+    project_id: int | None = _owner("project", optional=True)  # of an event without a job
+    attempt: int = 0
+    kind: str  # state, phase, metric, sample, class_picture, checkpoint, rewind, log; of a project: edit, review
     step: int | None = None
     payload: dict[str, Any] = _json(dict)
     at: datetime = Field(default_factory=now)

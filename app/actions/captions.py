@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlmodel import col, select
@@ -30,34 +30,44 @@ def start(
     model: str | None = None,
     prompt: str | None = None,
     overwrite: bool = False,
+    preview: bool = False,
     photo_ids: Sequence[int] | None = None,
 ) -> int:
     """Caption the photos that have no caption (all with `overwrite`, or just `photo_ids`); returns the job's id.
+
+    Photos that are set aside are left out. With `preview` nothing is written: the job's result has the captions, to be
+    applied as an edit (`bulk_edits.py`).
 
     Arguments left out come from the settings. Raises NotFound, ConfigProblem, DataProblem when there is nothing to do.
     """
     with database.write() as session:
         projects.find(session, project_id)
         params = _params(settings.values(session), backend, template, url, model, prompt)
-        chosen = select(Photo.id).where(Photo.project_id == project_id).order_by(col(Photo.id))
-        every = [int(each or 0) for each in session.exec(chosen)]
-        strangers = sorted(set(photo_ids or ()) - set(every))
+        chosen = select(Photo.id, Photo.aside).where(Photo.project_id == project_id).order_by(col(Photo.id))
+        photos = {int(number or 0): aside for number, aside in session.exec(chosen)}
+        every = [number for number, aside in photos.items() if not aside]
+        strangers = sorted(set(photo_ids or ()) - photos.keys())
         if strangers:
             raise DataProblem(f"Photo {strangers[0]} is not in this project.")
-        wanted = list(photo_ids) if photo_ids is not None else every
+        wanted = [each for each in photo_ids if not photos[each]] if photo_ids is not None else every
         written = newest_captions(session, wanted)
         if not overwrite:
             wanted = [each for each in wanted if each not in written or not written[each].text]
         if not wanted:
-            raise DataProblem(
-                "There are no photos in this project yet."
-                if not every
-                else "Every photo has a caption already; choose to overwrite them to write new ones."
-            )
-        params |= {"photo_ids": wanted, "overwrite": overwrite}
+            raise DataProblem(_nothing_to_do(photos, photo_ids))
+        params |= {"photo_ids": wanted, "overwrite": overwrite, "preview": preview}
         lane = Lane.IO if backend == "template" else Kind.CAPTION.lane  # a template needs no model in memory
         job = store.enqueue(session, Kind.CAPTION, params, project_id=project_id, steps=len(wanted), lane=lane)
         return int(job.id or 0)
+
+
+def _nothing_to_do(aside: Mapping[int, bool], photo_ids: Sequence[int] | None) -> str:
+    """Why there is no photo to caption; `aside` says of each photo of the project whether it is set aside."""
+    if not aside:
+        return "There are no photos in this project yet."
+    if all(aside[each] for each in (photo_ids or aside)):
+        return "These photos are set aside; take them back to caption them."
+    return "Every photo has a caption already; choose to overwrite them to write new ones."
 
 
 def servers(database: Database) -> list[dict[str, Any]]:

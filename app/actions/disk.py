@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +18,19 @@ from app.errors import Conflict
 from app.home import Home
 from app.jobs import lane_queue
 from app.jobs.states import Kind
-from app.tables import Adapter, Job, Photo, Run
+from app.tables import Adapter, Analysis, Job, Run
+
+HASH_CHARACTERS = 64
+REFERENCES = (  # to files of photos and masks, by hash; each of these rows belongs to a project
+    "SELECT sha256, mask FROM photo",
+    "SELECT mask FROM subject",
+    "SELECT value FROM edit, json_each(edit.hashes)",
+    "SELECT json_extract(value, '$.sha256'), json_extract(value, '$.mask') FROM version, json_each(version.items)",
+)
+FORGOTTEN_SUBJECTS = """
+DELETE FROM subject WHERE photo_id NOT IN (SELECT id FROM photo)
+AND photo_id NOT IN (SELECT value FROM edit, json_each(edit.photos))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +57,12 @@ class UnreferencedFiles:
     """Files and folders whose rows are being deleted."""
 
     home: Home
-    photos: dict[str, list[Path]] = field(default_factory=dict)  # by SHA-256: the original and its thumbnail
+    photos: dict[str, list[Path]] = field(default_factory=dict)  # by SHA-256: original and thumbnail, or the mask
     others: list[Path] = field(default_factory=list)
 
     def keep_referenced(self, session: Session) -> None:
-        """Keep files that another photo or the frozen list of a run refers to; call after the rows are deleted."""
-        needed = set(session.exec(select(Photo.sha256)))
-        frozen = "SELECT DISTINCT json_extract(value, '$.sha256') FROM version, json_each(version.items)"
-        needed |= {sha256 for (sha256,) in session.connection().execute(text(frozen))}
+        """Keep files that another photo, a step or the frozen list of a run refers to; call after rows are deleted."""
+        needed = hashes_needed(session)
         self.photos = {sha256: paths for sha256, paths in self.photos.items() if sha256 not in needed}
 
     def to_trash(self, label: str) -> None:
@@ -72,21 +83,57 @@ class UnreferencedFiles:
             os.replace(path, target)
 
 
-def files_of_photos(home: Home, rows: Iterable[Photo]) -> UnreferencedFiles:
-    return UnreferencedFiles(
-        home, {row.sha256: [home.photo(row.sha256, row.extension), home.thumb(row.sha256)] for row in rows}
-    )
+def hashes_needed(session: Session) -> set[str]:
+    """Of every photo's file and mask that a row refers to: a photo, a step to undo, or the frozen list of a run."""
+    needed: set[str] = set()
+    for query in REFERENCES:
+        needed |= {sha256 for row in session.connection().execute(text(query)) for sha256 in row if sha256}
+    return needed
+
+
+def move_unreferenced(database: Database, older_than_seconds: float = 0.0) -> int:
+    """Move files of photos and masks to the trash that no row refers to; returns how many hashes.
+
+    For steps that were forgotten, and for uploads that were cut off between file and row. `older_than_seconds` leaves
+    out files of uploads that are going on.
+    """
+    home = database.home
+    unreferenced = UnreferencedFiles(home)
+    latest = time.time() - older_than_seconds
+    for folder in (home.photos, home.masks):
+        for path in folder.iterdir():
+            if len(path.stem) == HASH_CHARACTERS and path.stat().st_mtime <= latest:
+                unreferenced.photos.setdefault(path.stem, []).append(path)
+    for sha256, paths in unreferenced.photos.items():
+        paths.append(home.thumb(sha256))
+    with database.write() as session:
+        session.connection().execute(text(FORGOTTEN_SUBJECTS))
+        unreferenced.keep_referenced(session)
+        analysed = session.exec(select(Analysis)).all()
+        needed = hashes_needed(session)
+        for row in analysed:
+            if row.sha256 not in needed:
+                session.delete(row)
+    unreferenced.to_trash("photos that were deleted")
+    return len(unreferenced.photos)
+
+
+def files_of_hash(home: Home, sha256: str) -> list[Path]:
+    """The original and the thumbnail of a photo, or a mask."""
+    return [*home.photos.glob(f"{sha256}.*"), home.thumb(sha256), home.mask(sha256)]
+
+
+def files_of_hashes(home: Home, hashes: Iterable[str]) -> UnreferencedFiles:
+    return UnreferencedFiles(home, {sha256: files_of_hash(home, sha256) for sha256 in hashes})
 
 
 def files_of_project(session: Session, home: Home, project_id: int) -> UnreferencedFiles:
-    """The project's photos, deleted ones that its runs still refer to, and the folders of its runs and exports."""
-    unreferenced = files_of_photos(home, session.exec(select(Photo).where(Photo.project_id == project_id)))
-    frozen = text(
-        "SELECT DISTINCT json_extract(value, '$.sha256'), json_extract(value, '$.extension') "
-        "FROM version, json_each(version.items) WHERE version.project_id = :project"
-    )
-    for sha256, extension in session.connection().execute(frozen, {"project": project_id}):
-        unreferenced.photos.setdefault(sha256, [home.photo(sha256, extension), home.thumb(sha256)])
+    """Files of its photos and masks, also of deleted ones that runs or steps need; folders of its runs and exports."""
+    unreferenced = UnreferencedFiles(home)
+    for query in REFERENCES:
+        rows = session.connection().execute(text(f"{query} WHERE project_id = :project"), {"project": project_id})
+        for sha256 in {each for row in rows for each in row if each}:
+            unreferenced.photos[sha256] = files_of_hash(home, sha256)
     for run_id in session.exec(select(Run.id).where(Run.project_id == project_id)):
         unreferenced.others += [home.run(int(run_id or 0)), *files_of_exports(session, home, int(run_id or 0))]
     return unreferenced
@@ -108,7 +155,7 @@ def use(database: Database) -> DiskUse:
     """How much room everything takes."""
     home = database.home
     sizes = {
-        "photos": size_of(home.photos) + size_of(home.thumbs),
+        "photos": size_of(home.photos) + size_of(home.thumbs) + size_of(home.masks),
         "runs": size_of(home.runs),
         "pictures": size_of(home.pictures),
         "adapters": size_of(home.adapters) + size_of(home.exports),
@@ -130,7 +177,7 @@ def clear_cache(database: Database) -> int:
     Raises Conflict while a job runs, since it may be about to read them.
     """
     with database.read() as session:
-        if lane_queue.running(session):
+        if any(job.kind is not Kind.CHECK for job in lane_queue.running(session)):  # a review reads no cache
             raise Conflict("A job is running and may need the cache; clear it afterwards.")
     return sum(_empty(folder) for folder in database.home.cache.iterdir() if folder != database.home.uploads)
 

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from app.actions import photos, projects
+from app.actions import photo_changes, photos, projects
 from app.actions.projects import ProjectView
 from app.database import Database
 from app.errors import NotFound
@@ -39,9 +39,9 @@ def create(database: Database) -> ProjectView:
         for path in found:
             with tempfile.TemporaryDirectory(dir=database.home.uploads) as folder:
                 copy = Path(shutil.copyfile(path, Path(folder) / path.name))
-                photo, _ = photos.add(database, project.id, path.name, copy, files.sha256_of(copy))
+                photo, _ = photos.add(database, project.id, path.name, copy, files.sha256_of(copy), batch=NAME)
             if text := caption_files.read(path.with_suffix(".txt")):
-                photos.change(database, photo.id, caption=text)
+                photo_changes.change(database, photo.id, {"caption": text})
     except Exception:
         projects.delete(database, project.id)
         raise

@@ -1,32 +1,26 @@
-"""Photos of a project: adding, listing, captioning, cropping, deleting."""
+"""Photos of a project: adding, listing, deleting. `photo_changes.py` changes one, `bulk_edits.py` many."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
 
 from sqlmodel import Session, col, select
 
-from app.actions import disk, projects
-from app.actions.photo_views import PhotoView, newest_captions, views
+from app.actions import edits, projects
+from app.actions.photo_views import PhotoView, views
 from app.database import Database
 from app.errors import NotFound
-from app.tables import Caption, Crop, Photo, now
-from core.dataset import captions as caption_words
-from core.dataset import names
+from app.home import Home
+from app.tables import Caption, Photo
+from core.dataset import dates, names
 from core.dataset import photos as reading
-from core.dataset.crops import WHOLE, Box
 from core.errors import DataProblem, FieldProblem, disk_errors_as_problem
 
 BYTES_AT_MOST = reading.BYTES_AT_MOST
 THUMB_SIDE_PX = 448
-TYPING_PAUSE = timedelta(seconds=60)  # edits of a caption less than this apart are one entry of its history
-
-UNCHANGED: Final = object()
 
 MEDIA_TYPES = {
     "jpg": "image/jpeg",
@@ -63,17 +57,48 @@ def get_photo(database: Database, photo_id: int) -> PhotoView:
         return views(session, [find(session, photo_id)])[0]
 
 
-def add(database: Database, project_id: int, filename: str, upload: Path, sha256: str) -> tuple[PhotoView, bool]:
-    """Add the file at `upload` (moved from there) under a clean and free name.
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A photo's file in its place in the home, before it has a row."""
 
-    Returns the photo, and False when the project had the same bytes already. Raises NotFound; DataProblem with a
-    sentence about this file; DiskProblem.
+    filename: str  # the user's
+    sha256: str
+    bytes: int
+    facts: reading.PhotoFacts
+    taken: str | None
+
+
+def add(
+    database: Database, project_id: int, filename: str, upload: Path, sha256: str, batch: str = ""
+) -> tuple[PhotoView, bool]:
+    """Add the file at `upload` (moved from there) under a clean and free name, as a step.
+
+    Photos that are added with the same `batch` are one step. Returns the photo, and False when the project had the same
+    bytes already. Raises NotFound; DataProblem with a sentence about this file; DiskProblem.
     """
-    home = database.home
     with database.read() as session:
         projects.find(session, project_id)
-        if same := _same_bytes(session, project_id, sha256):
+        if same := same_bytes(session, project_id, sha256):
             return views(session, [same])[0], False
+    stored = store_file(database.home, filename, upload, sha256)
+    with database.write() as session:
+        projects.find(session, project_id)
+        if same := same_bytes(session, project_id, sha256):  # the same file, dropped twice at once
+            return views(session, [same])[0], False
+        key = f"upload {batch}" if batch else ""
+        earlier = edits.photos_so_far(session, project_id, key)
+        words = f"{earlier + 1} photos added" if earlier else f"{names.shown(filename)} added"
+        with edits.step(session, project_id, words, key=key) as added:
+            row = add_row(session, project_id, stored)
+            added.add(int(row.id or 0))
+        return views(session, [row])[0], True
+
+
+def store_file(home: Home, filename: str, upload: Path, sha256: str) -> StoredFile:
+    """Check the photo at `upload`, make its thumbnail, and move it to its place.
+
+    Raises DataProblem with a sentence about this file, DiskProblem.
+    """
     try:
         facts = reading.inspect(upload, filename, webp_pixels=reading.WEBP_PIXELS_AT_MOST)
     except DataProblem as problem:
@@ -81,57 +106,40 @@ def add(database: Database, project_id: int, filename: str, upload: Path, sha256
         raise DataProblem(f"{shown} {problem.message}", [FieldProblem(shown, problem.message)]) from problem
     if not home.thumb(sha256).is_file():
         reading.write_thumb(upload, home.thumb(sha256), THUMB_SIDE_PX)
-    size = upload.stat().st_size
+    size, taken = upload.stat().st_size, dates.taken(upload)
     target = home.photo(sha256, facts.extension)
     if not target.is_file():
         with disk_errors_as_problem(target):
             os.replace(upload, target)  # the upload was flushed to the disk when it ended
-    with database.write() as session:
-        projects.find(session, project_id)
-        if same := _same_bytes(session, project_id, sha256):  # the same file, dropped twice at once
-            return views(session, [same])[0], False
-        taken = session.exec(select(Photo.name).where(Photo.project_id == project_id)).all()
-        row = Photo(
-            project_id=project_id,
-            name=names.free(names.clean(filename, facts.extension), taken),
-            sha256=sha256,
-            extension=facts.extension,
-            bytes=size,
-            width=facts.width,
-            height=facts.height,
-            warnings=facts.warnings,
-        )
-        session.add(row)
-        session.flush()
-        return views(session, [row])[0], True
+    return StoredFile(filename, sha256, size, facts, taken)
 
 
-def change(database: Database, photo_id: int, *, caption: Any = UNCHANGED, crop: Any = UNCHANGED) -> PhotoView:
-    """Write a caption (text; None or "" removes it) or a crop ({"left", "top", "right", "bottom"}; None is whole).
-
-    Raises NotFound, DataProblem.
-    """
-    text = None if caption is UNCHANGED else _read_caption(caption)
-    box = None if crop is UNCHANGED else _read_crop(crop)
-    with database.write() as session:
-        row = find(session, photo_id)
-        if text is not None:
-            write_caption(session, photo_id, text, "user")
-        if box is not None:
-            session.add(Crop(photo_id=photo_id, left=box.left, top=box.top, right=box.right, bottom=box.bottom))
-            session.flush()
-        return views(session, [row])[0]
+def add_row(session: Session, project_id: int, stored: StoredFile, used: Sequence[str] | None = None) -> Photo:
+    """The row of a stored file, within a step. `used` are the names in the project, for a caller that adds many."""
+    if used is None:
+        used = session.exec(select(Photo.name).where(Photo.project_id == project_id)).all()
+    row = Photo(
+        project_id=project_id,
+        name=names.free(names.clean(stored.filename, stored.facts.extension), used),
+        sha256=stored.sha256,
+        extension=stored.facts.extension,
+        bytes=stored.bytes,
+        width=stored.facts.width,
+        height=stored.facts.height,
+        warnings=stored.facts.warnings,
+        taken=stored.taken,
+    )
+    session.add(row)
+    session.flush()
+    return row
 
 
 def delete(database: Database, photo_id: int) -> None:
-    """Remove a photo; its file goes to the trash unless a run was made with it. Raises NotFound."""
+    """Remove a photo, as a step: undo brings it back, so its file stays until that is forgotten. Raises NotFound."""
     with database.write() as session:
         row = find(session, photo_id)
-        unreferenced = disk.files_of_photos(database.home, [row])
-        session.delete(row)
-        session.flush()
-        unreferenced.keep_referenced(session)
-    unreferenced.to_trash(f"photo {row.name}")
+        with edits.step(session, row.project_id, f"{row.name} deleted", [photo_id]):
+            session.delete(row)
 
 
 def file_of(database: Database, photo_id: int) -> PhotoFile:
@@ -163,19 +171,6 @@ def caption_history(database: Database, photo_id: int) -> list[Caption]:
         )
 
 
-def write_caption(session: Session, photo_id: int, text: str, origin: str) -> None:
-    """Add a caption, unless the newest one is equal; an edit within `TYPING_PAUSE` replaces the newest."""
-    newest = newest_captions(session, [photo_id]).get(photo_id)
-    if newest is not None and newest.text == text:
-        return
-    if newest is not None and newest.origin == origin == "user" and now() - newest.at < TYPING_PAUSE:
-        newest.text, newest.at = text, now()
-        session.add(newest)
-    else:
-        session.add(Caption(photo_id=photo_id, text=text, origin=origin))
-    session.flush()
-
-
 def find(session: Session, photo_id: int) -> Photo:
     """Raises NotFound."""
     row = session.get(Photo, photo_id)
@@ -184,30 +179,6 @@ def find(session: Session, photo_id: int) -> Photo:
     return row
 
 
-def _same_bytes(session: Session, project_id: int, sha256: str) -> Photo | None:
+def same_bytes(session: Session, project_id: int, sha256: str) -> Photo | None:
+    """The photo of the project that has these bytes."""
     return session.exec(select(Photo).where(Photo.project_id == project_id, Photo.sha256 == sha256)).one_or_none()
-
-
-def _read_caption(caption: Any) -> str:
-    if caption is not None and not isinstance(caption, str):
-        problem = FieldProblem("caption", f"is {caption!r}; it must be text")
-        raise DataProblem("The caption cannot be read.", [problem])
-    text = " ".join((caption or "").split())
-    if len(text) > caption_words.CHARACTERS_AT_MOST:
-        problem = FieldProblem("caption", f"has {len(text)} characters; at most {caption_words.CHARACTERS_AT_MOST}")
-        raise DataProblem("The caption is too long.", [problem])
-    return text
-
-
-def _read_crop(crop: Any) -> Box:
-    if crop is None:
-        return WHOLE
-    try:
-        if not isinstance(crop, Mapping):
-            raise TypeError
-        return Box(*(float(crop[side]) for side in ("left", "top", "right", "bottom")))
-    except (TypeError, ValueError, KeyError):
-        words = "must have left, top, right and bottom, as fractions of the photo from 0 to 1"
-        raise DataProblem("The crop cannot be read.", [FieldProblem("crop", words)]) from None
-    except DataProblem as problem:
-        raise DataProblem(problem.message, [FieldProblem("crop", problem.message)]) from None

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from app.actions import disk
-from app.actions.photo_views import newest_captions, thumb_url
+from app.actions import disk, edits
+from app.actions.photo_views import active, newest_captions, thumb_url
 from app.database import Database
 from app.errors import Conflict, NotFound
-from app.jobs.states import State
+from app.jobs.states import Kind, State
 from app.tables import Caption, Job, Photo, Project, Run
 from core.dataset.captions import CHARACTERS_AT_MOST, has_trigger, replace_trigger
 from core.errors import ConfigProblem, FieldProblem
@@ -30,8 +31,9 @@ class ProjectView:
     trigger: str
     class_word: str
     created_at: datetime
-    photos: int  # how many
-    captioned: int  # how many of them have a caption
+    photos: int  # how many it trains on
+    aside: int  # how many more are set aside
+    captioned: int  # how many of the photos that it trains on have a caption
     captions_with_trigger: int  # how many of these have the trigger as a word of its own
     runs: int  # how many
     cover_url: str | None  # thumbnail of the first photo
@@ -73,6 +75,7 @@ def change(
     """Rename, or choose other words; None leaves a field as it is.
 
     With `replace_in_captions` a new trigger takes the old one's place in the captions, whose history keeps the old.
+    It is a step that can be undone, the captions with it.
 
     Raises NotFound, ConfigProblem.
     """
@@ -80,11 +83,16 @@ def change(
     words = _checked({field: value for field, value in given.items() if value is not None})
     with database.write() as session:
         row = find(session, project_id)
-        if replace_in_captions and "trigger" in words:
-            _replace_in_captions(session, project_id, row.trigger, words["trigger"])
-        for field, value in words.items():
-            setattr(row, field, value)
-        session.add(row)
+        replaced = replace_in_captions and "trigger" in words
+        photos = list(session.exec(select(Photo).where(Photo.project_id == project_id))) if replaced else []
+        ids = [int(photo.id or 0) for photo in photos]
+        what = "the trigger, also in captions" if replaced else f"the words of {row.name}"
+        with edits.step(session, project_id, what, ids, with_project=True):
+            if replaced:
+                _replace_in_captions(session, photos, row.trigger, words["trigger"])
+            for field, value in words.items():
+                setattr(row, field, value)
+            session.add(row)
         return _view(session, row)
 
 
@@ -112,8 +120,7 @@ def find(session: Session, project_id: int) -> Project:
     return row
 
 
-def _replace_in_captions(session: Session, project_id: int, trigger: str, replacement: str) -> None:
-    rows = session.exec(select(Photo).where(Photo.project_id == project_id)).all()
+def _replace_in_captions(session: Session, rows: Sequence[Photo], trigger: str, replacement: str) -> None:
     newest = newest_captions(session, [int(row.id or 0) for row in rows])
     for row in rows:
         caption = newest.get(int(row.id or 0))
@@ -128,12 +135,15 @@ def _replace_in_captions(session: Session, project_id: int, trigger: str, replac
 
 
 def _count_jobs(session: Session, project_id: int, states: tuple[State, ...]) -> int:
+    """Without reviews, which come and go with each change of the photos."""
     chosen = select(func.count()).where(Job.project_id == project_id, col(Job.state).in_(states))
+    chosen = chosen.where(Job.kind != Kind.CHECK)
     return session.exec(chosen).one()
 
 
 def _view(session: Session, row: Project) -> ProjectView:
-    photos = session.exec(select(Photo).where(Photo.project_id == row.id).order_by(col(Photo.id))).all()
+    photos = session.exec(active(int(row.id or 0)).order_by(None).order_by(col(Photo.id))).all()
+    aside = select(func.count()).where(Photo.project_id == row.id, col(Photo.aside))
     captions = newest_captions(session, [int(photo.id or 0) for photo in photos])
     return ProjectView(
         id=int(row.id or 0),
@@ -142,6 +152,7 @@ def _view(session: Session, row: Project) -> ProjectView:
         class_word=row.class_word,
         created_at=row.created_at,
         photos=len(photos),
+        aside=session.exec(aside).one(),
         captioned=sum(1 for caption in captions.values() if caption.text),
         captions_with_trigger=sum(has_trigger(caption.text, row.trigger) for caption in captions.values()),
         runs=session.exec(select(func.count()).where(Run.project_id == row.id)).one(),

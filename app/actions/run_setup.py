@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from sqlmodel import Session, col, select
-
-from app.actions import estimate, projects, runs
+from app.actions import estimate, projects, runs, versions
 from app.actions.estimate import Suggestion
-from app.actions.photo_views import crop_json, newest_captions, newest_crops
+from app.actions.photo_views import active
 from app.actions.run_check import examine_request
 from app.actions.run_views import RunDetail, detail_of
 from app.database import Database
 from app.jobs import store
 from app.jobs.states import Kind
-from app.settings import value_of
-from app.tables import Photo, Project, Run, Version
+from app.tables import Run, Version
 from core import files
-from core.dataset.captions import fill
 from core.errors import ConfigProblem, DataProblem, FieldProblem
 
 
@@ -29,8 +25,8 @@ def suggest(database: Database, project_id: int, model: str, knobs: Mapping[str,
     """
     with database.read() as session:
         project = projects.find(session, project_id)
-        rows = _photos(session, project_id)
-        captions = [item["caption"] for item in _frozen(session, project, rows)]
+        rows = session.exec(active(project_id)).all()
+        captions = [item["caption"] for item in versions.frozen(session, project, rows)]
     return estimate.suggest(database, model, len(rows), knobs, captions, project.trigger)
 
 
@@ -41,13 +37,13 @@ def check(
     request = examine_request(database, knobs, name, start_from)
     with database.read() as session:
         projects.find(session, project_id)
-        return request.problems([row.name for row in _photos(session, project_id)])
+        return request.problems([row.name for row in session.exec(active(project_id))])
 
 
 def create(
     database: Database, project_id: int, knobs: Mapping[str, Any], name: str = "", start_from: Any = None
 ) -> RunDetail:
-    """Check everything that a run may fail for, freeze the photos, crops and captions, and queue the training.
+    """Check everything that a run may fail for, freeze the photos that are not set aside, and queue the training.
 
     `start_from` is the id of an adapter to start from; its layers and rank override the knobs.
 
@@ -57,13 +53,13 @@ def create(
     request = examine_request(database, knobs, name, start_from)
     with database.write() as session:
         project = projects.find(session, project_id)
-        rows = _photos(session, project_id)
+        rows = session.exec(active(project_id)).all()
         problems = request.problems([row.name for row in rows])
         if [each.field for each in problems] == ["photos"]:
             raise DataProblem("There is nothing to train on yet.", problems)
         if problems:
             raise ConfigProblem("Some settings need another look.", problems)
-        version = Version(project_id=project_id, items=_frozen(session, project, rows))
+        version = Version(project_id=project_id, items=versions.frozen(session, project, rows))
         session.add(version)
         params = {"start_from": request.start} if request.start else {}
         job = store.enqueue(session, Kind.TRAIN, params, project_id=project_id, steps=request.resolved.config.steps)
@@ -77,26 +73,3 @@ def create(
         session.add(run)
         session.flush()
         return detail_of(session, run)
-
-
-def _photos(session: Session, project_id: int) -> Sequence[Photo]:
-    """By name: files dropped together arrive in any order, and which photo a step sees depends on the order here."""
-    return session.exec(select(Photo).where(Photo.project_id == project_id).order_by(col(Photo.name))).all()
-
-
-def _frozen(session: Session, project: Project, rows: Sequence[Photo]) -> list[dict[str, Any]]:
-    """The items of a `Version`: each photo with its crop and caption; the template's where it has none."""
-    ids = [int(row.id or 0) for row in rows]
-    written, crops = newest_captions(session, ids), newest_crops(session, ids)
-    template = fill(value_of(session, "caption_template"), project.trigger, project.class_word)
-    return [
-        {
-            "photo_id": row.id,
-            "sha256": row.sha256,
-            "extension": row.extension,
-            "name": row.name,
-            "crop": crop_json(crops.get(int(row.id or 0))),
-            "caption": (written[int(row.id or 0)].text if int(row.id or 0) in written else "") or template,
-        }
-        for row in rows
-    ]

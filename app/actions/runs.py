@@ -139,8 +139,8 @@ def delete(database: Database, run_id: int) -> None:
         exported = disk.files_of_exports(session, database.home, run_id)
         unreferenced = disk.UnreferencedFiles(database.home, others=[database.home.run(run_id), *exported])
         for item in version.items if version else ():
-            home, sha256 = database.home, item["sha256"]
-            unreferenced.photos[sha256] = [home.photo(sha256, item["extension"]), home.thumb(sha256)]
+            for sha256 in {item["sha256"], item.get("mask")} - {None}:
+                unreferenced.photos[sha256] = disk.files_of_hash(database.home, sha256)
         label = f"run {run.name}"
         session.delete(job)  # cascades to the run, its samples, checkpoints and adapters, and the events
         if version is not None:

@@ -20,7 +20,7 @@ from app.tables import Event, Project, Run
 
 ALL = 10_000  # a page shows the whole list: people have dozens of photos and runs, not tens of thousands
 NOT_RESPONDING = "Not responding; the computer may have slept"
-UNITS = {Kind.TRAIN: "step", Kind.CAPTION: "photo", Kind.SAMPLE: "picture"}
+UNITS = {Kind.TRAIN: "step", Kind.CAPTION: "photo", Kind.CHECK: "photo", Kind.SAMPLE: "picture"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,8 @@ def newest_event(database: Database) -> int:
 
 
 def active_jobs(database: Database) -> int:
-    """How many jobs run or wait: the number in the navigation."""
-    return len(jobs.queue(database))
+    """How many jobs run or wait: the number in the navigation. Reviews of photos come and go by themselves."""
+    return sum(job.kind is not Kind.CHECK for job in jobs.queue(database))
 
 
 def run_line(database: Database, view: RunView, *, with_project: bool = False) -> RunLine:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.actions import jobs, models, photos, projects, runs, settings
-from app.actions.photo_views import PhotoView
+from app.actions.photo_views import PhotoView, SubjectView
 from app.actions.projects import ProjectView
 from app.actions.run_views import RunView
 from app.database import Database
@@ -92,6 +92,12 @@ def _blank_photo(project_id: int) -> PhotoView:
         caption=None,
         caption_origin=None,
         crop=None,
+        crops=[],
+        aside=False,
+        subject=SubjectView(None, "found", 0.0),
+        mask=None,
+        mask_url=None,
+        taken=None,
         file_url="",
         thumb_url="",
         created_at=now(),

@@ -49,8 +49,10 @@ class JobLine:
 
 def queue_page(database: Database) -> QueuePage:
     after = newest_event(database)
-    current = jobs.queue(database)
-    ended = [job for job in jobs.list_jobs(database, limit=ALL) if job.ended_at and job not in current]
+    # Reviews come and go with each change of the photos; the project's page shows them.
+    current = [job for job in jobs.queue(database) if job.kind is not Kind.CHECK]
+    every = [job for job in jobs.list_jobs(database, limit=ALL) if job.kind is not Kind.CHECK or job.error]
+    ended = [job for job in every if job.ended_at and job not in current]
     ended.sort(key=lambda job: job.ended_at or now(), reverse=True)
     return QueuePage(
         after=after,

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Request, Response
+from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from app.actions import captions, examples, photos, projects
+from app.actions import captions, examples, photo_changes, photos, projects
 from app.actions.photo_views import PhotoView
-from app.actions.photos import UNCHANGED
 from app.actions.projects import ProjectView
 from app.errors import TooLarge
 from app.routes.files import answers_with, cached, received
 from app.routes.given import After, Db, Id, Limit, StrictRoute
 from core.dataset import names
-from core.errors import DataProblem, FieldProblem
+from core.errors import FieldProblem
 
 router = APIRouter(prefix="/api", tags=["projects"], route_class=StrictRoute)
+Batch = Annotated[str, Query(max_length=100, description="Any word that the photos of one drop share.")]
 
 
 class ProjectBody(BaseModel):
@@ -46,6 +46,7 @@ class CaptionJobBody(BaseModel):
     model: str | None = None
     prompt: str | None = None
     overwrite: bool = False
+    preview: bool = Field(default=False, description="Write nothing: the job's result has the captions.")
     photos: list[int] | None = None
 
 
@@ -103,13 +104,20 @@ def list_photos(db: Db, project_id: Id, after: After = 0, limit: Limit = 500) ->
 
 
 @router.put("/projects/{project_id}/photos/{filename:name}", status_code=201)
-async def put_photo(db: Db, project_id: Id, filename: str, request: Request, response: Response) -> PhotoView:
-    """Raw bytes of one photo. 201 when it is new, 200 when the project had the same bytes already."""
+async def put_photo(
+    db: Db, project_id: Id, filename: str, request: Request, response: Response, batch: Batch = ""
+) -> PhotoView:
+    """Raw bytes of one photo. 201 when it is new, 200 when the project had the same bytes already.
+
+    Photos that are sent with the same `batch`, one soon after the other, are one step of undo.
+    """
     await run_in_threadpool(projects.get_project, db, project_id)
     shown = names.shown(filename)
     try:
         async with received(request, db.home.uploads, photos.BYTES_AT_MOST, shown) as upload:
-            photo, new = await run_in_threadpool(photos.add, db, project_id, filename, upload.path, upload.sha256)
+            photo, new = await run_in_threadpool(
+                photos.add, db, project_id, filename, upload.path, upload.sha256, batch
+            )
     except TooLarge as problem:
         problem.problems.append(FieldProblem(shown, problem.message.removeprefix(f"{shown} ")))
         raise
@@ -128,6 +136,7 @@ def start_captions(db: Db, project_id: Id, body: CaptionJobBody) -> JobStarted:
         model=body.model,
         prompt=body.prompt,
         overwrite=body.overwrite,
+        preview=body.preview,
         photo_ids=body.photos,
     )
     return JobStarted(job_id=job_id)
@@ -165,11 +174,8 @@ def photo_thumb(db: Db, photo_id: Id, request: Request, v: str | None = None) ->
 
 @router.patch("/photos/{photo_id}")
 def change_photo(db: Db, photo_id: Id, body: dict[str, Any] = Body()) -> PhotoView:  # noqa: B008
-    """{"caption": text} and/or {"crop": {"left", "top", "right", "bottom"}}; null removes either."""
-    unknown = [FieldProblem(key, "cannot be changed") for key in body if key not in ("caption", "crop")]
-    if unknown:
-        raise DataProblem("Only the caption and the crop of a photo can be changed.", unknown)
-    return photos.change(db, photo_id, caption=body.get("caption", UNCHANGED), crop=body.get("crop", UNCHANGED))
+    """{caption, crop, crops, aside, subject}, any of them, as one step; `photo_changes.change` says what each is."""
+    return photo_changes.change(db, photo_id, body)
 
 
 @router.delete("/photos/{photo_id}", status_code=204)

@@ -15,6 +15,7 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, Response
 from starlette.convertors import PathConvertor, register_url_convertor
+from starlette.types import Receive, Scope, Send
 
 from app.errors import TooLarge
 from core.errors import disk_errors_as_problem
@@ -96,6 +97,19 @@ def answers_with(media_type: str) -> dict[str, Any]:
 def attachment(path: Path, name: str) -> FileResponse:
     """A file to save under `name`."""
     return FileResponse(path, media_type="application/octet-stream", filename=name)
+
+
+class StreamedFile(FileResponse):
+    """A file made for this answer, to save under `name`; it is deleted once it is sent, or the reader leaves."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        super().__init__(path, media_type="application/zip", filename=name)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            Path(self.path).unlink(missing_ok=True)
 
 
 async def _drop(request: Request) -> None:

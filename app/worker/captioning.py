@@ -1,19 +1,26 @@
 """Captions as a job: one for each photo, by a template or by a vision model on this computer.
 
 A photo whose answer fails or is empty is left out, with a sentence in the log, and the job goes on. The job fails when
-not one caption could be written, and at once when nobody answers at the server's address.
+not one caption could be written, and at once when nobody answers at the server's address. The captions of a job are one
+step, which can be undone. With `preview` they are events and the job's result, and nothing is written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from app.actions import photos
+from sqlmodel import col, select
+
+from app.actions import edits, masks
+from app.actions.photo_changes import write_caption
 from app.actions.photo_views import newest_captions
+from app.jobs import store
 from app.jobs.states import State
-from app.tables import Photo, Project
+from app.tables import Event, Photo, Project
+from app.wording import plural
 from app.worker.outcome import Outcome
 from app.worker.work import Work
 from core.captioners.base import Captioner, Unreachable
@@ -40,14 +47,14 @@ def write_captions(work: Work) -> Outcome:
     captioner = _captioner(params, project)
     work.log(f"Captions by {captioner.origin} for {len(remaining)} photos.")
     first = work.job.step  # an earlier attempt dealt with those before
-    written = _written_by(captioner.origin, work, remaining[:first])
+    written = _written_by(captioner.origin, work, remaining[:first]) if not params.get("preview") else first
     left_out: list[FieldProblem] = []
     for done, row in list(enumerate(remaining))[first:]:
         if work.should_stop:
-            return Outcome(work.state_after_stop, result=_result(written, left_out))
+            return Outcome(work.state_after_stop, result=_result(work, written, left_out))
         work.report_phase("writing captions", done, len(remaining))
         try:
-            text = captioner.caption(work.home.photo(row.sha256, row.extension))
+            text = captioner.caption(work.home.photo(row.sha256, row.extension), _mask_of(work, row))
         except Unreachable:
             raise
         except (CaptionerProblem, DataProblem) as problem:
@@ -56,22 +63,45 @@ def write_captions(work: Work) -> Outcome:
             if not written and len(left_out) == FAILURES_AT_FIRST:
                 break
         else:
-            _store_caption(work, int(row.id or 0), text, captioner.origin, overwrite=params["overwrite"], done=done + 1)
             written += 1
+            if params.get("preview"):
+                _propose(work, int(row.id or 0), text, captioner.origin, done=done + 1)
+            else:
+                _store_caption(work, row, text, captioner.origin, params["overwrite"], done=done + 1, written=written)
     if left_out and not written:
         raise CaptionerProblem(_no_caption(left_out, len(remaining)), left_out)
     work.report_phase("writing captions", len(remaining), len(remaining))
-    return Outcome(State.SUCCEEDED, result=_result(written, left_out))
+    return Outcome(State.SUCCEEDED, result=_result(work, written, left_out))
 
 
-def _store_caption(work: Work, photo_id: int, text: str, origin: str, *, overwrite: bool, done: int) -> None:
+def _store_caption(
+    work: Work, photo: Photo, text: str, origin: str, overwrite: bool, *, done: int, written: int
+) -> None:
     """Write the row, unless the photo was deleted or the user typed a caption meanwhile."""
+    photo_id = int(photo.id or 0)
     with work.transaction(step=done) as session:
         if session.get(Photo, photo_id) is None:
             return
         newest = newest_captions(session, [photo_id]).get(photo_id)
         if overwrite or newest is None or not newest.text:
-            photos.write_caption(session, photo_id, text, origin)
+            words = (
+                f"captions of {plural(written, 'photo')} by {origin}" if written > 1 else f"the caption of {photo.name}"
+            )
+            with edits.step(session, photo.project_id, words, [photo_id], key=f"job {work.claim.job_id}"):
+                write_caption(session, photo_id, text, origin)
+
+
+def _propose(work: Work, photo_id: int, text: str, origin: str, *, done: int) -> None:
+    """Append the caption as an event, for the page to show and the result to hold."""
+    with work.transaction(step=done) as session:
+        store.append_event(session, work.claim, "caption", {"photo": photo_id, "text": text, "origin": origin})
+
+
+def _mask_of(work: Work, photo: Photo) -> Path | None:
+    """The user's own mask: what it ignores, a captioner does not see. A proposed one ignores nothing."""
+    with work.database.read() as session:
+        row = session.get(Photo, photo.id)
+    return masks.of_size(work.home, row.mask, (row.width, row.height)) if row is not None and row.mask else None
 
 
 def _leave_out(work: Work, problem: FieldProblem, *, done: int) -> None:
@@ -95,8 +125,13 @@ def _no_caption(left_out: Sequence[FieldProblem], of: int) -> str:
     return f"No caption could be written for any of the {tried} photos. {first.field}: {first.message}"
 
 
-def _result(written: int, left_out: Sequence[FieldProblem]) -> dict[str, Any]:
-    return {"written": written, "left_out": [asdict(each) for each in left_out]}
+def _result(work: Work, written: int, left_out: Sequence[FieldProblem]) -> dict[str, Any]:
+    """With the proposed captions of a preview, those of earlier attempts too."""
+    with work.database.read() as session:
+        chosen = select(Event).where(Event.job_id == work.claim.job_id, Event.kind == "caption").order_by(col(Event.id))
+        proposed = {event.payload["photo"]: event.payload["text"] for event in session.exec(chosen)}
+    captions = [{"photo": photo_id, "text": text} for photo_id, text in proposed.items()]
+    return {"written": written, "left_out": [asdict(each) for each in left_out], "captions": captions}
 
 
 def _captioner(params: dict[str, Any], project: Project) -> Captioner:

@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlmodel import select
 
 from app.database import Database
+from app.jobs import store
 from app.jobs.states import Kind
 from app.jobs.store import Claim
 from app.tables import Run
@@ -50,6 +51,12 @@ def caption(work: Work) -> Outcome:
     return write_captions(work)
 
 
+def check(work: Work) -> Outcome:
+    from app.worker.checking import review_photos
+
+    return review_photos(work)
+
+
 def _unknown(work: Work) -> Outcome:
     raise Problem(f"This version of Likeness has no jobs of the kind {work.claim.kind}.")
 
@@ -61,11 +68,18 @@ TASKS: dict[Kind, Callable[[Work], Outcome]] = {
     Kind.CAPTION: caption,
     Kind.EXPORT: export,
     Kind.DOWNLOAD: download,
+    Kind.CHECK: check,
 }
 
 
 def log_file(database: Database, claim: Claim) -> Path:
-    """Where the job's process writes: log.txt in the run's folder, else a file in the logs folder."""
+    """Where the job's process writes: log.txt in the run's folder, else a file in the logs folder.
+
+    Reviews are many and short: those of a project share a file.
+    """
     with database.read() as session:
         run = session.exec(select(Run).where(Run.job_id == claim.job_id)).one_or_none()
+        project_id = store.get(session, claim.job_id).project_id
+    if claim.kind is Kind.CHECK:
+        return database.home.logs / f"review-{project_id}.txt"
     return database.home.run(int(run.id or 0)) / "log.txt" if run else database.home.logs / f"job-{claim.job_id}.txt"

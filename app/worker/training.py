@@ -22,7 +22,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Generator
 from contextlib import closing
-from typing import Any
 
 from sqlmodel import select
 
@@ -32,12 +31,11 @@ from app.jobs.states import State
 from app.resources import JOIN, ROOT
 from app.settings import hosts_of, value_of
 from app.tables import Project, Run, Version
+from app.worker.examples import completed, example_of
 from app.worker.outcome import Outcome
 from app.worker.reporter import Reporter
 from app.worker.work import Work
 from core.config.resolve import Resolved
-from core.dataset.crops import Box
-from core.dataset.examples import Example
 from core.device import backend
 from core.device.units import memory_size
 from core.distributed.launch import launched
@@ -61,7 +59,8 @@ def train_run(work: Work) -> Outcome:
     work.report_phase("loading the model", 0, 1)
     family = load_family(catalog.find(config.model, models.folders(work.database)).path, quantize=config.base_bits)
     _record_origin(work, run, dict(family.hashes))
-    examples = [_example(work, item) for item in version.items]
+    items = completed(work, version)
+    examples = [example_of(work.home, item, config, family.pixel_multiple) for item in items]
     start = work.job.params.get("start_from")
     photos = "1 photo" if len(examples) == 1 else f"{len(examples)} photos"
     work.log(f"{config.steps} steps on {photos} with {config.model}, rank {config.rank}, {config.side_px} px.")
@@ -84,7 +83,7 @@ def train_run(work: Work) -> Outcome:
             title=project.name,
             group=group,
         )
-        reporter = Reporter(work, run, project, config.model, [item["photo_id"] for item in version.items])
+        reporter = Reporter(work, run, project, config.model, [item["photo_id"] for item in items])
         return _follow(work, training, reporter)
 
 
@@ -127,13 +126,6 @@ def _summary(finished: Finished) -> str:
     peak = memory_size(finished.peak_memory_bytes)
     done = "Stopped" if finished.stopped else "Done"
     return f"{done} at step {finished.step} after {finished.seconds:.0f} s{loss}, at most {peak} of memory."
-
-
-def _example(work: Work, item: dict[str, Any]) -> Example:
-    """One photo of the run's frozen list as the trainer takes it."""
-    box = Box(**item["crop"]) if item["crop"] else None
-    photo = work.home.photo(item["sha256"], item["extension"])
-    return Example(photo, item["sha256"], item["caption"], box, item["name"])
 
 
 def _record_origin(work: Work, run: Run, hashes: dict[str, str]) -> None:

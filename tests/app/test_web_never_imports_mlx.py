@@ -21,7 +21,7 @@ from PIL import Image
 from tests.test_layers import web_side
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("mlx", "numpy", "torch", "tokenizers", "scipy", "huggingface_hub")
+HEAVY = ("mlx", "numpy", "cv2", "torch", "tokenizers", "scipy", "huggingface_hub")
 
 WATCHED_STUDIO = f"""
 import sys
