@@ -107,6 +107,6 @@ def _within(home: Home, member: Member) -> results.Subject:
     inside_HW = ((rows >= box.top) & (rows < box.bottom))[:, None] & across[None]
     regions = regions_of(small_HW3)
     likely_R = saliency.salient(regions) * regions.mean(inside_HW.astype(np.float32))
-    cut = subjects.cut(small_HW3, regions, saliency.stretched(likely_R))
+    cut = subjects.cut(small_HW3, regions.spread(saliency.stretched(likely_R)))
     mask_HW = inside_HW if cut is None or not (cut.mask_HW & inside_HW).any() else cut.mask_HW & inside_HW
     return results.Subject(box, pictures.encode_mask(np.asarray(mask_HW, np.bool_)), 1.0)

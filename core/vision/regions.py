@@ -47,12 +47,12 @@ class Regions:
         return np.asarray(sums / np.bincount(flat, minlength=self.count), np.float32)
 
 
-def regions_of(photo_HW3: Pixels) -> Regions:
+def regions_of(photo_HW3: Pixels, seeds: int = SEEDS) -> Regions:
     """Cut a photo of SMALL_SIDE_PX or so."""
     height, width = photo_HW3.shape[:2]
     smooth = np.asarray(cv2.bilateralFilter(photo_HW3, 5, 30, 3), np.uint8)
     lab_HW3 = lab_of(smooth)
-    labels = _watershed(smooth)
+    labels = _watershed(smooth, seeds)
     flat = labels.ravel()
     sizes = np.bincount(flat).astype(np.float64)
     count = len(sizes)
@@ -72,10 +72,10 @@ def regions_of(photo_HW3: Pixels) -> Regions:
     )  # fmt: skip
 
 
-def _watershed(photo_HW3: Pixels) -> npt.NDArray[np.int32]:
+def _watershed(photo_HW3: Pixels, seeds: int) -> npt.NDArray[np.int32]:
     """Labels from 0 without gaps; every pixel has one."""
     height, width = photo_HW3.shape[:2]
-    step = max(height, width) / SEEDS
+    step = max(height, width) / seeds
     down, across = max(round(height / step), 2), max(round(width / step), 2)
     rows = ((np.arange(down) + 0.5) * height / down).astype(int)
     columns = ((np.arange(across) + 0.5) * width / across).astype(int)

@@ -1,9 +1,9 @@
 """Where the subject of a photo is: a mask at some 160 px, its box, and how sure that is.
 
     rough       salient regions of one photo above a half; for what is measured within the subject
-    reconcile   of a set: the joint estimate s of all its photos; then s, GrabCut (Rother et al. 2004) started from s,
-                and GrabCut started from all but the border vote for each pixel, and the largest pieces of what has
-                more than IN_A_SET of the votes stay
+    reconcile   of a set: the joint estimate s of all photos, over two grids of regions; then s, GrabCut (Rother et al.
+                2004) started from s, and GrabCut started from all but the border vote for each pixel, and the largest
+                pieces of what has more than IN_A_SET of the votes stay
 
 Shapes   H W rows and columns   R regions
 """
@@ -24,6 +24,7 @@ from core.vision.regions import Regions, regions_of
 from core.vision.results import Analysis, Subject
 
 HALF = 0.5
+REGIONS = (12, 16)  # seeds a side
 SURE_SUBJECT, SURE_BACKGROUND = 0.9, 0.15  # of s: GrabCut may not change these
 IN_A_SET = 0.6  # of the votes, where the others of a set had a say; HALF for a photo by itself
 BORDER = 0.08  # of the photo's sides
@@ -58,7 +59,7 @@ def find(photo_HW3: Pixels) -> Found | None:
     """The subject of one photo, of any size, by itself; None where nothing stands out."""
     small_HW3 = shrunk(photo_HW3, SMALL_SIDE_PX)
     regions = regions_of(small_HW3)
-    return cut(small_HW3, regions, saliency.salient(regions))
+    return cut(small_HW3, regions.spread(saliency.salient(regions)))
 
 
 def reconcile(
@@ -81,27 +82,20 @@ def reconcile(
         j for i, number in enumerate(numbers) if number in wanted for j in mates[i]})  # fmt: skip
     place = {i: at for at, i in enumerate(needed)}
     small = [shrunk(picture(numbers[i]), SMALL_SIDE_PX) for i in needed]
-    regions = [regions_of(each) for each in small]
-    drawn = {
-        at: each.mean(decode_mask(known[numbers[i]].mask, (small[at].shape[1], small[at].shape[0])).astype(np.float32))
-        for at, (i, each) in enumerate(zip(needed, regions, strict=True))
-        if numbers[i] in known
-    }
-    alone = [_at_regions(each, photos[numbers[i]].salient) for i, each in zip(needed, regions, strict=True)]
+    drawn = {at: known[numbers[i]] for at, i in enumerate(needed) if numbers[i] in known}
     inside = [[place[j] for j in mates[i] if j in place] for i in needed]
-    values = commonality.joint(regions, inside, [drawn.get(at, each) for at, each in enumerate(alone)], set(drawn))
+    likely = _likely(small, [photos[numbers[i]].salient for i in needed], inside, drawn)
     asked = [at for at, i in enumerate(needed) if numbers[i] in wanted]
     with ThreadPoolExecutor(threads) as pool:  # OpenCV computes outside of Python's lock
-        masks = pool.map(lambda at: cut(small[at], regions[at], values[at], IN_A_SET if inside[at] else HALF), asked)
+        masks = pool.map(lambda at: cut(small[at], likely[at], IN_A_SET if inside[at] else HALF), asked)
         found = {
             numbers[needed[at]]: None if each is None else each.subject() for at, each in zip(asked, masks, strict=True)
         }
     return found | dict(known)
 
 
-def cut(photo_HW3: Pixels, regions: Regions, subject_R: Floats, least: float = HALF) -> Found | None:
-    """The mask from region values, of one photo of SMALL_SIDE_PX or less; it has more than `least` of the votes."""
-    likely_HW = regions.spread(subject_R)
+def cut(photo_HW3: Pixels, likely_HW: Floats, least: float = HALF) -> Found | None:
+    """The mask of one photo of SMALL_SIDE_PX or less, from values 0..1; it has more than `least` of the votes."""
     masks = [_grabcut_from(photo_HW3, likely_HW), _grabcut_within(photo_HW3)]
     vote_HW = np.stack([likely_HW, *masks]).astype(np.float32).mean(0)
     return _found(vote_HW, [likely_HW > HALF, masks[0]], likely_HW, least)
@@ -119,6 +113,22 @@ def _found(vote_HW: Floats, masks: Sequence[Mask], likely_HW: Floats, least: flo
         return None
     others = tuple(each for piece in pieces[1:] if (each := box_of(piece)) is not None)
     return Found(mask, box, others, _sureness(masks, likely_HW, mask))
+
+
+def _likely(
+    small: Sequence[Pixels], salient: Sequence[bytes], mates: Sequence[Sequence[int]], drawn: Mapping[int, Subject]
+) -> list[Floats]:
+    """(H, W) for each photo: the mean of the joint estimates over coarser and finer regions, whose errors differ."""
+    total = [np.zeros(each.shape[:2], np.float32) for each in small]
+    for seeds in REGIONS:
+        regions = [regions_of(each, seeds) for each in small]
+        alone = [_at_regions(each, content) for each, content in zip(regions, salient, strict=True)]
+        for at, subject in drawn.items():
+            mask = decode_mask(subject.mask, (small[at].shape[1], small[at].shape[0]))
+            alone[at] = regions[at].mean(mask.astype(np.float32))
+        for at, value_R in enumerate(commonality.joint(regions, mates, alone, set(drawn))):
+            total[at] += regions[at].spread(value_R) / len(REGIONS)
+    return total
 
 
 def _at_regions(regions: Regions, salient: bytes) -> Floats:

@@ -59,14 +59,14 @@ def test_the_architecture_is_the_models(dev: Architecture) -> None:
 
 
 MEASURED = re.findall(
-    r"^\| (FLUX\.1-dev|FLUX\.2-klein-4B|FLUX\.2-klein-9B|Z-Image) \| (full|4-bit) \| (all|none) \|"
+    r"^\| (FLUX\.1-dev|FLUX\.2-klein-4B|FLUX\.2-klein-9B|Z-Image|Chroma1-HD|FLUX\.3-klein) \| (full|4-bit) \| (all|none) \|"
     r" [\d.]+ \| [\d.]+ s \| ([\d.]+) \| [\d.]+ s \| ([\d.]+) \|(?: [\d.]+ \|)*$",
     Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8"),
     re.MULTILINE,
 )
 CALLED = {
     "FLUX.1-dev": "flux1-dev", "FLUX.2-klein-4B": "flux2-klein-base-4b", "FLUX.2-klein-9B": "flux2-klein-base-9b",
-    "Z-Image": "z-image",
+    "Z-Image": "z-image", "Chroma1-HD": "chroma1-hd", "FLUX.3-klein": "flux3-klein-base",
 }  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def test_the_forecast_for_a_card_is_within_15_percent_of_what_readme_says_was_me
 
 
 def test_readme_has_a_measured_row_for_every_model_base_and_way_of_keeping() -> None:
-    assert len(MEASURED) == 4 * 2 * 2
+    assert len(MEASURED) == 6 * 2 * 2
 
 
 def test_the_forecast_knows_where_batches_are_computed_at_once() -> None:
