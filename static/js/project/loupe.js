@@ -167,11 +167,11 @@ function onKey(event) {
 
 export function startLoupe() {
   dialog.addEventListener("click", (event) => {
-    const press = event.target.closest("[data-loupe], [data-tool], [data-film]");
+    const press = event.target.closest("button"); // the dialog has data-tool too
     if (!press) return;
     if (press.dataset.loupe) PRESSES[press.dataset.loupe]();
     else if (press.dataset.tool) setTool(press.dataset.tool);
-    else turnTo(Number(press.dataset.film));
+    else if (press.dataset.film) turnTo(Number(press.dataset.film));
   });
   dialog.addEventListener("keydown", onKey);
   dialog.addEventListener("close", onClosed);
