@@ -51,6 +51,8 @@ def take(browser: Browser, url: str, wanted: argparse.Namespace) -> None:
     keep(page, wanted.out / "welcome")
     page.locator("#start-example").click()
     expect(page.locator("#photos [data-photo]")).to_have_count(8)
+    expect(page.locator("#verdict-title")).to_contain_text("good", timeout=RUN_MS)
+    expect(page.locator("#review-running")).to_be_hidden(timeout=RUN_MS)
     page.wait_for_load_state("networkidle")
     keep(page, wanted.out / "project")
     page.get_by_role("link", name="Train").click()

@@ -15,6 +15,7 @@ from app.database import Database
 from app.errors import Conflict, NotFound
 from app.jobs.states import Kind, State
 from app.tables import Caption, Job, Photo, Project, Run
+from core.dataset import triggers
 from core.dataset.captions import CHARACTERS_AT_MOST, has_trigger, replace_trigger
 from core.errors import ConfigProblem, FieldProblem
 
@@ -51,6 +52,13 @@ def get_project(database: Database, project_id: int) -> ProjectView:
     """Raises NotFound."""
     with database.read() as session:
         return _view(session, find(session, project_id))
+
+
+def suggest_trigger(database: Database, name: str, project_id: int | None = None) -> str:
+    """A rare word for a subject of this name, that no other project (than `project_id`) uses."""
+    with database.read() as session:
+        others = select(Project.trigger).where(col(Project.id) != project_id) if project_id else select(Project.trigger)
+        return triggers.suggest(name, session.exec(others).all())
 
 
 def create(database: Database, name: str, trigger: str, class_word: str) -> ProjectView:

@@ -1,21 +1,19 @@
-"""The page of one project: its photos, captions and runs."""
+"""The page of one project: its photos, their captions, crops and masks, the verdict on them, and its runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.actions import jobs, models, photos, projects, runs, settings
-from app.actions.photo_views import PhotoView, SubjectView
+from pydantic import TypeAdapter
+
+from app.actions import edits, jobs, photos, projects, runs, settings, training_shape
+from app.actions.photo_views import PhotoView
 from app.actions.projects import ProjectView
-from app.actions.run_views import RunView
 from app.database import Database
 from app.jobs.states import Kind, State
 from app.pages.lines import ALL, RunLine, job_progress, newest_event, run_line
 from app.pages.render import Page
-from app.tables import now
-from core.config.train import default_of
-from core.dataset import captions
+from core.dataset import buckets, captions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,15 +23,28 @@ class ProjectPage(Page):
     template = "project.html"
     after: int  # the newest event that the page knows of
     project: ProjectView
-    photos: tuple[PhotoView, ...]
-    blank_photo: PhotoView  # for the script to copy and fill in
-    keeps_shapes: bool  # whether photos are trained on in their own shape, else as squares
+    photos: int  # how many, those set aside too
+    set_json: str  # a `PhotoSet`, to stand in a <script>: the page's script draws the photos from it
     runs: tuple[RunLine, ...]  # the newest first
     captioning: Captioning | None  # None while no caption job waits or runs
     caption_template: str
     default_caption: str  # the template filled in
     captioner_url: str
     captioner_model: str
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoSet:
+    """What static/js/project/state.js begins with."""
+
+    photos: list[PhotoView]
+    buckets: list[tuple[int, int]]  # width and height in which photos will be trained
+    template: str  # the caption of a photo without one
+    undo: str | None  # what undo and redo would do
+    redo: str | None
+
+
+SET = TypeAdapter(PhotoSet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +61,28 @@ def project_page(database: Database, project_id: int) -> ProjectPage:
     project = projects.get_project(database, project_id)
     values = settings.get_settings(database)
     views = runs.list_runs(database, project_id, limit=ALL)[::-1]
+    default_caption = captions.fill(values["caption_template"], project.trigger, project.class_word)
+    every = photos.list_photos(database, project_id, limit=ALL)
+    with database.read() as session:
+        possible = edits.state(session, project_id)
+    photo_set = PhotoSet(every, _buckets(database, project_id), default_caption, possible.undo, possible.redo)
     return ProjectPage(
         after=after,
         project=project,
-        photos=tuple(photos.list_photos(database, project_id, limit=ALL)),
-        blank_photo=_blank_photo(project_id),
-        keeps_shapes=_shapes(database, views) != "square",
+        photos=len(every),
+        set_json=_within_script(SET.dump_json(photo_set).decode()),
         runs=tuple(run_line(database, view) for view in views),
         captioning=_captioning(database, project_id),
         caption_template=values["caption_template"],
-        default_caption=captions.fill(values["caption_template"], project.trigger, project.class_word),
+        default_caption=default_caption,
         captioner_url=values["captioner_url"],
         captioner_model=values["captioner_model"],
     )
+
+
+def _within_script(json: str) -> str:
+    """JSON inside of a <script> element, which a "</script>" in a caption must not end."""
+    return json.replace("<", "\\u003c")
 
 
 def _captioning(database: Database, project_id: int) -> Captioning | None:
@@ -71,34 +91,8 @@ def _captioning(database: Database, project_id: int) -> Captioning | None:
     return Captioning(found[-1].id, job_progress(found[-1])) if found else None
 
 
-def _shapes(database: Database, newest_first: Sequence[RunView]) -> str:
-    """The `shapes` knob of the project's newest run; without a run, that of the first model to train."""
-    if newest_first:
-        return str(runs.get_run(database, newest_first[0].id).config.get("shapes", {"value": "square"})["value"])
-    first = next((model for model in models.list_models(database) if model.usable and model.trains), None)
-    return str((first.defaults if first else {}).get("shapes", default_of("shapes")))
-
-
-def _blank_photo(project_id: int) -> PhotoView:
-    return PhotoView(
-        id=0,
-        project_id=project_id,
-        name="photo",
-        sha256="",
-        bytes=0,
-        width=1,
-        height=1,
-        warnings=[],
-        caption=None,
-        caption_origin=None,
-        crop=None,
-        crops=[],
-        aside=False,
-        subject=SubjectView(None, "found", 0.0),
-        mask=None,
-        mask_url=None,
-        taken=None,
-        file_url="",
-        thumb_url="",
-        created_at=now(),
-    )
+def _buckets(database: Database, project_id: int) -> list[tuple[int, int]]:
+    config = training_shape.config_of(database, project_id)
+    if config.shapes == "square":
+        return [(config.side_px, config.side_px)]
+    return [(each.width, each.height) for each in buckets.of_side(config.side_px)]

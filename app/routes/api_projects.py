@@ -14,12 +14,14 @@ from app.actions.photo_views import PhotoView
 from app.actions.projects import ProjectView
 from app.errors import TooLarge
 from app.routes.files import answers_with, cached, received
-from app.routes.given import After, Db, Id, Limit, StrictRoute
+from app.routes.given import ID_AT_MOST, After, Db, Id, Limit, StrictRoute
 from core.dataset import names
 from core.errors import FieldProblem
 
 router = APIRouter(prefix="/api", tags=["projects"], route_class=StrictRoute)
 Batch = Annotated[str, Query(max_length=100, description="Any word that the photos of one drop share.")]
+
+OtherThan = Annotated[int | None, Query(ge=1, le=ID_AT_MOST, description="The project that the word is for.")]
 
 
 class ProjectBody(BaseModel):
@@ -35,6 +37,10 @@ class ProjectChange(BaseModel):
     trigger: str | None = None
     class_word: str | None = None
     replace_in_captions: bool = False
+
+
+class TriggerWord(BaseModel):
+    trigger: str
 
 
 class CaptionJobBody(BaseModel):
@@ -68,6 +74,12 @@ def create_project(db: Db, body: ProjectBody) -> ProjectView:
 def create_example(db: Db) -> ProjectView:
     """A project with the example photos, ready to train."""
     return examples.create(db)
+
+
+@router.get("/trigger")
+def suggest_trigger(db: Db, name: Annotated[str, Query(max_length=200)] = "", project: OtherThan = None) -> TriggerWord:
+    """A rare word for a subject of this name: the name itself where it is rare."""
+    return TriggerWord(trigger=projects.suggest_trigger(db, name, project))
 
 
 @router.get("/examples/{name}", **answers_with("image/jpeg"))

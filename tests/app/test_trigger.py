@@ -70,3 +70,12 @@ def test_the_log_of_a_run_says_so_too(start_studio: Any) -> None:
     run = studio.run(project, steps=1)["id"]
     studio.until_state(run, "succeeded")
     assert "1 of 2 captions lacks the trigger word 'sks'" in studio.log(run)
+
+
+def test_a_word_is_suggested_that_no_other_project_has(client: TestClient) -> None:
+    first, _ = captioned(client)  # its trigger is sks
+    assert client.get("/api/trigger", params={"name": "Zyggo"}).json() == {"trigger": "zyggo"}
+    other = client.get("/api/trigger", params={"name": "Miso"}).json()["trigger"]
+    assert other != "sks"
+    assert client.get("/api/trigger", params={"name": "Miso", "project": first}).json() == {"trigger": "sks"}
+    assert client.get("/api/trigger").json() == {"trigger": other}

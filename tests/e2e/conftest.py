@@ -15,13 +15,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Route, expect
+from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, Route, expect
 
 from tests.tiny import make_model_folder
 
@@ -179,18 +179,41 @@ def clean_page(request: pytest.FixtureRequest, context: BrowserContext) -> Itera
 
 
 def new_project(page: Page, studio: Studio, photos: list[Path], name: str = "House") -> None:
-    """Make a project on the home page and drop the photos in; ends on the project's page."""
+    """Choose the photos on the home page and say what they show; ends on the project's page."""
     page.goto(studio.url)
-    if page.get_by_role("button", name="New project").is_visible():
-        page.get_by_role("button", name="New project").click()
-    page.get_by_label("Project name").fill(name)
-    page.get_by_label("Class word").fill("house")
-    page.get_by_role("button", name="Create project").click()
-    expect(page.get_by_role("heading", level=1, name=name)).to_be_visible()
-    page.wait_for_load_state()  # the heading is there before the scripts are
+    page.wait_for_load_state()  # the buttons are there before the scripts are
     if photos:
         page.locator("#choose-files").set_input_files(photos)
-        expect(page.locator("#photos [data-photo]")).to_have_count(len(photos))
+    else:
+        page.get_by_role("button", name="Begin without photos").click()
+    page.get_by_label("What it is").fill("house")
+    page.get_by_label("Its name").fill(name)
+    page.get_by_role("button", name="Say it differently").click()
+    page.get_by_label("In prompts it is called").fill("sks")
+    page.get_by_role("button", name="Begin").click()
+    page.wait_for_url("**/projects/*")
+    expect(page.get_by_role("heading", level=1, name=name)).to_be_visible()
+    page.wait_for_load_state()
+    expect(page.locator("#photos [data-photo]")).to_have_count(len(photos))
+
+
+def wait_until(page: Page, holds: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Ask until it holds. Of an asynchronous script the browser's own wait would take the promise for the answer."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it never came to hold"
+        page.wait_for_timeout(100)
+
+
+def show_captions(page: Page) -> None:
+    """On a project's page: the list of captions, which stays across reloads."""
+    page.locator('[data-view="captions"]').click()
+    expect(page.locator("#lines li").first).to_be_visible()
+
+
+def tile(page: Page, name: str) -> Locator:
+    """A photo in the grid."""
+    return page.locator('#photos [role="option"]', has_text=name)
 
 
 def start_tiny_run(page: Page, steps: int, every: int = 50, class_pictures: int = 0) -> None:

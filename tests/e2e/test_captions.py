@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.app.test_captioners import VisionServer
-from tests.e2e.conftest import Studio, new_project
+from tests.e2e.conftest import Studio, new_project, show_captions
 
 CASES = json.loads((Path(__file__).parents[1] / "caption_files.json").read_text(encoding="utf-8"))
 MATCH = """async (cases) => {
@@ -49,13 +49,13 @@ def test_the_same_name_in_two_folders_gets_each_folders_caption(
     new_project(page, studio, [], "Folders")
     page.locator("#choose-folder").set_input_files(folder)
     expect(page.locator("#photos [data-photo]")).to_have_count(4)
-    expect(page.locator("#upload-words")).to_contain_text("4 of 4 added, 4 captions added")
-    captions = sorted(box.input_value() for box in page.locator("#photos textarea").all())
+    expect(page.locator("#upload-words")).to_have_text("4 added, 4 captions added.")
+    show_captions(page)
+    captions = sorted(box.input_value() for box in page.locator("#lines textarea").all())
     assert captions == ["caption of 10_sks can", "caption of 5_can", "row of 10_sks can", "row of 5_can"]
-    for card in page.locator("#photos [data-photo]").all():
-        assert card.locator(".name").inner_text()[0] == (
-            "1" if "caption" in card.locator("textarea").input_value() else "t"
-        )
+    for box in page.locator("#lines textarea").all():
+        name = (box.get_attribute("aria-label") or "").removeprefix("Caption of ")
+        assert name[0] == ("1" if "caption" in box.input_value() else "t")
 
 
 @pytest.mark.refusals
@@ -63,12 +63,13 @@ def test_captions_that_come_later_are_added_and_those_that_fit_nothing_are_repor
     page: Page, studio: Studio, photo_files: list[Path], tmp_path: Path
 ) -> None:
     new_project(page, studio, photo_files[:3], "Later captions")
+    show_captions(page)
     files = write(tmp_path, **{"house 0__txt": "zero", "House 1__png__txt": "one", "house 2__caption": "two"})
     page.locator("#choose-files").set_input_files(files)
     for name, text in zip(("house 0.png", "house 1.png", "house 2.png"), ("zero", "one", "two"), strict=True):
-        expect(page.get_by_label(f"Caption of {name}")).to_have_value(text)
+        expect(page.get_by_role("textbox", name=f"Caption of {name}")).to_have_value(text)
     page.reload()
-    expect(page.get_by_label("Caption of house 1.png")).to_have_value("one")
+    expect(page.get_by_role("textbox", name="Caption of house 1.png")).to_have_value("one")
 
     page.wait_for_load_state()
     files = write(tmp_path, stray__txt="nobody", **{"house 0__txt": "caf\u00e9".encode("cp1252")})
@@ -77,12 +78,12 @@ def test_captions_that_come_later_are_added_and_those_that_fit_nothing_are_repor
     expect(lines).to_have_count(2)
     expect(lines.filter(has_text="stray.txt is a caption without a photo of that name.")).to_have_count(1)
     expect(lines.filter(has_text="house 0.txt is not UTF-8 text; save it again as plain UTF-8.")).to_have_count(1)
-    expect(page.locator("#upload-words")).to_have_text("2 caption files not used.")
-    expect(page.get_by_label("Caption of house 0.png")).to_have_value("zero")
+    expect(page.locator("#upload-words")).to_have_text("2 files not used.")
+    expect(page.get_by_role("textbox", name="Caption of house 0.png")).to_have_value("zero")
 
     long = write(tmp_path, **{"house 3__txt": "x" * 3000})
     page.locator("#choose-files").set_input_files([photo_files[3], *long])
-    expect(page.locator("#upload-words")).to_have_text("1 of 1 added, 1 caption file not used.")
+    expect(page.locator("#upload-words")).to_have_text("1 added, 1 file not used.")
     expect(page.locator("#upload-list")).to_contain_text("house 3.txt has 3000 characters; at most 2000.")
 
 
@@ -93,8 +94,9 @@ def test_another_trigger_takes_the_old_ones_place_in_the_captions(
         tmp_path, **{"house 0__txt": "a photo of sks house", "house 1__txt": "Sks, red", "house 2__txt": "red"}
     )
     new_project(page, studio, photo_files[:3], "Renamed house")
+    show_captions(page)
     page.locator("#choose-files").set_input_files(texts)
-    expect(page.get_by_label("Caption of house 2.png")).to_have_value("red")
+    expect(page.get_by_role("textbox", name="Caption of house 2.png")).to_have_value("red")
     page.wait_for_load_state()
 
     def change(word: str, offered: str) -> None:
@@ -106,16 +108,16 @@ def test_another_trigger_takes_the_old_ones_place_in_the_captions(
 
     change("zwx", "Also replace “sks” with “zwx” in 2 captions")
     page.get_by_role("button", name="Save", exact=True).click()
-    expect(page.locator(".page-head .chip").first).to_contain_text("zwx")
-    expect(page.get_by_label("Caption of house 0.png")).to_have_value("a photo of zwx house")
-    expect(page.get_by_label("Caption of house 1.png")).to_have_value("zwx, red")
+    expect(page.locator("#in-prompts")).to_have_text("zwx house")
+    expect(page.get_by_role("textbox", name="Caption of house 0.png")).to_have_value("a photo of zwx house")
+    expect(page.get_by_role("textbox", name="Caption of house 1.png")).to_have_value("zwx, red")
 
     page.wait_for_load_state()
     change("ohwx", "Also replace “zwx” with “ohwx” in 2 captions")
     page.get_by_label("Also replace “zwx”").uncheck()
     page.get_by_role("button", name="Save", exact=True).click()
-    expect(page.locator(".page-head .chip").first).to_contain_text("ohwx")
-    expect(page.get_by_label("Caption of house 1.png")).to_have_value("zwx, red")
+    expect(page.locator("#in-prompts")).to_have_text("ohwx house")
+    expect(page.get_by_role("textbox", name="Caption of house 1.png")).to_have_value("zwx, red")
     page.get_by_role("link", name="Train").click()
     expect(page.locator("#advice")).to_contain_text("No caption has the trigger word 'ohwx'")
 
@@ -136,11 +138,12 @@ def test_a_photo_that_a_vision_model_has_no_words_for_is_named(
     new_project(page, studio, photo_files[:2], "Half described house")
     vision.say("<think>hm</think>A house.")
     vision.say("")
-    first, second = [line.inner_text() for line in page.locator("#photos .name").all()]
+    first, second = [line.text_content() for line in page.locator("#photos .name").all()]
+    show_captions(page)
     page.get_by_role("button", name="Write captions").click()
     page.get_by_label("From a vision model").check()
     expect(page.locator("#captioner-words")).to_contain_text("answers at")
     page.get_by_role("button", name="Write captions", exact=True).click()
     words = f"1 caption written. {second} was left out: The model gave an empty caption."
     expect(page.locator("#captioning-error")).to_contain_text(words, timeout=60_000)
-    expect(page.get_by_label(f"Caption of {first}")).to_have_value("A house.")
+    expect(page.get_by_role("textbox", name=f"Caption of {first}")).to_have_value("A house.")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.conftest import Studio, new_project, start_tiny_run
+from tests.e2e.conftest import Studio, new_project, show_captions, start_tiny_run, tile
 
 NAMELESS = """() => [...document.querySelectorAll(
     'button, a[href], input, select, textarea, summary, progress, dialog')]
@@ -74,15 +74,13 @@ def test_a_project_is_made_with_the_keyboard_alone(page: Page, studio: Studio) -
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the page")).to_be_focused()
     page.keyboard.press("Enter")
-    while not page.evaluate("document.activeElement.closest('form, [data-open]') !== null"):
+    while not page.evaluate("document.activeElement.id === 'without-photos'"):
         page.keyboard.press("Tab")
-    if page.evaluate("document.activeElement.dataset.open === 'new-project-dialog'"):
-        page.keyboard.press("Enter")
-    expect(page.get_by_label("Project name")).to_be_focused()
-    page.keyboard.type("Typed house")
-    page.keyboard.press("Tab")
-    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("What it is")).to_be_focused()
     page.keyboard.type("house")
+    page.keyboard.press("Tab")
+    page.keyboard.type("Typed house")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("Typed house")
 
@@ -90,14 +88,18 @@ def test_a_project_is_made_with_the_keyboard_alone(page: Page, studio: Studio) -
 @pytest.mark.refusals  # the home page may still ask for the thumbnail that has just gone
 def test_deleting_a_photo_can_be_taken_back(page: Page, studio: Studio, photo_files: list[Path]) -> None:
     new_project(page, studio, photo_files[:2], "Undone house")
-    page.get_by_label("Delete house 0.png").click()
+    tile(page, "house 0.png").click()
+    page.locator("#actions").get_by_role("button", name="Delete").click()
     expect(page.locator("#photo-count")).to_have_text("1")
-    page.get_by_role("button", name="Undo").click()
+    page.locator(".toast").get_by_role("button", name="Undo").click()
     expect(page.locator("#photo-count")).to_have_text("2")
-    page.get_by_label("Delete house 0.png").click()
-    page.goto(studio.url)
-    page.go_back()
+    tile(page, "house 0.png").focus()
+    page.keyboard.press("Delete")
+    expect(page.locator("#photo-count")).to_have_text("1")
+    page.reload()
     expect(page.locator("#photos [data-photo]")).to_have_count(1)
+    page.get_by_role("button", name="Undo: house 0.png deleted").click()
+    expect(page.locator("#photos [data-photo]")).to_have_count(2)
 
 
 def test_the_theme_follows_the_computer_and_can_be_chosen(page: Page, studio: Studio) -> None:
@@ -133,10 +135,11 @@ def test_a_project_is_renamed_and_deleted(page: Page, studio: Studio) -> None:
 def test_a_name_is_never_read_as_markup(page: Page, studio: Studio, photo_files: list[Path]) -> None:
     name = """<img src=x onerror="alert('no')"> & 'House' </script>"""
     new_project(page, studio, photo_files[:1], name)
-    page.get_by_label("Caption of house 0.png").fill(name)
-    expect(page.locator(".saved")).to_contain_text("Saved")
+    show_captions(page)
+    page.get_by_role("textbox", name="Caption of house 0.png").fill(name)
+    expect(page.locator("#lines .saved")).to_contain_text("Saved")
     page.reload()
-    expect(page.get_by_label("Caption of house 0.png")).to_have_value(name)
+    expect(page.get_by_role("textbox", name="Caption of house 0.png")).to_have_value(name)
     for address in (page.url, f"{page.url}/train", studio.url):
         page.goto(address)
         expect(page.get_by_text(name, exact=True).first).to_be_visible()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import Studio, new_project
+from tests.e2e.conftest import Studio, new_project, show_captions
 
 pytestmark = pytest.mark.refusals
 
@@ -24,16 +24,17 @@ def test_each_bad_file_gets_its_own_sentence_and_the_good_ones_stay(
     bad = [tmp_path / name for name in ("empty.jpg", "words.jpg", "half.png", "notes.pdf")]
     page.locator("#choose-files").set_input_files([*bad, photo_files[1], tmp_path / "house 1.txt"])
     expect(page.locator("#photos [data-photo]")).to_have_count(1)
-    expect(page.get_by_label("Caption of house 1.png")).to_have_value("a photo of sks house in the rain")
+    show_captions(page)
+    expect(page.get_by_role("textbox", name="Caption of house 1.png")).to_have_value("a photo of sks house in the rain")
     lines = page.locator('#upload-list [data-state="refused"]')
     expect(lines).to_have_count(4)
     for line, name in zip(lines.all(), ("empty.jpg", "words.jpg", "half.png", "notes.pdf"), strict=True):
         expect(line.locator(".name")).to_have_text(name)
         assert len(line.locator(".problem").inner_text()) > 15
-    expect(page.locator("#upload-words")).to_contain_text("1 of 5 added, 4 not added")
+    expect(page.locator("#upload-words")).to_have_text("1 added, 4 not added, 1 caption added.")
     page.locator("#choose-files").set_input_files([photo_files[1]])
-    expect(page.locator("#upload-list")).to_contain_text("already here")
-    expect(page.locator("#upload-words")).to_have_text("0 of 1 added, 1 already here.")
+    expect(page.locator("#upload-words")).to_have_text("0 added, 1 already here.")
+    expect(page.locator("#upload-list li")).to_have_count(0)
 
 
 def test_wrong_settings_are_told_at_their_fields_and_nothing_is_lost(
@@ -87,14 +88,19 @@ def test_without_photos_the_way_leads_back_to_them(page: Page, studio: Studio) -
     expect(page.get_by_role("button", name="Start training")).to_be_disabled()
 
 
-def test_a_project_without_a_name_is_told_so_at_the_field(page: Page, studio: Studio) -> None:
+def test_what_it_is_has_to_be_said_and_without_a_name_it_is_called_that(page: Page, studio: Studio) -> None:
     page.goto(studio.url)
-    if page.get_by_role("button", name="New project").is_visible():
-        page.get_by_role("button", name="New project").click()
-    page.get_by_label("Class word").fill("house")
-    page.get_by_role("button", name="Create project").click()
-    expect(page.locator("#field-name-error")).to_contain_text("Project name is empty")
-    expect(page.get_by_label("Class word")).to_have_value("house")
+    page.wait_for_load_state()
+    page.get_by_role("button", name="Begin without photos").click()
+    page.get_by_label("Its name").fill("Nameless {house}")
+    page.get_by_role("button", name="Begin").click()
+    expect(page.locator("#class_word-error")).to_contain_text("is empty")
+    expect(page.get_by_label("What it is")).to_be_focused()
+    expect(page.get_by_label("Its name")).to_have_value("Nameless {house}")
+    page.get_by_label("What it is").fill("house")
+    page.get_by_label("Its name").fill("")
+    page.get_by_role("button", name="Begin").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("House")
 
 
 def test_a_file_that_is_no_adapter_is_refused_in_words(page: Page, studio: Studio, tmp_path: Path) -> None:

@@ -15,7 +15,17 @@ import psutil
 import pytest
 from playwright.sync_api import BrowserContext, Page, Request, expect
 
-from tests.e2e.conftest import Studio, end, new_project, running_studio, start, start_tiny_run, step_of, wait_for_step
+from tests.e2e.conftest import (
+    Studio,
+    end,
+    new_project,
+    running_studio,
+    show_captions,
+    start,
+    start_tiny_run,
+    step_of,
+    wait_for_step,
+)
 
 pytestmark = pytest.mark.outage
 
@@ -108,24 +118,25 @@ def test_what_is_typed_meanwhile_is_saved_once_the_server_is_back(
     page: Page, context: BrowserContext, server: Server, photo_files: list[Path]
 ) -> None:
     new_project(page, server.studio, photo_files[:1], "Typed house")
+    show_captions(page)
     settings = context.new_page()
     settings.goto(f"{server.studio.url}/settings")
     settings.wait_for_load_state()
     server.take_away()
     for tab in (page, settings):
         expect(tab.locator("#gone")).to_be_visible()
-    page.get_by_label("Caption of house 0.png").fill("a house by the sea")
+    page.get_by_role("textbox", name="Caption of house 0.png").fill("a house by the sea")
     page.locator("#choose-files").set_input_files(photo_files[1])
     settings.get_by_label("Caption template").fill("a picture of {trigger} {class_word}")
     settings.get_by_label("Caption template").blur()
     time.sleep(1.0)  # longer than the pause after typing
     server.give_back()
-    expect(page.locator(".saved").first).to_contain_text("Saved")
+    expect(page.locator("#lines .saved").first).to_contain_text("Saved")
     expect(page.locator("#photos [data-photo]")).to_have_count(2)
     expect(settings.locator("#saved")).to_have_text("Saved")
     for tab in (page, settings):
         tab.reload()
-    expect(page.get_by_label("Caption of house 0.png")).to_have_value("a house by the sea")
+    expect(page.get_by_role("textbox", name="Caption of house 0.png")).to_have_value("a house by the sea")
     expect(settings.get_by_label("Caption template")).to_have_value("a picture of {trigger} {class_word}")
 
 

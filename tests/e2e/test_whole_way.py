@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from safetensors import safe_open
 
-from tests.e2e.conftest import Studio, running_studio, step_of, wait_for_step
+from tests.e2e.conftest import Studio, running_studio, show_captions, step_of, wait_for_step
 
 
 @pytest.fixture
@@ -23,27 +23,30 @@ def test_from_an_empty_home_to_a_downloaded_adapter(
     page: Page, empty_studio: Studio, photo_files: list[Path], tmp_path: Path, model: str, steps: int, side_px: int
 ) -> None:
     page.goto(empty_studio.url)
-    expect(page.get_by_role("heading", level=1)).to_contain_text("Teach a model")
-    page.get_by_label("Project name").fill("House")
-    page.get_by_label("Trigger word").fill("sks")
-    page.get_by_label("Class word").fill("house")
-    page.get_by_role("button", name="Create project").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Drop photos")
+    page.wait_for_load_state()
+    page.locator("#choose-files").set_input_files(photo_files)
+    expect(page.locator("#arrived img")).to_have_count(6)
+    page.get_by_label("What it is").fill("house")
+    page.get_by_label("Its name").fill("House")
+    expect(page.locator("#prompt-words")).to_have_text("sks house")
+    page.get_by_role("button", name="Begin with these photos").click()
 
     expect(page.get_by_role("heading", level=1, name="House")).to_be_visible()
     page.wait_for_load_state()
-    page.locator("#choose-files").set_input_files(photo_files)
     expect(page.locator("#photos [data-photo]")).to_have_count(6)
     expect(page.locator("#photo-count")).to_have_text("6")
 
-    first = page.get_by_label("Caption of house 0.png")
+    show_captions(page)
+    first = page.get_by_role("textbox", name="Caption of house 0.png")
     first.fill("a photo of sks house on a meadow")
-    expect(page.locator("[data-photo]", has=first).locator(".saved")).to_contain_text("Saved")
+    expect(page.locator("#lines li", has=first).locator(".saved")).to_contain_text("Saved")
     page.reload()
     expect(first).to_have_value("a photo of sks house on a meadow")
     page.get_by_role("button", name="Write captions").click()
     page.get_by_label("Template", exact=True).fill("a drawing of {trigger} {class_word}")
     page.get_by_role("button", name="Write captions", exact=True).click()
-    expect(page.get_by_label("Caption of house 5.png")).to_have_value("a drawing of sks house")
+    expect(page.get_by_role("textbox", name="Caption of house 5.png")).to_have_value("a drawing of sks house")
     expect(first).to_have_value("a photo of sks house on a meadow")
 
     page.get_by_role("link", name="Train").click()

@@ -58,8 +58,7 @@ def test_a_touch_screen_gets_no_hints_for_a_keyboard(
             expect(tab.locator("#lightbox [data-hint]")).to_be_visible(visible=seen)
             expect(tab.get_by_label("Later step")).to_be_visible()
             tab.goto(project)
-            expect(tab.get_by_text("paste")).to_be_visible(visible=seen)
-            expect(tab.get_by_text("Drop photos")).to_be_visible(visible=seen)
+            expect(tab.get_by_text("drop, paste or choose")).to_be_visible(visible=seen)
 
 
 def test_a_project_without_photos_is_not_told_about_none(page: Page, studio: Studio, photo_files: list[Path]) -> None:
@@ -71,12 +70,13 @@ def test_a_project_without_photos_is_not_told_about_none(page: Page, studio: Stu
         assert not EMPTY_WORDS.findall(page.locator("body").inner_text()), address
     expect(page.locator(".project", has_text="Bare house")).to_contain_text("No photos yet")
     page.goto(project)
+    page.get_by_role("tab", name="Runs").click()
     expect(page.locator("#photos-first")).to_be_visible()
     page.locator("#choose-files").set_input_files(photo_files[:1])
     expect(page.locator("#photo-count")).to_have_text("1")
     expect(page.locator("#photos-first")).to_be_hidden()
     page.goto(studio.url)
-    expect(page.locator(".project", has_text="Bare house")).to_contain_text("1 photo, no run yet")
+    expect(page.locator(".project", has_text="Bare house")).to_contain_text("Not trained yet, 1 photo")
 
 
 @pytest.fixture

@@ -1,60 +1,77 @@
-// Captions are saved as they are typed; the mark under each shows it.
+// Captions are saved as they are typed, in the loupe and in the list; the mark beside each shows it.
 
 import { ApiError, api } from "../lib/api.js";
-import { $, $$, icon } from "../lib/dom.js";
+import { icon } from "../lib/dom.js";
+import { onBack } from "../lib/server.js";
+import { room } from "./state.js";
 
 const PAUSE_MS = 600;
-const waiting = new Map(); // textarea -> timer
-const saved = new WeakMap(); // textarea -> the text that the studio has
+const RETRY_MS = 3000;
 
-const cardOf = (field) => field.closest("[data-photo]");
-
-function mark(field, kind, words) {
-  const line = $("[data-saved]", cardOf(field));
+function mark(line, kind, words) {
+  if (!line) return;
   if (kind) line.dataset.mark = kind;
   else delete line.dataset.mark;
   line.replaceChildren(...(kind === "saved" ? [icon("succeeded")] : []), words);
 }
 
-async function save(field, more) {
-  clearTimeout(waiting.get(field));
-  waiting.delete(field);
-  const text = field.value;
-  if (text.trim() === saved.get(field)) {
-    mark(field, null, "");
-    return;
+class Typed {
+  constructor() {
+    this.waiting = new Map(); // field -> timer
+    this.lines = new WeakMap(); // field -> where its state is shown
+    onBack(() => { for (const field of [...this.waiting.keys()]) this.save(field); });
+    addEventListener("pagehide", () => this.saveAll());
+    document.addEventListener("visibilitychange", () => document.hidden && this.saveAll());
   }
-  mark(field, null, "Saving …");
-  try {
-    await api("PATCH", `/photos/${cardOf(field).dataset.photo}`, { caption: text }, more);
-    saved.set(field, text.trim());
-    if (!waiting.has(field)) mark(field, "saved", "Saved");
-  } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
-    mark(field, "failed", `Not saved: ${error.problems[0]?.message ?? error.message}`);
-    if (error.status === 0 || error.status >= 500) waiting.set(field, setTimeout(() => save(field), 3000));
+
+  // The field becomes that of this photo, unless it is and somebody types in it.
+  show(field, photo) {
+    const same = field.dataset.photo === String(photo.id);
+    if (same && (this.waiting.has(field) || document.activeElement === field)) return;
+    if (!same) this.leave(field);
+    field.dataset.photo = photo.id;
+    field.value = photo.caption ?? "";
+  }
+
+  listen(field, line) {
+    this.lines.set(field, line);
+    field.addEventListener("input", () => {
+      clearTimeout(this.waiting.get(field));
+      this.waiting.set(field, setTimeout(() => this.save(field), PAUSE_MS));
+      mark(line, null, "");
+    });
+    field.addEventListener("blur", () => this.leave(field));
+  }
+
+  leave(field) {
+    if (this.waiting.has(field)) this.save(field);
+  }
+
+  async save(field) {
+    clearTimeout(this.waiting.get(field));
+    this.waiting.delete(field);
+    const [id, line, text] = [Number(field.dataset.photo), this.lines.get(field), field.value];
+    if (text.trim() === (room.photos.get(id)?.caption ?? "")) return;
+    mark(line, null, "Saving …");
+    const still = () => field.dataset.photo === String(id) && !this.waiting.has(field);
+    try {
+      await room.change(id, { caption: text, typing: true });
+      if (still()) mark(line, "saved", "Saved");
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      if (still()) mark(line, "failed", `Not saved: ${error.problems[0]?.message ?? error.message}`);
+      if (still() && (error.status === 0 || error.status >= 500)) this.waiting.set(field, setTimeout(() => this.save(field), RETRY_MS));
+    }
+  }
+
+  // The page goes: send without waiting for an answer.
+  saveAll() {
+    for (const [field, timer] of this.waiting) {
+      clearTimeout(timer);
+      api("PATCH", `/photos/${field.dataset.photo}`, { caption: field.value, typing: true }, { keepalive: true }).catch(() => {});
+    }
+    this.waiting.clear();
   }
 }
 
-export function listenToCaptions(list) {
-  for (const field of $$("[data-caption]", list)) saved.set(field, field.value.trim());
-  list.addEventListener("input", (event) => {
-    const field = event.target.closest("[data-caption]");
-    if (!field) return;
-    clearTimeout(waiting.get(field));
-    waiting.set(field, setTimeout(() => save(field), PAUSE_MS));
-    mark(field, null, "");
-  });
-  list.addEventListener("focusout", (event) => waiting.has(event.target) && save(event.target));
-  const saveAll = () => { for (const field of [...waiting.keys()]) save(field, { keepalive: true }); };
-  addEventListener("pagehide", saveAll);
-  document.addEventListener("visibilitychange", () => document.hidden && saveAll());
-}
-
-// Show a caption from a job or another tab, unless the user is typing in its field.
-export function setCaption(card, text) {
-  const field = $("[data-caption]", card);
-  if (waiting.has(field) || document.activeElement === field) return;
-  saved.set(field, (text ?? "").trim());
-  if (field.value !== (text ?? "")) field.value = text ?? "";
-}
+export const typed = new Typed();

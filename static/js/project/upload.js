@@ -1,74 +1,43 @@
-// Uploads of many files: three in parallel, each with its progress, its retry and its own error.
+// Uploads of many files: three in parallel, and at the end one line about them. What could not be added is listed.
 
 import { ApiError, LOST, all, api, put } from "../lib/api.js";
 import { $, copy, show, toast, write } from "../lib/dom.js";
-import { fileSize, plural } from "../lib/format.js";
+import { isNoise, isZip, looksLikePhoto, pathOf } from "../lib/files.js";
+import { plural } from "../lib/format.js";
 import { onBack } from "../lib/server.js";
 import { CaptionFiles, comparable, fitsName, isCaptionFile, isMetadata, listed } from "./caption_files.js";
 
 const AT_ONCE = 3;
-const PHOTO = /\.(jpe?g|jfif|png|webp|avif|tiff?|bmp|gif|hei[cf])$/i;
-const NOISE = /^(\.|thumbs\.db$|desktop\.ini$|__macosx$)/i;
+const CHARACTERS_AT_MOST = 2000; // of a caption
 const NUMBERED = / \((?:[2-9]|\d{2,})\)(?=\.[^.]*$)/; // what the studio adds to a name that is taken
-const paths = new WeakMap(); // a dropped file -> its path from the drop on
-const pathOf = (file) => paths.get(file) ?? (file.webkitRelativePath || file.name);
 const folderOf = (path) => comparable(path).split("/").slice(0, -1).join("/");
 
-// Every dropped file, those inside folders included.
-export async function filesOf(transfer) {
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.length) return [...transfer.files];
-  const found = [];
-  const walk = async (entry) => {
-    if (NOISE.test(entry.name)) return;
-    if (entry.isFile) {
-      const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
-      paths.set(file, entry.fullPath.replace(/^\//, ""));
-      found.push(file);
-      return;
-    }
-    const reader = entry.createReader();
-    for (;;) { // a reader returns a folder in portions
-      const portion = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-      if (!portion.length) return;
-      for (const each of portion) await walk(each);
-    }
-  };
-  for (const entry of entries) await walk(entry);
-  return found;
-}
-
 export class Uploads {
-  // `onPhoto(photo, isNew)` is called as each photo arrives.
-  constructor(projectId, onPhoto) {
+  // `onPhoto(photo, file)` is called as each photo arrives, `onArchive()` when those of a zip are there, `onRefused(file)`
+  // for a file that is not taken.
+  constructor(projectId, { onPhoto, onArchive, onRefused = () => {} }) {
     this.projectId = projectId;
     this.onPhoto = onPhoto;
+    this.onArchive = onArchive;
+    this.onRefused = onRefused;
     this.arrived = new Map(); // id of a photo -> its path, as long as the page is open
     this.box = $("#uploading");
     this.list = $("#upload-list");
     this.clear();
     $("#upload-retry").addEventListener("click", () => this.retry());
-    onBack(() => this.retry((item) => item.lost));
     $("#upload-cancel").addEventListener("click", () => this.cancelOrClose());
+    onBack(() => this.retry((item) => item.lost));
   }
 
   async add(files) {
-    const wanted = files.filter((file) => !NOISE.test(file.name));
+    const wanted = files.filter((file) => !isNoise(file));
     if (!wanted.length) return;
     if (!this.busy) this.clear();
-    const [captions, photos] = [[], []];
-    for (const file of wanted) (isCaptionFile(file.name) || isMetadata(file.name) ? captions : photos).push(file);
-    for (const file of photos) {
-      const line = copy("upload-template");
-      $(".name", line).textContent = file.name;
-      write($(".state", line), fileSize(file.size));
-      $("progress", line).setAttribute("aria-label", `Upload of ${file.name}`);
-      this.list.append(line);
-      const item = { file, line, state: "waiting", done: 0, upload: null };
+    const captions = wanted.filter((file) => isCaptionFile(file.name) || isMetadata(file.name));
+    for (const file of wanted.filter((each) => !captions.includes(each))) {
+      const item = { file, line: null, state: "waiting", done: 0, upload: null };
       this.items.push(item);
-      if (!PHOTO.test(file.name) && file.type && !file.type.startsWith("image/")) {
-        this.refuse(item, new ApiError(0, { message: `${file.name} is not a photo. JPEG, PNG, WebP, AVIF, TIFF and HEIC can be used.` }), true);
-      }
+      if (!isZip(file) && !looksLikePhoto(file)) this.refuse(item, new ApiError(0, { message: `${file.name} is not a photo. JPEG, PNG, WebP, AVIF, TIFF and HEIC can be used, or a zip of them.` }), true);
     }
     show(this.box);
     this.reading += 1;
@@ -83,6 +52,11 @@ export class Uploads {
     return this.reading > 0 || this.items.some((item) => item.state === "waiting" || item.state === "sending");
   }
 
+  // Resolves once nothing is on its way.
+  async finished() {
+    while (this.busy) await new Promise((resolve) => { setTimeout(resolve, 100); });
+  }
+
   next() {
     const free = AT_ONCE - this.items.filter((item) => item.state === "sending").length;
     for (const item of this.items.filter((one) => one.state === "waiting").slice(0, free)) this.send(item);
@@ -90,23 +64,18 @@ export class Uploads {
 
   async send(item) {
     item.state = "sending";
-    item.line.dataset.state = "sending";
-    const path = `/projects/${this.projectId}/photos/${encodeURIComponent(item.file.name)}`;
-    item.upload = put(path, item.file, (fraction) => {
+    const { file } = item;
+    const path = isZip(file) ? "archive" : `photos/${encodeURIComponent(file.name)}?batch=${this.batch}`;
+    item.upload = put(`/projects/${this.projectId}/${path}`, file, (fraction) => {
       item.done = fraction;
-      $("progress", item.line).value = fraction;
-      write($(".state", item.line), fraction < 1 ? `${Math.round(fraction * 100)}%` : "reading …");
       this.draw();
     });
     try {
       const { status, data } = await item.upload.promise;
-      this.arrived.set(data.id, pathOf(item.file));
-      this.onPhoto(data, status === 201);
-      await this.caption(data, this.captions.take(pathOf(item.file)));
+      if (isZip(file)) await this.unpacked(item, data);
+      else this.arrive(item, data, status === 200);
       item.state = "done";
       item.done = 1;
-      if (status === 200) this.same(item);
-      else item.line.remove();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       this.refuse(item, error);
@@ -116,19 +85,40 @@ export class Uploads {
     await this.end();
   }
 
-  // Write a photo's caption: `found` is {path, text} or {path, problem} of its caption file, or null.
-  async caption(photo, found) {
-    if (!found) return;
-    if (found.problem) {
-      this.report(found.path, found.problem);
-      return;
-    }
+  arrive(item, photo, known) {
+    item.known = known;
+    this.arrived.set(photo.id, pathOf(item.file));
+    this.onPhoto(photo, item.file);
+    this.caption(photo, this.captions.take(pathOf(item.file)));
+  }
+
+  async unpacked(item, found) {
+    item.archive = found;
+    this.captioned += found.captions;
+    for (const { field, message } of found.left_out) this.report(field, message.replace(/[.]$/, ""));
+    await this.onArchive();
+  }
+
+  // Note a photo's caption: `found` is {path, text} or {path, problem} of its caption file, or null.
+  caption(photo, found) {
+    const problem = found?.problem ?? (found?.text.length > CHARACTERS_AT_MOST ? `has ${found.text.length} characters; at most ${CHARACTERS_AT_MOST}` : null);
+    if (problem) this.report(found.path, problem);
+    else if (found) this.words.set(photo.id, found);
+  }
+
+  // Write the captions noted, as one step of undo.
+  async writeCaptions() {
+    if (!this.words.size) return;
+    const noted = new Map(this.words);
+    this.words.clear();
+    const captions = Object.fromEntries([...noted].map(([id, { text }]) => [id, text]));
     try {
-      this.onPhoto(await api("PATCH", `/photos/${photo.id}`, { caption: found.text }), false);
-      this.captioned += 1;
+      const done = await api("POST", `/projects/${this.projectId}/edits`, { photos: [...noted.keys()], set: { captions } });
+      for (const photo of done.photos) this.onPhoto(photo, null);
+      this.captioned += noted.size;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      this.report(found.path, error.problems[0]?.message ?? error.message);
+      for (const { path } of noted.values()) this.report(path, `was not written: ${error.message.replace(/[.]$/, "")}`);
     }
   }
 
@@ -144,7 +134,7 @@ export class Uploads {
       const strangers = [];
       for (const one of rest) {
         const fits = this.photosFor(one, photos);
-        if (fits.length === 1) await this.caption(fits[0], { ...one, path: one.metadata ?? one.path });
+        if (fits.length === 1) this.caption(fits[0], { ...one, path: one.metadata ?? one.path });
         else if (fits.length) this.report(one.metadata ?? one.path, `fits ${listed(fits.map((photo) => photo.name))}; add it together with its photo`);
         else if (one.metadata) strangers.push(one);
         else this.report(one.path, "is a caption without a photo of that name");
@@ -154,6 +144,7 @@ export class Uploads {
       if (!(error instanceof ApiError)) throw error;
       for (const one of rest) this.report(one.path, error.message);
     }
+    await this.writeCaptions();
     this.reading -= 1;
     if (!this.busy && this.captions.unused(waiting).length) { // they came meanwhile
       await this.end();
@@ -174,25 +165,23 @@ export class Uploads {
     return photos.filter((photo) => !elsewhere(photo) && (fits(photo.name) || fits(photo.name.replace(NUMBERED, ""))));
   }
 
-  // A line about a caption file that is not used.
-  report(path, message) {
+  // Lines about files stand in the order of the files, those about what came along after them.
+  line(name, state, message, place = Infinity) {
     const line = copy("upload-template");
-    $(".name", line).textContent = path;
     line.dataset.state = "refused";
-    write($(".state", line), "not used");
-    $("progress", line).remove();
-    show($(".problem", line));
-    $(".problem", line).textContent = `${path.split("/").at(-1)} ${message}.`;
-    this.list.append(line);
-    this.unusedFiles += 1;
+    line.dataset.place = place;
+    write($(".name", line), name);
+    write($(".state", line), state);
+    write($(".problem", line), message);
+    this.list.insertBefore(line, [...this.list.children].find((other) => Number(other.dataset.place) > place) ?? null);
     show(this.box);
+    return line;
   }
 
-  same(item) {
-    item.known = true;
-    item.line.dataset.state = "done";
-    write($(".state", item.line), "already here");
-    $("progress", item.line).remove();
+  // A file that came along and is not used.
+  report(path, message) {
+    this.line(path, "not used", `${path.split("/").at(-1)} ${message}.`);
+    this.unusedFiles += 1;
   }
 
   refuse(item, error, forGood = false) {
@@ -200,22 +189,15 @@ export class Uploads {
     item.lost = error.code === LOST.code;
     item.forGood = forGood || (error.status >= 400 && error.status < 500);
     item.done = 1;
-    item.line.dataset.state = "refused";
-    write($(".state", item.line), "not added");
-    show($("progress", item.line), false);
-    const problem = $(".problem", item.line);
-    show(problem);
-    problem.textContent = error.message;
+    item.line = this.line(item.file.name, "not added", error.message, this.items.indexOf(item));
+    this.onRefused(item.file);
   }
 
   retry(which = (item) => !item.forGood) {
     for (const item of this.items.filter((one) => one.state === "refused" && which(one))) {
       item.state = "waiting";
       item.done = 0;
-      delete item.line.dataset.state;
-      show($(".problem", item.line), false);
-      show($("progress", item.line));
-      $("progress", item.line).value = 0;
+      item.line.remove();
     }
     this.next();
     this.draw();
@@ -237,55 +219,42 @@ export class Uploads {
   clear() {
     this.items = [];
     this.captions = new CaptionFiles();
+    this.words = new Map(); // id of a photo -> {path, text}, not written yet
     this.captioned = 0; // photos that got a caption from a file
     this.unusedFiles = 0;
     this.reading = 0; // steps of work on caption files that go on
+    this.batch = crypto.randomUUID(); // photos of one drop are one step of undo
     this.list.replaceChildren();
+  }
+
+  // {added, known, refused} so far; a zip counts by what was in it.
+  counts() {
+    const done = this.items.filter((item) => item.state === "done");
+    const inZips = (field) => done.reduce((sum, item) => sum + (item.archive?.[field] ?? 0), 0);
+    const single = done.filter((item) => !item.archive);
+    return {
+      added: single.filter((item) => !item.known).length + inZips("added"),
+      known: single.filter((item) => item.known).length + inZips("already"),
+      refused: this.items.filter((item) => item.state === "refused").length,
+    };
   }
 
   draw() {
     const total = this.items.reduce((sum, item) => sum + item.file.size, 0) || 1;
     const sent = this.items.reduce((sum, item) => sum + item.file.size * item.done, 0);
-    const done = this.items.filter((item) => item.state === "done");
-    const known = done.filter((item) => item.known).length;
-    const refused = this.items.filter((item) => item.state === "refused").length;
-    const busy = this.busy;
+    const { added, known, refused } = this.counts();
+    const { busy } = this;
     $("#upload-total").value = busy ? sent / total : 1;
+    show($("#upload-total"), busy);
     const number = this.items.length;
-    write($("#upload-title"), !busy ? "Upload finished" : number ? `Uploading ${plural(number, "photo")}` : "Reading captions");
-    const words = number ? [`${done.length - known} of ${number} added`] : [];
+    write($("#upload-title"), !busy ? "" : number ? `Adding ${plural(number, "file")}` : "Reading captions");
+    const words = number || busy ? [`${added} added`] : [];
     if (known) words.push(`${known} already here`);
     if (refused) words.push(`${refused} not added`);
     if (this.captioned) words.push(`${plural(this.captioned, "caption")} added`);
-    if (this.unusedFiles) words.push(`${plural(this.unusedFiles, "caption file")} not used`);
+    if (this.unusedFiles) words.push(`${plural(this.unusedFiles, "file")} not used`);
     write($("#upload-words"), words.length ? `${words.join(", ")}.` : "");
     write($("#upload-cancel"), busy ? "Cancel" : "Close");
     show($("#upload-retry"), !busy && this.items.some((item) => item.state === "refused" && !item.forGood));
-    if (!busy && !this.list.children.length) show(this.box, false);
   }
-}
-
-// Files come from two buttons, a drop anywhere on the page, or a paste.
-export function listenForFiles(uploads, drop) {
-  for (const input of [$("#choose-files"), $("#choose-folder")]) {
-    const take = () => { const files = [...input.files]; input.value = ""; uploads.add(files); };
-    input.addEventListener("change", take);
-    if (input.files.length) take(); // chosen before this script was loaded
-  }
-  let depth = 0;
-  const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
-  addEventListener("dragenter", (event) => { if (hasFiles(event)) { depth += 1; drop.classList.add("over"); } });
-  addEventListener("dragleave", (event) => { if (hasFiles(event) && (depth -= 1) <= 0) drop.classList.remove("over"); });
-  addEventListener("dragover", (event) => hasFiles(event) && event.preventDefault());
-  addEventListener("drop", async (event) => {
-    if (!hasFiles(event)) return;
-    event.preventDefault();
-    depth = 0;
-    drop.classList.remove("over");
-    uploads.add(await filesOf(event.dataTransfer));
-  });
-  addEventListener("paste", (event) => {
-    const files = [...event.clipboardData.files];
-    if (files.length) { event.preventDefault(); uploads.add(files); }
-  });
 }

@@ -1,0 +1,186 @@
+// The room's one state: the photos, which are chosen, and what undo would do. Plain modules share it: each part of the page
+// draws itself and listens for what changed. A library of signals would have saved the two functions `on` and `emit`.
+//
+//   photos [ids]   changed or new       gone [ids]   no longer there      shown     `order` is another one
+//   chosen         the selection        current      the photo with focus
+//   review         the verdict          history      what undo and redo would do          flush   save what waits
+
+import { ApiError, all, api } from "../lib/api.js";
+import { page, toast } from "../lib/dom.js";
+
+const FEW = 8; // so many photos are asked for one by one
+const RANGE = 1000; // ids of so wide a range are asked for at once
+
+class Room {
+  constructor({ photos, buckets, template, undo, redo }) {
+    this.project = page.dataset.project;
+    this.photos = new Map(photos.map((photo) => [photo.id, photo]));
+    this.buckets = buckets; // [[width, height], ...] in which photos will be trained
+    this.template = template; // the caption of a photo without one
+    this.history = { undo, redo }; // words, or null
+    this.review = null;
+    this.order = []; // ids as they are shown
+    this.chosen = new Set();
+    this.current = null;
+    this.listeners = new Map();
+    this.writing = Promise.resolve();
+    this.own = []; // ids of what this page has changed itself: the events about it bring no news
+  }
+
+  // Whether an event about these photos tells of a change of this page's own.
+  isOwn(ids) {
+    const at = this.own.indexOf(ids.join());
+    if (at >= 0) this.own.splice(at, 1);
+    return at >= 0;
+  }
+
+  did(ids) {
+    this.own = [...this.own, [...ids].sort((a, b) => a - b).join()].slice(-20);
+  }
+
+  on(kinds, act) {
+    for (const kind of kinds.split(" ")) this.listeners.set(kind, [...(this.listeners.get(kind) ?? []), act]);
+  }
+
+  emit(kind, ...details) {
+    for (const act of this.listeners.get(kind) ?? []) act(...details);
+  }
+
+  get active() {
+    return [...this.photos.values()].filter((photo) => !photo.aside);
+  }
+
+  // ---- what the page learns ----
+
+  // Photos as the studio has them now; those that are as before are not drawn again.
+  put(photos) {
+    const changed = photos.filter((photo) => JSON.stringify(this.photos.get(photo.id)) !== JSON.stringify(photo));
+    for (const photo of changed) this.photos.set(photo.id, photo);
+    if (changed.length) this.emit("photos", changed.map((photo) => photo.id));
+  }
+
+  drop(ids) {
+    const known = ids.filter((id) => this.photos.delete(id));
+    if (!known.length) return;
+    for (const id of known) this.chosen.delete(id);
+    this.emit("gone", known);
+    this.emit("chosen");
+  }
+
+  // What the studio has now of these photos, or of all. Asks for no more than it must.
+  async refresh(ids = null) {
+    if (ids && ids.length <= FEW) {
+      const found = await Promise.all(ids.map((id) => api("GET", `/projects/${this.project}/photos?after=${id - 1}&limit=1`)));
+      this.put(found.flat().filter((photo) => ids.includes(photo.id)));
+      this.drop(ids.filter((id, at) => found[at][0]?.id !== id));
+      return;
+    }
+    const [first, last] = ids ? [Math.min(...ids), Math.max(...ids)] : [1, Infinity];
+    const photos = last - first < RANGE ? await api("GET", `/projects/${this.project}/photos?after=${first - 1}&limit=${last - first + 1}`) : await all(`/projects/${this.project}/photos`);
+    const there = new Set(photos.map((photo) => photo.id));
+    this.put(photos);
+    this.drop((ids ?? [...this.photos.keys()]).filter((id) => !there.has(id)));
+  }
+
+  setHistory({ undo = null, redo = null }) {
+    this.history = { undo, redo };
+    this.emit("history");
+  }
+
+  setReview(review) {
+    this.review = review;
+    this.emit("review");
+  }
+
+  // ---- selection ----
+
+  choose(ids, current = this.current) {
+    this.chosen = new Set(ids);
+    this.emit("chosen");
+    this.focus(current);
+  }
+
+  focus(id) {
+    if (this.current === id) return;
+    this.current = id;
+    this.emit("current");
+  }
+
+  // ---- changes: one after the other, each a step that can be undone ----
+
+  inOrder(act) {
+    const done = this.writing.then(act);
+    this.writing = done.catch(() => {});
+    return done;
+  }
+
+  // Change fields of one photo. Returns it.
+  change(id, fields) {
+    return this.inOrder(async () => {
+      const photo = await api("PATCH", `/photos/${id}`, fields);
+      this.did([id]);
+      this.put([photo]);
+      this.setHistory({ undo: this.history.undo ?? "the last change" }); // its words come with the event
+      return photo;
+    });
+  }
+
+  // Change many photos as one step: `set` is that of POST edits. What is simple is shown at once.
+  edit(ids, set) {
+    const before = ids.map((id) => this.photos.get(id)).filter(Boolean);
+    if ("aside" in set) this.put(before.map((photo) => ({ ...photo, aside: set.aside })));
+    return this.inOrder(async () => {
+      try {
+        const done = await api("POST", `/projects/${this.project}/edits`, { photos: ids, set });
+        this.did(done.changed);
+        if (set.deleted) this.drop(done.changed);
+        this.put(done.photos);
+        this.setHistory(done);
+        return done;
+      } catch (error) {
+        this.put(before);
+        throw error;
+      }
+    });
+  }
+
+  // "undo" or "redo"; returns what was done, or null when there was nothing.
+  move(which) {
+    return this.inOrder(async () => {
+      if (!this.history[which]) return null;
+      const done = await api("POST", `/projects/${this.project}/${which}`);
+      this.did(done.photos);
+      await this.refresh(done.photos);
+      this.setHistory(done);
+      return done;
+    });
+  }
+}
+
+export const room = new Room(JSON.parse(document.getElementById("set").textContent));
+
+// Do it; a problem becomes a message. Resolves to null then.
+export async function attempt(act) {
+  try {
+    return await act();
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    toast([error.message, ...error.problems.slice(0, 3).map((one) => `${one.field} ${one.message}.`)].join(" "));
+    return null;
+  }
+}
+
+// Change photos, and offer to take it back where it was done.
+export async function editWithUndo(ids, set) {
+  const done = await attempt(() => room.edit(ids, set));
+  if (!done) return null;
+  const left = done.left_out?.length ? ` ${done.left_out[0].name} ${done.left_out[0].words}.` : "";
+  toast(done.done + left, { undo: done.changed.length ? "Undo" : null }).then((pressed) => pressed && undo("undo"));
+  return done;
+}
+
+export async function undo(which) {
+  room.emit("flush"); // what waits to be saved is a step, too
+  const done = await attempt(() => room.move(which));
+  if (done) toast(done.done);
+}
