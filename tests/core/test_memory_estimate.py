@@ -59,7 +59,8 @@ def test_the_architecture_is_the_models(dev: Architecture) -> None:
 
 
 MEASURED = re.findall(
-    r"^\| (FLUX\.1-dev|FLUX\.2-klein-4B|FLUX\.2-klein-9B|Z-Image|Chroma1-HD|FLUX\.3-klein) \| (full|4-bit) \| (all|none) \|"
+    r"^\| (FLUX\.1-dev|FLUX\.2-klein-4B|FLUX\.2-klein-9B|Z-Image|Chroma1-HD|FLUX\.3-klein)"
+    r" \| (full|4-bit) \| (all|none) \|"
     r" [\d.]+ \| [\d.]+ s \| ([\d.]+) \| [\d.]+ s \| ([\d.]+) \|(?: [\d.]+ \|)*$",
     Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8"),
     re.MULTILINE,
