@@ -182,7 +182,7 @@ def test_a_resumed_run_keeps_its_settings_and_photos(run: Path, family: Family, 
     with pytest.raises(ConfigProblem, match="steps: is 3, and 4 are done already"):
         list(training(family, photos, run, resume=True, steps=3))
     picture(7).save(photos / "new.png")
-    with pytest.raises(TrainingProblem, match="photos, crops, captions or words have changed"):
+    with pytest.raises(TrainingProblem, match="photos, crops, masks, captions or words have changed"):
         list(training(family, photos, run, resume=True, steps=6))
 
 

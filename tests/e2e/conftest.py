@@ -238,4 +238,5 @@ def step_of(page: Page) -> int:
 
 
 def wait_for_step(page: Page, step: int) -> None:
-    page.wait_for_function("step => Number(document.querySelector('#step').textContent) >= step", arg=step)
+    reached = "step => Number(document.querySelector('#step').textContent) >= step"
+    page.wait_for_function(reached, arg=step, timeout=60_000)  # a model is loaded first
