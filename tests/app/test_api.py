@@ -107,7 +107,7 @@ def test_no_address_leaves_open_what_it_answers_with(client: TestClient) -> None
 
 def test_the_first_page_shows_the_example_photos_and_no_other_file(client: TestClient) -> None:
     urls = re.findall(r'src="(/api/examples/[^"]+)"', client.get("/", headers={"Accept": "text/html"}).text)
-    assert len(urls) == 4
+    assert len(urls) == 5
     assert all(client.get(url).content.startswith(b"\xff\xd8") for url in urls)
     for other in ("01.txt", "99.jpg", "..%2Fweights%2Fmodel_index.json"):
         assert client.get(f"/api/examples/{other}").status_code == 404
