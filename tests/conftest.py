@@ -28,6 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if fixtures & BROWSER_FIXTURES:
             item.add_marker(pytest.mark.browser)
             item.add_marker(pytest.mark.xdist_group("browser"))
+            item.add_marker(pytest.mark.flaky(reruns=1))  # a busy machine may miss a wait; twice is a fault
         if fixtures & PROCESS_FIXTURES:
             item.add_marker(pytest.mark.slow)
         if "wheel" in fixtures:
