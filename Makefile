@@ -35,8 +35,8 @@ studio: $(RUN)
 demo: $(RUN)
 	$(BIN)/likeness demo --out $(OUT)
 
-# Three at a time keep two cores busy: most tests compute on one core, the others wait for a process or a browser.
-TESTS := $(BIN)/python -m pytest --ignore=tests/interop --numprocesses=3 --dist=loadgroup
+# Two at a time: most tests compute on one core or wait for a process. With three, browsers starve each other on two cores.
+TESTS := $(BIN)/python -m pytest --ignore=tests/interop --numprocesses=2 --dist=loadgroup
 
 quick: $(VENV)/.test
 	$(TESTS) -m "not browser and not slow"
