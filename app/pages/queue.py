@@ -52,7 +52,8 @@ def queue_page(database: Database) -> QueuePage:
     # Reviews come and go with each change of the photos; the project's page shows them.
     current = [job for job in jobs.queue(database) if job.kind is not Kind.CHECK]
     every = [job for job in jobs.list_jobs(database, limit=ALL) if job.kind is not Kind.CHECK or job.error]
-    ended = [job for job in every if job.ended_at and job not in current]
+    shown = {job.id for job in current}  # one of them may have ended since
+    ended = [job for job in every if job.ended_at and job.id not in shown]
     ended.sort(key=lambda job: job.ended_at or now(), reverse=True)
     return QueuePage(
         after=after,

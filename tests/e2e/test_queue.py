@@ -40,4 +40,6 @@ def test_waiting_runs_change_places_and_are_taken_out(
     expect(queue.get_by_text("Nothing is waiting")).to_be_visible()
     expect(queue.locator("#active-jobs")).to_be_hidden()
     page.goto(studio.url)
+    page.get_by_role("link", name="Third house", exact=True).click()
+    page.get_by_role("tab", name="Runs").click()
     expect(page.locator(".run-line .badge").first).to_contain_text("removed")
