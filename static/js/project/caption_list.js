@@ -67,7 +67,11 @@ function drawLarge(id) {
 function drawAll() {
   if (!visible) return;
   const ids = room.order.flatMap((id) => (shown.open.has(id) ? [id] : [id, ...(shown.under.get(id) ?? [])]));
-  list.replaceChildren(...[...new Set(ids)].map((id) => drawLine(room.photos.get(id))));
+  const wanted = [...new Set(ids)].map((id) => drawLine(room.photos.get(id)));
+  wanted.forEach((line, place) => { // a line that stays is not moved: somebody may be typing in it
+    if (list.children[place] !== line) list.insertBefore(line, list.children[place] ?? null);
+  });
+  while (list.children.length > wanted.length) list.lastElementChild.remove();
   if (!room.photos.has(large) && ids.length) drawLarge(ids[0]);
   show($("#captions-view"), true);
 }

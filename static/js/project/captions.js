@@ -18,6 +18,7 @@ function mark(line, kind, words) {
 class Typed {
   constructor() {
     this.waiting = new Map(); // field -> timer
+    this.saving = new Set(); // fields whose words the studio does not have yet
     this.lines = new WeakMap(); // field -> where its state is shown
     onBack(() => { for (const field of [...this.waiting.keys()]) this.save(field); });
     addEventListener("pagehide", () => this.saveAll());
@@ -27,7 +28,7 @@ class Typed {
   // The field becomes that of this photo, unless it is and somebody types in it.
   show(field, photo) {
     const same = field.dataset.photo === String(photo.id);
-    if (same && (this.waiting.has(field) || document.activeElement === field)) return;
+    if (same && (this.waiting.has(field) || this.saving.has(field) || document.activeElement === field)) return;
     if (!same) this.leave(field);
     field.dataset.photo = photo.id;
     field.value = photo.caption ?? "";
@@ -53,9 +54,10 @@ class Typed {
     const [id, line, text] = [Number(field.dataset.photo), this.lines.get(field), field.value];
     if (text.trim() === (room.photos.get(id)?.caption ?? "")) return;
     mark(line, null, "Saving …");
+    this.saving.add(field);
     const still = () => field.dataset.photo === String(id) && !this.waiting.has(field);
     try {
-      await room.change(id, { caption: text, typing: true });
+      await room.change(id, { caption: text, typing: true }).finally(() => this.saving.delete(field));
       if (still()) mark(line, "saved", "Saved");
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
