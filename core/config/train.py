@@ -211,6 +211,13 @@ class TrainConfig:
         "Also train on left-right mirrored photos; not for text, logos or asymmetric subjects.",
         "loss",
     )
+    find_subjects: bool = knob(
+        True,
+        "Find the subject",
+        "Look for the subject in each photo, and keep it in the crop of a photo that has no crop of its own; with a "
+        "background weight below 1 its outline weighs the loss.",
+        "loss",
+    )
     background_weight: float = knob(
         1.0, "Background weight",
         "How much the background in a photo's mask counts in the loss beside the subject; 1 counts both alike.",
