@@ -36,7 +36,9 @@ def ask(page: Page, strength: str = "1", **texts: str) -> None:
     page.get_by_label("Strength").fill(strength)
     for label, text in texts.items():
         page.get_by_label(label, exact=True).fill(text)
-    page.get_by_role("button", name="Draw", exact=True).click()
+    draw = page.get_by_role("button", name="Draw", exact=True)
+    draw.click()
+    expect(draw).not_to_have_attribute("aria-busy", "true")  # meanwhile a second press does nothing
 
 
 def test_a_drawing_that_waits_says_with_what_and_is_cancelled_there(
