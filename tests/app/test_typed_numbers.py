@@ -37,7 +37,7 @@ def test_a_drawing_refuses_numbers_that_can_be_read_in_two_ways(client: TestClie
     assert sentences(client, steps="many", count=1.5, guidance=30) == {
         "steps": "is 'many'; it must be a number 1 to 200",
         "count": "is 1.5; it must be a whole number 1 to 16",
-        "guidance": "is 30.0; it can be 0 to 20",
+        "guidance": "is 30; it can be 0 to 20",
     }
 
 

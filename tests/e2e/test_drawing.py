@@ -85,6 +85,7 @@ def test_a_drawing_that_is_stopped_leaves_what_it_has_drawn_and_nothing_else(pag
     expect(page.locator("#no-drawings")).to_be_visible()
 
 
+@pytest.mark.refusals
 def test_a_failed_drawing_can_be_dismissed_and_numbers_are_those_of_other_forms(
     page: Page, tmp_path: Path, tiny_models: Path
 ) -> None:
