@@ -114,7 +114,7 @@ def test_ordinary_files_of_many_parts_are_read() -> None:
     assert photos.inspect(scans(300, side=200)).format == "JPEG"
     rows = {278: ("I", [1]), 273: ("I", [8] * 400), 279: ("I", [20] * 400)}
     assert photos.inspect(tiff(20, 400, TIFF_TAGS | rows, [bytes(20)] * 400)).format == "TIFF"
-    assert photos.inspect(bmp(20, 20, 1, b"\x14\7" * 20 + b"\0\1")).format == "BMP"
+    assert photos.inspect(bmp(20, 20, 1, b"\x14\7\0\0" * 20 + b"\0\1")).format == "BMP"
 
 
 def test_markers_are_found_across_the_blocks_that_are_read() -> None:
