@@ -1,0 +1,98 @@
+"""An analyser that adds DINOv2's features to another's measurements: what a photo shows, beside how it was taken.
+
+    photo  ->  shorter side to 256 px, bicubic  ->  its middle, 224 x 224 px  ->  (x / 255 - MEAN) / DEVIATION
+           ->  core/models/dinov2.py, the class token's features  ->  Analysis.print
+
+That is how transformers' processor for facebook/dinov2-small prepares photos; tests/interop holds both steps to its
+numbers. Everything else is measured by the other analyser, and judged as before: no threshold is known for these
+features, so they only rank and compare the photos of one set (core/vision/sets.py, core/vision/review.py).
+
+Shapes   H W rows and columns   3 red, green, blue (uint8)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from core.device import backend
+from core.errors import ModelProblem, Problem
+from core.safetensors_file import read_json, weight_files, weights_sha256_of_all
+from core.vision.base import Analyser
+from core.vision.pictures import Floats, Pixels
+from core.vision.results import Analysis
+
+if TYPE_CHECKING:
+    from core.models.dinov2 import Dinov2
+
+MARK = "+dinov2"  # in the name of an analyser that has these features
+SHORTER_SIDE_PX, SIDE_PX = 256, 224
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CONFIG, STEM = "config.json", "model"
+
+
+class Dinov2Analyser:
+    """See core/vision/base.py. The network is read with the first photo."""
+
+    def __init__(self, measures: Analyser, folder: Path) -> None:
+        """`measures` finds everything but the features. Raises ModelProblem for a folder without its files."""
+        files = [folder / CONFIG, *weight_files(folder, STEM)]
+        self.name = f"{measures.name}{MARK}-1-{weights_sha256_of_all(files)[:8]}"
+        self._measures = measures
+        self._folder = folder
+
+    def analyse(self, photo_HW3: Pixels, size: tuple[int, int]) -> Analysis:
+        """Raises ModelProblem when the network cannot be loaded or its features are not numbers."""
+        features = features_of(photo_HW3, self._folder)
+        return replace(self._measures.analyse(photo_HW3, size), analyser=self.name, print=features.tobytes())
+
+
+def features_of(photo_HW3: Pixels, folder: Path) -> Floats:
+    """(C,) of one photo. Raises ModelProblem."""
+    network = _network(folder)
+    import mlx.core as mx
+
+    features_C = np.array(network(mx.array(prepared(photo_HW3)[None]))[0], np.float32)
+    if not np.isfinite(features_C).all():
+        raise ModelProblem(f"The features of the network in {folder} are not finite; its weights may be damaged.")
+    return features_C
+
+
+def prepared(photo_HW3: Pixels) -> Floats:
+    """(SIDE_PX, SIDE_PX, 3) float32, the network's input. Only the pixels of the middle are resized."""
+    height, width = photo_HW3.shape[:2]
+    shorter = min(height, width)
+    wide, high = SHORTER_SIDE_PX * width // shorter, SHORTER_SIDE_PX * height // shorter
+    left, top = (wide - SIDE_PX) // 2, (high - SIDE_PX) // 2
+    across, down = width / wide, height / high
+    box = (left * across, top * down, (left + SIDE_PX) * across, (top + SIDE_PX) * down)
+    middle = Image.fromarray(photo_HW3).resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC, box)
+    pixels = np.asarray(middle, np.float32) / 255
+    return np.asarray((pixels - np.float32(MEAN)) / np.float32(DEVIATION), np.float32)
+
+
+@lru_cache(maxsize=1)
+def _network(folder: Path) -> Dinov2:
+    """In float32. Raises ModelProblem, also where MLX is not installed."""
+    try:
+        backend.prepare()  # before the first import of MLX
+    except Problem as problem:
+        raise ModelProblem(problem.message) from problem
+    import mlx.core as mx
+
+    from core.models.dinov2 import Dinov2
+    from core.models.parts import read_weights
+
+    config = read_json(folder / CONFIG)
+    try:
+        network = Dinov2(config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelProblem(f"{folder / CONFIG} does not describe a DINOv2 that we know: {error!r}.") from error
+    network.freeze()
+    read_weights(network, weight_files(folder, STEM), mx.float32)
+    return network
