@@ -138,10 +138,11 @@ def test_a_download_has_every_photo_looked_at_again_once(start_studio: Callable[
     assert [has for _, has in analyses(studio)] == [False] * 5 + [True] * 6
     assert len(studio.get(f"/api/projects/{project}/pick?count=5")["keep"]) == 5
 
-    (place,) = (Path(studio.get("/api/analysis-models")[0]["folder"]),)
-    (place / "config.json").write_text(json.dumps(CONFIG | {"hidden_size": 32}))  # other weights than it says
-    studio.http.patch(f"/api/photos/{ids[0]}", json={"aside": False})
-    assert reviewed(studio, project)["counts"]["photos"] == 6
+    place = Path(studio.get("/api/analysis-models")[0]["folder"])
+    (place / "config.json").write_text(json.dumps(CONFIG | {"hidden_size": 32}))  # its weights have 24
+    upload(studio, project, "6.png", scene(6))
+    assert reviewed(studio, project)["counts"]["photos"] == 7
+    assert [has for _, has in analyses(studio)] == [False] * 5 + [True] * 6 + [False] * 2
     log = (studio.home / "logs" / f"review-{project}.txt").read_text()
     assert "looked at without DINOv2 small" in log
     assert "does not fit its config.json" in log
