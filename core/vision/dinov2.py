@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MARK = "+dinov2"  # in the name of an analyser that has these features
 SHORTER_SIDE_PX, SIDE_PX = 256, 224
+STRIP = 16  # times as long as wide: of longer photos the middle is resized, not thousands of pixels that are cropped
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CONFIG, STEM = "config.json", "model"
 
@@ -64,15 +65,16 @@ def features_of(photo_HW3: Pixels, folder: Path) -> Floats:
 
 
 def prepared(photo_HW3: Pixels) -> Floats:
-    """(SIDE_PX, SIDE_PX, 3) float32, the network's input. Only the pixels of the middle are resized."""
+    """(SIDE_PX, SIDE_PX, 3) float32, the network's input."""
     height, width = photo_HW3.shape[:2]
     shorter = min(height, width)
-    wide, high = SHORTER_SIDE_PX * width // shorter, SHORTER_SIDE_PX * height // shorter
-    left, top = (wide - SIDE_PX) // 2, (high - SIDE_PX) // 2
-    across, down = width / wide, height / high
-    box = (left * across, top * down, (left + SIDE_PX) * across, (top + SIDE_PX) * down)
-    middle = Image.fromarray(photo_HW3).resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC, box)
-    pixels = np.asarray(middle, np.float32) / 255
+    top, left = (max(side - STRIP * shorter, 0) // 2 for side in (height, width))
+    strip_HW3 = photo_HW3[top : top + STRIP * shorter, left : left + STRIP * shorter]
+    height, width = strip_HW3.shape[:2]
+    size = SHORTER_SIDE_PX * width // shorter, SHORTER_SIDE_PX * height // shorter
+    resized_HW3 = np.asarray(Image.fromarray(strip_HW3).resize(size, Image.Resampling.BICUBIC))
+    left, top = ((side - SIDE_PX) // 2 for side in size)
+    pixels = resized_HW3[top : top + SIDE_PX, left : left + SIDE_PX].astype(np.float32) / 255
     return np.asarray((pixels - np.float32(MEAN)) / np.float32(DEVIATION), np.float32)
 
 
