@@ -55,7 +55,7 @@ class Dinov2Analyser:
 
 def features_of(photo_HW3: Pixels, folder: Path) -> Floats:
     """(C,) of one photo. Raises ModelProblem."""
-    network = _network(folder)
+    network = network_of(folder)
     import mlx.core as mx
 
     features_C = np.array(network(mx.array(prepared(photo_HW3)[None]))[0], np.float32)
@@ -75,11 +75,11 @@ def prepared(photo_HW3: Pixels) -> Floats:
     resized_HW3 = np.asarray(Image.fromarray(strip_HW3).resize(size, Image.Resampling.BICUBIC))
     left, top = ((side - SIDE_PX) // 2 for side in size)
     pixels = resized_HW3[top : top + SIDE_PX, left : left + SIDE_PX].astype(np.float32) / 255
-    return np.asarray((pixels - np.float32(MEAN)) / np.float32(DEVIATION), np.float32)
+    return np.asarray((pixels - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32), np.float32)
 
 
 @lru_cache(maxsize=1)
-def _network(folder: Path) -> Dinov2:
+def network_of(folder: Path) -> Dinov2:
     """In float32. Raises ModelProblem, also where MLX is not installed."""
     try:
         backend.prepare()  # before the first import of MLX

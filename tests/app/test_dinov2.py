@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
+from sqlmodel import col, select
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from app.actions import check_jobs
 from app.cli import cli
 from app.database import Database
-from app.tables import Review
+from app.home import Home
+from app.jobs import store
+from app.jobs.process import ProcessName
+from app.jobs.states import Lane
+from app.tables import Analysis, Review
+from app.worker import subjects
+from app.worker.subjects import Found, Member
+from app.worker.tasks import TASKS
+from app.worker.work import Shutdown, Work
 from core.hub.analysis_models import DINOV2_SMALL
-from tests.app.conftest import PROJECT, Studio, picture, problem_of, put, until
-from tests.app.test_review import reviewed, scene, upload
+from core.vision.dinov2 import network_of
+from tests.app.conftest import picture, problem_of, put
+from tests.app.test_review import scene
 from tests.hub import Hub, running_hub
 from tests.tiny_dinov2 import CONFIG, make_model_folder
 
@@ -103,46 +113,91 @@ def test_a_verdict_without_the_model_is_out_of_date_once_it_is_here(
     assert not waiting(""), "a verdict with it stays, though the model is gone"
 
 
+class NoShutdown(Shutdown):
+    """The job runs in the process of the test, whose signals are its own."""
+
+    def __init__(self) -> None:
+        self._requested = threading.Event()
+
+
+def run_next(database: Database) -> None:
+    """The next job of the io lane, to its end."""
+    claim = store.claim(database, Lane.IO, ProcessName.own())
+    assert claim is not None
+    with Work(database, claim, NoShutdown()) as work:
+        outcome = TASKS[claim.kind](work)
+    store.end(database, claim, outcome.state, error=outcome.error, result=outcome.result)
+
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    monkeypatch.setenv("LIKENESS_DEVICE", "cpu")  # a review sets it for its process
     with running_hub({DINOV2_SMALL.repo: make_model_folder(tmp_path / "repository")}) as one:
         monkeypatch.setenv("HF_ENDPOINT", one.url)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hf"))
+        monkeypatch.setattr(constants, "ENDPOINT", one.url)  # both were read from HF_ENDPOINT at import
+        address = f"{one.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
         yield one
 
 
-def analyses(studio: Studio) -> list[tuple[str, bool]]:
+def analyses(database: Database) -> list[tuple[str, bool]]:
     """(the analyser's name, whether there is a print), in order."""
-    with closing(sqlite3.connect(studio.home / "likeness.db")) as connection:
-        query = "SELECT analyser, json_extract(found, '$.print') != '' FROM analysis ORDER BY id"
-        return [(name, bool(has)) for name, has in connection.execute(query)]
+    with database.read() as session:
+        rows = session.exec(select(Analysis).order_by(col(Analysis.id))).all()
+    return [(row.analyser, bool(row.found["print"])) for row in rows]
 
 
-def test_a_download_has_every_photo_looked_at_again_once(start_studio: Callable[..., Studio], hub: Hub) -> None:
-    studio = start_studio()
-    project = studio.post("/api/projects", PROJECT, 201)["id"]
-    ids = [upload(studio, project, f"{number}.png", scene(number)) for number in range(5)]
-    reviewed(studio, project)
-    assert [has for _, has in analyses(studio)] == [False] * 5
-    job = studio.post(DOWNLOAD)["job_id"]
-    ended = until(lambda: (now := studio.get(f"/api/jobs/{job}"))["ended_at"] and now)
-    assert ended["state"] == "succeeded", ended["error"]
-    reviewed(studio, project)
-    found = analyses(studio)
-    assert [has for _, has in found] == [False] * 5 + [True] * 5
-    assert found[5][0].startswith(f"{found[0][0]}+dinov2-1-")
+def test_a_download_has_every_photo_looked_at_again_once(
+    client: TestClient, project: int, database: Database, hub: Hub, capfd: pytest.CaptureFixture[str]
+) -> None:
+    review = f"/api/projects/{project}/review"
+    ids = [put(client, project, f"{number}.png", scene(number)).json()["id"] for number in range(3)]
+    run_next(database)
+    assert client.get(review).json()["state"] == "done"
+    plain = [False] * 3
+    assert [has for _, has in analyses(database)] == plain
 
-    upload(studio, project, "5.png", scene(5))
-    studio.http.patch(f"/api/photos/{ids[0]}", json={"aside": True})
-    reviewed(studio, project)
-    assert [has for _, has in analyses(studio)] == [False] * 5 + [True] * 6
-    assert len(studio.get(f"/api/projects/{project}/pick?count=5")["keep"]) == 5
+    client.post(DOWNLOAD)
+    run_next(database)
+    assert client.get(review).json()["state"] == "running"
+    run_next(database)
+    assert client.get(review).json()["state"] == "done"
+    found = analyses(database)
+    assert [has for _, has in found] == plain + [True] * 3
+    assert found[3][0].startswith(f"{found[0][0]}+dinov2-1-")
 
-    place = Path(studio.get("/api/analysis-models")[0]["folder"])
+    put(client, project, "3.png", scene(3))
+    client.patch(f"/api/photos/{ids[0]}", json={"aside": True})
+    run_next(database)
+    assert [has for _, has in analyses(database)] == plain + [True] * 4
+    assert len(client.get(f"/api/projects/{project}/pick?count=3").json()["keep"]) == 3
+
+    place = Path(shown(client)["folder"])
     (place / "config.json").write_text(json.dumps(CONFIG | {"hidden_size": 32}))  # its weights have 24
-    upload(studio, project, "6.png", scene(6))
-    assert reviewed(studio, project)["counts"]["photos"] == 7
-    assert [has for _, has in analyses(studio)] == [False] * 5 + [True] * 6 + [False] * 2
-    log = (studio.home / "logs" / f"review-{project}.txt").read_text()
-    assert "looked at without DINOv2 small" in log
-    assert "does not fit its config.json" in log
+    put(client, project, "4.png", scene(4))
+    network_of.cache_clear()  # as another process would read it
+    run_next(database)
+    assert client.get(review).json()["counts"]["photos"] == 5
+    assert [has for _, has in analyses(database)] == plain + [True] * 4 + [False] * 2
+    log = capfd.readouterr()
+    assert "looked at without DINOv2 small" in log.out + log.err
+    assert "does not fit its config.json" in log.out + log.err
+
+
+def test_a_model_that_comes_while_photos_are_reviewed_takes_part_in_that_review(
+    client: TestClient, project: int, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIKENESS_DEVICE", "cpu")
+    find = subjects.find
+
+    def find_as_it_comes(home: Home, members: dict[int, Member]) -> Found:
+        make_model_folder(tmp_path / "home" / "models" / NAME)
+        return find(home, members)
+
+    monkeypatch.setattr(subjects, "find", find_as_it_comes)
+    put(client, project, "a.png", scene(0))
+    run_next(database)
+    assert [has for _, has in analyses(database)] == [False, True]
+    check_jobs.request_all(database, NAME)
+    assert client.get(f"/api/projects/{project}/review").json()["state"] == "done"

@@ -54,11 +54,11 @@ def test_a_photos_middle_is_what_the_network_sees() -> None:
     values[:, 64:] = 255
     pixels = dinov2.prepared(values)
     assert pixels.shape == (224, 224, 3)
-    black, white = -np.divide(dinov2.MEAN, dinov2.DEVIATION), (1 - np.float32(dinov2.MEAN)) / dinov2.DEVIATION
-    assert pixels[:, :100] == pytest.approx(np.broadcast_to(black, (224, 100, 3)), abs=1e-5)
-    assert pixels[:, 124:] == pytest.approx(np.broadcast_to(white, (224, 100, 3)), abs=1e-5)
+    black, white = -np.divide(dinov2.MEAN, dinov2.DEVIATION), (1 - np.array(dinov2.MEAN)) / dinov2.DEVIATION
+    assert np.abs(pixels[:, :100] - black).max() < 1e-5
+    assert np.abs(pixels[:, 124:] - white).max() < 1e-5
     tall = dinov2.prepared(np.asarray(values.transpose(1, 0, 2)))
-    assert tall == pytest.approx(pixels.transpose(1, 0, 2))
+    assert np.array_equal(tall, pixels.transpose(1, 0, 2))
     assert dinov2.prepared(values[:, :1]).shape == dinov2.prepared(values[:1]).shape == (224, 224, 3)
 
 
