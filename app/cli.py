@@ -216,12 +216,13 @@ def models(json_: Json = False) -> None:
 
     try:
         found = model_list.describe_models(home_folder())
+        analysis = model_list.describe_analysis_models(home_folder())
     except Problem as problem:
         raise typer.Exit(console.print_problem(problem, json_)) from None
-    for line in model_list.format_models(found):
+    for line in (*model_list.format_analysis_models(analysis), *model_list.format_models(found)):
         console.print_line(line)
     if json_:
-        console.print_json({"models": found})
+        console.print_json({"models": found, "analysis_models": analysis})
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from app import __version__, resources
-from app.actions import check_jobs, disk
+from app.actions import check_jobs, disk, models
 from app.database import Database
 from app.errors import HomeProblem, status_of
 from app.events import ChangeWatcher
@@ -120,7 +120,7 @@ def _tidy(database: Database, *, with_jobs: bool) -> None:
     try:
         disk.move_unreferenced(database, older_than_seconds=UPLOAD_SECONDS)
         if with_jobs:
-            check_jobs.request_all(database)
+            check_jobs.request_all(database, models.analysis_model(database))
     except DiskProblem as problem:  # the studio starts on a full disk, too
         log.warning("%s", problem)
 

@@ -33,6 +33,12 @@ CLIP_L: Config = {
     "num_attention_heads": 12, "max_position_embeddings": 77, "eos_token_id": 2, "bos_token_id": 0, "pad_token_id": 1,
 }  # fmt: skip
 
+DINOV2_SMALL: Config = {
+    "hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "mlp_ratio": 4, "hidden_act": "gelu",
+    "layer_norm_eps": 1e-6, "image_size": 518, "patch_size": 14, "num_channels": 3, "qkv_bias": True,
+    "layerscale_value": 1.0, "use_swiglu_ffn": False,
+}  # fmt: skip
+
 KLEIN_4B: Config = {
     "patch_size": 1, "in_channels": 128, "out_channels": None, "num_layers": 5, "num_single_layers": 20,
     "attention_head_dim": 128, "num_attention_heads": 24, "joint_attention_dim": 7680, "mlp_ratio": 3.0,

@@ -20,6 +20,7 @@ import pytest
 
 from bench import full_size, precision
 from core.pocket.assets import EXAMPLES
+from tests import tiny_dinov2
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCH = "\n".join(line for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines() if "-m bench." in line)
@@ -143,6 +144,24 @@ def test_the_analysis_of_photos_is_judged_by_boxes_and_made_photos(
     assert re.search(r"^ok   3 pairs of different photos: called alike \(2%\) +0.0%$", output, re.MULTILINE)
     assert re.search(r"^ok   2 screens drawn: found \(90%\) +100%$", output, re.MULTILINE)
     assert re.search(r"^ {5}toy: 3 good photos; few photos\. Only 3 photos", output, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_features_of_photos_are_compared_within_sets_and_between_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LIKENESS_DEVICE", "cpu")  # the bench sets it
+    for folder, names in (("toy", ("01.jpg", "02.jpg")), ("other", ("05.jpg",))):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        for name in names:
+            shutil.copy(EXAMPLES / name, tmp_path / "photos" / folder / name)
+    monkeypatch.setattr(importlib.import_module("bench.eval_dinov2"), "BURST", 1)
+    run(monkeypatch, "eval_dinov2", str(tmp_path / "photos"), str(tiny_dinov2.make_model_folder(tmp_path / "model")))
+    output = capsys.readouterr().out
+    assert re.search(r"^cosine of 3 made near-duplicates +1%: 0\.9", output, re.MULTILINE)
+    assert re.search(r"^cosine of 1 pairs of one subject +1%: ", output, re.MULTILINE)
+    assert "3 strangers among the photos of a set: named 0%" in output  # too few photos to say so of any
+    assert "3 photos of their own sets: named 0" in output
 
 
 @pytest.mark.slow

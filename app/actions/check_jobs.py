@@ -4,7 +4,8 @@
     the job                                            ->  takes photos until none is left; its last look and `close`
                                                            are one transaction, so a photo that comes later gets a job
 
-The judgement names the state of the set that it is about (`set_state`): of another state it is out of date.
+The judgement names the state of the set that it is about (`set_state`), and the analysis model that it was made with:
+of another state it is out of date, and when such a model comes, judgements without it are (`request_all`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from app.jobs import store
 from app.jobs.states import ENDED, Kind, State
 from app.tables import Job, Photo, Project, Review
 
+WITH = "+"  # in Review.state: between the state of the set and the analysis model
 CLOSED = "closed"  # in the parameters of a running job: it takes no more photos
 
 
@@ -37,10 +39,18 @@ def request(session: Session, project_id: int) -> int | None:
     return store.enqueue(session, Kind.CHECK, {}, project_id=project_id).id
 
 
-def request_all(database: Database) -> None:
-    """A review for each project whose verdict is out of date, as those of older homes are at the studio's start."""
+def request_all(database: Database, model: str = "") -> None:
+    """A review for each project whose verdict is out of date, as those of older homes are at the studio's start.
+
+    With `model`, an analysis model that is here, verdicts that were made without it are out of date.
+    """
     with database.write() as session:
         for project_id in session.exec(select(Project.id)).all():
+            review = session.get(Review, project_id)
+            if review is not None and model and review.state.partition(WITH)[2] != model:
+                review.state = ""
+                session.add(review)
+                session.flush()
             request(session, int(project_id or 0))
 
 
@@ -63,7 +73,17 @@ def up_to_date(session: Session, project_id: int) -> bool:
     review = session.get(Review, project_id)
     if review is None:
         return session.exec(select(Photo.id).where(Photo.project_id == project_id).limit(1)).first() is None
-    return review.state == set_state(session, project_id)
+    return is_about(review, set_state(session, project_id))
+
+
+def is_about(review: Review, state: str) -> bool:
+    """Whether the judgement is about the set in this state, whatever it was made with."""
+    return review.state.partition(WITH)[0] == state
+
+
+def judged(state: str, model: str) -> str:
+    """`Review.state` of a set in this state, judged with this analysis model; "" for none."""
+    return f"{state}{WITH}{model}" if model else state
 
 
 def set_state(session: Session, project_id: int) -> str:

@@ -20,8 +20,9 @@ from app.tables import Job
 from core.errors import ModelProblem
 from core.estimate import requirements
 from core.estimate.requirements import ModelNeeds
+from core.hub import analysis_models, catalog
 from core.hub import cache as hub_cache
-from core.hub import catalog
+from core.hub.analysis_models import ANALYSIS_MODELS, DINOV2_SMALL, AnalysisModel, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +54,50 @@ class ModelView:
     drawing: Mapping[str, Any]  # {"steps", "guidance", "side_px"} that suit it
 
 
+@dataclass(frozen=True, slots=True)
+class AnalysisModelView:
+    """A model that looks at photos; it is neither trained nor drawn with."""
+
+    name: str
+    title: str
+    what_for: str
+    licence: str
+    commercial: str  # what the licence says about commercial use
+    on_disk: bool  # complete
+    trouble: str  # what an incomplete folder lacks; empty when it is only not here
+    folder: str | None  # its location
+    parameters: int
+    bytes: int  # of the download, to 0.1%
+    bytes_here: int  # of an incomplete download
+    page: str  # where a person reads about it
+    download: JobView | None  # the newest download job
+
+
 def list_models(database: Database) -> list[ModelView]:
     """Every model in the catalog, with what is on this computer."""
     tried = _downloads(database)
     return [
         _view(entry, tried.get(entry.name), database.home.root) for entry in catalog.models(folders(database)).values()
     ]
+
+
+def list_analysis_models(database: Database) -> list[AnalysisModelView]:
+    """Every model that looks at photos, with what is on this computer."""
+    tried, searched = _downloads(database), folders(database)
+    return [
+        _analysis_view(model, analysis_models.place_of(model, searched), tried.get(model.name))
+        for model in ANALYSIS_MODELS.values()
+    ]
+
+
+def dinov2_folder(database: Database) -> Path | None:
+    """The folder of DINOv2; None unless it is complete."""
+    return analysis_models.place_of(DINOV2_SMALL, folders(database)).complete
+
+
+def analysis_model(database: Database) -> str:
+    """The name of the model that takes part in reviews of photos; empty when none is here."""
+    return DINOV2_SMALL.name if dinov2_folder(database) else ""
 
 
 def find(database: Database, name: str) -> catalog.Entry:
@@ -87,6 +126,8 @@ def folder_of(database: Database, name: str) -> Path:
 
 def title(database: Database, name: str) -> str:
     """The title of a model, as pages show it."""
+    if name in ANALYSIS_MODELS:
+        return ANALYSIS_MODELS[name].title
     return catalog.title_of(name, folders(database))
 
 
@@ -115,18 +156,25 @@ def download(database: Database, name: str) -> int:
 
     Raises NotFound, Conflict when there is nothing to download, or nothing that could be loaded.
     """
-    entry = find(database, name)
+    if name in ANALYSIS_MODELS:
+        if analysis_models.place_of(ANALYSIS_MODELS[name], folders(database)).complete:
+            raise Conflict(f"{ANALYSIS_MODELS[name].title} is on this computer already.")
+    else:
+        _check_download(find(database, name))
+    with database.write() as session:
+        newest = _newest(session).get(name)
+        if newest is not None and newest.state not in ENDED:
+            return int(newest.id or 0)
+        return int(store.enqueue(session, Kind.DOWNLOAD, {"model": name}).id or 0)
+
+
+def _check_download(entry: catalog.Entry) -> None:
     if entry.on_disk and not entry.lacks_assistant:
         raise Conflict(f"{entry.title} is on this computer already.")
     if entry.known is None:
         raise Conflict(f"{entry.title} is a folder of your own; Likeness does not know where to download it.")
     if entry.family is None:
         raise Conflict(entry.trouble)
-    with database.write() as session:
-        newest = _newest(session).get(name)
-        if newest is not None and newest.state not in ENDED:
-            return int(newest.id or 0)
-        return int(store.enqueue(session, Kind.DOWNLOAD, {"model": name}).id or 0)
 
 
 def _newest(session: Session) -> dict[str, Job]:
@@ -139,6 +187,26 @@ def _downloads(database: Database) -> dict[str, JobView]:
     with database.read() as session:
         newest = _newest(session)
         return dict(zip(newest, jobs.views(session, list(newest.values())), strict=True))
+
+
+def _analysis_view(model: AnalysisModel, place: Place, job: JobView | None) -> AnalysisModelView:
+    licence, commercial = model.terms
+    lacks = "; ".join(f"{each.field} {each.message}" for each in place.missing)
+    return AnalysisModelView(
+        name=model.name,
+        title=model.title,
+        what_for=model.what_for,
+        licence=licence,
+        commercial=commercial,
+        on_disk=place.complete is not None,
+        trouble=f"{place.folder} is incomplete: {lacks}." if lacks else "",
+        folder=str(place.folder) if place.folder is not None else None,
+        parameters=model.parameters,
+        bytes=model.download_bytes,
+        bytes_here=0 if place.complete else hub_cache.bytes_here(model.repo),
+        page=model.page,
+        download=job,
+    )
 
 
 def _view(entry: catalog.Entry, job: JobView | None, home: Path) -> ModelView:

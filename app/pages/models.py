@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from app import wording
 from app.actions import models
 from app.actions.jobs import JobView
-from app.actions.models import ModelView
+from app.actions.models import AnalysisModelView, ModelView
 from app.database import Database
 from app.jobs.states import State, Stop
 from app.pages.lines import job_progress, newest_event
@@ -22,8 +22,10 @@ GROUPS = {
     "ready": ("Ready", "Complete on this computer; they can be trained and drawn with."),
     "download": ("To download", "Downloads go into the cache that other programs on this computer share."),
     "broken": ("Incomplete", "Folders of your own that lack something; they are not used until they are complete."),
+    "analysis": ("To look at photos", "Never trained or drawn with. Once one is here, all photos are looked at again."),
     "later": ("Not for this version", "Likeness knows these models, but cannot load them yet."),
 }
+Shown = ModelView | AnalysisModelView
 GOING = (State.QUEUED, State.RUNNING)
 SHOWN_KNOBS = ("steps", "side_px", "rank", "learning_rate")
 
@@ -52,7 +54,7 @@ class ModelGroup:
 class ModelCard:
     """One model."""
 
-    model: ModelView
+    model: Shown
     badge: State  # its icon and colour
     badge_words: str
     draws_with: str  # the title of the model that its adapters are drawn with; empty for itself
@@ -95,6 +97,7 @@ def models_page(database: Database) -> ModelsPage:
     cards: dict[str, list[ModelCard]] = {name: [] for name in GROUPS}
     for view in views:
         cards[_group(view)].append(_card(view, titles))
+    cards["analysis"] = [_analysis_card(view) for view in models.list_analysis_models(database)]
     groups = (ModelGroup(name, *GROUPS[name], tuple(found)) for name, found in cards.items() if found)
     return ModelsPage(after=after, groups=tuple(groups))
 
@@ -127,16 +130,35 @@ def _card(view: ModelView, titles: Mapping[str, str]) -> ModelCard:
     )
 
 
+def _analysis_card(view: AnalysisModelView) -> ModelCard:
+    job = None if view.on_disk else view.download
+    fetching = _fetching(job) if job is not None and job.state in GOING else None
+    badge, words = (State.SUCCEEDED, "in use") if view.on_disk else _badge_of_download(view, job)
+    return ModelCard(
+        model=view,
+        badge=badge,
+        badge_words=words,
+        draws_with="",
+        run_defaults="",
+        problem=_problem(view, job),
+        gated="",
+        verb=_verb(view, job) if fetching is None and not view.on_disk else "",
+        fetching=fetching,
+        needs=None,
+    )
+
+
 def _fetching(job: JobView) -> Fetching:
     return Fetching(job.id, job_progress(job), job.step, job.steps, job.stop is not Stop.NONE)
 
 
-def _problem(view: ModelView, job: JobView | None) -> str:
+def _problem(view: Shown, job: JobView | None) -> str:
     """Why the download failed, or what is wrong with a folder; an unfinished download is no problem."""
     if job is not None and job.state is State.FAILED:
         return wording.error(job.error)
     own = view.page is None
-    return view.trouble if own or (view.supported and not view.bytes_here) else ""
+    known = isinstance(view, AnalysisModelView) or view.supported
+    return view.trouble if own or (known and not view.bytes_here) else ""
 
 
 def _badge(view: ModelView, job: JobView | None) -> tuple[State, str]:
@@ -144,6 +166,10 @@ def _badge(view: ModelView, job: JobView | None) -> tuple[State, str]:
         return State.SUCCEEDED, "ready"
     if not view.supported:
         return State.QUEUED, "not in this version"
+    return _badge_of_download(view, job)
+
+
+def _badge_of_download(view: Shown, job: JobView | None) -> tuple[State, str]:
     if job is not None and job.state not in (State.SUCCEEDED, State.CANCELLED):
         return job.state, "downloading" if job.state is State.RUNNING else wording.STATES[job.state]
     if view.folder is not None or view.bytes_here:
@@ -151,10 +177,10 @@ def _badge(view: ModelView, job: JobView | None) -> tuple[State, str]:
     return State.QUEUED, "not here yet"
 
 
-def _verb(view: ModelView, job: JobView | None) -> str:
+def _verb(view: Shown, job: JobView | None) -> str:
     if job is not None and job.state is State.FAILED:
         return "Try again"
-    if view.lacks_assistant:
+    if isinstance(view, ModelView) and view.lacks_assistant:
         return "Download its training assistant"
     return "Go on" if view.bytes_here else "Download"
 

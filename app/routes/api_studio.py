@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from app import events
 from app.actions import disk, jobs, models, pictures, projects, runs, settings
 from app.actions.jobs import JobView
-from app.actions.models import ModelView
+from app.actions.models import AnalysisModelView, ModelView
 from app.actions.pictures import Number, PictureRequest
 from app.actions.run_views import SampleView
 from app.jobs.states import Kind, State
@@ -138,6 +138,12 @@ def move_job(db: Db, job_id: Id, body: MoveBody) -> JobView:
 @router.get("/models")
 def list_models(db: Db) -> list[ModelView]:
     return models.list_models(db)
+
+
+@router.get("/analysis-models")
+def list_analysis_models(db: Db) -> list[AnalysisModelView]:
+    """Models that look at photos; they are downloaded as the others are."""
+    return models.list_analysis_models(db)
 
 
 @router.post("/models/{name}/download", status_code=202)

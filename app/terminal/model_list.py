@@ -14,8 +14,8 @@ from typing import Any
 from app import settings, wording
 from app.home import Home
 from core.estimate import requirements
+from core.hub import analysis_models, catalog
 from core.hub import cache as hub_cache
-from core.hub import catalog
 
 WIDTH = 100
 INDENT = " " * 21
@@ -38,6 +38,35 @@ def model_folders(root: Path) -> tuple[Path, ...]:
 def describe_models(root: Path) -> list[dict[str, Any]]:
     """Every model as JSON for programs; sizes in bytes."""
     return [_describe(entry, root) for entry in catalog.models(model_folders(root)).values()]
+
+
+def describe_analysis_models(root: Path) -> list[dict[str, Any]]:
+    """The models that look at photos, as JSON for programs; sizes in bytes."""
+    folders = model_folders(root)
+    found = []
+    for model in analysis_models.ANALYSIS_MODELS.values():
+        folder = analysis_models.place_of(model, folders).complete
+        found.append({
+            "name": model.name,
+            "title": model.title,
+            "what_for": model.what_for,
+            "licence": model.terms[0],
+            "on_disk": folder is not None,
+            "folder": str(folder) if folder else None,
+            "download_bytes": model.download_bytes,
+            "page": model.page,
+        })  # fmt: skip
+    return found
+
+
+def format_analysis_models(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """`describe_analysis_models` as lines for people."""
+    for each in models:
+        size = wording.size(each["download_bytes"])
+        where = f"on disk: {each['folder']}" if each["on_disk"] else f"not on disk; a download of {size}"
+        text = f"{each['name']:<20} {each['title']}: {each['what_for']}"
+        yield from textwrap.wrap(text, WIDTH, subsequent_indent=INDENT)
+        yield f"{INDENT}{where}; licence: {each['licence']}"
 
 
 def format_models(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:

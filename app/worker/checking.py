@@ -6,15 +6,20 @@
 
 Runs on the CPU, in the io lane beside a training. A photo that comes meanwhile is taken too; `check_jobs.close` says
 when no more are. A photo that cannot be read is left out with a sentence in the log.
+
+Where DINOv2 is on this computer its features are part of each analysis, under an analyser's name of its own: every
+photo is looked at once more when the model comes, and again when its weights are others. A model that cannot be used
+costs a warning in the log, and photos are looked at without it.
 """
 
 from __future__ import annotations
 
 import traceback
+from pathlib import Path
 
 from sqlmodel import Session, col, select
 
-from app.actions import check_jobs
+from app.actions import check_jobs, models
 from app.actions.photo_views import found_subjects
 from app.home import Home
 from app.jobs.states import State
@@ -25,7 +30,8 @@ from app.worker.subjects import Found, Member
 from app.worker.work import Work, write_log
 from core import files
 from core.dataset import dates
-from core.errors import DataProblem
+from core.errors import DataProblem, ModelProblem
+from core.hub.analysis_models import DINOV2_SMALL
 from core.vision import analysers, pictures, results, review
 from core.vision.base import Analyser
 
@@ -35,23 +41,31 @@ AT_ONCE = 20  # photos that are looked up together
 def review_photos(work: Work) -> Outcome:
     """Review and judge until nothing is left to do. Raises Stopped, DiskProblem."""
     project_id = int(work.job.project_id or 0)
-    analyser = analysers.best()
+    unusable: Path | None = None
     while True:
-        _analyse_new(work, project_id, analyser)
+        folder = models.dinov2_folder(work.database)
+        used = None if folder == unusable else folder
+        try:
+            analyser = analysers.best(used)
+            _analyse_new(work, project_id, analyser)
+        except ModelProblem as problem:
+            work.log(f"The photos are looked at without {DINOV2_SMALL.title}: {problem.message}", "warning")
+            unusable = folder
+            continue
         with work.database.read() as session:
             state = check_jobs.set_state(session, project_id)
             members = _members(session, project_id, analyser.name)
         work.report_phase("judging the set", 0, 1)
         found = subjects.find(work.home, members)
-        row = _judged(work.home, state, members, found)
+        row = _judged(work.home, check_jobs.judged(state, DINOV2_SMALL.name if used else ""), members, found)
         row.project_id = project_id
-        if _store(work, row, members, found, analyser.name):
+        if _store(work, row, members, found, analyser.name, folder):
             work.log(f"{row.verdict['title']}. {row.verdict['words']}")
             return Outcome(State.SUCCEEDED, result={"photos": len(members)})
 
 
 def _analyse_new(work: Work, project_id: int, analyser: Analyser) -> None:
-    """Every photo of the project that this analyser has not seen. Raises Stopped."""
+    """Every photo of the project that this analyser has not seen. Raises Stopped, ModelProblem."""
     done = 0
     while True:
         with work.database.read() as session:
@@ -84,9 +98,12 @@ def _unseen(session: Session, project_id: int, name: str, limit: int) -> list[Ph
 
 
 def _analysed(home: Home, row: Photo, analyser: Analyser) -> Analysis:
+    """Raises ModelProblem: that is no photo's fault."""
     made = Analysis(sha256=row.sha256, analyser=analyser.name)
     try:
         made.found = analyser.analyse(*pictures.read(home.photo(row.sha256, row.extension))).to_json()
+    except ModelProblem:
+        raise
     except DataProblem as problem:
         made.problem = problem.message
     except FileNotFoundError:
@@ -126,8 +143,13 @@ def _judged(home: Home, state: str, members: dict[int, Member], found: Found) ->
     )
 
 
-def _store(work: Work, row: Review, members: dict[int, Member], found: Found, analyser: str) -> bool:
-    """Write the judgement and the subjects; False when the set is another one by now. Raises ClaimLost, DiskProblem."""
+def _store(
+    work: Work, row: Review, members: dict[int, Member], found: Found, analyser: str, dinov2: Path | None
+) -> bool:
+    """Write the judgement and the subjects; False when the set, or DINOv2's folder, is another one by now.
+
+    Raises ClaimLost, DiskProblem.
+    """
     masks = {number: _keep_mask(work.home, subject) for number, subject in found.items() if subject is not None}
     project_id = int(row.project_id or 0)
     of = sum(not each.row.aside for each in members.values())
@@ -147,7 +169,8 @@ def _store(work: Work, row: Review, members: dict[int, Member], found: Found, an
                     made.box, made.sure = [box.left, box.top, box.right, box.bottom], subject.sure
                 session.merge(made)
         session.merge(row)
-        current = row.state == check_jobs.set_state(session, project_id)
+        current = check_jobs.is_about(row, check_jobs.set_state(session, project_id))
+        current = current and dinov2 == models.dinov2_folder(work.database)
         finished = current and not _unseen(session, project_id, analyser, 1)
         if finished:
             check_jobs.close(session, work.claim.job_id)

@@ -10,13 +10,14 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from app.actions import models
+from app.actions import check_jobs, models
 from app.jobs import store
 from app.jobs.states import State
 from app.worker.outcome import Outcome
 from app.worker.work import Work
 from core.errors import DownloadProblem
 from core.hub import catalog
+from core.hub.analysis_models import ANALYSIS_MODELS
 from core.hub.registry import KNOWN
 
 if TYPE_CHECKING:
@@ -32,10 +33,12 @@ def download_model(work: Work) -> Outcome:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when huggingface_hub is imported
     from core.hub import download
 
-    known = KNOWN.get(work.job.params["model"])
+    name = str(work.job.params["model"])
+    known = KNOWN.get(name) or ANALYSIS_MODELS.get(name)
     if known is None:
-        raise DownloadProblem(f"This version of Likeness does not know where to find {work.job.params['model']}.")
-    on_disk = catalog.models(models.folders(work.database))[known.name].on_disk  # only its assistant is missing then
+        raise DownloadProblem(f"This version of Likeness does not know where to find {name}.")
+    # A model that is here lacks its assistant alone.
+    on_disk = name in KNOWN and catalog.models(models.folders(work.database))[name].on_disk
     work.interruptible = True
     work.log(f"Downloads {'the training assistant of ' if on_disk else ''}{known.title} from {known.page}.")
     reported, reported_at = download.Progress(0, 0, ""), 0.0
@@ -48,6 +51,9 @@ def download_model(work: Work) -> Outcome:
             reported, reported_at = progress, time.monotonic()
     _report(work, progress, advanced=True)
     work.log("All files are here, and each has the hash that the hub states for it.")
+    if name in ANALYSIS_MODELS:
+        check_jobs.request_all(work.database, name)
+        work.log("The photos of every project are looked at again with it.")
     return Outcome(State.SUCCEEDED, result={"bytes": progress.of})
 
 

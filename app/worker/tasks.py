@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +53,8 @@ def caption(work: Work) -> Outcome:
 
 
 def check(work: Work) -> Outcome:
+    os.environ["LIKENESS_DEVICE"] = "cpu"  # the GPU belongs to the training beside it, should MLX be needed
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # and so do the other cores; its arrays are small
     from app.worker.checking import review_photos
 
     return review_photos(work)

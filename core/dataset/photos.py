@@ -157,6 +157,8 @@ def open_small_rgb(source: Path | bytes, side_px: int) -> Image.Image:
         photo.decode()
         with photo.decoder_trouble_as_sentence():
             coding = colour.coding_of(image, photo.code_points)
+            if image.mode == "RGB" and coding.hdr is None and "transparency" not in image.info:
+                image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)  # the profile then has less to convert
             small = colour.to_rgb(image, coding, shrink=max(1, max(image.size) // (2 * side_px)))
             small = _upright(image, small)
     small.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)

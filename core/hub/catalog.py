@@ -259,11 +259,15 @@ def _entry_of_known(known: KnownModel, places: Sequence[Path]) -> Entry:
     )
 
 
-def _own_folders(folders: Sequence[Path]) -> Iterator[Path]:
-    """Every folder that holds a model's index, in LIKENESS_MODELS and in `folders`, one level deep."""
+def search_path(folders: Sequence[Path]) -> list[Path]:
+    """The folders that contain model folders, or are some: LIKENESS_MODELS, then `folders`."""
     variable = os.environ.get(MODELS_VARIABLE)
-    for place in (*([Path(variable)] if variable else []), *folders):
-        place = place.expanduser()
+    return [place.expanduser() for place in (*([Path(variable)] if variable else []), *folders)]
+
+
+def _own_folders(folders: Sequence[Path]) -> Iterator[Path]:
+    """Every folder that holds a model's index, in the search path, one level deep."""
+    for place in search_path(folders):
         try:
             inside = [place] if index_of(place) else sorted(place.iterdir())
         except OSError:

@@ -20,7 +20,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -42,8 +42,9 @@ from core.device.units import disk_size
 from core.errors import DiskProblem, DownloadProblem, GatedProblem, disk_errors_as_problem
 from core.files import write_text
 from core.hub import cache as hub_cache
+from core.hub.analysis_models import AnalysisModel
 from core.hub.layout import INDEX, MODULAR_INDEX, is_needed, missing_files, parts_of
-from core.hub.registry import HubFile, KnownModel
+from core.hub.registry import KnownModel
 from core.safetensors_file import read_json
 
 WAITS_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # before each retry without progress
@@ -72,23 +73,31 @@ class Progress:
     name: str
 
 
+Downloadable = KnownModel | AnalysisModel
+
+
 class Busy(Exception):
     """The connection broke, or the server asked to retry later."""
 
 
-def download(known: KnownModel, *, assistant_alone: bool = False) -> Iterator[Progress]:
-    """Download a model, then its training assistant; with `assistant_alone` only the latter.
+def download(known: Downloadable, *, assistant_alone: bool = False) -> Iterator[Progress]:
+    """Download a model, then its training assistant, if it has one; with `assistant_alone` only the latter.
 
     Yields as bytes arrive. It can be stopped at any yield: the next download continues from the disk. Raises
     DownloadProblem, GatedProblem, DiskProblem.
     """
     _check_token()
+    if isinstance(known, AnalysisModel):
+        yield Progress(0, known.download_bytes, "asking the hub")
+        yield from _listed_files(known, known.repo, known.files, f"which {known.title} needs")
+        return
     if not assistant_alone:
         yield Progress(0, known.download_bytes, "asking the hub")
         yield from _model(known)
     if known.assistant is not None:
         yield Progress(0, 0, "asking the hub")
-        yield from _one_file(known, known.assistant)
+        use = f"the training assistant of {known.title}"
+        yield from _listed_files(known, known.assistant.repo, (known.assistant.name,), use)
 
 
 def _model(known: KnownModel) -> Iterator[Progress]:
@@ -110,18 +119,18 @@ def _model(known: KnownModel) -> Iterator[Progress]:
         write_text(place / "refs" / "main", revision)
 
 
-def _one_file(known: KnownModel, file: HubFile) -> Iterator[Progress]:
-    place = hub_cache.folder(file.repo)
-    with _hub_errors_as_problem(known, file.repo), disk_errors_as_problem(place):
-        revision, files = _listing(file.repo)
-        needed = [each for each in files if each.name == file.name]
-        if not needed:
-            raise DownloadProblem(f"{file.repo} no longer has {file.name}, the training assistant of {known.title}.")
-        yield from _fetch_all(known, file.repo, revision, needed)
+def _listed_files(known: Downloadable, repo: str, names: Sequence[str], use: str) -> Iterator[Progress]:
+    place = hub_cache.folder(repo)
+    with _hub_errors_as_problem(known, repo), disk_errors_as_problem(place):
+        revision, files = _listing(repo)
+        needed = [each for each in files if each.name in names]
+        if gone := set(names) - {each.name for each in needed}:
+            raise DownloadProblem(f"{repo} no longer has {', '.join(sorted(gone))}, {use}.")
+        yield from _fetch_all(known, repo, revision, needed)
         write_text(place / "refs" / "main", revision)
 
 
-def _fetch_all(known: KnownModel, repo: str, revision: str, needed: list[RemoteFile]) -> Iterator[Progress]:
+def _fetch_all(known: Downloadable, repo: str, revision: str, needed: list[RemoteFile]) -> Iterator[Progress]:
     """Download files of a repository, if there is space for those that are missing."""
     place = hub_cache.folder(repo)
     total = sum(file.bytes for file in needed)
@@ -174,7 +183,7 @@ def _bytes_here(place: Path, file: RemoteFile) -> int:
     return 0
 
 
-def _check_space(known: KnownModel, place: Path, needed: int) -> None:
+def _check_space(known: Downloadable, place: Path, needed: int) -> None:
     """Raise DiskProblem, with the sizes, when too little space is free."""
     there = next(folder for folder in (place, *place.parents) if folder.is_dir())
     free = shutil.disk_usage(there).free
@@ -277,7 +286,7 @@ def _check_token() -> None:
 
 
 @contextmanager
-def _hub_errors_as_problem(known: KnownModel, repo: str) -> Iterator[None]:
+def _hub_errors_as_problem(known: Downloadable, repo: str) -> Iterator[None]:
     """Turn errors of huggingface_hub, whose messages repeat addresses and headers, into messages of ours."""
     where = f"{_endpoint()}/{repo}"
     try:
@@ -308,7 +317,7 @@ def _hub_errors_as_problem(known: KnownModel, repo: str) -> Iterator[None]:
         ) from None
 
 
-def _gated_message(known: KnownModel) -> str:
+def _gated_message(known: Downloadable) -> str:
     accept = f"Open {known.page} in a browser, sign in, and accept {known.gated or 'what is asked there'}."
     if get_token() is None:
         return (

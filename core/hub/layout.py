@@ -12,7 +12,7 @@ The same rule decides which files of a repository to download and which files a 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,16 @@ def missing_files(folder: Path) -> list[FieldProblem]:
     return problems
 
 
+def missing_listed(folder: Path, files: Sequence[str]) -> list[FieldProblem]:
+    """Those of the named files that a folder lacks, or has damaged; for models that are not in diffusers' layout."""
+    problems = []
+    for file in files:
+        problems += _missing(folder, file)
+        if (folder / file).is_file() and file.endswith(".safetensors") and (damage := _damage_of(folder / file)):
+            problems.append(FieldProblem(file, damage))
+    return problems
+
+
 def _missing(folder: Path, file: str) -> list[FieldProblem]:
     return [] if (folder / file).is_file() else [FieldProblem(file, "is not there")]
 
@@ -98,10 +108,14 @@ def _missing_weights(folder: Path, part: str, stem: str) -> list[FieldProblem]:
         return named or [FieldProblem(f"{part}/{stem}.safetensors", "is not there")]
     problems = []
     for path in files:
-        stat = path.stat()
-        if damage := _damage(path, stat.st_size, stat.st_mtime_ns):
+        if damage := _damage_of(path):
             problems.append(FieldProblem(f"{part}/{path.name}", damage))
     return problems
+
+
+def _damage_of(path: Path) -> str:
+    stat = path.stat()
+    return _damage(path, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=512)

@@ -1,4 +1,7 @@
-"""The protocol of an analyser: one photo in, one Analysis out. OpenCV's runs everywhere, Apple's on macOS."""
+"""The protocol of an analyser: one photo in, one Analysis out.
+
+OpenCV's runs everywhere, Apple's on macOS; DINOv2's adds its features to either.
+"""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ import numpy as np
 from core.vision.pictures import Floats, Mask, Pixels
 
 FINE_PX, COARSE_PX = 0.8, 2.4  # smoothings of the two gradients
+REACH_PX = 16  # of a gradient: four deviations, and a pixel
 EDGES_AT_LEAST = 60  # of one direction; fewer say nothing
 BLUR_AT_MOST_PX = 12.0
 WHITE = 250  # in all three channels
@@ -41,21 +42,23 @@ class Exposure:
 
 def blur_of(photo_HW3: Pixels, subject_HW: Mask | None = None) -> float:
     """The standard deviation of the subject's edges in px, 0 to BLUR_AT_MOST_PX; without a mask, of the photo's."""
-    grey = cv2.cvtColor(photo_HW3, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    fine_x, fine_y = _gradient(grey, FINE_PX)
-    coarse_x, coarse_y = _gradient(grey, COARSE_PX)
-    fine, coarse = np.hypot(fine_x, fine_y), np.hypot(coarse_x, coarse_y)
     border = 4
-    inside = np.zeros(grey.shape, np.bool_)
+    inside = np.zeros(photo_HW3.shape[:2], np.bool_)
     inside[border:-border, border:-border] = True
     if subject_HW is not None:
         inside &= subject_HW
     if inside.sum() < 400:
         return 0.0
+    around = _around(inside)  # gradients are computed there alone
+    inside = inside[around]
+    grey = cv2.cvtColor(np.ascontiguousarray(photo_HW3[around]), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    fine_x, fine_y = _gradient(grey, FINE_PX)
+    coarse_x, coarse_y = _gradient(grey, COARSE_PX)
+    coarse = np.hypot(coarse_x, coarse_y)
     strong = inside & (coarse >= max(float(np.percentile(coarse[inside], 90)), 2.0))
     if strong.sum() < EDGES_AT_LEAST:
         return BLUR_AT_MOST_PX  # no edges at all
-    ratio = fine[strong] / np.maximum(coarse[strong], 1e-6)
+    ratio = np.hypot(fine_x[strong], fine_y[strong]) / np.maximum(coarse[strong], 1e-6)
     squared = np.maximum(ratio**2, 1.0001)
     deviation = np.sqrt(np.clip((COARSE_PX**2 - squared * FINE_PX**2) / (squared - 1), 0, BLUR_AT_MOST_PX**2))
     direction = (np.arctan2(coarse_y[strong], coarse_x[strong]) % np.pi / np.pi * 4 + 0.5).astype(int) % 4
@@ -83,11 +86,22 @@ def screenshot_score(photo_HW3: Pixels) -> float:
     grey = np.asarray(cv2.cvtColor(photo_HW3, cv2.COLOR_RGB2GRAY), np.uint8)
     level = grey.astype(np.int16)
     flat = (np.abs(np.diff(level, axis=1))[:-1] <= EQUAL) & (np.abs(np.diff(level, axis=0))[:, :-1] <= EQUAL)
+    even = float(np.clip((float(flat.mean()) - FLAT) / 0.1, 0, 1))
+    if even == 0:
+        return 0.0  # as for most photos: what follows takes longer
     counts = np.bincount(grey[:-1, :-1][flat], minlength=256)
     paper = float(np.convolve(counts, np.ones(2 * EQUAL + 1), "same").max()) / flat.size
     lettered = _rows_of_letters(grey)
-    even = np.clip((float(flat.mean()) - FLAT) / 0.1, 0, 1)
     return float(even * np.clip((paper - PAPER) / PAPER, 0, 1) * np.clip(lettered / 3, 0, 1))
+
+
+def _around(inside_HW: Mask) -> tuple[slice, slice]:
+    """Rows and columns of a mask that is not empty, and as many around as a gradient at COARSE_PX reaches."""
+    found = []
+    for axis in (1, 0):
+        places = np.flatnonzero(inside_HW.any(axis))
+        found.append(slice(max(int(places[0]) - REACH_PX, 0), int(places[-1]) + REACH_PX + 1))
+    return found[0], found[1]
 
 
 def _gradient(grey_HW: Floats, deviation_px: float) -> tuple[Floats, Floats]:

@@ -9,6 +9,7 @@ Shapes   H W rows and columns   R regions   P pairs of neighbours   4 the look
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -49,16 +50,24 @@ class Regions:
 
 def regions_of(photo_HW3: Pixels, seeds: int = SEEDS) -> Regions:
     """Cut a photo of SMALL_SIDE_PX or so."""
-    height, width = photo_HW3.shape[:2]
+    return regions_of_each(photo_HW3, (seeds,))[0]
+
+
+def regions_of_each(photo_HW3: Pixels, seeds: Sequence[int]) -> list[Regions]:
+    """A photo cut several times, into regions of different sizes."""
     smooth = np.asarray(cv2.bilateralFilter(photo_HW3, 5, 30, 3), np.uint8)
+    grey = lab_of(photo_HW3)[..., 0]
+    gradient = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(grey, cv2.CV_32F, 0, 1, scale=1 / 8))
     lab_HW3 = lab_of(smooth)
-    labels = _watershed(smooth, seeds)
+    return [_described(_watershed(smooth, each), lab_HW3, np.asarray(gradient, np.float32)) for each in seeds]
+
+
+def _described(labels: npt.NDArray[np.int32], lab_HW3: Floats, gradient: Floats) -> Regions:
+    height, width = labels.shape
     flat = labels.ravel()
     sizes = np.bincount(flat).astype(np.float64)
     count = len(sizes)
     means = [np.bincount(flat, lab_HW3[..., i].ravel(), count) / sizes for i in range(3)]
-    grey = lab_of(photo_HW3)[..., 0]
-    gradient = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(grey, cv2.CV_32F, 0, 1, scale=1 / 8))
     texture = TEXTURE * np.log(0.5 + np.bincount(flat, gradient.ravel(), count) / sizes)
     rows, columns = np.mgrid[:height, :width]
     place = [

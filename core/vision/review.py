@@ -3,6 +3,10 @@
     review   {number: Analysis}, {number: Subject}   ->   Review
     pick     the n best: each next one is the farthest from those picked, times how good it is (farthest-point sampling)
 
+Photos are apart by colours, grey values and framing; by feature prints and framing where the analyser has prints.
+Prints are scaled so that they spread over the set as far as the values that they replace: the balance with framing
+stays.
+
 Shapes   N photos   D features
 """
 
@@ -65,7 +69,7 @@ def pick(photos: Mapping[int, Analysis], count: int, subjects: Mapping[int, Subj
     numbers = list(photos)
     if not numbers or count < 1:
         return []
-    feature_ND = np.stack([_feature(each, (subjects or {}).get(n, each.subject)) for n, each in photos.items()])
+    feature_ND = _features(photos, subjects or {})
     median = statistics.median(each.blur for each in photos.values())
     good_N = np.array([1 / (1 + 2 * judge.badness(each, median)) for each in photos.values()])
     chosen = [int(good_N.argmax())]
@@ -78,18 +82,38 @@ def pick(photos: Mapping[int, Analysis], count: int, subjects: Mapping[int, Subj
     return [numbers[i] for i in chosen]
 
 
-def _feature(photo: Analysis, subject: Subject | None) -> Floats:
+def _features(photos: Mapping[int, Analysis], subjects: Mapping[int, Subject | None]) -> Floats:
+    """(N, D): the distance of two rows is how different the photos are."""
+    shown_ND = np.stack([_shown(each) for each in photos.values()])
+    prints_ND = similarity.prints_array([each.print for each in photos.values()])
+    if prints_ND is not None:
+        shown_ND = prints_ND * (_spread(shown_ND) / max(_spread(prints_ND), 1e-6))
+    framing_N3 = np.stack([_framing(subjects.get(number, each.subject)) for number, each in photos.items()])
+    return np.concatenate([shown_ND, WEIGHTS["framing"] * framing_N3], axis=1)
+
+
+def _shown(photo: Analysis) -> Floats:
+    """The colours of the subject and of what is behind it, and the grey values, each with its weight."""
     colours = similarity.colours_array(photo.colours)
     grey = np.frombuffer(photo.look, np.uint8).reshape(similarity.SIDE, similarity.SIDE)
     small = cv2.resize(grey, (8, 8), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
     small = (small - small.mean()) / max(float(np.linalg.norm(small - small.mean())), 1.0)
-    framing = np.zeros(3, np.float32)
-    if subject is not None:
-        box = subject.box
-        side = max(box.right - box.left, box.bottom - box.top)
-        framing = np.array([(box.left + box.right) / 2, (box.top + box.bottom) / 2, np.log(side) / 2], np.float32)
-    parts = {"subject": colours[0], "behind": colours[1], "look": small, "framing": framing}
-    return np.concatenate([weight * parts[name] for name, weight in WEIGHTS.items()])
+    parts = {"subject": colours[0], "behind": colours[1], "look": small}
+    return np.concatenate([WEIGHTS[name] * part for name, part in parts.items()])
+
+
+def _framing(subject: Subject | None) -> Floats:
+    """Where the subject is, and its size."""
+    if subject is None:
+        return np.zeros(3, np.float32)
+    box = subject.box
+    side = max(box.right - box.left, box.bottom - box.top)
+    return np.array([(box.left + box.right) / 2, (box.top + box.bottom) / 2, np.log(side) / 2], np.float32)
+
+
+def _spread(values_ND: Floats) -> float:
+    """The root mean square distance from the mean."""
+    return float(np.sqrt(((values_ND - values_ND.mean(0)) ** 2).sum(1).mean()))
 
 
 def _verdict(counts: Counts, findings: Sequence[Finding]) -> Verdict:

@@ -102,6 +102,8 @@ def _geodesic(regions: Regions) -> Doubles:
     looks = _distances(regions.look_R4[border])
     path[np.ix_(border, border)] = np.minimum(path[np.ix_(border, border)], np.maximum(looks - np.mean(smallest), 0))
     np.fill_diagonal(path, 0)
+    through = np.empty_like(path)
     for k in range(count):
-        np.minimum(path, path[:, k, None] + path[k], out=path)
+        np.add(path[:, k, None], path[k], out=through)
+        np.minimum(path, through, out=path)
     return path

@@ -2,7 +2,7 @@
 
 Photos that only repeat another are counted once, so that a burst does not make a background the background of all.
 
-Shapes   N photos   D histogram bins
+Shapes   N photos   D histogram bins, or features of a print
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from core.dataset.crops import Box
-from core.vision import judge, similarity
-from core.vision.pictures import Floats
+from core.vision import dinov2, judge, similarity
+from core.vision.pictures import Floats, Mask
 from core.vision.results import Analysis, Finding, Subject
 
 SAME = 0.985  # likeness from which two photos of one size are one photo, saved twice
 FEW, ENOUGH = 5, 8
 SET_AT_LEAST = 5  # photos, for what is said about all of them
 UNLIKE, UNLIKE_DEVIATIONS = 0.45, 4.0
-PRINT_UNLIKE = 0.35
+PRINT_UNLIKE = 0.35  # of Apple's prints
+FARTHER, FARTHER_DEVIATIONS = 1.5, 4.0  # of DINOv2's, for which no likeness is known to mean another subject
+NEAREST = 3  # others, whose mean counts
 BACKGROUND_ALIKE, BACKGROUND_SHARE = 0.78, 0.8
 FRAMING_PLACE, FRAMING_SIZE = 0.05, 0.18  # deviations: of the centre, and of the logarithm of the longer side
 CLOSE_SHARE = 0.4  # of the photo's area, or two opposite edges touched
@@ -82,26 +84,36 @@ def _of_framing(everything: tuple[int, ...], boxes: Sequence[Box]) -> Iterator[F
 
 def _unlike_the_rest(photos: Mapping[int, Analysis]) -> Iterator[Finding]:
     """A photo whose nearest others are far, by feature prints where the analyser has them, else by colours alone."""
-    numbers = list(photos)
-    likeness_NN, surest, most = _subject_likeness(photos)
-    np.fill_diagonal(likeness_NN, -1)
-    nearest = np.sort(likeness_NN, axis=1)[:, -3:].mean(1)
-    median = float(np.median(nearest))
-    deviation = max(1.4826 * float(np.median(np.abs(nearest - median))), 0.03)
-    for number, value in zip(numbers, nearest, strict=True):
-        if value < most and value < median - UNLIKE_DEVIATIONS * deviation:
+    prints_ND = similarity.prints_array([each.print for each in photos.values()])
+    if prints_ND is None:
+        subject_ND = np.stack([similarity.colours_array(each.colours)[0] for each in photos.values()])
+        far_N, sure = _below(subject_ND @ subject_ND.T, UNLIKE), 0.5
+    elif all(dinov2.MARK in each.analyser for each in photos.values()):
+        far_N, sure = _farther(1 - prints_ND @ prints_ND.T), 0.5
+    else:
+        far_N, sure = _below(prints_ND @ prints_ND.T, PRINT_UNLIKE), 0.75
+    for number, far in zip(photos, far_N, strict=True):
+        if far:
             words = "This may show something else than the other photos."
-            yield Finding("unlike_the_rest", (number,), words, "look", surest)
+            yield Finding("unlike_the_rest", (number,), words, "look", sure)
 
 
-def _subject_likeness(photos: Mapping[int, Analysis]) -> tuple[Floats, float, float]:
-    """(N, N) likeness, how sure a finding from it can be, and below which value there may be one."""
-    prints = [np.frombuffer(each.print, np.float32) for each in photos.values()]
-    if all(len(each) and len(each) == len(prints[0]) for each in prints):
-        unit = np.stack([each / max(float(np.linalg.norm(each)), 1e-6) for each in prints])
-        return np.asarray(unit @ unit.T, np.float32), 0.75, PRINT_UNLIKE
-    subject = np.stack([similarity.colours_array(each.colours)[0] for each in photos.values()])
-    return np.asarray(subject @ subject.T, np.float32), 0.5, UNLIKE
+def _below(likeness_NN: Floats, most: float) -> Mask:
+    """(N,) where the likeness to the nearest others is below `most`, and far below what is usual in the set."""
+    np.fill_diagonal(likeness_NN, -1)
+    nearest_N = np.sort(likeness_NN, axis=1)[:, -NEAREST:].mean(1)
+    median = float(np.median(nearest_N))
+    deviation = max(1.4826 * float(np.median(np.abs(nearest_N - median))), 0.03)
+    return np.asarray((nearest_N < most) & (nearest_N < median - UNLIKE_DEVIATIONS * deviation), np.bool_)
+
+
+def _farther(distance_NN: Floats) -> Mask:
+    """(N,) where the nearest others are far by the set's own measure: times and deviations of its median distance."""
+    np.fill_diagonal(distance_NN, np.inf)
+    nearest_N = np.log(np.maximum(np.sort(distance_NN, axis=1)[:, :NEAREST].mean(1), 1e-6))
+    above_N = nearest_N - np.median(nearest_N)
+    deviation = 1.4826 * float(np.median(np.abs(above_N)))
+    return np.asarray(above_N > max(np.log(FARTHER), FARTHER_DEVIATIONS * deviation), np.bool_)
 
 
 def _same_background(photos: Mapping[int, Analysis]) -> float:

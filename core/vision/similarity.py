@@ -6,8 +6,9 @@
               and of its parts. A head that turned or an arm that rose shows in the parts.
     colours   histograms over Lab of the subject and of what surrounds it, as square roots, so that a product of two is
               their Bhattacharyya coefficient: 1 the same, 0 nothing in common
+    print     what a network sees, where the analyser has one; a product of two is their cosine
 
-Shapes   S side of a look   N photos   D histogram bins
+Shapes   S side of a look   N photos   D histogram bins, or features of a print
 """
 
 from __future__ import annotations
@@ -46,6 +47,14 @@ def colours_of(lab_HW3: Floats, subject_HW: Mask | None) -> bytes:
 def colours_array(colours: bytes) -> Floats:
     """(2, D): square roots of the subject's and the background's histogram, each of length 1."""
     values = np.frombuffer(colours, np.uint8).reshape(2, -1).astype(np.float32)
+    return np.asarray(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6), np.float32)
+
+
+def prints_array(prints: Sequence[bytes]) -> Floats | None:
+    """(N, D) feature prints, each of length 1; None unless every photo has one, of the same kind."""
+    if not prints or not prints[0] or len({len(each) for each in prints}) > 1:
+        return None
+    values = np.stack([np.frombuffer(each, np.float32) for each in prints])
     return np.asarray(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6), np.float32)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from core.dataset.crops import Box
 from core.vision import commonality, saliency, similarity
 from core.vision.pictures import SMALL_SIDE_PX, Floats, Mask, Pixels, box_of, decode_mask, encode_mask, shrunk
-from core.vision.regions import Regions, regions_of
+from core.vision.regions import Regions, regions_of, regions_of_each
 from core.vision.results import Analysis, Subject
 
 HALF = 0.5
@@ -120,8 +120,9 @@ def _likely(
 ) -> list[Floats]:
     """(H, W) for each photo: the mean of the joint estimates over coarser and finer regions, whose errors differ."""
     total = [np.zeros(each.shape[:2], np.float32) for each in small]
-    for seeds in REGIONS:
-        regions = [regions_of(each, seeds) for each in small]
+    every = [regions_of_each(each, REGIONS) for each in small]
+    for at_grid in range(len(REGIONS)):
+        regions = [each[at_grid] for each in every]
         alone = [_at_regions(each, content) for each, content in zip(regions, salient, strict=True)]
         for at, subject in drawn.items():
             mask = decode_mask(subject.mask, (small[at].shape[1], small[at].shape[0]))

@@ -12,11 +12,12 @@ from huggingface_hub import constants, snapshot_download
 from core.errors import DiskProblem, DownloadProblem, GatedProblem, ModelProblem
 from core.hub import cache as hub_cache
 from core.hub import catalog, download
+from core.hub.analysis_models import DINOV2_SMALL, place_of
 from core.hub.layout import is_needed, missing_files, parts_of
 from core.hub.registry import KNOWN
 from core.models.load import load_family
 from core.safetensors_file import read_json
-from tests import tiny_flux3
+from tests import tiny_dinov2, tiny_flux3
 from tests.hub import NEEDLESS, TOKEN, Hub, add_turbo, make_repository, running_hub
 
 pytestmark = pytest.mark.slow
@@ -283,3 +284,18 @@ def test_an_assistant_that_its_repository_has_lost_is_a_sentence(hub: Hub, tmp_p
     (hub.repositories[TURBO.assistant.repo] / TURBO.assistant.name).unlink()
     with pytest.raises(DownloadProblem, match=r"no longer has .*, the training assistant of Z-Image Turbo"):
         run(TURBO)
+
+
+def test_a_model_that_looks_at_photos_arrives_with_its_files_alone(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories[DINOV2_SMALL.repo] = tiny_dinov2.make_model_folder(tmp_path / "dinov2")
+    progress = run(DINOV2_SMALL)
+    folder = place_of(DINOV2_SMALL).complete
+    assert folder is not None
+    assert {path.name for path in folder.iterdir()} == set(DINOV2_SMALL.files)
+    total = hub.total(DINOV2_SMALL.repo, list(DINOV2_SMALL.files))
+    assert (progress[-1].done, progress[-1].of) == (total, total)
+    assert DINOV2_SMALL.name not in catalog.models([folder, folder.parent]), "it is neither trained nor drawn with"
+    hub.repositories[DINOV2_SMALL.repo] = tmp_path / "empty"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DownloadProblem, match=r"no longer has config.json, model.safetensors, which DINOv2"):
+        run(DINOV2_SMALL)

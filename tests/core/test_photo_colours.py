@@ -7,7 +7,7 @@ import struct
 import zlib
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from core.dataset import hdr, photos
 from core.errors import DataProblem
@@ -76,6 +76,16 @@ def test_one_pixel_that_is_no_number_leaves_the_others(strange: float) -> None:
         assert seen.getpixel(at) == ((255, 255, 255) if strange == math.inf else (0, 0, 0))
         seen.putpixel(at, plain.getpixel(at) or 0)
         assert seen.tobytes() == plain.tobytes()
+
+
+def test_a_small_picture_has_the_colours_that_the_photos_profile_means() -> None:
+    """It is scaled before its colours are converted."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = srgb.replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ")  # red is green
+    content = encoded(Image.new("RGB", (64, 48), (200, 30, 90)), icc_profile=swapped)
+    whole = photos.open_rgb(content).getpixel((5, 5))
+    assert whole == pytest.approx((30, 200, 90), abs=2)
+    assert photos.open_small_rgb(content, 16).getpixel((5, 5)) == whole
 
 
 def test_linear_grey_keeps_its_profile_beside_alpha() -> None:
