@@ -34,6 +34,8 @@ FLUX2_TERMS = "FLUX Non-Commercial License v2.1"
 FLUX2 = (FLUX2_TERMS, "The model and adapters trained on it are for non-commercial use only.")
 FLUX3_TERMS = "FLUX Kommunity License"
 FLUX3 = (FLUX3_TERMS, "Read its terms on the model's page before any commercial use.")
+USES = {"MIT": "commercial", APACHE[0]: "commercial", DEV_TERMS: "non-commercial", FLUX2_TERMS: "non-commercial"}
+"""What a licence is for, in a word; others have to be read."""
 
 
 @dataclass(frozen=True, slots=True)
