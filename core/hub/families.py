@@ -38,6 +38,7 @@ class FamilyCard:
     distilled: Callable[[Setting], bool] = _says_so  # whether it was distilled to few steps, which training damages
     text_tokens: Callable[[Config], int]  # tokens of an encoded prompt, where prompts differ of most
     tokenizer: str = "tokenizer"  # the folder whose limit on tokens is that of prompts
+    elsewhere: str = ""  # which programs miss layers of its adapters in diffusers' names, in a sentence; empty for none
     unread: str = "(?!)"  # pattern in the names of the transformer's tensors that are never read; by default none
 
 
@@ -57,6 +58,8 @@ CARDS = (
         network="core.models.flux2:Flux2",
         like=lambda setting: "flux2-klein-4b" if _says_so(setting) else "flux2-klein-base-4b",
         text_tokens=lambda _: 512,
+        elsewhere="ComfyUI before 0.11 (January 2026) and Forge before February 2026 leave out more than half of this "
+        "file's layers, without a word. In kohya's format they take all of them.",
     ),
     FamilyCard(
         name="z_image",
@@ -80,6 +83,8 @@ CARDS = (
         like=lambda setting: "flux3-klein" if _is_flow_map(setting) else "flux3-klein-base",
         distilled=lambda setting: _is_flow_map(setting),
         text_tokens=lambda _: 80,
+        elsewhere="diffusers reads this file. ComfyUI up to 0.19.3 does not draw with FLUX.3; a version that does may "
+        "take kohya's format alone, which has the names of the model's own code.",
         unread=r"\bimage_cond\b",
     ),
 )
