@@ -9,12 +9,10 @@ the names by prefix and pattern, with where each change goes: "{19}" stands for 
 
     "transformer_blocks.{19}.attn.to_k": "double_blocks.{}.img_attn.qkv 9216x3072 rows 3072+3072"
 
-What was taken is said on the standard error, so that another version of ComfyUI can be asked for it alone:
+How many layers were taken is said on the standard error, so that other versions can be asked for that alone.
 
-    version             klein-4B   klein-9B   Z-Image   FLUX.1   Chroma        layers taken in diffusers' names, of all;
-                                                                               in kohya's form all are taken in all
-No version up to v0.19.3 (2026-04-17) has the network of FLUX.3. Its part of the list is the rule that
-holds for every network, with the names of Black Forest Labs' own code.
+FLUX.3 has no network in ComfyUI at that version. Its part of the list is the rule that holds for every network, with
+the names of Black Forest Labs' own code.
 
 Nothing of ComfyUI is part of this project. Its drawing code is not imported: only names matter here.
 """
@@ -53,7 +51,7 @@ FLUX3_BLOCK = ("q_proj", "k_proj", "v_proj", "attn_out", "mlp_in", "mlp_out")
 
 
 def open_clone(clone: Path) -> None:
-    """Make ComfyUI's modules importable; those of NOT_IMPORTED are empty stand-ins, as are the classes of its models."""
+    """Make ComfyUI's modules importable; those of NOT_IMPORTED are stand-ins, and so are the classes of its models."""
     sys.path.insert(0, str(clone))
     sys.modules.update({name: MagicMock() for name in NOT_IMPORTED})
     model_base = ModuleType("comfy.model_base")
