@@ -12,7 +12,7 @@ from app.actions.models import ModelView
 from app.database import Database
 from app.jobs.states import State, Stop
 from app.pages.lines import job_progress, newest_event
-from app.pages.recommendation import own_size, recommendation
+from app.pages.recommendation import best_settings, recommendation
 from app.pages.render import Page, parameter_count
 from core.config.choices import BITS
 from core.config.train import knobs
@@ -179,7 +179,7 @@ def _memory(view: ModelView) -> Cell:
     """Of the recommended settings, or the least that it takes."""
     if view.needs is None:
         return Cell("unknown")
-    best = next((need for need in view.needs.table if need.recommended), None)
+    best = best_settings(view.needs)
     least = min(view.needs.table, key=lambda need: need.memory)
     shown = best or least
     base = memory.BASES[shown.base_precision].split(" ", 1)[1]
@@ -191,12 +191,12 @@ def _fits(view: ModelView) -> tuple[Cell, str]:
     needs = view.needs
     if needs is None:
         return Cell("unknown"), ""
-    best = next((need for need in needs.table if need.recommended), None)
+    best = best_settings(needs)
     if best is None:
         if min(need.memory for need in needs.table) > needs.memory_there:
             return Cell("Too large", f"{memory_size(needs.memory_there)} of memory are there"), "bad"
         return Cell("No room on the disk", f"{wording.size(needs.disk_there)} are free"), "bad"
-    if needs.purpose == "training" and own_size(view) is None:
+    if needs.purpose == "drawing" and best.side_px < view.drawing.get("side_px", 0):
         return Cell("Only smaller pictures", f"{best.side_px} px at most"), "warn"
     return Cell("Fits", "" if best.base_precision == "full" else f"in {best.base_precision}"), "good"
 
