@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from app import wording
@@ -62,11 +62,22 @@ class Cell:
     more: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A line of the details."""
+
+    label: str
+    words: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRow:
-    """One model: a row of the comparison, and the details behind it."""
+    """One model: a row of the comparison, and the details behind it. A model of any kind can be one."""
 
-    model: ModelView
+    name: str
+    title: str
+    what_for: str
+    page: str | None  # its page on the hub
     purpose: Cell
     size: Cell
     memory: Cell
@@ -75,8 +86,7 @@ class ModelRow:
     fit: str  # the tone of `fits`: good, warn, bad, or empty where nothing can be predicted
     badge: State  # its icon and colour
     badge_words: str
-    draws_with: str  # the title of the model that its adapters are drawn with; empty for itself
-    run_defaults: str  # "steps 1000, rank 16"; empty for nothing of its own
+    facts: tuple[Fact, ...]
     problem: str  # what is wrong with its folder, or why its download failed
     gated: str  # the licence to accept before a download; empty for none, or once the model is here
     verb: str  # the label of the download button; empty for no button
@@ -138,7 +148,10 @@ def _row(view: ModelView, titles: Mapping[str, str]) -> ModelRow:
     refused = job is not None and job.error is not None and job.error.get("code") == "gated"  # its problem says so
     fits, tone = _fits(view)
     return ModelRow(
-        model=view,
+        name=view.name,
+        title=view.title,
+        what_for=view.what_for,
+        page=view.page,
         purpose=_purpose(view),
         size=_size(view),
         memory=_memory(view),
@@ -147,14 +160,39 @@ def _row(view: ModelView, titles: Mapping[str, str]) -> ModelRow:
         fit=tone,
         badge=badge,
         badge_words=words,
-        draws_with=titles.get(view.draws_with, view.draws_with) if view.draws_with != view.name else "",
-        run_defaults=", ".join(_run_defaults(view)),
+        facts=tuple(Fact(label, words) for label, words in _facts(view, titles) if words),
         problem=_problem(view, job),
         gated="" if view.on_disk or view.bytes_here or fetching or refused else view.gated,
         verb=_verb(view, job) if can_download and fetching is None else "",
         fetching=fetching,
         needs=_need_table(view.needs) if view.needs else None,
     )
+
+
+def _facts(view: ModelView, titles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Labels and words of the details; without words a line is left out."""
+    yield "Name", view.name
+    size = f"{parameter_count(view.parameters)} parameters" if view.parameters else ""
+    yield (
+        "Size",
+        size + (f", and {parameter_count(view.text_parameters)} to read prompts" if view.text_parameters else ""),
+    )
+    if view.bytes and not view.on_disk:
+        here = f"; {wording.size(view.bytes_here)} are here" if view.bytes_here else ""
+        yield "Download", f"{wording.size(view.bytes)}, and as much room on the disk{here}"
+    yield "Location", view.folder if view.folder and not view.bytes_here else ""
+    lack = "not here; without it a run unlearns how to draw in few steps"
+    yield "Training assistant", lack if view.lacks_assistant else ""
+    yield (
+        "Draw with",
+        titles.get(view.draws_with, view.draws_with) if view.trains and view.draws_with != view.name else "",
+    )
+    yield "A run", ", ".join(_run_defaults(view))
+    if view.drawing:
+        steps, guidance, side_px = (view.drawing[name] for name in ("steps", "guidance", "side_px"))
+        yield "A picture", f"{wording.plural(steps, 'step')}, guidance {guidance:g}, {side_px} px"
+    yield "On this computer", view.needs.sentence if view.needs else ""
+    yield "Licence", f"{view.licence}. {view.commercial}" if view.commercial else view.licence
 
 
 def _purpose(view: ModelView) -> Cell:
