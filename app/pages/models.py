@@ -172,23 +172,18 @@ def _row(view: ModelView, titles: Mapping[str, str]) -> ModelRow:
 def _facts(view: ModelView, titles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Labels and words of the details; without words a line is left out."""
     yield "Name", view.name
-    size = f"{parameter_count(view.parameters)} parameters" if view.parameters else ""
-    yield (
-        "Size",
-        size + (f", and {parameter_count(view.text_parameters)} to read prompts" if view.text_parameters else ""),
-    )
+    texts = f", and {parameter_count(view.text_parameters)} to read prompts" if view.text_parameters else ""
+    yield "Size", f"{parameter_count(view.parameters)} parameters{texts}" if view.parameters else ""
     if view.bytes and not view.on_disk:
         here = f"; {wording.size(view.bytes_here)} are here" if view.bytes_here else ""
         yield "Download", f"{wording.size(view.bytes)}, and as much room on the disk{here}"
     yield "Location", view.folder if view.folder and not view.bytes_here else ""
     lack = "not here; without it a run unlearns how to draw in few steps"
     yield "Training assistant", lack if view.lacks_assistant else ""
-    yield (
-        "Draw with",
-        titles.get(view.draws_with, view.draws_with) if view.trains and view.draws_with != view.name else "",
-    )
+    elsewhere = view.trains and view.draws_with != view.name
+    yield "Draw with", titles.get(view.draws_with, view.draws_with) if elsewhere else ""
     yield "A run", ", ".join(_run_defaults(view))
-    if view.drawing:
+    if {"steps", "guidance", "side_px"} <= view.drawing.keys():
         steps, guidance, side_px = (view.drawing[name] for name in ("steps", "guidance", "side_px"))
         yield "A picture", f"{wording.plural(steps, 'step')}, guidance {guidance:g}, {side_px} px"
     yield "On this computer", view.needs.sentence if view.needs else ""
