@@ -83,8 +83,8 @@ CARDS = (
         like=lambda setting: "flux3-klein" if _is_flow_map(setting) else "flux3-klein-base",
         distilled=lambda setting: _is_flow_map(setting),
         text_tokens=lambda _: 80,
-        elsewhere="diffusers reads this file. ComfyUI up to 0.19.3 does not draw with FLUX.3; a version that does may "
-        "take kohya's format alone, which has the names of the model's own code.",
+        elsewhere="diffusers reads this file. ComfyUI does not list FLUX.3 among its models yet (0.38); a version that "
+        "does may take kohya's format alone, which has the names of the model's own code.",
         unread=r"\bimage_cond\b",
     ),
 )
