@@ -85,7 +85,7 @@ class ModelRow:
     fits: Cell
     fit: str  # the tone of `fits`: good, warn, bad, or empty where nothing can be predicted
     badge: State  # its icon and colour
-    badge_words: str
+    badge_words: str  # empty for no badge
     facts: tuple[Fact, ...]
     problem: str  # what is wrong with its folder, or why its download failed
     gated: str  # the licence to accept before a download; empty for none, or once the model is here
@@ -255,7 +255,7 @@ def _badge(view: ModelView, job: JobView | None) -> tuple[State, str]:
         return job.state, "downloading" if job.state is State.RUNNING else wording.STATES[job.state]
     if view.folder is not None or view.bytes_here:
         return State.STOPPED, "incomplete"
-    return State.QUEUED, "not here yet"
+    return State.QUEUED, ""  # its group says so
 
 
 def _verb(view: ModelView, job: JobView | None) -> str:

@@ -193,7 +193,7 @@ def test_a_page_in_place_of_the_hub_is_a_sentence(hub: Hub) -> None:
 
 def test_no_room_is_said_before_anything_large_is_fetched(hub: Hub) -> None:
     hub.claimed[LARGEST] = 10**16
-    with pytest.raises(DiskProblem, match=r"FLUX\.1 schnell needs 10000 TB more .* are free in") as problem:
+    with pytest.raises(DiskProblem, match=r"FLUX\.1 Krea dev needs 10000 TB more .* are free in") as problem:
         run()
     assert "HF_HOME" in problem.value.message
     assert sum(hub.sent.values()) < 1000, "only the model's index has come"
