@@ -5,7 +5,7 @@ y = W x + b, and what each adapter on the layer adds to it
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import mlx.core as mx
@@ -62,16 +62,17 @@ def attach(transformer: nn.Module, name: str, parts: Mapping[str, OnLayer]) -> N
         if name in layer.adapters:
             raise AdapterProblem(f"There already is an adapter called {name} on this model.")
         layer.adapters[name] = part
-    on_layers = parts_of(transformer)
-    for module in transformer.modules():
+    modules = transformer.modules()
+    on_layers = parts_of(modules)
+    for module in modules:
         if id(module) not in on_layers:
             module.freeze(recurse=False)
     mx.eval([part.parameters() for part in parts.values()])
 
 
-def parts_of(network: nn.Module) -> dict[int, OnLayer]:
-    """The parts of every adapter on the layers of a network or block, by `id`."""
-    layers = [each for each in network.modules() if isinstance(each, LoRALinear)]
+def parts_of(modules: Iterable[nn.Module]) -> dict[int, OnLayer]:
+    """The parts of every adapter on those of `modules` that have some, by `id`."""
+    layers = [each for each in modules if isinstance(each, LoRALinear)]
     return {id(part): part for layer in layers for part in layer.adapters.values()}
 
 

@@ -58,8 +58,8 @@ CARDS = (
         network="core.models.flux2:Flux2",
         like=lambda setting: "flux2-klein-4b" if _says_so(setting) else "flux2-klein-base-4b",
         text_tokens=lambda _: 512,
-        elsewhere="ComfyUI before 0.11 (January 2026) and Forge before February 2026 leave out up to 60% of this file's "
-        "layers and draw on. In kohya's format they take all of them.",
+        elsewhere="ComfyUI before 0.11 (January 2026) and Forge before February 2026 leave out up to 60% of the layers "
+        "of this file and draw on. In kohya's format they take all of them.",
     ),
     FamilyCard(
         name="z_image",

@@ -46,8 +46,9 @@ class FunctionalBlock:
         trained: list[Slot] = []
         names: list[str] = []
         signature: list[Any] = [block.kind]
-        on_layers = parts_of(block.module)
-        for path, layer in sorted(block.module.named_modules(), key=lambda each: each[0]):
+        modules = sorted(block.module.named_modules(), key=lambda each: each[0])
+        on_layers = parts_of(module for _, module in modules)
+        for path, layer in modules:
             part = on_layers.get(id(layer))
             if part is not None:
                 signature.append((path, part.signature, id(layer) in paths))
