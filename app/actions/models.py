@@ -23,6 +23,7 @@ from core.estimate.requirements import ModelNeeds
 from core.hub import analysis_models, catalog
 from core.hub import cache as hub_cache
 from core.hub.analysis_models import ANALYSIS_MODELS, DINOV2_SMALL, AnalysisModel, Place
+from core.hub.registry import USES
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,12 @@ class ModelView:
     what_for: str
     licence: str
     commercial: str  # what the licence says about commercial use; empty for a model of the user's own
+    use: str  # the same in a word: commercial, non-commercial, or empty for terms to read
     on_disk: bool  # complete
     supported: bool  # whether this version can load its family
     usable: bool  # on disk and supported
-    lacks_assistant: bool  # whether it is here without its training assistant, which can be downloaded
+    assisted: bool  # whether it is trained with an assistant, since it is distilled
+    lacks_assistant: bool  # whether it is here without that assistant, which can be downloaded
     trains: bool  # whether a run should start from it
     draws_with: str  # the model that its adapters draw best with
     trouble: str  # why it cannot be used; empty when it can, and when it is only not here
@@ -114,6 +117,12 @@ def family_of(database: Database, name: str) -> str:
     if entry.family is None:
         raise ModelProblem(entry.trouble)
     return entry.family
+
+
+def elsewhere(database: Database, name: str) -> str:
+    """Which programs miss layers of this model's adapters as they are downloaded, in a sentence; empty for none."""
+    entry = catalog.models(folders(database)).get(name)
+    return catalog.elsewhere(entry.family) if entry is not None else ""
 
 
 def folder_of(database: Database, name: str) -> Path:
@@ -223,9 +232,11 @@ def _view(entry: catalog.Entry, job: JobView | None, home: Path) -> ModelView:
         what_for=entry.what_for,
         licence=entry.licence,
         commercial=entry.commercial,
+        use=USES.get(entry.licence, ""),
         on_disk=entry.on_disk,
         supported=entry.family is not None,
         usable=entry.usable,
+        assisted=known is not None and known.assistant is not None,
         lacks_assistant=entry.lacks_assistant,
         trains=entry.trains,
         draws_with=entry.draws_with,

@@ -20,6 +20,7 @@ Setting = Callable[[str, str], Any]
 """(JSON file of a model folder, name) to the value, or None; INDEX stands for either index."""
 TRANSFORMER, SCHEDULER = "transformer/config.json", "scheduler/scheduler_config.json"
 Z_IMAGE_TURBO_SHIFT = 3.0  # of its scheduler; the base model has 6
+SCHNELL_SHIFT = 1.0  # of its scheduler: none; FLUX.1 dev has a dynamic one
 
 
 def _says_so(setting: Setting) -> bool:
@@ -37,6 +38,7 @@ class FamilyCard:
     distilled: Callable[[Setting], bool] = _says_so  # whether it was distilled to few steps, which training damages
     text_tokens: Callable[[Config], int]  # tokens of an encoded prompt, where prompts differ of most
     tokenizer: str = "tokenizer"  # the folder whose limit on tokens is that of prompts
+    elsewhere: str = ""  # which programs miss layers of its adapters in diffusers' names, in a sentence; empty for none
     unread: str = "(?!)"  # pattern in the names of the transformer's tensors that are never read; by default none
 
 
@@ -46,6 +48,7 @@ CARDS = (
         pipelines=("FluxPipeline",),
         network="core.models.flux1:Flux1",
         like=lambda setting: "flux1-dev" if setting(TRANSFORMER, "guidance_embeds") else "flux1-schnell",
+        distilled=lambda setting: _says_so(setting) or _is_schnell(setting),
         text_tokens=lambda config: 512 if config.get("guidance_embeds") else 256,
         tokenizer="tokenizer_2",
     ),
@@ -55,6 +58,8 @@ CARDS = (
         network="core.models.flux2:Flux2",
         like=lambda setting: "flux2-klein-4b" if _says_so(setting) else "flux2-klein-base-4b",
         text_tokens=lambda _: 512,
+        elsewhere="ComfyUI before 0.11 (January 2026) and Forge before February 2026 leave out up to 60% of the layers "
+        "of this file and draw on. In kohya's format they take all of them.",
     ),
     FamilyCard(
         name="z_image",
@@ -78,10 +83,18 @@ CARDS = (
         like=lambda setting: "flux3-klein" if _is_flow_map(setting) else "flux3-klein-base",
         distilled=lambda setting: _is_flow_map(setting),
         text_tokens=lambda _: 80,
+        elsewhere="diffusers reads this file. ComfyUI does not list FLUX.3 among its models yet (0.38); a version that "
+        "does may take kohya's format alone, which has the names of the model's own code.",
         unread=r"\bimage_cond\b",
     ),
 )
 FAMILIES = {card.name: card for card in CARDS}
+
+
+def _is_schnell(setting: Setting) -> bool:
+    """Pocket has no guidance input either, but a shift."""
+    dynamic, shift = setting(SCHEDULER, "use_dynamic_shifting"), setting(SCHEDULER, "shift")
+    return not setting(TRANSFORMER, "guidance_embeds") and not dynamic and shift == SCHNELL_SHIFT
 
 
 def _is_turbo(setting: Setting) -> bool:
