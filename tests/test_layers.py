@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CORE_LEVELS: list[tuple[str, ...]] = [
     ("core.errors", "core.randomness", "core.strict_json", "core.pocket.assets"),
     ("core.config", "core.files", "core.device"),
-    ("core.flow", "core.numerics", "core.safetensors_file",
+    ("core.safetensors_file", "core.adapters.key_maps"),
+    ("core.flow", "core.numerics", "core.weights",
      "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",
      "core.dataset.caption_files", "core.dataset.names", "core.dataset.split", "core.dataset.colour",
      "core.dataset.triggers",
@@ -58,6 +59,8 @@ LIGHT_CORE = {  # the modules of core that the web process may import: none need
     "core.errors", "core.files", "core.safetensors_file", "core.strict_json",
     "core.config.choices", "core.config.drawing_limits", "core.config.knob", "core.config.layer_ranks",
     "core.config.optimizer_defaults", "core.config.resolve", "core.config.train",
+    "core.weights.forms", "core.weights.names", "core.weights.places", "core.weights.recognize",
+    "core.hub.assembled", "core.hub.comfyui", "core.hub.foreign",
     "core.hub.cache", "core.hub.catalog", "core.hub.families", "core.hub.layout", "core.hub.registry",
     "core.estimate.architecture", "core.estimate.memory", "core.estimate.requirements",
     "core.adapters.contents", "core.adapters.key_maps", "core.adapters.layers", "core.adapters.peft_config",
