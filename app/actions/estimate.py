@@ -25,7 +25,7 @@ from core.errors import ModelProblem
 from core.estimate.architecture import Architecture
 from core.estimate.memory import Forecast, forecast
 from core.estimate.requirements import PHOTOS
-from core.hub.catalog import Entry
+from core.hub.catalog import Entry, unassisted
 from core.training.diagnosis import BANDS
 
 STEPS_AT_MOST_TIMES = 3.0
@@ -51,7 +51,7 @@ class Suggestion:
     sentence: str
     fit: Forecast | None  # None for a model that is not here
     own: dict[str, str]  # the optimizer's own defaults by knob, as a form shows them; the user's values override them
-    advice: str = ""  # a learning rate that does not suit the optimizer, captions without the trigger, a vain dropout
+    advice: str = ""  # on the learning rate, captions without the trigger, a vain dropout, a missing assistant
 
 
 def suggest(
@@ -81,6 +81,7 @@ def suggest(
     free = resolve({**given, **dict.fromkeys(FOLLOWING)}, entry.defaults).config
     rate = rate_advice(config.optimizer, config.learning_rate)
     dropout = dropout_advice(config.trigger_dropout, config.class_pictures, captions, trigger)
+    advice = (rate, trigger_advice(captions, trigger), dropout, _assistant_advice(entry))
     return Suggestion(
         steps=steps,
         seconds=seconds,
@@ -89,8 +90,16 @@ def suggest(
         sentence=f"About {rough_duration(seconds)}, {origin}.",
         fit=fits(entry, replace(config, steps=steps), photos, database.home.root) if entry.usable else None,
         own={name: number(getattr(free, name)) for name in FOLLOWING},
-        advice=" ".join(each for each in (rate, trigger_advice(captions, trigger), dropout) if each),
+        advice=" ".join(each for each in advice if each),
     )
+
+
+def _assistant_advice(entry: Entry) -> str:
+    """What a run on a distilled model without its training assistant costs; empty otherwise."""
+    try:
+        return unassisted(entry.folder) if entry.folder is not None and entry.usable else ""
+    except ModelProblem as problem:  # its card names a missing file
+        return problem.message
 
 
 def _seconds(config: TrainConfig, pace: float, best: TrainConfig) -> float:

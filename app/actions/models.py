@@ -22,6 +22,7 @@ from core.estimate import requirements
 from core.estimate.requirements import ModelNeeds
 from core.hub import cache as hub_cache
 from core.hub import catalog
+from core.hub.registry import USES
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,12 @@ class ModelView:
     what_for: str
     licence: str
     commercial: str  # what the licence says about commercial use; empty for a model of the user's own
+    use: str  # the same in a word: commercial, non-commercial, or empty for terms to read
     on_disk: bool  # complete
     supported: bool  # whether this version can load its family
     usable: bool  # on disk and supported
-    lacks_assistant: bool  # whether it is here without its training assistant, which can be downloaded
+    assisted: bool  # whether it is trained with an assistant, since it is distilled
+    lacks_assistant: bool  # whether it is here without that assistant, which can be downloaded
     trains: bool  # whether a run should start from it
     draws_with: str  # the model that its adapters draw best with
     trouble: str  # why it cannot be used; empty when it can, and when it is only not here
@@ -155,9 +158,11 @@ def _view(entry: catalog.Entry, job: JobView | None, home: Path) -> ModelView:
         what_for=entry.what_for,
         licence=entry.licence,
         commercial=entry.commercial,
+        use=USES.get(entry.licence, ""),
         on_disk=entry.on_disk,
         supported=entry.family is not None,
         usable=entry.usable,
+        assisted=known is not None and known.assistant is not None,
         lacks_assistant=entry.lacks_assistant,
         trains=entry.trains,
         draws_with=entry.draws_with,

@@ -1,4 +1,4 @@
-"""The page of the models: which are ready, which can be downloaded, and how far a download is."""
+"""The page of the models: one that suits this computer, the others to compare, and how far a download is."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ from app.actions.models import ModelView
 from app.database import Database
 from app.jobs.states import State, Stop
 from app.pages.lines import job_progress, newest_event
-from app.pages.render import Page
+from app.pages.recommendation import own_size, recommendation
+from app.pages.render import Page, parameter_count
 from core.config.choices import BITS
 from core.config.train import knobs
+from core.device.units import memory_size
 from core.estimate import memory
 from core.estimate.requirements import ModelNeeds, Need
+from core.hub.catalog import POCKET
 
 GROUPS = {
-    "ready": ("Ready", "Complete on this computer; they can be trained and drawn with."),
+    "ready": ("Ready", "Complete on this computer."),
     "download": ("To download", "Downloads go into the cache that other programs on this computer share."),
     "broken": ("Incomplete", "Folders of your own that lack something; they are not used until they are complete."),
     "later": ("Not for this version", "Likeness knows these models, but cannot load them yet."),
 }
 GOING = (State.QUEUED, State.RUNNING)
 SHOWN_KNOBS = ("steps", "side_px", "rank", "learning_rate")
+USES = {"commercial": "commercial use too", "non-commercial": "non-commercial use only"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,9 @@ class ModelsPage(Page):
     template = "models.html"
     here = "models"
     after: int  # the newest event that the page knows of
-    groups: tuple[ModelGroup, ...]
+    recommended: ModelRow
+    reason: str  # why it is recommended, in a sentence
+    groups: tuple[ModelGroup, ...]  # the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +51,28 @@ class ModelGroup:
     name: str
     title: str
     hint: str
-    cards: tuple[ModelCard, ...]
+    rows: tuple[ModelRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What a row says in one column: in a word or two, and a small line below."""
+
+    words: str
+    more: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelCard:
-    """One model."""
+class ModelRow:
+    """One model: a row of the comparison, and the details behind it."""
 
     model: ModelView
+    purpose: Cell
+    size: Cell
+    memory: Cell
+    licence: Cell
+    fits: Cell
+    fit: str  # the tone of `fits`: good, warn, bad, or empty where nothing can be predicted
     badge: State  # its icon and colour
     badge_words: str
     draws_with: str  # the title of the model that its adapters are drawn with; empty for itself
@@ -92,11 +112,14 @@ def models_page(database: Database) -> ModelsPage:
     after = newest_event(database)
     views = models.list_models(database)
     titles = {view.name: view.title for view in views}
-    cards: dict[str, list[ModelCard]] = {name: [] for name in GROUPS}
+    chosen = recommendation(views)
+    rows: dict[str, list[ModelRow]] = {name: [] for name in GROUPS}
     for view in views:
-        cards[_group(view)].append(_card(view, titles))
-    groups = (ModelGroup(name, *GROUPS[name], tuple(found)) for name, found in cards.items() if found)
-    return ModelsPage(after=after, groups=tuple(groups))
+        if view.name != chosen.name:
+            rows[_group(view)].append(_row(view, titles))
+    first = next(_row(view, titles) for view in views if view.name == chosen.name)
+    groups = (ModelGroup(name, *GROUPS[name], tuple(found)) for name, found in rows.items() if found)
+    return ModelsPage(after=after, recommended=first, reason=chosen.reason, groups=tuple(groups))
 
 
 def _group(view: ModelView) -> str:
@@ -107,14 +130,21 @@ def _group(view: ModelView) -> str:
     return "broken" if view.page is None else "download"
 
 
-def _card(view: ModelView, titles: Mapping[str, str]) -> ModelCard:
+def _row(view: ModelView, titles: Mapping[str, str]) -> ModelRow:
     job = view.download if view.lacks_assistant or not view.usable else None
     fetching = _fetching(job) if job is not None and job.state in GOING else None
     badge, words = _badge(view, job)
     can_download = view.page is not None and view.supported and (view.lacks_assistant or not view.on_disk)
     refused = job is not None and job.error is not None and job.error.get("code") == "gated"  # its problem says so
-    return ModelCard(
+    fits, tone = _fits(view)
+    return ModelRow(
         model=view,
+        purpose=_purpose(view),
+        size=_size(view),
+        memory=_memory(view),
+        licence=Cell(view.licence, USES.get(view.use, "read its terms" if view.page is not None else "")),
+        fits=fits,
+        fit=tone,
         badge=badge,
         badge_words=words,
         draws_with=titles.get(view.draws_with, view.draws_with) if view.draws_with != view.name else "",
@@ -125,6 +155,50 @@ def _card(view: ModelView, titles: Mapping[str, str]) -> ModelCard:
         fetching=fetching,
         needs=_need_table(view.needs) if view.needs else None,
     )
+
+
+def _purpose(view: ModelView) -> Cell:
+    steps = view.drawing.get("steps")
+    pace = f"draws in {wording.plural(steps, 'step')}" if steps else ""
+    if view.name == POCKET:
+        return Cell("To try it out", "trains in minutes")
+    if not view.trains:
+        return Cell("To draw", pace)
+    return Cell("To train with its assistant" if view.assisted else "To train", pace)
+
+
+def _size(view: ModelView) -> Cell:
+    count = Cell(parameter_count(view.parameters)) if view.parameters else Cell("unknown")
+    if view.on_disk or not view.bytes:
+        return count
+    here = f", {wording.size(view.bytes_here)} are here" if view.bytes_here else ""
+    return Cell(count.words, f"{wording.size(view.bytes)} to download{here}")
+
+
+def _memory(view: ModelView) -> Cell:
+    """Of the recommended settings, or the least that it takes."""
+    if view.needs is None:
+        return Cell("unknown")
+    best = next((need for need in view.needs.table if need.recommended), None)
+    least = min(view.needs.table, key=lambda need: need.memory)
+    shown = best or least
+    base = memory.BASES[shown.base_precision].split(" ", 1)[1]
+    return Cell(memory_size(shown.memory), f"{shown.side_px} px, {base}")
+
+
+def _fits(view: ModelView) -> tuple[Cell, str]:
+    """Whether it fits this computer, and the tone of that."""
+    needs = view.needs
+    if needs is None:
+        return Cell("unknown"), ""
+    best = next((need for need in needs.table if need.recommended), None)
+    if best is None:
+        if min(need.memory for need in needs.table) > needs.memory_there:
+            return Cell("Too large", f"{memory_size(needs.memory_there)} of memory are there"), "bad"
+        return Cell("No room on the disk", f"{wording.size(needs.disk_there)} are free"), "bad"
+    if needs.purpose == "training" and own_size(view) is None:
+        return Cell("Only smaller pictures", f"{best.side_px} px at most"), "warn"
+    return Cell("Fits", "" if best.base_precision == "full" else f"in {best.base_precision}"), "good"
 
 
 def _fetching(job: JobView) -> Fetching:

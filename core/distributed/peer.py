@@ -84,7 +84,7 @@ def _prepare(
     material = handoff.receive_examples(group)
     if material is None:
         return None
-    batches = batches_of(material, family, config)
+    batches = batches_of(material, config, setup.shift_of(family, state))
     attached = setup.attach(family, config, folder, "", state, start.start_from, cleanup)
     return PreparedRun(
         family, config, attached.state, attached.adapter, attached.assistant, batches, group, NoOutputs(), reporter

@@ -80,7 +80,7 @@ class Entry:
         if self.known is None or self.known.assistant is None or self.folder is None or self.missing:
             return False
         try:
-            return assistant_of(self.folder) is None
+            return is_distilled(self.folder) and assistant_of(self.folder) is None
         except ModelProblem:  # its card names a missing file: a run reports that
             return False
 
@@ -219,15 +219,29 @@ def assistant_of(folder: Path) -> Path | None:
     """The training assistant: an adapter that is active in training and off in drawing; None without one.
 
     It is the file that the folder's card names, else the download of the similar known model. Without its assistant
-    Z-Image-Turbo loses the ability to draw in few steps. Raises ModelProblem.
+    a distilled model loses the ability to draw in few steps. A card with null has none, such as that of a model that
+    looks like a distilled one and is not. Raises ModelProblem.
     """
-    name = _card(folder).get("assistant")
+    card = _card(folder)
+    name = card.get("assistant")
     if name is None:
-        like = similar_known_model(folder)
+        like = similar_known_model(folder) if "assistant" not in card and is_distilled(folder) else None
         return hub_cache.file(like.assistant.repo, like.assistant.name) if like and like.assistant else None
     if not isinstance(name, str) or Path(name).name != name or not (folder / name).is_file():
         raise ModelProblem(f"{folder / CARD_FILE}: assistant is {name!r}; it must name an adapter file in this folder.")
     return folder / name
+
+
+def unassisted(folder: Path) -> str:
+    """What training costs a distilled model that has no assistant, in a sentence; empty for any other model."""
+    if not is_distilled(folder) or assistant_of(folder) is not None:
+        return ""
+    like = similar_known_model(folder)
+    offer = "The Models page offers one" if like and like.assistant else "Train on its base"
+    return (
+        "This model was distilled to draw in few steps, and no training assistant of it is here: while it learns the "
+        f"subject it loses that, and its pictures turn soft. {offer}."
+    )
 
 
 def defaults_of(folder: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ Setting = Callable[[str, str], Any]
 """(JSON file of a model folder, name) to the value, or None; INDEX stands for either index."""
 TRANSFORMER, SCHEDULER = "transformer/config.json", "scheduler/scheduler_config.json"
 Z_IMAGE_TURBO_SHIFT = 3.0  # of its scheduler; the base model has 6
+SCHNELL_SHIFT = 1.0  # of its scheduler: none; FLUX.1 dev has a dynamic one
 
 
 def _says_so(setting: Setting) -> bool:
@@ -46,6 +47,7 @@ CARDS = (
         pipelines=("FluxPipeline",),
         network="core.models.flux1:Flux1",
         like=lambda setting: "flux1-dev" if setting(TRANSFORMER, "guidance_embeds") else "flux1-schnell",
+        distilled=lambda setting: _says_so(setting) or _is_schnell(setting),
         text_tokens=lambda config: 512 if config.get("guidance_embeds") else 256,
         tokenizer="tokenizer_2",
     ),
@@ -82,6 +84,12 @@ CARDS = (
     ),
 )
 FAMILIES = {card.name: card for card in CARDS}
+
+
+def _is_schnell(setting: Setting) -> bool:
+    """Pocket has no guidance input either, but a shift."""
+    dynamic, shift = setting(SCHEDULER, "use_dynamic_shifting"), setting(SCHEDULER, "shift")
+    return not setting(TRANSFORMER, "guidance_embeds") and not dynamic and shift == SCHNELL_SHIFT
 
 
 def _is_turbo(setting: Setting) -> bool:

@@ -34,6 +34,8 @@ FLUX2_TERMS = "FLUX Non-Commercial License v2.1"
 FLUX2 = (FLUX2_TERMS, "The model and adapters trained on it are for non-commercial use only.")
 FLUX3_TERMS = "FLUX Kommunity License"
 FLUX3 = (FLUX3_TERMS, "Read its terms on the model's page before any commercial use.")
+USES = {"MIT": "commercial", APACHE[0]: "commercial", DEV_TERMS: "non-commercial", FLUX2_TERMS: "non-commercial"}
+"""What a licence is for, in a word; others have to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,13 +267,15 @@ KNOWN: dict[str, KnownModel] = {
         KnownModel(
             name="flux1-schnell",
             title="FLUX.1 schnell",
-            what_for="Draws in four steps and is free to use. It is distilled, so it learns less well than FLUX.1 dev.",
+            what_for="Draws in four steps and is free to use. It is distilled: an assistant adapter, which comes with "
+            "the download, keeps it fast while it is trained. It learns less well than FLUX.1 dev all the same.",
             repo="black-forest-labs/FLUX.1-schnell",
             pipeline="FluxPipeline",
             terms=APACHE,
             parameters=_flux1_parameters(11_891_178_560),
             shapes=_flux1_shapes(guidance=False),
             gated="its owner's conditions",
+            assistant=HubFile("ostris/FLUX.1-schnell-training-adapter", "pytorch_lora_weights.safetensors"),
             defaults=FLUX1_DEFAULTS,
             drawing={"steps": 4, "guidance": 1.0, "side_px": 1024},
         ),

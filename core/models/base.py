@@ -137,8 +137,12 @@ class Family(Protocol):
         """`steps + 1` sigmas from 1 to 0, spaced like those of the model's own scheduler."""
         ...
 
+    def drawing_shift(self, grid: Grid) -> float:
+        """The factor of `flow.shift` in the model's own drawing schedule, with its default number of steps."""
+        ...
+
     def training_shift(self, grid: Grid) -> float:
-        """The factor of `flow.shift` for the sigma draw "model_shift"."""
+        """The factor of `flow.shift` for the sigma draw "model_shift": that of the model's own training if known."""
         ...
 
     @property
@@ -157,8 +161,8 @@ class Family(Protocol):
         ...
 
     @property
-    def distilled(self) -> bool:
-        """Whether it was distilled to draw in few steps, which training degrades."""
+    def unassisted(self) -> str:
+        """What training costs this model, a distilled one without an assistant, in a sentence; empty for any other."""
         ...
 
     @property

@@ -287,6 +287,17 @@ class Flux2(FolderFamily):
         """`steps + 1` sigmas from 1 to 0, those of Flux2KleinPipeline and FlowMatchEulerDiscreteScheduler."""
         return flow.schedule(steps, self._shift(steps, grid))
 
-    def training_shift(self, grid: Grid) -> float:
+    def drawing_shift(self, grid: Grid) -> float:
         """The shift of the drawing schedule, in this model's default number of steps."""
         return self._shift(drawing_of(self._parts.folder)["steps"], grid)
+
+    def training_shift(self, grid: Grid) -> float:
+        """FLUX.1's dynamic shift: e^0.63 at 512 px, e^1.15 at 1024 px. `empirical_mu` is larger, and for drawing alone:
+        1.70 and 2.02 with 50 steps.
+
+        Source: OneTrainer, pull request 1516 (2026-06), with the word of Black Forest Labs that FLUX.1 and FLUX.2 were
+        trained with these parameters.
+        """
+        if not self._scheduler.get("use_dynamic_shifting", False):
+            return self.drawing_shift(grid)
+        return flow.dynamic_shift(grid.tokens)

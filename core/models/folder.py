@@ -24,7 +24,7 @@ from core.adapters.adapted import find
 from core.errors import ModelProblem
 from core.estimate.architecture import PATCH, Architecture
 from core.files import sha256_of
-from core.hub.catalog import assistant_of, defaults_of, is_distilled
+from core.hub.catalog import assistant_of, defaults_of, unassisted
 from core.models.base import Block, Conditioning, Grid, Stream, stacked
 from core.models.parts import Part, Parts
 from core.models.text.tokenizers import TextTokenizer
@@ -128,9 +128,13 @@ class FolderFamily(ABC):
 
     def drawing_sigmas(self, steps: int, grid: Grid) -> list[float]:
         """`steps + 1` sigmas from 1 to 0, those of diffusers' pipeline and FlowMatchEulerDiscreteScheduler."""
-        return flow.schedule(steps, self.training_shift(grid))
+        return flow.schedule(steps, self.drawing_shift(grid))
 
     def training_shift(self, grid: Grid) -> float:
+        """The shift of the drawing schedule, where the model's makers name no other for training."""
+        return self.drawing_shift(grid)
+
+    def drawing_shift(self, grid: Grid) -> float:
         """The shift of the drawing schedule."""
         scheduler = self._scheduler
         if not scheduler.get("use_dynamic_shifting", False):
@@ -161,9 +165,9 @@ class FolderFamily(ABC):
         return defaults_of(self._parts.folder)
 
     @property
-    def distilled(self) -> bool:
-        """Whether the folder's files describe a distilled model."""
-        return is_distilled(self._parts.folder)
+    def unassisted(self) -> str:
+        """A sentence where the folder's files describe a distilled model that has no assistant."""
+        return unassisted(self._parts.folder)
 
     @property
     def assistant(self) -> Path | None:

@@ -8,7 +8,7 @@ trained on the model's own pictures, has undone it already, so that the subject 
 assistant the model draws in few steps again and knows the subject; after long runs the few steps suffer all the same.
 The assistant belongs to the model (core/hub/catalog.py finds it), and is never exported.
 
-Source: the training adapter of AI Toolkit for Z-Image-Turbo (Ostris, 2025).
+Sources: the training adapters of AI Toolkit for FLUX.1-schnell (Ostris, 2024) and Z-Image-Turbo (2025).
 """
 
 from __future__ import annotations
@@ -20,12 +20,6 @@ from core.adapters import file as adapter_file
 from core.adapters import lora
 from core.errors import AdapterProblem, ModelProblem
 from core.models.base import Family
-
-UNASSISTED = (
-    "This model was distilled to draw in few steps, and no training assistant of it is here: while it learns the "
-    "subject its pictures may turn soft. The Models page offers one for Z-Image-Turbo; else train on the base."
-)
-
 
 def attach(family: Family) -> lora.Adapter | None:
     """Attach the model's assistant, frozen and disabled; None if the model has none.

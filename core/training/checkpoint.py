@@ -54,9 +54,12 @@ REQUIRED_FIELDS = {
 }  # fmt: skip
 LATER_FIELDS = {
     "start": str, "subject_losses": list, "base_losses": list, "scores": list, "photo_losses": dict,
-    "kept": int | None, "parts": list,
+    "kept": int | None, "parts": list, "shift": str,
 }  # fmt: skip
 """The fields of state.json by type; checkpoints of earlier versions lack the later ones."""
+
+TRAINING, DRAWING = "training", "drawing"
+"""State.shift: `Family.training_shift`, or `drawing_shift`, which runs of earlier versions began with."""
 
 Losses = list[list[float | None]]
 """Of the scored photos, by photo, then by band (an interval of sigma); None where not finite. As in state.json."""
@@ -87,6 +90,7 @@ class State:
     kept: int | None = None  # how many blocks keep their activations; None is all. Fixed per run: it changes rounding
     seconds: float = 0.0  # trained so far
     parts: list[Part] = field(default_factory=list)  # those before `config` had its number of steps
+    shift: str = TRAINING  # which shift of the family the draw "model_shift" has in this run, from its first step on
 
 
 class Snapshot:
@@ -121,6 +125,7 @@ class Snapshot:
             "seconds": state.seconds,
             "kept": state.kept,
             "parts": state.parts,
+            "shift": state.shift,
             "losses": state.losses,
             "subject_losses": state.subject_losses,
             "base_losses": state.base_losses,
@@ -214,6 +219,7 @@ def load(folder: Path) -> State:
             seconds=table["seconds"],
             kept=table.get("kept"),
             parts=[(int(last), int(steps)) for last, steps in table.get("parts", [])],
+            shift=table.get("shift", DRAWING),
         )
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RuntimeError) as error:
         if is_out_of_memory(error):

@@ -21,6 +21,8 @@ def check_same_run(
 ) -> None:
     """Check that a resumed run has the settings, photos, captions, base model and start that it began with.
 
+    A training assistant that came after the run began is not used in it (setup.py), so it does not count.
+
     Raises ConfigProblem naming each changed knob, TrainingProblem for photos or model.
     """
     now, defaults = (json.loads(json.dumps(asdict(each))) for each in (config, TrainConfig()))
@@ -41,7 +43,8 @@ def check_same_run(
         raise ConfigProblem(
             "A run goes on from its own checkpoint; start a new one to begin with this adapter.", [problem]
         )
-    if dict(model_hashes) != state.model_hashes:
+    hashes = {part: value for part, value in model_hashes.items() if part != "assistant" or part in state.model_hashes}
+    if hashes != state.model_hashes:
         raise TrainingProblem("The base model's files have changed since this run began; start a new run.")
 
 

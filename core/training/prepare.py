@@ -7,14 +7,14 @@ setup.attach         the adapter, and the state that the first step changes     
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from core.adapters.lora import Adapter
 from core.config.train import TrainConfig
 from core.dataset.batches import Batches, Encoded
-from core.models.base import Conditioning, Family
+from core.models.base import Conditioning, Family, Grid
 from core.training import checkpoint, identity, setup
 from core.training.checkpoint import State
 from core.training.class_images import ClassImages, distribute
@@ -58,12 +58,13 @@ def prepare(
     group.share_material(material)
     if material is None:
         return None
-    batches = batches_of(material, family, config)
+    shift = setup.shift_of(family, state)
+    batches = batches_of(material, config, shift)
     attached = setup.attach(family, config, run.folder, run.data_hash, state, run.start_from, cleanup)
     for note in attached.notes:
         yield from reporter.report(note)
     scored = material.held or material.learned[:1]  # without held-out photos, score the first training photo
-    scoring = Scoring(family, attached.adapter, scored, bool(material.held), config)
+    scoring = Scoring(family, attached.adapter, scored, bool(material.held), config, shift)
     previews = Previews(family, config, run.folder, run.prompts, material.texts, attached.state.start_hash)
     outputs = RunOutputs(run, attached, scoring, previews, reporter)
     yield from outputs.begin()
@@ -72,8 +73,8 @@ def prepare(
     )
 
 
-def batches_of(material: Material, family: Family, config: TrainConfig) -> Batches:
-    return Batches(list(material.learned), material.texts[""], config, family.training_shift, material.prior)
+def batches_of(material: Material, config: TrainConfig, shift: Callable[[Grid], float]) -> Batches:
+    return Batches(list(material.learned), material.texts[""], config, shift, material.prior)
 
 
 def load_checkpoint(run: Run, reporter: Reporter, *, resume: bool) -> Generator[Progress, Request | None, State | None]:

@@ -8,6 +8,7 @@ resumed      attached as the run began, then the checkpoint's weights        _re
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,10 +23,10 @@ from core.config.train import TrainConfig, default_of
 from core.device.hardware import Computer, this_computer
 from core.errors import TrainingProblem
 from core.estimate import memory
-from core.models.base import Family
+from core.models.base import Family, Grid
 from core.randomness import key_for
 from core.training import assistant, update
-from core.training.checkpoint import State
+from core.training.checkpoint import DRAWING, State
 from core.training.events import Note
 from core.training.optimizers import OPTIMIZERS
 from core.training.schedule import learning_rate
@@ -65,11 +66,12 @@ def attach(
     unsuited = rate_advice(config.optimizer, config.learning_rate)
     if unsuited:
         notes.append(Note(unsuited, "warning"))
-    assistant_adapter = assistant.attach(family)
+    # A run that began before its model had an assistant goes on without it.
+    assistant_adapter = assistant.attach(family) if "assistant" in state.model_hashes else None
     if assistant_adapter is not None:
         cleanup.callback(assistant_adapter.detach)
-    elif family.distilled:
-        notes.append(Note(assistant.UNASSISTED, "warning"))
+    elif family.unassisted:
+        notes.append(Note(family.unassisted, "warning"))
     return Attached(state, adapter, assistant_adapter, notes)
 
 
@@ -121,6 +123,11 @@ def attach_adapter(
         return lora.attach_factors(transformer, factors, name="subject", trained=True), ""
     targets, own = _chosen_layers(family, config)
     return lora.attach(transformer, targets, config.rank, config.alpha, key_for("adapter", config.seed), own=own), ""
+
+
+def shift_of(family: Family, state: State | None) -> Callable[[Grid], float]:
+    """The shift of the sigma draw "model_shift": a resumed run keeps the one that it began with."""
+    return family.drawing_shift if state is not None and state.shift == DRAWING else family.training_shift
 
 
 def start_hash(state: State, start_from: Path | None) -> str:

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -38,7 +38,7 @@ from core.dataset import split
 from core.dataset.batches import Encoded
 from core.device import backend
 from core.loss import dreambooth_loss
-from core.models.base import Family
+from core.models.base import Family, Grid
 from core.models.blockwise import BlockwiseVelocity
 from core.randomness import key_for, order_for
 from core.training.checkpoint import Losses, State
@@ -85,6 +85,7 @@ class Scoring:
     photos: Sequence[Encoded]
     held_out: bool  # False: they are trained on
     config: TrainConfig
+    shift: Callable[[Grid], float]  # of the run's sigmas
 
     def score(self, state: State) -> Scored:
         """Score the adapter, and the base first if it has no score yet; `state` records both."""
@@ -122,7 +123,7 @@ class Scoring:
         which = (one.photo, band, draw) if draw else (one.photo, band)
         noise = mx.random.normal(one.l_T.shape, dtype=mx.float32, key=key_for("score", config.seed, *which))
         share = quantile(band, draw, config.score_draws)
-        sigma_B = mx.array([flow.quantile(share, config.sigma_draw, family.training_shift(one.grid))])
+        sigma_B = mx.array([flow.quantile(share, config.sigma_draw, self.shift(one.grid))])
         l_t_BLC = flow.interpolate(one.l_T, noise, sigma_B)
         velocity_BLC = velocity(l_t_BLC, sigma_B, one.conditioning, one.grid, config.train_guidance)
         loss_B = dreambooth_loss(velocity_BLC, one.l_T, noise, one.weight_BL)

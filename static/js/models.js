@@ -1,7 +1,7 @@
-// The models: download, stop, go on. The cards are fetched again when a job changes its state; bars follow its events.
+// The models: download, stop, go on. The rows are fetched again when a job changes its state; bars follow its events.
 
 import { api, freshPage } from "./lib/api.js";
-import { $, page, throttled, write } from "./lib/dom.js";
+import { $, $$, page, throttled, write } from "./lib/dom.js";
 import { Events } from "./lib/events.js";
 import { duration, fileSize } from "./lib/format.js";
 import { onBack } from "./lib/server.js";
@@ -13,7 +13,9 @@ const redraw = throttled(300, async () => {
   const fresh = await freshPage();
   if (!fresh) return;
   const focused = document.activeElement?.closest("[data-model]")?.dataset.model;
+  const open = $$("[data-details][open]", shelf).map((each) => each.closest("[data-model]").dataset.model);
   shelf.replaceChildren(...$("#models", fresh).childNodes);
+  for (const name of open) $(`[data-model="${CSS.escape(name)}"] [data-details]`, shelf)?.setAttribute("open", "");
   if (focused) $("button:not(:disabled), a", $(`[data-model="${CSS.escape(focused)}"]`, shelf) ?? shelf)?.focus();
   events.replay(fresh);
 });
