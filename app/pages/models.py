@@ -12,6 +12,7 @@ from app.actions.models import ModelView
 from app.database import Database
 from app.jobs.states import State, Stop
 from app.pages.lines import job_progress, newest_event
+from app.pages.model_files import FilesPart, files_part
 from app.pages.recommendation import own_size, recommendation
 from app.pages.render import Page, parameter_count
 from core.config.choices import BITS
@@ -42,6 +43,7 @@ class ModelsPage(Page):
     recommended: ModelRow
     reason: str  # why it is recommended, in a sentence
     groups: tuple[ModelGroup, ...]  # the others
+    files: FilesPart | None  # ComfyUI's folder, where the settings name it
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,13 @@ def models_page(database: Database) -> ModelsPage:
             rows[_group(view)].append(_row(view, titles))
     first = next(_row(view, titles) for view in views if view.name == chosen.name)
     groups = (ModelGroup(name, *GROUPS[name], tuple(found)) for name, found in rows.items() if found)
-    return ModelsPage(after=after, recommended=first, reason=chosen.reason, groups=tuple(groups))
+    return ModelsPage(
+        after=after,
+        recommended=first,
+        reason=chosen.reason,
+        groups=tuple(groups),
+        files=files_part(database),
+    )
 
 
 def _group(view: ModelView) -> str:

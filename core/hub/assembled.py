@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,13 @@ def name_for(known: KnownModel, file: Path, taken: Iterable[str]) -> str:
     return next(name for name in (plain, *(f"{plain}-{number}" for number in range(2, 1000))) if name not in names)
 
 
-def assemble(known: KnownModel, offer: Offer, small: Path, target: Path) -> None:
+def assemble(
+    known: KnownModel, offer: Offer, small: Path, target: Path, check: Callable[[Path], None] = lambda _folder: None
+) -> None:
     """Make the folder `target` from the small files of the folder `small` and the files of an offer.
 
-    Raises ModelProblem when parts are lacking or the folder is there already; DiskProblem.
+    `check` looks at the folder before it gets its name, and may raise. Raises ModelProblem when parts are lacking or
+    the folder is there already; DiskProblem.
     """
     if offer.lacking:
         raise ModelProblem(f"{offer.file.name} also needs {'; '.join(offer.lacking)}.")
@@ -59,6 +62,7 @@ def assemble(known: KnownModel, offer: Offer, small: Path, target: Path) -> None
         shutil.rmtree(part, ignore_errors=True)
         try:
             _write(known, offer, small, part, target.name)
+            check(part)
             os.replace(part, target)
         finally:
             shutil.rmtree(part, ignore_errors=True)

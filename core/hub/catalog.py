@@ -287,7 +287,7 @@ def _own_folders(folders: Sequence[Path]) -> Iterator[Path]:
             inside = [place] if index_of(place) else sorted(place.iterdir())
         except OSError:
             continue
-        yield from (each for each in inside if index_of(each))
+        yield from (each for each in inside if index_of(each) and not each.name.startswith("."))
 
 
 def _names(known: KnownModel) -> tuple[str, ...]:
