@@ -53,20 +53,23 @@ _ENDS = (("img_in", ("x_embedder",)), ("txt_in", ("context_embedder",)), ("final
 
 def _embedders(pairs: Mapping[str, str]) -> Names:
     ends = {"in_layer": "linear_1", "out_layer": "linear_2"}
-    return tuple(
-        (f"{a}.{end}", (f"{b}.{ours}",)) for a, b in pairs.items() for end, ours in ends.items()
-    )
+    return tuple((f"{a}.{end}", (f"{b}.{ours}",)) for a, b in pairs.items() for end, ours in ends.items())
 
 
 TRANSFORMERS: dict[str, Names] = {
     "flux1": (
-        *_block(*_DOUBLE, _ATTENTION | _FLUX1_MLP | {"img_mod.lin": "norm1.linear", "txt_mod.lin": "norm1_context.linear"}),
+        *_block(
+            *_DOUBLE, _ATTENTION | _FLUX1_MLP | {"img_mod.lin": "norm1.linear", "txt_mod.lin": "norm1_context.linear"}
+        ),
         *_block(*_SINGLE, _FLUX1_SINGLE | {"modulation.lin": "norm.linear"}),
         *_ENDS,
-        *_embedders({
-            "time_in": "time_text_embed.timestep_embedder", "vector_in": "time_text_embed.text_embedder",
-            "guidance_in": "time_text_embed.guidance_embedder",
-        }),
+        *_embedders(
+            {
+                "time_in": "time_text_embed.timestep_embedder",
+                "vector_in": "time_text_embed.text_embedder",
+                "guidance_in": "time_text_embed.guidance_embedder",
+            }
+        ),
         ("final_layer.adaLN_modulation.1", ("norm_out.linear",)),
     ),
     "flux2": (
@@ -91,21 +94,27 @@ TRANSFORMERS: dict[str, Names] = {
         *_block("content_mode_blocks.image.{}", "mode_blocks.image.{}", _FLUX3_BLOCK),
         *_block(*_SINGLE, _FLUX3_BLOCK),
         *_embedders({"time_in": "timestep_embedder", "ref_time_in": "target_timestep_embedder"}),
-        *((f"{place}_stream_modulations.{mode}.lin", (f"{place}_stream_modulations.{mode}.linear",))
-          for place in ("early", "single") for mode in ("image", "txt")),
+        *(
+            (f"{place}_stream_modulations.{mode}.lin", (f"{place}_stream_modulations.{mode}.linear",))
+            for place in ("early", "single")
+            for mode in ("image", "txt")
+        ),
         ("emb_in.image", ("x_embedders.image",)),
         ("txt_in", ("context_embedder",)),
         ("final_layer.image.linear", ("proj_out",)),
         ("final_layer.image.adaLN_modulation.1", ("norm_out.linear",)),
     ),
     "z_image": (
-        *(row for stack in ("layers", "noise_refiner", "context_refiner")
-          for row in _block(f"{stack}.{{}}", f"{stack}.{{}}", _Z_BLOCK)),
+        *(
+            row
+            for stack in ("layers", "noise_refiner", "context_refiner")
+            for row in _block(f"{stack}.{{}}", f"{stack}.{{}}", _Z_BLOCK)
+        ),
         ("x_embedder", ("all_x_embedder.2-1",)),
         ("final_layer.linear", ("all_final_layer.2-1.linear",)),
         ("final_layer.adaLN_modulation.1", ("all_final_layer.2-1.adaLN_modulation.1",)),
     ),
-}  # fmt: skip
+}
 _NORM = re.compile(r"(.+(query_norm|key_norm)|distilled_guidance_layer\.norms\.\d+)\.weight")
 
 

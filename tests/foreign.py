@@ -13,28 +13,49 @@ LAYER = "double_blocks.0.img_attn.qkv"
 
 SAFETENSORS: dict[str, tuple[Tensors, dict[str, str], str]] = {
     "flux1-dev-bnb-nf4-v2.safetensors": (
-        {f"model.diffusion_model.{LAYER}.weight": ("U8", (72, 1)),
-         f"model.diffusion_model.{LAYER}.weight.absmax": ("F32", (3,)),
-         f"model.diffusion_model.{LAYER}.weight.quant_map": ("F32", (16,)),
-         f"model.diffusion_model.{LAYER}.weight.quant_state.bitsandbytes__nf4": ("U8", (8,))},
-        {}, "is quantized with bitsandbytes (4-bit)"),
+        {
+            f"model.diffusion_model.{LAYER}.weight": ("U8", (72, 1)),
+            f"model.diffusion_model.{LAYER}.weight.absmax": ("F32", (3,)),
+            f"model.diffusion_model.{LAYER}.weight.quant_map": ("F32", (16,)),
+            f"model.diffusion_model.{LAYER}.weight.quant_state.bitsandbytes__nf4": ("U8", (8,)),
+        },
+        {},
+        "is quantized with bitsandbytes (4-bit)",
+    ),
     "svdq-int4-flux.1-dev.safetensors": (
-        {"transformer_blocks.0.qkv_proj.qweight": ("I8", (72, 12)),
-         "transformer_blocks.0.qkv_proj.wscales": ("BF16", (1, 72)),
-         "transformer_blocks.0.qkv_proj.smooth": ("BF16", (24,))},
-        {}, "is quantized with SVDQuant (nunchaku)"),
+        {
+            "transformer_blocks.0.qkv_proj.qweight": ("I8", (72, 12)),
+            "transformer_blocks.0.qkv_proj.wscales": ("BF16", (1, 72)),
+            "transformer_blocks.0.qkv_proj.smooth": ("BF16", (24,)),
+        },
+        {},
+        "is quantized with SVDQuant (nunchaku)",
+    ),
     "mflux-4bit.safetensors": (
-        {"transformer_blocks.0.attn.to_q.weight": ("U32", (24, 3)), "transformer_blocks.0.attn.to_q.scales": ("BF16", (24, 1)),
-         "transformer_blocks.0.attn.to_q.biases": ("BF16", (24, 1))},
-        {"mflux_version": "0.18.0", "quantization_level": "4"}, "was saved by mflux 0.18.0, quantized to 4 bits"),
+        {
+            "transformer_blocks.0.attn.to_q.weight": ("U32", (24, 3)),
+            "transformer_blocks.0.attn.to_q.scales": ("BF16", (24, 1)),
+            "transformer_blocks.0.attn.to_q.biases": ("BF16", (24, 1)),
+        },
+        {"mflux_version": "0.18.0", "quantization_level": "4"},
+        "was saved by mflux 0.18.0, quantized to 4 bits",
+    ),
     "flux-nvfp4.safetensors": (
-        {f"{LAYER}.weight": ("U8", (72, 12)), f"{LAYER}.weight_scale": ("F8_E4M3", (72, 2)), f"{LAYER}.weight_scale_2": ("F32", ())},
-        {}, "is quantized to FP4 (nvfp4)"),
+        {
+            f"{LAYER}.weight": ("U8", (72, 12)),
+            f"{LAYER}.weight_scale": ("F8_E4M3", (72, 2)),
+            f"{LAYER}.weight_scale_2": ("F32", ()),
+        },
+        {},
+        "is quantized to FP4 (nvfp4)",
+    ),
     "flux-mxfp8.safetensors": (
         {f"{LAYER}.weight": ("F8_E4M3", (72, 24)), f"{LAYER}.weight_scale": ("U8", (72, 2))},
-        {}, "has 8-bit floats with a scale for every row or block"),
+        {},
+        "has 8-bit floats with a scale for every row or block",
+    ),
     "flux-int8.safetensors": ({f"{LAYER}.weight": ("I8", (72, 24))}, {}, "holds weights as I8"),
-}  # fmt: skip
+}
 WHOLE: dict[str, str] = {
     "flux1-dev-Q4_K_S.gguf": "is a GGUF file",
     "flux_1_dev_q8p.ckpt": "is a model of Draw Things",

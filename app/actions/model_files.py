@@ -89,7 +89,7 @@ def list_files(database: Database) -> ModelFiles:
 
 
 def use(database: Database, file: str, model: str) -> int:
-    """Make a model of a file in a job, as the known `model`; its small files are downloaded first. Returns the job's id.
+    """Make a model of a file, as the known `model`, in a job that downloads the small files first; returns its id.
 
     Raises NotFound for a file that is not offered, ConfigProblem for a model that it cannot be, Conflict when parts
     are lacking or a model was made of it already.

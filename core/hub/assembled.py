@@ -21,7 +21,8 @@ from core.errors import ModelProblem, disk_errors_as_problem
 from core.files import write_text
 from core.hub import cache as hub_cache
 from core.hub.catalog import CARD_FILE, PIPELINES
-from core.hub.comfyui import TEXTS, Offer
+from core.hub.comfyui import Offer
+from core.hub.families import FAMILIES
 from core.hub.layout import STEMS, index_of, is_needed, is_small, missing_files, parts_of
 from core.hub.registry import KnownModel
 from core.safetensors_file import read_json
@@ -88,7 +89,9 @@ def _write(known: KnownModel, offer: Offer, small: Path, folder: Path, name: str
         if path.is_file() and is_needed(file, parts) and is_small(file):
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, folder / file)
-    unused = {part for part in parts if part.startswith("text_encoder")} - TEXTS[PIPELINES[known.pipeline]].keys()
+    unused = {part for part in parts if part.startswith("text_encoder")} - FAMILIES[
+        PIPELINES[known.pipeline]
+    ].encoders.keys()
     if unused:
         raise ModelProblem(f"{known.repo} has the parts {', '.join(sorted(unused))}, which no file here is for.")
     for part, file in offer.parts.items():

@@ -22,6 +22,7 @@ from typing import Any
 from core.adapters.key_maps import TITLES
 from core.errors import ModelProblem
 from core.hub.catalog import PIPELINES
+from core.hub.families import FAMILIES
 from core.hub.foreign import SUFFIXES
 from core.hub.registry import KNOWN, KnownModel
 from core.safetensors_file import read_header
@@ -30,15 +31,6 @@ from core.weights.recognize import CLIP, QWEN3, QWEN3_VL, T5, TRANSFORMER, VAE, 
 
 PLACES = ("diffusion_models", "unet", "text_encoders", "clip", "vae", "checkpoints")
 LOOKED_AT_MOST = 500  # files
-TEXTS: dict[str, dict[str, tuple[str, str, int]]] = {
-    "flux1": {"text_encoder": (CLIP, "pooled_projection_dim", 1), "text_encoder_2": (T5, "joint_attention_dim", 1)},
-    "flux2": {"text_encoder": (QWEN3, "joint_attention_dim", 3)},
-    "z_image": {"text_encoder": (QWEN3, "cap_feat_dim", 1)},
-    "chroma": {"text_encoder": (T5, "joint_attention_dim", 1)},
-    "flux3": {"text_encoder": (QWEN3_VL, "joint_attention_dim", 8)},
-}
-"""By family and part: the kind of the text encoder, and the transformer's size that is so many times its width."""
-STATISTICS = ("flux2", "flux3")  # families whose VAE has statistics of its latents
 USUAL_NAMES = {
     CLIP: "clip_l.safetensors", T5: "t5xxl_fp16.safetensors", QWEN3: "qwen_3_4b or qwen_3_8b.safetensors",
     QWEN3_VL: "qwen3_vl_4b.safetensors",
@@ -146,24 +138,24 @@ def _recognized(path: Path, size: int, changed_ns: int) -> FoundFile:
 
 def _offer(file: FoundFile, readable: Sequence[FoundFile]) -> Offer:
     transformer = file.part(TRANSFORMER)
-    assert transformer is not None
+    if transformer is None:
+        raise ValueError(f"{file.path} holds no transformer")
+    card = FAMILIES[transformer.family]
     alike = [known for known in KNOWN.values() if PIPELINES.get(known.pipeline) == transformer.family]
     flags = ("guidance_embeds", "flow_map")
     alike = [known for known in alike if all(_same(known, transformer, flag) for flag in flags)]
     exact = [known for known in alike if all(_same(known, transformer, size) for size in transformer.sizes)]
     parts, lacking = {TRANSFORMER: file.path}, []
     ordered = sorted(readable, key=lambda each: (each != file, len(each.components), each.path))
-    for part, (kind, size, times) in TEXTS[transformer.family].items():
+    for part, (kind, size, times) in card.encoders.items():
         width, odd = divmod(int(transformer.sizes.get(size) or 0), times)
         here = _best([(each, each.part(kind)) for each in ordered], {"width": width} if not odd else {"width": -1})
         if here is None:
             lacking.append(f"a {recognize.TITLES[kind]} {width:,} wide (as {USUAL_NAMES[kind]}) in text_encoders")
         else:
             parts[part] = here
-    latent, statistics = int(transformer.sizes.get("channels") or 0) // 4, transformer.family in STATISTICS
-    vae = _best(
-        [(each, each.part(VAE)) for each in ordered], {"latent_channels": latent, "statistics": statistics}
-    )
+    latent, statistics = int(transformer.sizes.get("channels") or 0) // 4, card.vae_statistics
+    vae = _best([(each, each.part(VAE)) for each in ordered], {"latent_channels": latent, "statistics": statistics})
     if vae is None:
         usual = "flux2-vae.safetensors" if statistics else "ae.safetensors"
         lacking.append(f"a VAE with {latent} channels (as {usual}) in vae")

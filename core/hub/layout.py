@@ -6,7 +6,8 @@
     tokenizer/ tokenizer_2/        tokenizer.json, or vocab.json with merges.txt
     every other part/              config.json, and one safetensors file or the shards that an index names
 
-Weights must be in a form that is read (core/weights/forms.py). The same rule decides which files of a repository to download and which files a folder lacks. Plain Python.
+Weights must be in a form that is read (core/weights/forms.py). The same rule decides which files of a repository to
+download and which files a folder lacks. Plain Python.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def load_family(folder: Path, *, dtype: mx.Dtype | None = None, quantize: int | 
 
 
 def check_folder(folder: Path) -> None:
-    """Check that every tensor of a folder's networks is there, by headers alone. Raises ModelProblem that lists them."""
+    """Check by headers alone that every tensor of a folder's networks is there. Raises ModelProblem."""
     _parts(folder, class_of(family_of(folder)), mx.float32).check()
 
 

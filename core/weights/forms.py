@@ -1,7 +1,7 @@
 """Forms of weights that Likeness does not read, recognized by their contents and named, with what to do.
 
     trouble_of_file     a file: GGUF, Draw Things, PyTorch's pickles, or a safetensors file that is quantized
-    trouble_of_header   a safetensors file by its tensors: bitsandbytes, SVDQuant, GPTQ, Quanto, MLX, FP4, 8-bit integers
+    trouble_of_header   a safetensors file by its tensors: bitsandbytes, SVDQuant, GPTQ, Quanto, MLX, FP4, integers
     trouble_of_config   a part's config.json with a quantization_config
 
 Each returns a phrase that continues the file's name, or "" for a form that is read. Plain Python.

@@ -77,7 +77,9 @@ def test_a_link_to_a_file_that_went_away_says_where_it_pointed(tmp_path: Path) -
     place = folder / "vae" / "diffusion_pytorch_model.safetensors"
     place.unlink()
     place.symlink_to(tmp_path / "ComfyUI" / "ae.safetensors")
-    assert f"is a link to {tmp_path}/ComfyUI/ae.safetensors, which is not there" in catalog.entry_for(folder, "m").trouble
+    assert (
+        f"is a link to {tmp_path}/ComfyUI/ae.safetensors, which is not there" in catalog.entry_for(folder, "m").trouble
+    )
 
 
 def test_a_folder_without_comfyuis_folders_is_none_of_it(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from core.models.autoencoder import AutoencoderKL, AutoencoderKLFlux2
 from core.models.chroma import ChromaTransformer
 from core.models.flux1 import FluxTransformer
 from core.models.flux2 import Flux2Transformer
-from core.models.flux3 import Flux3Transformer
 from core.models.load import check_folder, load_family
 from core.models.parts import located
 from core.models.text.clip import CLIPText
@@ -122,7 +122,9 @@ def test_eight_bit_floats_are_quantized_as_their_values_are(models: Callable[[st
     layer = whole.transformer_blocks[0].attn.to_k
     expected = mx.quantize(layer.weight, group_size=64, bits=4)
     found = packed.transformer_blocks[0].attn.to_k
-    assert all(mx.array_equal(a, b).item() for a, b in zip(expected, (found.weight, found.scales, found.biases)))
+    assert all(
+        mx.array_equal(a, b).item() for a, b in zip(expected, (found.weight, found.scales, found.biases), strict=True)
+    )
 
 
 def test_the_256_values_are_those_of_the_formats() -> None:
@@ -155,70 +157,99 @@ def header(tensors: Mapping[str, mx.array]) -> dict[str, Place]:
     }
 
 
-def qwen3(config: Mapping[str, Any]) -> dict[str, mx.array]:
-    """All 36 layers, of which ours builds those below its highest tap; and the last norm."""
-    built = shapes(Qwen3Encoder({**config, "num_hidden_layers": 37}, taps=(36,)))
-    return zeros({f"model.{name}": size for name, size in (built | {"norm.weight": (config["hidden_size"],)}).items()})
+@dataclass(frozen=True)
+class RealFile:
+    """A file of ComfyUI at full size: how many tensors it has, our network, its part, and the file's names of ours."""
+
+    count: int
+    ours: Callable[[], nn.Module]
+    part: str
+    named: Callable[[dict[str, mx.array]], dict[str, mx.array]]
+
+    def tensors(self) -> dict[str, mx.array]:
+        return self.named(zeros(shapes(self.ours())))
 
 
-def transformer(family: str, module: Callable[[Any], nn.Module], config: Mapping[str, Any]) -> dict[str, mx.array]:
-    return comfy.named(family, zeros(shapes(module(config))))
+def transformer(count: int, family: str, network: Callable[[Any], nn.Module], config: Mapping[str, Any]) -> RealFile:
+    return RealFile(count, partial(network, config), "transformer", partial(comfy.named, family))
 
 
-REAL: dict[str, tuple[int, Callable[[], dict[str, mx.array]], Callable[[], nn.Module], str]] = {
-    "flux1-dev": (780, partial(transformer, "flux1", FluxTransformer, real.FLUX1_DEV),
-                  partial(FluxTransformer, real.FLUX1_DEV), "transformer"),
-    "flux1-schnell": (776, partial(transformer, "flux1", FluxTransformer, real.FLUX1_SCHNELL),
-                      partial(FluxTransformer, real.FLUX1_SCHNELL), "transformer"),
-    "flux-2-klein-4b": (149, partial(transformer, "flux2", Flux2Transformer, real.KLEIN_4B),
-                        partial(Flux2Transformer, real.KLEIN_4B), "transformer"),
-    "flux-2-klein-9b": (201, partial(transformer, "flux2", Flux2Transformer, real.KLEIN_9B),
-                        partial(Flux2Transformer, real.KLEIN_9B), "transformer"),
-    "z_image": (453, partial(transformer, "z_image", ZImageTransformer, real.Z_IMAGE),
-                partial(ZImageTransformer, real.Z_IMAGE), "transformer"),
-    "ae": (244, lambda: comfy.named_vae(zeros(shapes(AutoencoderKL(real.FLUX1_VAE)))),
-           partial(AutoencoderKL, real.FLUX1_VAE), "vae"),
-    "flux2-vae": (251, lambda: comfy.named_vae(zeros(shapes(AutoencoderKLFlux2(real.FLUX2_VAE))
-                                                     | {"bn.num_batches_tracked": ()})),
-                  partial(AutoencoderKLFlux2, real.FLUX2_VAE), "vae"),
-    "t5xxl": (219, lambda: zeros(shapes(T5Encoder(real.T5_XXL))), partial(T5Encoder, real.T5_XXL), "text_encoder_2"),
-    "clip_l": (196, lambda: zeros({f"text_model.{name}": size for name, size in
-                                   shapes(CLIPText({**real.CLIP_L, "layer_norm_eps": 1e-5, "hidden_act": "quick_gelu"}
-                                                   )).items()}),
-               lambda: CLIPText({**real.CLIP_L, "layer_norm_eps": 1e-5, "hidden_act": "quick_gelu"}), "text_encoder"),
-    "qwen_3_4b": (398, partial(qwen3, real.QWEN3_4B), lambda: Qwen3Encoder(real.QWEN3_4B, taps=(-2,)), "text_encoder"),
-    "qwen_3_8b": (398, partial(qwen3, real.QWEN3_8B), lambda: Qwen3Encoder(real.QWEN3_8B, taps=(27,)), "text_encoder"),
-}  # fmt: skip
+def vae(count: int, network: Callable[[Any], nn.Module], config: Mapping[str, Any]) -> RealFile:
+    counted = zeros({"bn.num_batches_tracked": ()} if network is AutoencoderKLFlux2 else {})
+    return RealFile(count, partial(network, config), "vae", lambda ours: comfy.named_vae(ours | counted))
+
+
+def qwen3(count: int, config: Mapping[str, Any]) -> RealFile:
+    """All 36 layers and the last norm; ours is built with the layers below its highest tap."""
+    every = Qwen3Encoder({**config, "num_hidden_layers": 37}, taps=(36,))
+    whole = zeros(shapes(every) | {"norm.weight": (config["hidden_size"],)})
+    named = {f"model.{name}": value for name, value in whole.items()}
+    return RealFile(count, lambda: Qwen3Encoder(config, taps=(27,)), "text_encoder", lambda _: named)
+
+
+def clip(ours: dict[str, mx.array]) -> dict[str, mx.array]:
+    return {f"text_model.{name}": value for name, value in ours.items()}
+
+
+REAL: dict[str, RealFile] = {
+    "flux1-dev": transformer(780, "flux1", FluxTransformer, real.FLUX1_DEV),
+    "flux1-schnell": transformer(776, "flux1", FluxTransformer, real.FLUX1_SCHNELL),
+    "flux-2-klein-4b": transformer(149, "flux2", Flux2Transformer, real.KLEIN_4B),
+    "flux-2-klein-9b": transformer(201, "flux2", Flux2Transformer, real.KLEIN_9B),
+    "z_image": transformer(453, "z_image", ZImageTransformer, real.Z_IMAGE),
+    "chroma1-hd": transformer(643, "chroma", ChromaTransformer, real.CHROMA1_HD),
+    "ae": vae(244, AutoencoderKL, real.FLUX1_VAE | real.RGB),
+    "flux2-vae": vae(251, AutoencoderKLFlux2, real.FLUX2_VAE | real.RGB),
+    "t5xxl": RealFile(219, partial(T5Encoder, real.T5_XXL_COMPLETE), "text_encoder_2", lambda ours: ours),
+    "clip_l": RealFile(196, partial(CLIPText, real.CLIP_L_COMPLETE), "text_encoder", clip),
+    "qwen_3_4b": qwen3(398, real.QWEN3_4B),
+    "qwen_3_8b": qwen3(398, real.QWEN3_8B),
+}
 """File: its tensors, as the makers' modules have them (blocks x tensors of a block + the rest), and our network.
 
 780 = 19 x 24 + 38 x 8 + 20 in FLUX.1 dev, 776 without guidance_in; 149 = 5 x 12 + 20 x 4 + 9 in klein-4B and
-201 = 8 x 12 + 24 x 4 + 9 in klein-9B; 453 = 32 x 13 + 2 x 11 + 15 in Z-Image; 219 = 24 x 9 + 3 in T5, 196 = 12 x 16 + 4 in
-CLIP, 398 = 36 x 11 + 2 in Qwen3, whose lm_head ComfyUI's files leave out.
+201 = 8 x 12 + 24 x 4 + 9 in klein-9B; 453 = 32 x 13 + 2 x 11 + 15 in Z-Image; 643 = 19 x 20 + 38 x 6 + 35 in Chroma;
+219 = 24 x 9 + 3 in T5, 196 = 12 x 16 + 4 in CLIP, 398 = 36 x 11 + 2 in Qwen3, whose lm_head ComfyUI's files leave out.
+Sources: the modules in ComfyUI's comfy/ldm (flux, lumina, chroma, models/autoencoder) and comfy/text_encoders.
 """
 
 
 @pytest.mark.parametrize("file", REAL)
 def test_every_tensor_of_a_real_file_has_its_place(file: str) -> None:
-    count, tensors, module, part = REAL[file]
-    theirs = tensors()
-    assert len(theirs) == count
-    stored = places.translated(places.own(header(theirs), part), part)
-    assert located(module(), stored, Path(file))
+    expected = REAL[file]
+    theirs = expected.tensors()
+    assert len(theirs) == expected.count
+    stored = places.translated(places.own(header(theirs), expected.part), expected.part)
+    assert located(expected.ours(), stored, Path(file))
 
 
 @pytest.mark.parametrize(
     ("file", "spelled"),
     [
-        ("flux1-dev", ("double_blocks.18.img_attn.norm.query_norm.scale", "single_blocks.37.linear1.bias", "guidance_in.in_layer.weight")),
+        (
+            "flux1-dev",
+            (
+                "double_blocks.18.img_attn.norm.query_norm.scale",
+                "single_blocks.37.linear1.bias",
+                "guidance_in.in_layer.weight",
+            ),
+        ),
         ("flux-2-klein-4b", ("single_blocks.19.norm.key_norm.scale", "double_stream_modulation_txt.lin.weight")),
         ("z_image", ("context_refiner.1.attention.qkv.weight", "layers.29.attention.k_norm.weight", "cap_pad_token")),
-        ("ae", ("decoder.up.3.upsample.conv.weight", "encoder.mid.attn_1.proj_out.weight", "encoder.down.1.block.0.nin_shortcut.weight")),
+        (
+            "ae",
+            (
+                "decoder.up.3.upsample.conv.weight",
+                "encoder.mid.attn_1.proj_out.weight",
+                "encoder.down.1.block.0.nin_shortcut.weight",
+            ),
+        ),
         ("flux2-vae", ("bn.running_mean", "decoder.post_quant_conv.weight", "encoder.quant_conv.bias")),
         ("qwen_3_4b", ("model.layers.35.self_attn.q_norm.weight", "model.norm.weight")),
     ],
-)  # fmt: skip
+)
 def test_the_names_are_spelled_as_in_the_real_files(file: str, spelled: tuple[str, ...]) -> None:
-    assert set(spelled) <= REAL[file][1]().keys()
+    assert set(spelled) <= REAL[file].tensors().keys()
 
 
 def sparse(file: Path, tensors: Mapping[str, mx.array]) -> None:
@@ -233,11 +264,11 @@ def sparse(file: Path, tensors: Mapping[str, mx.array]) -> None:
 def test_what_the_tensors_tell_is_decided_and_what_they_do_not_is_asked(tmp_path: Path) -> None:
     folder = tmp_path / "models"
     for file in ("flux1-dev", "flux1-schnell", "flux-2-klein-4b", "flux-2-klein-9b", "z_image"):
-        sparse(folder / "diffusion_models" / f"called {file}.safetensors", REAL[file][1]())
+        sparse(folder / "diffusion_models" / f"called {file}.safetensors", REAL[file].tensors())
     for file in ("clip_l", "t5xxl", "qwen_3_4b"):
-        sparse(folder / "text_encoders" / f"{file}.safetensors", REAL[file][1]())
-    sparse(folder / "vae" / "a.safetensors", REAL["ae"][1]())
-    sparse(folder / "vae" / "b.safetensors", REAL["flux2-vae"][1]())
+        sparse(folder / "text_encoders" / f"{file}.safetensors", REAL[file].tensors())
+    sparse(folder / "vae" / "a.safetensors", REAL["ae"].tensors())
+    sparse(folder / "vae" / "b.safetensors", REAL["flux2-vae"].tensors())
     offers = {offer.file.stem.removeprefix("called "): offer for offer in comfyui.scan(tmp_path).offers}
     assert {name: offer.candidates for name, offer in offers.items()} == {
         "flux1-dev": ("flux1-dev", "flux1-krea-dev"),

@@ -30,9 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def own_studio(
-    folder: Path, tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Studio]:
+def own_studio(folder: Path, tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Studio]:
     with running_hub({SCHNELL.repo: folder / "model"}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
