@@ -19,6 +19,7 @@ from core.distributed import hosts
 from core.distributed.hosts import Hosts
 from core.errors import ConfigProblem, FieldProblem, Problem
 from core.hub import comfyui, foreign
+from core.hub.layout import index_of
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CAPTION_PROMPT = (
@@ -180,8 +181,14 @@ def _read_folders(text: str) -> tuple[str, str]:
     ]
     if wrong:
         return "", f"has {wrong[0]!r}, which is not a folder on this computer; give its absolute path"
-    foreign = [words for line in lines if (words := foreign.trouble_of_folder(Path(line).expanduser()))]
-    return "\n".join(lines), f"has a folder that cannot be used: {foreign[0]}" if foreign else ""
+    troubles = [words for line in lines if (words := _model_folder_trouble(Path(line).expanduser()))]
+    return "\n".join(lines), f"has a folder that cannot be used: {troubles[0]}" if troubles else ""
+
+
+def _model_folder_trouble(folder: Path) -> str:
+    if index_of(folder) is None and comfyui.models_folder(folder) is not None:
+        return f"{folder} is ComfyUI's; name it in the setting for that"
+    return foreign.trouble_of_folder(folder)
 
 
 def comfyui_of(text: str) -> Path | None:

@@ -4,9 +4,9 @@
     W' = W                                          copied byte by byte for all other tensors; 8-bit floats in bfloat16
 
 The file is diffusers' `transformer/diffusion_pytorch_model.safetensors`, also when the source is in shards or has other
-names (core/weights/places.py); `config` in its header is the text of the config.json that belongs beside it. Tensors are
-processed one at a time, so memory holds one layer and never the model. The bytes are hashed while they are written, and
-the file must have that hash when it is read back.
+names (core/weights/places.py); `config` in its header is the text of the config.json that belongs beside it. Tensors
+are processed one at a time, so memory holds one layer and never the model. The bytes are hashed while they are written,
+and the file must have that hash when it is read back.
 
 A change below half a step of W's dtype is lost to rounding; `Merged.kept` is the share of the change that remains.
 """

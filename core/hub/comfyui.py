@@ -24,6 +24,7 @@ from core.errors import ModelProblem
 from core.hub.catalog import PIPELINES
 from core.hub.families import FAMILIES
 from core.hub.foreign import SUFFIXES
+from core.hub.layout import index_of
 from core.hub.registry import KNOWN, KnownModel
 from core.safetensors_file import read_header
 from core.weights import forms, recognize
@@ -91,6 +92,8 @@ def trouble_of_folder(folder: Path) -> str:
         return "is not an absolute path; give the whole path, such as ~/ComfyUI"
     if not folder.is_dir():
         return "is not a folder on this computer"
+    if index_of(folder) is not None:
+        return "is a model in diffusers' layout; name it under Model folders"
     if models_folder(folder) is None:
         return f"has none of ComfyUI's folders ({', '.join(PLACES)}), nor a folder models that has one"
     return ""

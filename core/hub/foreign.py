@@ -5,13 +5,14 @@ Plain Python: the settings check a folder when it is named, the command line a -
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 from core.hub.layout import index_of, missing_files
 from core.weights.forms import INSTEAD, trouble_of_file
 
 SUFFIXES = (".safetensors", ".sft", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
-FILES_AT_MOST = 64  # of a folder, looked into
+LOOKED_AT_MOST, FILES_AT_MOST = 5000, 64  # entries of a folder, and files of weights that are looked into
 SINGLE_FILE = "Name ComfyUI's folder in the settings; the Models page then makes a model of its files."
 
 
@@ -22,13 +23,14 @@ def trouble_of_folder(folder: Path) -> str:
     """
     try:
         models = [folder] if index_of(folder) else [each for each in sorted(folder.iterdir()) if index_of(each)]
-        files = [] if models else [each for each in sorted(folder.rglob("*")) if each.suffix.lower() in SUFFIXES]
+        inside = [] if models else sorted(islice(folder.rglob("*"), LOOKED_AT_MOST))
     except OSError:
         return ""
     if models:
         found = [_trouble_of_model(each) for each in models]
         return found[0] if all(found) else ""
-    troubles = ((each, trouble_of_file(each)) for each in files[:FILES_AT_MOST])
+    files = [each for each in inside if each.suffix.lower() in SUFFIXES][:FILES_AT_MOST]
+    troubles = ((each, trouble_of_file(each)) for each in files)
     return next((f"{each} {words}" for each, words in troubles if INSTEAD in words), "")
 
 

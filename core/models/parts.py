@@ -4,9 +4,9 @@
 
 Parts are read on first use and dropped when freed. Before a tensor is read, the names and shapes in the files' headers
 are checked against those of the module, and everything missing, left over or misshapen is reported at once. The names
-are ours, whatever form the file has (core/weights/places.py). Then each tensor, in the order of the file, is read, cast,
-quantized where the base is, and released: memory holds the finished part of the model and one tensor as it was in the
-file. Text encoders are checked in the same way, but their layers stay on disk until they are used
+are ours, whatever form the file has (core/weights/places.py). Then each tensor, in the order of the file, is read,
+cast, quantized where the base is, and released: memory holds the finished part of the model and one tensor as it was in
+the file. Text encoders are checked in the same way, but their layers stay on disk until they are used
 (core/models/text/encoder.py).
 """
 
