@@ -94,10 +94,10 @@ def _write(known: KnownModel, offer: Offer, small: Path, folder: Path, name: str
     ].encoders.keys()
     if unused:
         raise ModelProblem(f"{known.repo} has the parts {', '.join(sorted(unused))}, which no file here is for.")
-    for part, file in offer.parts.items():
+    for part, weights in offer.parts.items():
         stem = STEMS.get(parts.get(part, ""), TRANSFORMERS if part.startswith("text_encoder") else DIFFUSERS)
         (folder / part).mkdir(parents=True, exist_ok=True)
-        (folder / part / f"{stem}.safetensors").symlink_to(file.absolute())
+        (folder / part / f"{stem}.safetensors").symlink_to(weights.absolute())
     write_text(folder / CARD_FILE, dumps(_card(known, offer, name), indent=1))
 
 

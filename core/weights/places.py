@@ -53,7 +53,7 @@ def of_header(path: Path, header: Header) -> dict[str, Place]:
 
 def own(stored: Mapping[str, Place], part: str, model_type: str = "") -> dict[str, Place]:
     """The tensors of one part, without their prefix."""
-    before = CHECKPOINT if part and is_checkpoint(stored) else ()
+    before: tuple[str, ...] = CHECKPOINT if part and is_checkpoint(stored) else ()
     if part == "transformer":
         before = before[:1] or tuple(each for each in names.BEFORE if all(name.startswith(each) for name in stored))[:1]
     elif part == "vae":

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from core.hub.registry import KNOWN
 from tests import comfy, foreign, tiny, tiny_klein
-from tests.app.conftest import Studio, fields, problem_of, until
-from tests.hub import Hub, running_hub
-
-Start = Callable[..., Studio]
-SCHNELL = KNOWN["flux1-schnell"]
+from tests.app.conftest import fields, problem_of
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +21,6 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def comfy_folder(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return comfy.make_folder(tmp_path_factory.mktemp("comfy") / "ComfyUI", repository, "flux1")
-
-
-@pytest.fixture
-def hub(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    with running_hub({SCHNELL.repo: repository}) as one:
-        monkeypatch.setenv("HF_ENDPOINT", one.url)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-        yield one
 
 
 def name_folder(client: TestClient, folder: Path) -> None:
@@ -100,25 +85,3 @@ def test_what_is_lacking_and_what_cannot_be_told_is_said(client: TestClient, tmp
     assert "data-as=" not in page
     refused = client.post("/api/model-files", json={"file": offer["file"], "model": klein[0]})
     assert lacks in refused.json()["error"]["message"]
-
-
-def ended(studio: Studio, job: int) -> Any:
-    return until(lambda: (now := studio.get(f"/api/jobs/{job}"))["ended_at"] and now)
-
-
-def test_a_file_becomes_a_model_with_a_small_download(
-    start_studio: Start, hub: Hub, comfy_folder: Path, repository: Path
-) -> None:
-    studio = start_studio()
-    studio.http.patch("/api/settings", json={"model_comfyui_folder": str(comfy_folder)})
-    file = str(comfy_folder / "models" / "diffusion_models" / "transformer-of-it.safetensors")
-    job = studio.post("/api/model-files", json={"file": file, "model": "flux1-schnell"})["job_id"]
-    done = ended(studio, job)
-    assert done["state"] == "succeeded", done
-    assert done["result"]["name"] == "flux1-schnell"
-    assert not any(name.endswith(".safetensors") for name in hub.sent)
-    model = next(each for each in studio.get("/api/models") if each["name"] == "flux1-schnell")
-    assert model["usable"]
-    assert model["folder"] == str(studio.home / "models" / "flux1-schnell")
-    (offer,) = studio.get("/api/model-files")["offers"]
-    assert offer["made"] == "flux1-schnell"

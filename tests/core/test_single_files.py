@@ -98,6 +98,8 @@ def test_eight_bit_floats_are_widened_within_their_rounding(
         assert mx.all(mx.abs(actual[name] - value) <= 1.001 * step).item(), name
     different = [name for name, value in expected.items() if not mx.array_equal(value, actual[name]).item()]
     assert len(different) > 20
+    if not scaled:
+        return
     drawn, whole = (np.frombuffer(picture(each), np.uint8).astype(float) for each in (made, ours))
     assert 0 < np.abs(drawn - whole).mean() < 12  # of 255: the encoders too are of 8-bit floats
 

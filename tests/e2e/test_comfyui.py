@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from core.hub.registry import KNOWN
 from tests import comfy, foreign, tiny
 from tests.e2e.conftest import Studio, new_project, running_studio
-from tests.hub import running_hub
+from tests.hub import Hub, running_hub
 
 SCHNELL = KNOWN["flux1-schnell"]
 
@@ -30,17 +30,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def own_studio(folder: Path, tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Studio]:
-    with running_hub({SCHNELL.repo: folder / "model"}) as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with running_hub({SCHNELL.repo: folder / "model"}) as one:
+        monkeypatch.setenv("HF_ENDPOINT", one.url)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-        with running_studio(tmp_path / "home", tiny_models) as one:
-            yield one
+        yield one
+
+
+@pytest.fixture
+def own_studio(hub: Hub, tmp_path: Path, tiny_models: Path) -> Iterator[Studio]:
+    with running_studio(tmp_path / "home", tiny_models) as one:
+        yield one
 
 
 @pytest.mark.refusals
 def test_comfyuis_files_are_found_trained_on_and_drawn_with(
-    page: Page, own_studio: Studio, folder: Path, photo_files: list[Path]
+    page: Page, own_studio: Studio, hub: Hub, folder: Path, photo_files: list[Path]
 ) -> None:
     page.goto(f"{own_studio.url}/settings")
     field, error = page.get_by_label("ComfyUI's folder"), page.locator("#setting-model_comfyui_folder-error")
@@ -71,6 +76,8 @@ def test_comfyuis_files_are_found_trained_on_and_drawn_with(
     expect(card).to_contain_text("ready as flux1-schnell")
     expect(card.get_by_role("button")).to_have_count(0)
     expect(page.locator('[data-model="flux1-schnell"]').first).to_contain_text("ready")
+    assert "tokenizer/tokenizer.json" in hub.sent
+    assert not any(name.endswith(".safetensors") for name in hub.sent)
 
     new_project(page, own_studio, photo_files[:2], "House of files")
     page.get_by_role("link", name="Train").click()
@@ -87,8 +94,8 @@ def test_comfyuis_files_are_found_trained_on_and_drawn_with(
     page.goto(f"{own_studio.url}/pictures")
     page.wait_for_load_state()
     page.get_by_label("Prompt", exact=True).fill("a photo of sks house")
-    page.get_by_text("More", exact=True).click()
-    for label, value in (("Width", "64"), ("Height", "64"), ("Steps", "2")):
+    page.locator("summary", has_text="steps, guidance, size, precision").click()
+    for label, value in (("Size", "64"), ("Steps", "2")):
         page.get_by_label(label, exact=True).fill(value)
     page.get_by_role("button", name="Draw", exact=True).click()
     picture = page.locator("#gallery img").first
