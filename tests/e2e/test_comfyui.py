@@ -95,7 +95,7 @@ def test_comfyuis_files_are_found_trained_on_and_drawn_with(
     page.wait_for_load_state()
     page.get_by_label("Prompt", exact=True).fill("a photo of sks house")
     page.locator("summary", has_text="steps, guidance, size, precision").click()
-    for label, value in (("Size", "64"), ("Steps", "2")):
+    for label, value in (("Size", "64"), ("Sampler steps", "2")):
         page.get_by_label(label, exact=True).fill(value)
     page.get_by_role("button", name="Draw", exact=True).click()
     picture = page.locator("#gallery img").first
