@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from diffusers.loaders import single_file_utils as theirs
+from safetensors.torch import load_file
 
 from bench import real_models as real
+from tests import comfy, families
 from tests.real_files import REAL, shapes
 
 CONVERT = {
@@ -27,3 +33,22 @@ def test_diffusers_reads_the_same_names_and_shapes(file: str) -> None:
     assert len(stored) == expected.count
     converted = {name: tuple(value.shape) for name, value in CONVERT[file](stored).items()}
     assert converted == {name: tuple(size) for name, size in shapes(expected.ours()).items()}
+
+
+@pytest.mark.parametrize(
+    ("family", "convert"),
+    [
+        ("flux2", theirs.convert_flux2_transformer_checkpoint_to_diffusers),
+        ("z_image", theirs.convert_z_image_transformer_checkpoint_to_diffusers),
+        ("flux3", theirs.convert_flux3_transformer_checkpoint_to_diffusers),
+    ],
+)
+def test_diffusers_reads_the_same_values(tmp_path: Path, family: str, convert: Callable[..., dict]) -> None:
+    """Of the conversions that take any width: in FLUX.1's and Chroma's, 3,072 is written down."""
+    folder = families.FOLDERS[family](tmp_path / family)
+    expected = load_file(next((folder / "transformer").glob("*.safetensors")))
+    named = comfy.parts_of(folder, family)["transformer"]
+    converted = convert({name: torch.from_numpy(np.array(value)) for name, value in named.items()})
+    assert converted.keys() == expected.keys()
+    for name, value in converted.items():  # those that are never read are not numbers
+        assert torch.equal(torch.nan_to_num(value), torch.nan_to_num(expected[name])), name
