@@ -104,7 +104,8 @@ class Parts:
         if name in self._bits:
             quantized.lay_out(module, self._bits[name])
         module.freeze()
-        stored = weight_places.of_part(folder, str(config.get("model_type", "")))
+        files = weight_files(folder, part.stem)
+        stored = weight_places.of_files(files, part.folder, str(config.get("model_type", "")))
         return module, located(module, stored, folder)
 
     def _read(self, name: str) -> nn.Module | EncoderOnDisk:
