@@ -18,6 +18,8 @@ from core.dataset import captions
 from core.distributed import hosts
 from core.distributed.hosts import Hosts
 from core.errors import ConfigProblem, FieldProblem, Problem
+from core.hub import comfyui, foreign
+from core.hub.layout import index_of
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CAPTION_PROMPT = (
@@ -34,7 +36,7 @@ class Choice:
     default: Any
     label: str
     sentence: str
-    kind: str  # "bool", "text", "url", "hosts" or "folders"
+    kind: str  # "bool", "text", "url", "hosts", "folders" or "comfyui"
 
 
 SETTINGS: dict[str, Choice] = {
@@ -78,6 +80,13 @@ SETTINGS: dict[str, Choice] = {
             "Model folders",
             "Folders of your own models, in diffusers' layout, one a line. Each is a model, or holds models.",
             "folders",
+        ),
+        Choice(
+            "model_comfyui_folder",
+            "",
+            "ComfyUI's folder",
+            "ComfyUI or its folder models, such as ~/ComfyUI. The Models page lists the models that its files make.",
+            "comfyui",
         ),
     )
 }
@@ -131,6 +140,8 @@ def _read(choice: Choice, value: Any) -> tuple[Any, str]:
         return text, loopback_trouble(text)
     if choice.kind == "folders":
         return _read_folders(text)
+    if choice.kind == "comfyui":
+        return text, _comfyui_trouble(text)
     if choice.kind == "hosts":
         return text, _hosts_trouble(text)
     if choice.key in ("caption_template", "captioner_prompt"):
@@ -170,7 +181,25 @@ def _read_folders(text: str) -> tuple[str, str]:
     ]
     if wrong:
         return "", f"has {wrong[0]!r}, which is not a folder on this computer; give its absolute path"
-    return "\n".join(lines), ""
+    troubles = [words for line in lines if (words := _model_folder_trouble(Path(line).expanduser()))]
+    return "\n".join(lines), f"has a folder that cannot be used: {troubles[0]}" if troubles else ""
+
+
+def _model_folder_trouble(folder: Path) -> str:
+    if index_of(folder) is None and comfyui.models_folder(folder) is not None:
+        return f"{folder} is ComfyUI's; name it in the setting for that"
+    return foreign.trouble_of_folder(folder)
+
+
+def comfyui_of(text: str) -> Path | None:
+    """The folder of the setting; None when it is empty."""
+    return Path(text).expanduser() if text else None
+
+
+def _comfyui_trouble(text: str) -> str:
+    folder = comfyui_of(text)
+    trouble = comfyui.trouble_of_folder(folder) if folder is not None else ""
+    return f"is {text!r}, which {trouble}" if trouble else ""
 
 
 def loopback_trouble(url: str) -> str:

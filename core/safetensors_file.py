@@ -29,6 +29,8 @@ ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1, "C64": 8,
 }  # fmt: skip
+FLOATS = ("BF16", "F16", "F32")  # the dtypes of weights
+FLOAT8 = ("F8_E4M3", "F8_E5M2")  # widened while they are read
 _SIGNED = ("F64", "F32", "F16", "BF16")  # floats whose highest bit is the sign
 _PACKED = {"F64": "d", "F32": "f", "F16": "e", "I64": "q", "I32": "i"}  # struct's letters
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
@@ -66,12 +68,23 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a tensor is stored: its file, its name and header entry there, and the byte at which it begins."""
+    """Where a tensor is stored: its file, its name and header entry there, and the byte at which it begins.
+
+    A part of a stored tensor has an `info` of its own: that part's shape and byte range.
+    """
 
     path: Path
     name: str
     info: TensorInfo
     begin: int
+    scale: Place | None = None  # of 8-bit floats: where the number is by which they are multiplied
+    swapped: bool = False  # the two halves of the rows are wanted in the other order
+    whole: bool = True  # whether it is the stored tensor as it is
+
+    @property
+    def direct(self) -> bool:
+        """Whether any reader of safetensors hands it out under its name."""
+        return self.whole and self.info.dtype in FLOATS
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +224,28 @@ def read_rows(place: Place, rows: Iterable[int]) -> bytes:
 
 def read_number(path: Path, header: Header, name: str) -> float:
     """A tensor of one value as a number."""
-    dtype, content = header.tensors[name].dtype, read_bytes(path, header, name)
+    return number_of(header.tensors[name].dtype, read_bytes(path, header, name))
+
+
+def number_of(dtype: str, content: bytes) -> float:
+    """The number that these bytes are."""
     if dtype == "BF16":  # the upper half of a float32
         dtype, content = "F32", b"\0\0" + content
     return float(struct.unpack(f"<{_PACKED[dtype]}", content)[0])
+
+
+def read_place(place: Place) -> bytes:
+    """The bytes of a tensor or a part of one, as they are stored. Raises ModelProblem."""
+    length = place.info.end - place.info.begin
+    try:
+        with place.path.open("rb") as file:
+            file.seek(place.begin)
+            content = file.read(length)
+    except OSError as error:
+        raise ModelProblem(f"{place.path} cannot be read: {error.strerror}.") from error
+    if len(content) != length:
+        raise ModelProblem(f"{place.path} is cut off within {place.name}.")
+    return content
 
 
 def weight_files(folder: Path, stem: str) -> list[Path]:

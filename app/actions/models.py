@@ -187,9 +187,9 @@ def _check_download(entry: catalog.Entry) -> None:
 
 
 def _newest(session: Session) -> dict[str, Job]:
-    """The newest download of each model, by its name."""
+    """The newest download of each model, by its name; those for a file of ComfyUI are of app/actions/model_files.py."""
     rows = session.exec(select(Job).where(Job.kind == Kind.DOWNLOAD).order_by(col(Job.id)))
-    return {str(row.params["model"]): row for row in rows}
+    return {str(row.params["model"]): row for row in rows if "file" not in row.params}
 
 
 def _downloads(database: Database) -> dict[str, JobView]:

@@ -12,6 +12,7 @@ from app.actions.models import AnalysisModelView, ModelView
 from app.database import Database
 from app.jobs.states import State, Stop
 from app.pages.lines import job_progress, newest_event
+from app.pages.model_files import FilesPart, files_part
 from app.pages.recommendation import best_settings, recommendation
 from app.pages.render import Page, parameter_count
 from core.config.choices import BITS
@@ -44,6 +45,7 @@ class ModelsPage(Page):
     recommended: ModelRow
     reason: str  # why it is recommended, in a sentence
     groups: tuple[ModelGroup, ...]  # the others
+    files: FilesPart | None  # ComfyUI's folder, where the settings name it
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,13 @@ def models_page(database: Database) -> ModelsPage:
     rows["analysis"] = [_analysis_row(view) for view in models.list_analysis_models(database)]
     first = next(_row(view, titles) for view in views if view.name == chosen.name)
     groups = (ModelGroup(name, *GROUPS[name], tuple(found)) for name, found in rows.items() if found)
-    return ModelsPage(after=after, recommended=first, reason=chosen.reason, groups=tuple(groups))
+    return ModelsPage(
+        after=after,
+        recommended=first,
+        reason=chosen.reason,
+        groups=tuple(groups),
+        files=files_part(database),
+    )
 
 
 def _group(view: ModelView) -> str:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from pydantic import BaseModel
 
 from app import events
-from app.actions import disk, jobs, models, pictures, projects, runs, settings
+from app.actions import disk, jobs, model_files, models, pictures, projects, runs, settings
 from app.actions.jobs import JobView
 from app.actions.models import AnalysisModelView, ModelView
 from app.actions.pictures import Number, PictureRequest
@@ -63,6 +63,13 @@ class DismissBody(BaseModel):
 
 class MoveBody(BaseModel):
     position: int
+
+
+class ModelFileBody(BaseModel):
+    """A file of ComfyUI's folder, and the known model that it is."""
+
+    file: str
+    model: str
 
 
 class Freed(BaseModel):
@@ -150,6 +157,18 @@ def list_analysis_models(db: Db) -> list[AnalysisModelView]:
 def download_model(db: Db, name: str) -> JobStarted:
     """Fetch a model from the hub, or go on where an earlier download ended."""
     return JobStarted(job_id=models.download(db, name))
+
+
+@router.get("/model-files")
+def list_model_files(db: Db) -> model_files.ModelFiles:
+    """What is in ComfyUI's folder."""
+    return model_files.list_files(db)
+
+
+@router.post("/model-files", status_code=202)
+def use_model_file(db: Db, body: ModelFileBody) -> JobStarted:
+    """Make a model of a file in ComfyUI's folder."""
+    return JobStarted(job_id=model_files.use(db, body.file, body.model))
 
 
 @router.get("/settings")

@@ -1,12 +1,12 @@
 """A transformer with an adapter merged into its weights: one file for programs without support for adapters.
 
     W' = W + strength * (alpha / rank) B A          for each adapted layer, in float32, then in W's own dtype
-    W' = W                                          copied byte by byte for all other tensors
+    W' = W                                          copied byte by byte for all other tensors; 8-bit floats in bfloat16
 
-The file is diffusers' `transformer/diffusion_pytorch_model.safetensors`, also when the source is in shards; `config` in
-its header is the text of the config.json that belongs beside it. Tensors are processed one at a time, so memory holds
-one layer and never the model. The bytes are hashed while they are written, and the file must have that hash when it is
-read back.
+The file is diffusers' `transformer/diffusion_pytorch_model.safetensors`, also when the source is in shards or has other
+names (core/weights/places.py); `config` in its header is the text of the config.json that belongs beside it. Tensors
+are processed one at a time, so memory holds one layer and never the model. The bytes are hashed while they are written,
+and the file must have that hash when it is read back.
 
 A change below half a step of W's dtype is lost to rounding; `Merged.kept` is the share of the change that remains.
 """
@@ -19,18 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
-import numpy as np
 from safetensors import safe_open
 
 from core import files
 from core.adapters import file as adapter_file
 from core.adapters.lora import Factors
 from core.errors import AdapterProblem, FieldProblem, ModelProblem
-from core.numerics.arrays import bytes_view
-from core.safetensors_file import Header, TensorInfo, header_of, read_bytes, read_header, weight_files
+from core.numerics.arrays import DTYPES, bytes_view, read_array
+from core.safetensors_file import FLOAT8, Place, header_of, read_place
+from core.weights import places
 
-STEM = "diffusion_pytorch_model"
-DTYPES = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
 OnTensor = Callable[[int, int], None]
 """Called with (tensors done, tensors in all); it may raise to stop."""
 
@@ -60,8 +58,7 @@ def write(
     adapter_file.check_worth(factors)
     if not strength:
         raise AdapterProblem("With a strength of 0 the adapter has no effect.")
-    sources = [(source, read_header(source)) for source in weight_files(transformer, STEM)]
-    tensors = {name: (source, header) for source, header in sources for name in header.tensors}
+    tensors = places.of_part(transformer)
     _check_layers(factors, tensors)
     try:
         config = (transformer / "config.json").read_text(encoding="utf-8")
@@ -83,7 +80,7 @@ def write(
 
 
 def _contents(
-    tensors: Mapping[str, tuple[Path, Header]],
+    tensors: Mapping[str, Place],
     factors: Factors,
     strength: float,
     metadata: Mapping[str, str],
@@ -91,28 +88,29 @@ def _contents(
     on_tensor: OnTensor,
 ) -> Iterator[bytes]:
     """The bytes of the new file: its header, then every tensor."""
-    infos = {name: header.tensors[name] for name, (_, header) in tensors.items()}
-    yield header_of({name: (info.dtype, info.shape) for name, info in infos.items()}, metadata)
-    for done, (name, (source, header)) in enumerate(tensors.items(), start=1):
-        content = read_bytes(source, header, name)
+    yield header_of({name: (_dtype(place), place.info.shape) for name, place in tensors.items()}, metadata)
+    for done, (name, place) in enumerate(tensors.items(), start=1):
         layer = name.removesuffix(".weight")
         if layer in factors:
-            content = _summed(layer, content, header.tensors[name], factors[layer], strength, sums)
-        yield content
+            yield _summed(layer, place, factors[layer], strength, sums)
+        elif place.swapped or place.info.dtype in FLOAT8:
+            yield bytes(bytes_view(mx.contiguous(read_array(place, DTYPES[_dtype(place)])).view(mx.uint8)))
+        else:
+            yield read_place(place)
         on_tensor(done, len(tensors))
 
 
+def _dtype(place: Place) -> str:
+    """The dtype of a tensor in the new file: its own, and bfloat16 for 8-bit floats, which it holds exactly."""
+    return "BF16" if place.info.dtype in FLOAT8 else place.info.dtype
+
+
 def _summed(
-    layer: str,
-    content: bytes,
-    info: TensorInfo,
-    pair: tuple[mx.array, mx.array],
-    strength: float,
-    sums: dict[str, float],
+    layer: str, place: Place, pair: tuple[mx.array, mx.array], strength: float, sums: dict[str, float]
 ) -> bytes:
     a_RI, b_OR = pair
-    dtype = DTYPES[info.dtype]
-    w_OI = mx.array(np.frombuffer(content, np.uint8)).view(dtype).reshape(info.shape).astype(mx.float32)
+    dtype = DTYPES[_dtype(place)]
+    w_OI = read_array(place, dtype).astype(mx.float32)
     change_OI = strength * (b_OR @ a_RI)
     new_OI = (w_OI + change_OI).astype(dtype)
     real_OI = new_OI.astype(mx.float32) - w_OI
@@ -121,14 +119,14 @@ def _summed(
     mx.eval(new_OI, intended, kept, finite)
     if not finite.item():
         raise AdapterProblem(
-            f"With this adapter {layer} overflows {info.dtype}, the dtype of the model; use a lower strength."
+            f"With this adapter {layer} overflows {_dtype(place)}, the dtype of the model; use a lower strength."
         )
     sums["intended"] += float(intended)
     sums["kept"] += float(kept)
     return bytes(bytes_view(new_OI.view(mx.uint8)))
 
 
-def _check_layers(factors: Factors, tensors: Mapping[str, tuple[Path, Header]]) -> None:
+def _check_layers(factors: Factors, tensors: Mapping[str, Place]) -> None:
     """Raise AdapterProblem that names each layer missing in this model, or with another shape, or quantized."""
     problems = []
     for layer, (a_RI, b_OR) in factors.items():
@@ -136,11 +134,11 @@ def _check_layers(factors: Factors, tensors: Mapping[str, tuple[Path, Header]]) 
         if place is None:
             problems.append(FieldProblem(layer, "is not in this model"))
             continue
-        info = place[1].tensors[f"{layer}.weight"]
+        info = place.info
         if info.shape != (b_OR.shape[0], a_RI.shape[1]):
             is_for = f"is for a layer of {a_RI.shape[1]} in and {b_OR.shape[0]} out"
             problems.append(FieldProblem(layer, f"{is_for}; this model's weight is {info.shape}"))
-        elif info.dtype not in DTYPES:
+        elif _dtype(place) not in DTYPES:
             problems.append(FieldProblem(layer, f"is stored as {info.dtype}; only {', '.join(DTYPES)} can be merged"))
     if problems:
         raise AdapterProblem("This adapter cannot be merged into this model.", problems[:12])

@@ -18,7 +18,8 @@ from core.errors import ModelProblem
 from core.hub.catalog import PIPELINES, Entry, family_of
 from core.hub.families import FAMILIES
 from core.hub.registry import VAE_CHANNELS, KnownModel
-from core.safetensors_file import read_header, read_json, weight_files
+from core.safetensors_file import read_json
+from core.weights import places
 
 NO_LIMIT = 10**9
 PATCH = 2  # latent pixels on a side of a token
@@ -156,11 +157,10 @@ def _vae_widths(channels: Sequence[int], decoder: Sequence[int] | None = None) -
 def _parameters(folder: Path, unread: str = "(?!)") -> int:
     """Parameters of a part, counted in its files' headers, without the tensors that are never read; 0 without files."""
     try:
-        headers = [read_header(path) for path in weight_files(folder, "diffusion_pytorch_model")]
+        stored = places.of_part(folder)
     except ModelProblem:
         return 0
-    tensors = (tensor for header in headers for tensor in header.tensors.items())
-    return sum(info.values for name, info in tensors if not re.search(unread, name))
+    return sum(place.info.values for name, place in stored.items() if not re.search(unread, name))
 
 
 def _tokenizer_limit(folder: Path, tokenizer: str) -> int:
@@ -178,13 +178,13 @@ def _largest_layer(folder: Path) -> int:
     """Parameters of a text encoder's largest layer, by its headers."""
     layers: dict[str, int] = {}
     try:
-        for path in weight_files(folder, "model"):
-            for name, info in read_header(path).tensors.items():
-                before, number, _ = _layer_of(name)
-                if number:
-                    layers[before + number] = layers.get(before + number, 0) + info.values
+        stored = places.of_part(folder, str(read_json(folder / "config.json").get("model_type", "")))
     except ModelProblem:
         return 0
+    for name, place in stored.items():
+        before, number, _ = _layer_of(name)
+        if number:
+            layers[before + number] = layers.get(before + number, 0) + place.info.values
     return max(layers.values(), default=0)
 
 

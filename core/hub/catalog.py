@@ -18,11 +18,14 @@ from typing import Any
 
 from core.errors import FieldProblem, ModelProblem
 from core.hub import cache as hub_cache
+from core.hub import foreign
 from core.hub.families import CARDS, FAMILIES, FamilyCard, Setting
 from core.hub.layout import INDEX, index_of, missing_files
 from core.hub.registry import KNOWN, KnownModel
 from core.pocket import assets
-from core.safetensors_file import read_header, read_json, weight_files
+from core.safetensors_file import read_json
+from core.weights import places
+from core.weights.forms import INSTEAD
 
 POCKET_FOLDER = assets.WEIGHTS
 POCKET = "pocket"
@@ -91,15 +94,15 @@ class Entry:
             return ""
         named = [f"{each.field} {each.message}" for each in self.missing[:3]]
         more = f"; and {len(self.missing) - 3} more" if len(self.missing) > 3 else ""
-        return f"{self.folder} is incomplete: {'; '.join(named)}{more}."
+        foreign = any(INSTEAD in each.message for each in self.missing)
+        return f"{self.folder} {'cannot be used' if foreign else 'is incomplete'}: {'; '.join(named)}{more}."
 
     @property
     def parameters(self) -> int:
         """Parameters of the transformer, from the registry or its files' headers. Raises ModelProblem."""
         if self.known is not None:
             return self.known.parameters["transformer"]
-        files = weight_files(self.path / "transformer", "diffusion_pytorch_model")
-        return sum(read_header(path).parameters for path in files)
+        return sum(place.info.values for place in places.of_part(self.path / "transformer").values())
 
 
 def models(folders: Sequence[Path] = ()) -> dict[str, Entry]:
@@ -127,6 +130,8 @@ def find(name: str | Path, folders: Sequence[Path] = ()) -> Entry:
     entry = known.get(str(name))
     if entry is None and index_of(Path(name).expanduser()):
         entry = entry_for(Path(name).expanduser(), str(name))
+    if entry is None and (words := foreign.words_for(Path(name).expanduser())):
+        raise ModelProblem(words)
     if entry is None:
         listed = ", ".join(each.name for each in known.values() if each.usable)
         raise ModelProblem(f"There is no model called {name}. Use {listed}, or a folder that holds {INDEX}.")
@@ -291,7 +296,7 @@ def _own_folders(folders: Sequence[Path]) -> Iterator[Path]:
             inside = [place] if index_of(place) else sorted(place.iterdir())
         except OSError:
             continue
-        yield from (each for each in inside if index_of(each))
+        yield from (each for each in inside if index_of(each) and not each.name.startswith("."))
 
 
 def _names(known: KnownModel) -> tuple[str, ...]:

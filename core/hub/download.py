@@ -43,8 +43,8 @@ from core.errors import DiskProblem, DownloadProblem, GatedProblem, disk_errors_
 from core.files import write_text
 from core.hub import cache as hub_cache
 from core.hub.analysis_models import AnalysisModel
-from core.hub.layout import INDEX, MODULAR_INDEX, is_needed, missing_files, parts_of
-from core.hub.registry import KnownModel
+from core.hub.layout import INDEX, MODULAR_INDEX, is_needed, is_small, missing_files, parts_of
+from core.hub.registry import VOCABULARY_BYTES, KnownModel
 from core.safetensors_file import read_json
 
 WAITS_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # before each retry without progress
@@ -100,7 +100,14 @@ def download(known: Downloadable, *, assistant_alone: bool = False) -> Iterator[
         yield from _listed_files(known, known.assistant.repo, (known.assistant.name,), use)
 
 
-def _model(known: KnownModel) -> Iterator[Progress]:
+def download_small_files(known: KnownModel) -> Iterator[Progress]:
+    """Download a model's configs and tokenizers alone, for weights that are here already. As `download`."""
+    _check_token()
+    yield Progress(0, VOCABULARY_BYTES, "asking the hub")
+    yield from _model(known, weights=False)
+
+
+def _model(known: KnownModel, *, weights: bool = True) -> Iterator[Progress]:
     place = hub_cache.folder(known.repo)
     with _hub_errors_as_problem(known, known.repo), disk_errors_as_problem(place):
         revision, files = _listing(known.repo)
@@ -111,12 +118,14 @@ def _model(known: KnownModel) -> Iterator[Progress]:
         for _ in _fetch(known.repo, revision, index, place):
             pass
         parts = parts_of(read_json(snapshot / index.name))
-        needed = sorted((file for file in files if is_needed(file.name, parts)), key=lambda file: file.bytes)
+        needed = [file for file in files if is_needed(file.name, parts) and (weights or is_small(file.name))]
+        needed.sort(key=lambda file: file.bytes)
         yield from _fetch_all(known, known.repo, revision, needed)
-        missing = missing_files(snapshot)
+        missing = missing_files(snapshot, weights=weights)
         if missing:
             raise DownloadProblem(f"{known.repo} does not contain a complete model.", missing)
-        write_text(place / "refs" / "main", revision)
+        if weights or not (place / "refs" / "main").is_file():  # an older complete revision stays the first one
+            write_text(place / "refs" / "main", revision)
 
 
 def _listed_files(known: Downloadable, repo: str, names: Sequence[str], use: str) -> Iterator[Progress]:

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.hub.layout import INDEX
+from core.weights.recognize import CLIP, QWEN3, QWEN3_VL, T5
 
 Config = Mapping[str, Any]
 """The values of a transformer/config.json."""
 Setting = Callable[[str, str], Any]
 """(JSON file of a model folder, name) to the value, or None; INDEX stands for either index."""
+Encoder = tuple[str, str, int]
+"""A text encoder's kind (core/weights/recognize.py), and the transformer's size that is so many times its width."""
 TRANSFORMER, SCHEDULER = "transformer/config.json", "scheduler/scheduler_config.json"
 Z_IMAGE_TURBO_SHIFT = 3.0  # of its scheduler; the base model has 6
 SCHNELL_SHIFT = 1.0  # of its scheduler: none; FLUX.1 dev has a dynamic one
@@ -38,7 +41,9 @@ class FamilyCard:
     distilled: Callable[[Setting], bool] = _says_so  # whether it was distilled to few steps, which training damages
     text_tokens: Callable[[Config], int]  # tokens of an encoded prompt, where prompts differ of most
     tokenizer: str = "tokenizer"  # the folder whose limit on tokens is that of prompts
+    encoders: Mapping[str, Encoder]  # what fits a transformer of ComfyUI's, by the part's folder
     elsewhere: str = ""  # which programs miss layers of its adapters in diffusers' names, in a sentence; empty for none
+    vae_statistics: bool = False  # whether its VAE's file holds the statistics of its latents, as FLUX.2's does
     unread: str = "(?!)"  # pattern in the names of the transformer's tensors that are never read; by default none
 
 
@@ -51,6 +56,10 @@ CARDS = (
         distilled=lambda setting: _says_so(setting) or _is_schnell(setting),
         text_tokens=lambda config: 512 if config.get("guidance_embeds") else 256,
         tokenizer="tokenizer_2",
+        encoders={
+            "text_encoder": (CLIP, "pooled_projection_dim", 1),
+            "text_encoder_2": (T5, "joint_attention_dim", 1),
+        },
     ),
     FamilyCard(
         name="flux2",
@@ -60,6 +69,8 @@ CARDS = (
         text_tokens=lambda _: 512,
         elsewhere="ComfyUI before 0.11 (January 2026) and Forge before February 2026 leave out up to 60% of the layers "
         "of this file and draw on. In kohya's format they take all of them.",
+        encoders={"text_encoder": (QWEN3, "joint_attention_dim", 3)},
+        vae_statistics=True,
     ),
     FamilyCard(
         name="z_image",
@@ -68,6 +79,7 @@ CARDS = (
         like=lambda setting: "z-image-turbo" if _is_turbo(setting) else "z-image",
         distilled=lambda setting: _is_turbo(setting),
         text_tokens=lambda _: 128,
+        encoders={"text_encoder": (QWEN3, "cap_feat_dim", 1)},
     ),
     FamilyCard(
         name="chroma",
@@ -75,6 +87,7 @@ CARDS = (
         network="core.models.chroma:Chroma",
         like=lambda _: "chroma1-hd",
         text_tokens=lambda _: 128,
+        encoders={"text_encoder": (T5, "joint_attention_dim", 1)},
     ),
     FamilyCard(
         name="flux3",
@@ -86,6 +99,8 @@ CARDS = (
         elsewhere="diffusers reads this file. ComfyUI does not list FLUX.3 among its models yet (0.38); a version that "
         "does may take kohya's format alone, which has the names of the model's own code.",
         unread=r"\bimage_cond\b",
+        encoders={"text_encoder": (QWEN3_VL, "joint_attention_dim", 8)},
+        vae_statistics=True,
     ),
 )
 FAMILIES = {card.name: card for card in CARDS}

@@ -6,19 +6,20 @@
     tokenizer/ tokenizer_2/        tokenizer.json, or vocab.json with merges.txt
     every other part/              config.json, and one safetensors file or the shards that an index names
 
-The same rule decides which files of a repository to download and which files a folder lacks. Plain Python.
+Weights must be in a form that is read (core/weights/forms.py). The same rule decides which files of a repository to
+download and which files a folder lacks. Plain Python.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from core.errors import FieldProblem, ModelProblem
-from core.safetensors_file import read_header, read_json, weight_files
+from core.safetensors_file import read_json, weight_files
+from core.weights import forms
 
 INDEX, MODULAR_INDEX = "model_index.json", "modular_model_index.json"
 PART = re.compile(r"transformer|vae|scheduler|(text_encoder|tokenizer)(_\d)?")  # a safety checker is not loaded
@@ -62,8 +63,16 @@ def is_needed(file: str, parts: Mapping[str, str]) -> bool:
     return bool(TEXT_FILES.fullmatch(name)) and not name.endswith(".index.json")
 
 
-def missing_files(folder: Path) -> list[FieldProblem]:
-    """The files that a model folder needs and lacks, or has damaged; empty when the folder is complete."""
+def is_small(file: str) -> bool:
+    """Whether a needed file is a config or of a tokenizer, and not of the weights."""
+    return ".safetensors" not in file
+
+
+def missing_files(folder: Path, *, weights: bool = True) -> list[FieldProblem]:
+    """The files that a model folder needs and lacks, has damaged, or has in a form that is not read.
+
+    Empty when the folder is complete; without `weights`, when its configs and tokenizers are there.
+    """
     index = index_of(folder)
     if index is None:
         return [FieldProblem(INDEX, "is not there")]
@@ -81,8 +90,10 @@ def missing_files(folder: Path) -> list[FieldProblem]:
             if _missing(folder, f"{part}/vocab.json") or _missing(folder, f"{part}/merges.txt"):
                 problems += _missing(folder, f"{part}/tokenizer.json")
         else:
-            problems += _missing(folder, f"{part}/config.json")
-            problems += _missing_weights(folder, part, STEMS.get(library, "model"))
+            lacks = _missing(folder, f"{part}/config.json") or _quantized(folder, f"{part}/config.json")
+            problems += lacks
+            if weights and not (lacks and lacks[0].message.startswith("says")):  # the weights would say it again
+                problems += _missing_weights(folder, part, STEMS.get(library, "model"))
     return problems
 
 
@@ -91,9 +102,21 @@ def missing_listed(folder: Path, files: Sequence[str]) -> list[FieldProblem]:
     problems = []
     for file in files:
         problems += _missing(folder, file)
-        if (folder / file).is_file() and file.endswith(".safetensors") and (damage := _damage_of(folder / file)):
-            problems.append(FieldProblem(file, damage))
+        if (
+            (folder / file).is_file()
+            and file.endswith(".safetensors")
+            and (words := forms.trouble_of_file(folder / file))
+        ):
+            problems.append(FieldProblem(file, words))
     return problems
+
+
+def _quantized(folder: Path, file: str) -> list[FieldProblem]:
+    try:
+        words = forms.trouble_of_config(read_json(folder / file))
+    except ModelProblem:
+        words = "cannot be read"
+    return [FieldProblem(file, words)] if words else []
 
 
 def _missing(folder: Path, file: str) -> list[FieldProblem]:
@@ -105,24 +128,8 @@ def _missing_weights(folder: Path, part: str, stem: str) -> list[FieldProblem]:
         files = weight_files(folder / part, stem)
     except ModelProblem as problem:
         named = [FieldProblem(f"{part}/{each.field}", each.message) for each in problem.problems]
-        return named or [FieldProblem(f"{part}/{stem}.safetensors", "is not there")]
-    problems = []
-    for path in files:
-        if damage := _damage_of(path):
-            problems.append(FieldProblem(f"{part}/{path.name}", damage))
-    return problems
-
-
-def _damage_of(path: Path) -> str:
-    stat = path.stat()
-    return _damage(path, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=512)
-def _damage(path: Path, size: int, changed_ns: int) -> str:
-    """What is wrong with a safetensors file, or ""; cached as long as size and time stay the same."""
-    try:
-        read_header(path)
-    except ModelProblem:
-        return f"is damaged or cut off at {size:,} bytes"
-    return ""
+        single = folder / part / f"{stem}.safetensors"
+        words = forms.trouble_of_file(single)  # it is not there, or a link to a file that is not
+        return named or [FieldProblem(f"{part}/{single.name}", words or "is not there")]
+    troubles = {path: forms.trouble_of_file(path) for path in files}
+    return [FieldProblem(f"{part}/{path.name}", words) for path, words in troubles.items() if words]

@@ -46,8 +46,17 @@ def load_family(folder: Path, *, dtype: mx.Dtype | None = None, quantize: int | 
     Raises ModelProblem when the folder is not a model, or of an unknown family.
     """
     folder = Path(folder)
-    family = class_of(family_of(folder))
-    compute = dtype or compute_dtype()
+    family, compute = class_of(family_of(folder)), dtype or compute_dtype()
+    bits = {} if quantize is None else {"transformer": quantize}
+    return family(_parts(folder, family, compute, bits), compute)
+
+
+def check_folder(folder: Path) -> None:
+    """Check by headers alone that every tensor of a folder's networks is there. Raises ModelProblem."""
+    _parts(folder, class_of(family_of(folder)), mx.float32).check()
+
+
+def _parts(folder: Path, family: FamilyClass, compute: mx.Dtype, bits: Mapping[str, int] | None = None) -> Parts:
     missing = [part.folder for part in family.parts.values() if not (folder / part.folder / "config.json").is_file()]
     if missing:
         raise ModelProblem(
@@ -55,5 +64,4 @@ def load_family(folder: Path, *, dtype: mx.Dtype | None = None, quantize: int | 
             [FieldProblem(f"{name}/config.json", "is not there") for name in missing],
         )
     dtypes = {name: mx.float32 if name == "vae" else compute for name in family.parts}
-    bits = {} if quantize is None else {"transformer": quantize}
-    return family(Parts(folder, family.parts, dtypes, bits, family.text_parts), compute)
+    return Parts(folder, family.parts, dtypes, bits, family.text_parts)

@@ -3,10 +3,11 @@
     folder/<part>/config.json + *.safetensors   one file, or shards with an index
 
 Parts are read on first use and dropped when freed. Before a tensor is read, the names and shapes in the files' headers
-are checked against those of the module, and everything missing, left over or misshapen is reported at once. Then each
-tensor, in the order of the file, is read, cast, quantized where the base is, and released: memory holds the finished
-part of the model and one tensor as it was in the file. Text encoders are checked in the same way, but their layers stay
-on disk until they are used (core/models/text/encoder.py).
+are checked against those of the module, and everything missing, left over or misshapen is reported at once. The names
+are ours, whatever form the file has (core/weights/places.py). Then each tensor, in the order of the file, is read,
+cast, quantized where the base is, and released: memory holds the finished part of the model and one tensor as it was in
+the file. Text encoders are checked in the same way, but their layers stay on disk until they are used
+(core/models/text/encoder.py).
 """
 
 from __future__ import annotations
@@ -22,10 +23,9 @@ import mlx.nn as nn
 from core.errors import FieldProblem, ModelProblem
 from core.models import quantized
 from core.models.text.encoder import EncoderOnDisk
-from core.numerics.arrays import load_tensors
-from core.safetensors_file import Place, read_header, read_json, weight_files, weights_sha256_of_all
-
-FLOATS = ("BF16", "F16", "F32")  # the dtypes of a checkpoint; 8-bit floats would need scales that are stored elsewhere
+from core.numerics.arrays import load_tensors, read_array
+from core.safetensors_file import FLOAT8, FLOATS, Place, read_json, weight_files, weights_sha256_of_all
+from core.weights import places as weight_places
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,13 @@ class Parts:
         folder = self.folder / part.folder
         return weights_sha256_of_all([folder / "config.json", *weight_files(folder, part.stem)])
 
-    def _read(self, name: str) -> nn.Module | EncoderOnDisk:
+    def check(self) -> None:
+        """Check names and shapes of every part by the files' headers, without reading weights. Raises ModelProblem."""
+        for name in self._parts:
+            self._built(name)
+
+    def _built(self, name: str) -> tuple[nn.Module, dict[str, Place]]:
+        """A part's module without its weights, and where they are."""
         part = self._parts[name]
         folder = self.folder / part.folder
         config = self.config(name)
@@ -98,7 +104,13 @@ class Parts:
         if name in self._bits:
             quantized.lay_out(module, self._bits[name])
         module.freeze()
-        places, dtype = located(module, weight_files(folder, part.stem)), self._dtypes[name]
+        files = weight_files(folder, part.stem)
+        stored = weight_places.of_files(files, part.folder, str(config.get("model_type", "")))
+        return module, located(module, stored, folder)
+
+    def _read(self, name: str) -> nn.Module | EncoderOnDisk:
+        module, places = self._built(name)
+        dtype = self._dtypes[name]
         if name in self._on_disk:
             encoder = EncoderOnDisk(module, places, dtype)
             fill(module, encoder.small, dtype)
@@ -123,23 +135,17 @@ def read_weights(module: nn.Module, files: list[Path], dtype: mx.Dtype) -> None:
 
     Raises ModelProblem that names every missing, left-over, misshapen or unreadable tensor.
     """
-    fill(module, located(module, files), dtype)
+    fill(module, located(module, weight_places.of_files(files), files[0].parent), dtype)
 
 
-def located(module: nn.Module, files: list[Path]) -> dict[str, Place]:
-    """The place of each parameter of `module` in safetensors files, by the module's names; only headers are read.
+def located(module: nn.Module, stored: Mapping[str, Place], folder: Path) -> dict[str, Place]:
+    """The place of each parameter of `module` among the `stored` tensors of a folder, by the module's names.
 
     Raises ModelProblem that names every missing, left-over, misshapen or unreadable tensor.
     """
     wanted = quantized.whole_shapes(module)
     convolutions = convolution_names(module)
-    found: dict[str, Place] = {}
-    for path in files:
-        header = read_header(path)
-        for name, info in header.tensors.items():
-            ours = checkpoint_name(module, name)
-            if ours is not None:
-                found[ours] = Place(path, name, info, header.body + info.begin)
+    found = {ours: place for name, place in stored.items() if (ours := checkpoint_name(module, name)) is not None}
     problems = [
         FieldProblem(name, f"is missing; it should be {_shape(wanted[name])}") for name in wanted - found.keys()
     ]
@@ -149,11 +155,12 @@ def located(module: nn.Module, files: list[Path]) -> dict[str, Place]:
         placed = (theirs[0], *theirs[2:], theirs[1]) if name in convolutions and len(theirs) == 4 else theirs
         if placed != wanted[name]:
             problems.append(FieldProblem(name, f"is {_shape(theirs)}; it should be {_shape(wanted[name])}"))
-        elif found[name].info.dtype not in FLOATS:
-            problems.append(FieldProblem(name, f"is {found[name].info.dtype}; it must be {', '.join(FLOATS)}"))
+        elif found[name].info.dtype not in (*FLOATS, *FLOAT8):
+            held = f"is {found[name].info.dtype}; it must be {', '.join((*FLOATS, *FLOAT8))}"
+            problems.append(FieldProblem(name, held))
     if problems:
         problems.sort(key=lambda each: each.field)
-        raise ModelProblem(f"{files[0].parent} does not fit its config.json.", problems)
+        raise ModelProblem(f"{folder} does not fit its config.json.", problems)
     return found
 
 
@@ -164,10 +171,17 @@ def fill(module: nn.Module, places: Mapping[str, Place], dtype: mx.Dtype) -> Non
     filled: dict[str, mx.array] = {}
     for path in sorted({place.path for place in places.values()}):
         here = {name: place for name, place in places.items() if place.path == path}
+        direct = all(place.direct for place in here.values())
         try:
-            tensors = load_tensors(path)
+            tensors = load_tensors(path) if direct else {}
             for name, place in sorted(here.items(), key=lambda each: each[1].begin):
-                filled |= _placed(name, tensors.pop(place.name), dtype, name in convolutions, bits.get(name))
+                filled |= _placed(
+                    name,
+                    tensors.pop(place.name) if direct else read_array(place, dtype),
+                    dtype,
+                    name in convolutions,
+                    bits.get(name),
+                )
         except RuntimeError as error:
             raise ModelProblem(f"{path} cannot be read: {error}.") from error
     module.load_weights(list(filled.items()), strict=False)  # `located` has checked that none is missing

@@ -11,11 +11,11 @@ import pytest
 
 from core.adapters import lora, merge
 from core.adapters.lora import Factors
-from core.adapters.merge import STEM
 from core.errors import AdapterProblem, ModelProblem
 from core.models.base import Family
 from core.models.load import load_family
 from core.safetensors_file import read_header
+from core.weights.places import DIFFUSERS as STEM
 from tests.core.test_adapter_forms import of_model, random_factors
 from tests.peak import peak
 

@@ -122,7 +122,7 @@ def test_a_tensor_of_another_kind_is_named_with_what_it_must_be(tmp_path: Path) 
     with pytest.raises(ModelProblem) as caught:
         read_weights(transformer, [path], mx.float32)
     assert {each.field: each.message for each in caught.value.problems} == {
-        "proj_out.weight": "is U8; it must be BF16, F16, F32",
+        "proj_out.weight": "is U8; it must be BF16, F16, F32, F8_E4M3, F8_E5M2",
         "x_embedder.bias": "is missing; it should be 32",
     }
 

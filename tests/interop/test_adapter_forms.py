@@ -301,7 +301,7 @@ def test_the_merged_file_is_what_diffusers_fuses(tmp_path: Path) -> None:
     pipeline.unload_lora_weights()
 
     target = tmp_path / "merged"
-    merge.write(target / f"{merge.STEM}.safetensors", folder / "transformer", factors, {}, strength=0.7)
+    merge.write(target / "diffusion_pytorch_model.safetensors", folder / "transformer", factors, {}, strength=0.7)
     shutil.copy(folder / "transformer" / "config.json", target)
     weights: Mapping[str, torch.Tensor] = FluxTransformer2DModel.from_pretrained(target).state_dict()
     for name, expected in pipeline.transformer.state_dict().items():

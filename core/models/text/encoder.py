@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -24,11 +24,8 @@ from mlx.utils import tree_unflatten
 
 from core.errors import ModelProblem
 from core.models.base import Block, Stream
-from core.numerics.arrays import load_tensors
-from core.safetensors_file import Place, read_rows
-
-UNSIGNED: dict[str, Literal["H", "I"]] = {"BF16": "H", "F16": "H", "F32": "I"}  # memoryview's formats of that width
-DTYPES = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}
+from core.numerics.arrays import decoded, load_tensors, read_array
+from core.safetensors_file import Place, number_of, read_place, read_rows
 
 
 class TextEncoder(Protocol):
@@ -65,15 +62,16 @@ class TableOnDisk(nn.Module):
         super().__init__()
         self._place = place
         self._dtype = dtype
+        scale = place.scale
+        self._factor = number_of(scale.info.dtype, read_place(scale)) if scale is not None else 1.0
 
     def __call__(self, ids_BN: mx.array) -> mx.array:
         """The rows of the ids: (B, N, C). Raises ModelProblem for an id outside the table."""
         flat: Any = ids_BN.flatten().tolist()
         ids: list[int] = flat
         numbers = {token: number for number, token in enumerate(sorted(set(ids)))}
-        held = self._place.info.dtype
-        content: Any = memoryview(read_rows(self._place, list(numbers))).cast(UNSIGNED[held])
-        rows_UC = mx.array(content).view(DTYPES[held]).reshape(len(numbers), -1).astype(self._dtype)
+        content = read_rows(self._place, list(numbers))
+        rows_UC = decoded(content, self._place.info.dtype, self._dtype, self._factor).reshape(len(numbers), -1)
         return rows_UC[mx.array([numbers[token] for token in ids]).reshape(ids_BN.shape)]
 
 
@@ -120,9 +118,13 @@ class EncoderOnDisk:
         before = block.module.parameters()
         weights: dict[str, mx.array] = {}
         try:
-            files = {path: load_tensors(path) for path in {place.path for place in places.values()}}
+            direct = {place.path for place in places.values()} - {p.path for p in places.values() if not p.direct}
+            files = {path: load_tensors(path) for path in direct}
             for name, place in places.items():
-                weights[name] = files[place.path].pop(place.name).astype(self._dtype)
+                if place.path in files:
+                    weights[name] = files[place.path].pop(place.name).astype(self._dtype)
+                else:
+                    weights[name] = read_array(place, self._dtype)
                 mx.eval(weights[name])  # one by one, so that one tensor at a time is there in two dtypes
         except RuntimeError as error:
             folder = next(iter(places.values())).path.parent

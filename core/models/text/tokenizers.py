@@ -2,8 +2,8 @@
 
     [begin] words ... [end] [pad] [pad] ...      always `length` tokens; longer prompts are cut before [end]
 
-CLIP's tokenizer can be built from vocab.json + merges.txt, the files of FLUX.1's own folder; the others need
-tokenizer.json. Qwen3 reads a prompt as a chat message, from `chat_message`.
+CLIP's and Qwen3's tokenizers can be built from vocab.json + merges.txt; T5's needs tokenizer.json. Qwen3 reads a prompt
+as a chat message, from `chat_message`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from core.errors import ModelProblem
 from core.safetensors_file import read_json
 
 CLIP_BEGIN, CLIP_END = "<|startoftext|>", "<|endoftext|>"
 CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+QWEN3_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+QWEN3_MARKS = (  # the tokens after those of vocab.json, in the order of their ids
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
+    "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
+    "<|image_pad|>", "<|video_pad|>", "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>",
+    "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>", "<tool_response>", "</tool_response>",
+    "<think>", "</think>",
+)  # fmt: skip
 
 
 class TextTokenizer:
@@ -30,9 +41,9 @@ class TextTokenizer:
 
         Raises ModelProblem when the folder has no readable tokenizer.
         """
-        self.files = [
-            path for name in ("tokenizer.json", "vocab.json", "merges.txt") if (path := folder / name).is_file()
-        ]
+        added = () if (folder / "tokenizer.json").is_file() else ("added_tokens.json",)
+        names = ("tokenizer.json", "vocab.json", "merges.txt", *added)
+        self.files = [path for name in names if (path := folder / name).is_file()]
         settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
         limit = settings.get("model_max_length")
         self.length = min(length, int(limit)) if isinstance(limit, int | float) and limit >= 2 else length
@@ -70,7 +81,10 @@ def _read(folder: Path) -> Tokenizer:
             raise ModelProblem(f"{whole} cannot be read: {error}.") from None
     vocabulary, merges = folder / "vocab.json", folder / "merges.txt"
     if vocabulary.is_file() and merges.is_file():
-        return _clip_tokenizer(vocabulary, merges)
+        words = read_json(vocabulary)
+        if any(word.endswith("</w>") for word in words):
+            return _clip_tokenizer(vocabulary, merges)
+        return _qwen3_tokenizer(vocabulary, merges, _marks(folder, len(words)))
     if (folder / "spiece.model").is_file():
         raise ModelProblem(f"{folder} holds only spiece.model. Put the tokenizer.json of the same model beside it.")
     raise ModelProblem(f"{folder} has no tokenizer: tokenizer.json is not there, nor vocab.json with merges.txt.")
@@ -102,6 +116,32 @@ def _clip_tokenizer(vocabulary: Path, merges: Path) -> Tokenizer:
         (CLIP_END, end), (CLIP_BEGIN, begin), trim_offsets=False, add_prefix_space=False
     )
     return tokenizer
+
+
+def _qwen3_tokenizer(vocabulary: Path, merges: Path, marks: Sequence[str]) -> Tokenizer:
+    """Qwen3's byte-pair encoding: bytes, in pieces of one word or digit; `marks` follow the vocabulary's ids."""
+    try:
+        tokenizer = Tokenizer(models.BPE.from_file(str(vocabulary), str(merges)))
+    except Exception as error:  # noqa: BLE001  as above
+        raise ModelProblem(f"{vocabulary} or {merges.name} cannot be read: {error}.") from None
+    tokenizer.normalizer = normalizers.NFC()
+    split = pre_tokenizers.Split(Regex(QWEN3_WORDS), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in marks])
+    return tokenizer
+
+
+def _marks(folder: Path, words: int) -> Sequence[str]:
+    """The tokens after `words` of the vocabulary: of the folder's added_tokens.json, else Qwen3's own."""
+    added = folder / "added_tokens.json"
+    if not added.is_file():
+        return QWEN3_MARKS
+    table = read_json(added)
+    if sorted(table.values(), key=str) != sorted(range(words, words + len(table)), key=str):
+        raise ModelProblem(f"{added} does not number its tokens from {words:,} on, after those of vocab.json.")
+    return sorted(table, key=lambda mark: int(table[mark]))
 
 
 def _pad_id(tokenizer: Tokenizer, folder: Path, settings: dict[str, Any]) -> int:
