@@ -21,7 +21,7 @@ from core.errors import ModelProblem
 from core.estimate import requirements
 from core.estimate.requirements import ModelNeeds
 from core.hub import cache as hub_cache
-from core.hub import catalog
+from core.hub import caption_model, catalog
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,8 @@ def folder_of(database: Database, name: str) -> Path:
 
 def title(database: Database, name: str) -> str:
     """The title of a model, as pages show it."""
+    if name == caption_model.MODEL.name:
+        return "Built-in captioner"
     return catalog.title_of(name, folders(database))
 
 

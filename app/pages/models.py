@@ -1,4 +1,4 @@
-"""The page of the models: which are ready, which can be downloaded, and how far a download is."""
+"""The page of the models: which are ready, which can be downloaded, how far a download is; and the captioner."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app import wording
-from app.actions import models
+from app.actions import captioner, models
 from app.actions.jobs import JobView
 from app.actions.models import ModelView
 from app.database import Database
-from app.jobs.states import State, Stop
-from app.pages.lines import job_progress, newest_event
+from app.jobs.states import State
+from app.pages.captioner import CaptionerCard, captioner_card
+from app.pages.lines import Fetching, fetching, newest_event
 from app.pages.render import Page
 from core.config.choices import BITS
 from core.config.train import knobs
@@ -36,6 +37,7 @@ class ModelsPage(Page):
     here = "models"
     after: int  # the newest event that the page knows of
     groups: tuple[ModelGroup, ...]
+    captioner: CaptionerCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +66,6 @@ class ModelCard:
     needs: NeedTable | None  # None where nothing can be predicted
 
 
-@dataclass(frozen=True, slots=True)
-class Fetching:
-    """A download that waits or runs."""
-
-    job_id: int
-    progress: str  # "3.2 GB of 33 GB"
-    done: int  # bytes
-    of: int  # bytes; 0 while unknown
-    stopping: bool
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeedTable:
     """Predicted memory with precisions as rows and picture sizes as columns, and the disk below it."""
@@ -96,7 +87,7 @@ def models_page(database: Database) -> ModelsPage:
     for view in views:
         cards[_group(view)].append(_card(view, titles))
     groups = (ModelGroup(name, *GROUPS[name], tuple(found)) for name, found in cards.items() if found)
-    return ModelsPage(after=after, groups=tuple(groups))
+    return ModelsPage(after=after, groups=tuple(groups), captioner=captioner_card(captioner.view(database)))
 
 
 def _group(view: ModelView) -> str:
@@ -109,7 +100,7 @@ def _group(view: ModelView) -> str:
 
 def _card(view: ModelView, titles: Mapping[str, str]) -> ModelCard:
     job = view.download if view.lacks_assistant or not view.usable else None
-    fetching = _fetching(job) if job is not None and job.state in GOING else None
+    going = fetching(job) if job is not None and job.state in GOING else None
     badge, words = _badge(view, job)
     can_download = view.page is not None and view.supported and (view.lacks_assistant or not view.on_disk)
     refused = job is not None and job.error is not None and job.error.get("code") == "gated"  # its problem says so
@@ -120,15 +111,11 @@ def _card(view: ModelView, titles: Mapping[str, str]) -> ModelCard:
         draws_with=titles.get(view.draws_with, view.draws_with) if view.draws_with != view.name else "",
         run_defaults=", ".join(_run_defaults(view)),
         problem=_problem(view, job),
-        gated="" if view.on_disk or view.bytes_here or fetching or refused else view.gated,
-        verb=_verb(view, job) if can_download and fetching is None else "",
-        fetching=fetching,
+        gated="" if view.on_disk or view.bytes_here or going or refused else view.gated,
+        verb=_verb(view, job) if can_download and going is None else "",
+        fetching=going,
         needs=_need_table(view.needs) if view.needs else None,
     )
-
-
-def _fetching(job: JobView) -> Fetching:
-    return Fetching(job.id, job_progress(job), job.step, job.steps, job.stop is not Stop.NONE)
 
 
 def _problem(view: ModelView, job: JobView | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from app.actions import models
@@ -36,10 +37,18 @@ def download_model(work: Work) -> Outcome:
     if known is None:
         raise DownloadProblem(f"This version of Likeness does not know where to find {work.job.params['model']}.")
     on_disk = catalog.models(models.folders(work.database))[known.name].on_disk  # only its assistant is missing then
-    work.interruptible = True
     work.log(f"Downloads {'the training assistant of ' if on_disk else ''}{known.title} from {known.page}.")
-    reported, reported_at = download.Progress(0, 0, ""), 0.0
-    for progress in download.download(known, assistant_alone=on_disk):
+    return follow(work, download.download(known, assistant_alone=on_disk))
+
+
+def follow(work: Work, steps: Iterator[Progress]) -> Outcome:
+    """Download by the steps of `core.hub.download`, and report them. Raises as they do."""
+    from core.hub import download
+
+    work.interruptible = True
+    progress = reported = download.Progress(0, 0, "")
+    reported_at = 0.0
+    for progress in steps:
         elapsed = time.monotonic() - reported_at
         visible = abs(progress.done - reported.done) >= REPORT_SHARE * progress.of
         due = progress.done != reported.done and elapsed >= (REPORT_SECONDS if visible else SLOW_REPORT_SECONDS)

@@ -25,6 +25,7 @@ PART = re.compile(r"transformer|vae|scheduler|(text_encoder|tokenizer)(_\d)?")  
 STEMS = {"diffusers": "diffusion_pytorch_model", "transformers": "model"}
 WEIGHTS = re.compile(r"(diffusion_pytorch_model|model)(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 TEXT_FILES = re.compile(r".*\.(json|txt|jinja)|spiece\.model")  # configs and vocabularies
+FLAT_FILES = re.compile(r"[^/]+\.(json|txt|jinja)|model(-\d{5}-of-\d{5})?\.safetensors")  # never code: no .py
 
 
 def parts_of(index: Mapping[str, Any]) -> dict[str, str]:
@@ -78,12 +79,28 @@ def missing_files(folder: Path) -> list[FieldProblem]:
         if part == "scheduler":
             problems += _missing(folder, f"{part}/scheduler_config.json")
         elif part.startswith("tokenizer"):
-            if _missing(folder, f"{part}/vocab.json") or _missing(folder, f"{part}/merges.txt"):
-                problems += _missing(folder, f"{part}/tokenizer.json")
+            problems += _missing_vocabulary(folder, f"{part}/")
         else:
             problems += _missing(folder, f"{part}/config.json")
             problems += _missing_weights(folder, part, STEMS.get(library, "model"))
     return problems
+
+
+def is_needed_flat(file: str) -> bool:
+    """Whether loading a model whose files all lie at the top of its repository needs this one."""
+    return bool(FLAT_FILES.fullmatch(file))
+
+
+def missing_flat(folder: Path) -> list[FieldProblem]:
+    """The files that the folder of a vision-language model needs and lacks, or has damaged."""
+    problems = [*_missing(folder, "config.json"), *_missing(folder, "preprocessor_config.json")]
+    return problems + _missing_vocabulary(folder, "") + _missing_weights(folder, "", STEMS["transformers"])
+
+
+def _missing_vocabulary(folder: Path, prefix: str) -> list[FieldProblem]:
+    if _missing(folder, f"{prefix}vocab.json") or _missing(folder, f"{prefix}merges.txt"):
+        return _missing(folder, f"{prefix}tokenizer.json")
+    return []
 
 
 def _missing(folder: Path, file: str) -> list[FieldProblem]:
@@ -94,14 +111,18 @@ def _missing_weights(folder: Path, part: str, stem: str) -> list[FieldProblem]:
     try:
         files = weight_files(folder / part, stem)
     except ModelProblem as problem:
-        named = [FieldProblem(f"{part}/{each.field}", each.message) for each in problem.problems]
-        return named or [FieldProblem(f"{part}/{stem}.safetensors", "is not there")]
+        named = [FieldProblem(_within(part, each.field), each.message) for each in problem.problems]
+        return named or [FieldProblem(_within(part, f"{stem}.safetensors"), "is not there")]
     problems = []
     for path in files:
         stat = path.stat()
         if damage := _damage(path, stat.st_size, stat.st_mtime_ns):
-            problems.append(FieldProblem(f"{part}/{path.name}", damage))
+            problems.append(FieldProblem(_within(part, path.name), damage))
     return problems
+
+
+def _within(part: str, file: str) -> str:
+    return f"{part}/{file}" if part else file
 
 
 @lru_cache(maxsize=512)

@@ -82,7 +82,12 @@ class KnownModel:
     @property
     def page(self) -> str:
         """Its page on Hugging Face, where users accept the licence."""
-        return f"{os.environ.get('HF_ENDPOINT', PAGES).rstrip('/')}/{self.repo}"
+        return page_of(self.repo)
+
+
+def page_of(repo: str) -> str:
+    """The page of a repository: on Hugging Face, or on HF_ENDPOINT."""
+    return f"{os.environ.get('HF_ENDPOINT', PAGES).rstrip('/')}/{repo}"
 
 
 KLEIN_DEFAULTS = {"steps": 1000, "side_px": 512, "rank": 16, "learning_rate": 1e-4}
