@@ -165,7 +165,8 @@ def words_of(line: str) -> str:
     if found := DOWNLOADING.match(line):
         return f"downloading {found[1].replace('_', '-')}, {found[2]}"
     if found := UNPACKING.match(line):
-        return f"unpacking {len(found[1].split(','))} packages"
+        count = len(found[1].split(","))
+        return f"unpacking {count} package{'s' if count > 1 else ''}"
     return ""
 
 
