@@ -1,7 +1,7 @@
 """A package index with a tiny mlx-vlm in it, whose server answers like the real one, and a tiny model for it to serve.
 
-The wheel is installed by real pip from a folder (PIP_FIND_LINKS). Its server checks its key, loads the model that it was
-started with, and describes a photo by what it was sent. A model whose config.json says so trips it.
+The wheel is installed by real pip from a folder (PIP_FIND_LINKS). Its server checks its key, loads the model that it
+was started with, and describes a photo by what it was sent. A model whose config.json says so trips it.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     a job  --a pipe to stdin-->  python -I guarded.py MODULE ARGUMENTS...  --starts-->  its own processes
 
 When the job's process ends, or is killed, the kernel closes the pipe; a thread here sees that and kills the whole
-process group. So neither a server nor a pip outlives its job. The Python of another environment runs this file: only the
-standard library is there.
+process group. So neither a server nor a pip outlives its job. The Python of another environment runs this file: it has
+the standard library alone.
 """
 
 from __future__ import annotations

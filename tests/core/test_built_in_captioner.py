@@ -1,4 +1,4 @@
-"""The built-in captioner: an environment of its own by real pip, and a real server that ends with whoever started it."""
+"""The built-in captioner: an environment of its own by real pip, and a real server that ends with its job."""
 
 from __future__ import annotations
 
@@ -83,9 +83,7 @@ def test_it_is_installed_into_an_environment_that_does_not_see_ours(installed: E
     assert installed.installed
     assert 0 < installed.bytes < 1_000_000
     assert written == ["finding mlx-vlm", "unpacking 1 package"]
-    code = (
-        "import importlib.util as u, mlx_vlm; print(mlx_vlm.__version__, u.find_spec('fastapi'), u.find_spec('core'))"
-    )
+    code = "from importlib.util import find_spec as f; import mlx_vlm as m; print(m.__version__, f('mlx'), f('core'))"
     environment_of_a_job = {**os.environ, "PYTHONPATH": ""}
     run = [str(installed.python), "-c", code]
     answer = subprocess.run(run, capture_output=True, text=True, cwd="/", env=environment_of_a_job, check=True)
@@ -201,10 +199,11 @@ def test_where_pip_fails_its_reason_is_told_and_nothing_is_left(
     (tmp_path / "index").mkdir()
     lines: list[str] = []
     none = Environment(tmp_path / "captioner")
-    with package_index(tmp_path / "index"), pytest.raises(CaptionerProblem) as caught:
+    with package_index(tmp_path / "index"):
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        none.install(nothing, nothing, lines.append)
+        with pytest.raises(CaptionerProblem) as caught:
+            none.install(nothing, nothing, lines.append)
     assert words in caught.value.message
     assert "No matching distribution found for mlx-vlm==0.7.10" in caught.value.message
     assert "secret" not in " ".join([caught.value.message, *lines])
@@ -213,7 +212,7 @@ def test_where_pip_fails_its_reason_is_told_and_nothing_is_left(
 
 def test_what_was_not_completed_is_not_taken_for_an_installation(tmp_path: Path) -> None:
     half = Environment(tmp_path / "captioner")
-    assert not (half.installed or half.half_made)
+    assert (half.half_made, half.installed) == (False, False)
     half.python.parent.mkdir(parents=True)
     half.python.write_text("")
     assert half.half_made
@@ -227,7 +226,7 @@ def test_what_was_not_completed_is_not_taken_for_an_installation(tmp_path: Path)
     ("line", "words"),
     [
         ("Collecting numpy (from mlx-vlm==0.7.10)", "finding numpy"),
-        ("  Downloading opencv_python-5.0.1-cp37-abi3-macosx_13_0_arm64.whl (32.1 MB)", "downloading opencv-python, 32.1 MB"),
+        ("  Downloading opencv_python-5.0-cp37-abi3-macosx_13_0_arm64.whl (32 MB)", "downloading opencv-python, 32 MB"),
         ("Installing collected packages: a, b, c", "unpacking 3 packages"),
         ("Requirement already satisfied: pip", ""),
     ],

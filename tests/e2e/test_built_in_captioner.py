@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,40 +9,29 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from core.hub.caption_model import MODEL
-from tests.e2e.conftest import ROOT, Studio, _wait_for, end, new_project, show_captions
+from tests.e2e.conftest import Studio, end, new_project, show_captions, start
 from tests.hub import running_hub
 from tests.mlx_vlm import make_repository, make_wheel, package_index
 
 ON_A_MAC = """
-import sys
-from pathlib import Path
 from core.captioners import platforms
-from tests.mlx_vlm import MAC
-platforms.this_machine = lambda home: MAC
-from app.main import serve
-sys.exit(serve(Path(sys.argv[1]), int(sys.argv[2]), open_browser=False))
+from core.captioners.platforms import Machine
+platforms.this_machine = lambda home: Machine("Darwin", "arm64", "15.5", "metal", 12 * 2**30)
+from app.cli import main
+main()
 """
 
 
 @pytest.fixture
-def mac_studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Studio]:
+def mac_studio(tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Studio]:
     """A studio that takes this machine for a Mac, a package index and a hub beside it."""
     make_wheel(tmp_path / "index")
     with running_hub({MODEL.repo: make_repository(tmp_path / "repository")}) as hub, package_index(tmp_path / "index"):
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        studio = Studio(f"http://127.0.0.1:{port}", tmp_path / "home", subprocess.Popen(
-            [sys.executable, "-c", ON_A_MAC, str(tmp_path / "home"), str(port)], cwd=ROOT, env={**os.environ},
-            stdout=(tmp_path / "home-studio.log").open("ab"), stderr=subprocess.STDOUT,
-        ))  # fmt: skip
-        try:
-            _wait_for(studio)
-            yield studio
-        finally:
-            end(studio)
+        studio = start(tmp_path / "home", tiny_models, program=("-P", "-c", ON_A_MAC))
+        yield studio
+        end(studio)
 
 
 def test_it_is_installed_captions_photos_after_a_look_and_is_removed(
@@ -60,7 +45,7 @@ def test_it_is_installed_captions_photos_after_a_look_and_is_removed(
 
     new_project(page, mac_studio, photo_files[:2])
     show_captions(page)
-    page.get_by_role("button", name="Change many").click()
+    page.locator("[data-words=template]:visible").click()
     dialog = page.locator("#write-captions")
     dialog.get_by_label("From the built-in captioner").check()
     expect(dialog.locator('[data-for="openai"]')).to_be_hidden()
@@ -71,7 +56,7 @@ def test_it_is_installed_captions_photos_after_a_look_and_is_removed(
 
     lines.first.fill("mine")
     page.keyboard.press("Tab")
-    page.get_by_role("button", name="Change many").click()
+    page.locator("[data-words=template]:visible").click()
     dialog.get_by_label("From the built-in captioner").check()
     dialog.get_by_label("Photos").select_option("all")
     dialog.get_by_role("button", name="Preview").click()
