@@ -28,6 +28,8 @@ from core.errors import disk_errors_as_problem
 from core.hub import cache as hub_cache
 from core.hub.caption_model import MODEL
 
+BACKEND = "built-in"  # the name by which a caption job asks for it
+
 log = logging.getLogger(__name__)
 
 
@@ -39,6 +41,7 @@ class CaptionerView:
     why_not: str  # why it cannot run here, in a sentence; empty where it can
     program: str  # with its version
     installed: bool  # the program, in its environment
+    removable: bool  # whether there is an environment, be it of an earlier version
     program_bytes: int  # of the environment: as it is, or about what it will be
     model: str  # its title
     model_here: bool
@@ -63,6 +66,7 @@ def view(database: Database) -> CaptionerView:
         why_not=why_not,
         program=environments.PROGRAM,
         installed=installed,
+        removable=environment.bytes > 0,
         program_bytes=environment.bytes or environments.BYTES,
         model=MODEL.title,
         model_here=here,
@@ -123,7 +127,7 @@ def remove_half_made(database: Database) -> None:
 
 
 def _uses(job: Job) -> bool:
-    return job.params.get("model") == MODEL.name or job.params.get("backend") == "built-in"
+    return job.params.get("model") == MODEL.name or job.params.get("backend") == BACKEND
 
 
 def _newest(session: Session) -> Job | None:

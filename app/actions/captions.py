@@ -16,9 +16,9 @@ from app.jobs.states import Kind, Lane
 from app.tables import Photo
 from core.dataset import captions
 from core.errors import ConfigProblem, DataProblem, FieldProblem, Problem
+from core.hub.caption_model import MODEL
 
-BUILT_IN = "built-in"
-BACKENDS = ("template", "openai", BUILT_IN)  # "openai" is the interface of Ollama, LM Studio, llama.cpp and mlx-vlm
+BACKENDS = ("template", "openai", captioner.BACKEND)  # "openai" is the interface of Ollama, LM Studio and others
 
 
 def start(
@@ -42,7 +42,7 @@ def start(
     Arguments left out come from the settings. Raises NotFound, ConfigProblem, DataProblem when there is nothing to do,
     Conflict when the built-in captioner is not ready.
     """
-    if backend == BUILT_IN:
+    if backend == captioner.BACKEND:
         captioner.require(database)
     with database.write() as session:
         projects.find(session, project_id)
@@ -105,4 +105,4 @@ def _params(
         problems.append(FieldProblem("url", trouble))
     if problems:
         raise ConfigProblem("The captions cannot be written like this.", problems)
-    return params
+    return params | ({"url": "", "model": MODEL.name} if backend == captioner.BACKEND else {})

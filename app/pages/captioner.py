@@ -37,7 +37,7 @@ def captioner_card(view: CaptionerView) -> CaptionerCard:
         problem=wording.error(job.error) if job is not None and failed else "",
         verb="" if view.ready or view.why_not or going else _verb(view, failed=failed),
         fetching=fetching(job) if job is not None and going else None,
-        removable=view.installed and not going,
+        removable=view.removable and not going,
     )
 
 
@@ -46,7 +46,7 @@ def _verb(view: CaptionerView, *, failed: bool) -> str:
         return "Try again"
     if view.installed:
         return "Go on" if view.model_bytes_here else "Download its model"
-    return "Install"
+    return "Update" if view.removable else "Install"
 
 
 def _badge(view: CaptionerView) -> tuple[State, str]:

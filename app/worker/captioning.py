@@ -17,7 +17,7 @@ from typing import Any
 from sqlmodel import col, select
 
 from app.actions import edits, masks
-from app.actions.captions import BUILT_IN
+from app.actions.captioner import BACKEND as BUILT_IN
 from app.actions.photo_changes import write_caption
 from app.actions.photo_views import newest_captions
 from app.jobs import store
