@@ -37,7 +37,7 @@ PIP = (
     "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off", "--only-binary", ":all:",
 )  # fmt: skip
 PASSWORD = re.compile(r"//[^/\s@]+@")
-COLLECTING = re.compile(r"Collecting ([\w.-]+)")
+COLLECTING = re.compile(r"Collecting ([\w.-]+)|Processing \S*/([\w.]+)-")  # from an index; from a folder
 DOWNLOADING = re.compile(r"\s*Downloading (?:\S*/)?([\w.]+)-\S+ \(([^)]+)\)")
 UNPACKING = re.compile(r"Installing collected packages: (.+)")
 UNREACHABLE = re.compile(r"connection broken by|ConnectTimeout|Failed to establish a new connection")
@@ -161,7 +161,7 @@ def requirements() -> list[str]:
 def words_of(line: str) -> str:
     """What a line of pip's output says that is done now; empty for the other lines."""
     if found := COLLECTING.match(line):
-        return f"finding {found[1]}"
+        return f"finding {found[1] or found[2].replace('_', '-')}"
     if found := DOWNLOADING.match(line):
         return f"downloading {found[1].replace('_', '-')}, {found[2]}"
     if found := UNPACKING.match(line):

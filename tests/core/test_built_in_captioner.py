@@ -188,7 +188,7 @@ def test_a_stop_ends_pip_and_leaves_nothing(tmp_path: Path) -> None:
     ("variables", "words"),
     [
         ({}, "0.7.10 could not be installed. pip: Could not find a version"),
-        ({"PIP_NO_INDEX": "0", "PIP_INDEX_URL": "http://me:secret@127.0.0.1:9/simple", "PIP_RETRIES": "0"},
+        ({"PIP_NO_INDEX": "0", "PIP_INDEX_URL": "http://me:secret@127.0.0.1:9/simple", "PIP_RETRIES": "1"},
          "The package index could not be reached; go online, then try again. pip: Could not find a version"),
     ],
     ids=["refused", "offline"],
@@ -225,7 +225,8 @@ def test_what_was_not_completed_is_not_taken_for_an_installation(tmp_path: Path)
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("Collecting numpy (from mlx-vlm==0.7.10)", "finding numpy"),
+        ("Collecting huggingface-hub>=1.0 (from mlx-vlm==0.7.10)", "finding huggingface-hub"),
+        ("Processing ./wheels/mlx_vlm-0.7.10-py3-none-any.whl", "finding mlx-vlm"),
         ("  Downloading opencv_python-5.0-cp37-abi3-macosx_13_0_arm64.whl (32 MB)", "downloading opencv-python, 32 MB"),
         ("Installing collected packages: a, b, c", "unpacking 3 packages"),
         ("Requirement already satisfied: pip", ""),
