@@ -152,8 +152,6 @@ def test_jobs_install_it_and_write_captions_with_it(
 ) -> None:
     home = Home(tmp_path / "home")
     make_wheel(tmp_path / "index")
-    for name in ("a.png", "b.png"):
-        assert put(client, project, name, picture({"a.png": "red"}.get(name, "blue"))).status_code == 201
     with running_hub({MODEL.repo: make_repository(tmp_path / "repository")}) as hub, package_index(tmp_path / "index"):
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         job = client.post("/api/captioner/install").json()["job_id"]
@@ -164,6 +162,8 @@ def test_jobs_install_it_and_write_captions_with_it(
         "making its environment", "finding mlx-vlm", "unpacking 1 package")]  # fmt: skip
     assert client.get("/api/captioner").json()["ready"]
 
+    for colour in ("red", "blue"):
+        assert put(client, project, f"{colour}.png", picture(colour)).status_code == 201
     body: dict[str, Any] = {"backend": "built-in", "preview": True, "overwrite": True}
     job = client.post(f"/api/projects/{project}/captions", json=body).json()["job_id"]
     work(home.root, Lane.MEMORY)
