@@ -38,7 +38,11 @@ if "TINY_VLM_PID_FILE" in os.environ:
 if kind == "hangs":
     time.sleep(600)
 if kind == "broken":
-    raise ValueError(f"Model type {kind} not supported.")
+    print("INFO:     Waiting for application startup.", flush=True)
+    try:
+        raise ValueError(f"Model type {kind} not supported.")
+    except ValueError as error:
+        raise RuntimeError("400: Failed to load model.")
 
 
 def caption(body):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 GUARDED = Path(__file__).with_name("guarded.py")
 LAST_LINES, LAST_CHARACTERS = 40, 400  # of the output, for an error message
+NO_REASON = ("Traceback ", "During handling of ", "The above exception ", "INFO:")  # lines that begin so say nothing
 
 
 class GuardedProcess:
@@ -81,7 +82,7 @@ class GuardedProcess:
     def last_words(self) -> str:
         """The last sentences that it wrote, without the frames of tracebacks, which are indented."""
         words = [line.strip() for line in self.lines() if line.strip() and not line[0].isspace()]
-        text = " ".join(line for line in words if not line.startswith("Traceback "))
+        text = " ".join(line for line in words if not line.startswith(NO_REASON))
         return text if len(text) <= LAST_CHARACTERS else f"… {text[-LAST_CHARACTERS:]}"
 
     def _read(self) -> None:
