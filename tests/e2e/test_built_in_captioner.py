@@ -58,7 +58,7 @@ def test_it_is_installed_captions_photos_after_a_look_and_is_removed(
     page.keyboard.press("Tab")
     page.locator("[data-words=template]:visible").click()
     dialog.get_by_label("From the built-in captioner").check()
-    dialog.get_by_label("Photos").select_option("all")
+    dialog.get_by_label("Photos", exact=True).select_option("all")
     dialog.get_by_role("button", name="Preview").click()
     expect(page.locator("#caption-preview-rows li")).to_have_count(1, timeout=60_000)
     expect(lines.first).to_have_value("mine")
