@@ -56,5 +56,5 @@ def _badge(view: CaptionerView) -> tuple[State, str]:
         running = view.job.state is State.RUNNING
         return view.job.state, "installing" if running else wording.STATES[view.job.state]
     if view.why_not:
-        return State.QUEUED, "not on this computer"
+        return State.QUEUED, "cannot run here"
     return (State.STOPPED, "incomplete") if view.installed else (State.QUEUED, "not here yet")

@@ -29,9 +29,9 @@ from core.safetensors_file import read_json
 
 VERSION = "0.7.10"
 PROGRAM = f"mlx-vlm {VERSION}"
-BYTES = 1_100_000_000  # measured on Linux, without CUDA's libraries
+BYTES = 1_100_000_000  # of 64 packages with MLX's CPU build on Linux; CUDA's libraries take more
 MARGIN_BYTES = 10**9  # for pip's own copies, and left free afterwards
-CONSTRAINTS = ("transformers<6",)  # it asks for 5.14 or newer; 5.23 was tried
+CONSTRAINTS = ("transformers<6",)  # it asks for 5.14 or newer; 5.24 was tried
 POLL_SECONDS = 0.1
 PIP = (
     "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off", "--only-binary", ":all:",

@@ -42,7 +42,7 @@ MODEL = CaptionModel(
     name="qwen3-vl-4b-instruct-4bit",
     title="Qwen3-VL 4B Instruct, 4-bit",
     repo="mlx-community/Qwen3-VL-4B-Instruct-4bit",
-    terms=APACHE,
+    terms=(APACHE[0], "Commercial use is allowed."),
     download_bytes=QWEN3_4B * 9 // 16 + (QWEN3_VL_4B - QWEN3_4B) * 2 + VOCABULARY_BYTES,
     memory_bytes=6_200_000_000,  # others measured 6.13 GB on a Mac, of the same network in 4 bits
 )
