@@ -2,7 +2,8 @@
 
 LIKENESS_HOME (default ~/Likeness)/
   likeness.db   locks/   logs/   cache/   trash/   photos/<sha256>.<ext>   thumbs/   masks/<sha256>.png
-  pictures/   adapters/   exports/   models/<name>/   runs/<id>/config.json  log.txt  samples/  checkpoints/<step>/
+  pictures/   adapters/   exports/   models/<name>/   captioner/env/
+  runs/<id>/config.json  log.txt  samples/  checkpoints/<step>/
 """
 
 from __future__ import annotations
@@ -87,6 +88,10 @@ class Home:
     @property
     def models(self) -> Path:
         return self.root / "models"
+
+    @property
+    def captioner(self) -> Path:
+        return self.root / "captioner"
 
     @property
     def runs(self) -> Path:

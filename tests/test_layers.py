@@ -77,6 +77,8 @@ LIGHT_CORE = {  # the modules of core that the web process may import: none need
     "core.dataset.subject_crops", "core.dataset.dates", "core.dataset.archives", "core.vision.results",
     "core.device.malloc",
     "core.captioners.base", "core.captioners.openai", "core.captioners.reply",
+    "core.captioners.environment", "core.captioners.guarded_process", "core.captioners.platforms",
+    "core.hub.caption_model",
     "core.training.check", "core.training.diagnosis", "core.training.trend",
 }  # fmt: skip
 HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub", "cv2", "objc", "Vision"}

@@ -8,7 +8,7 @@ from typing import Any
 from sqlmodel import col, select
 
 from app import settings
-from app.actions import projects
+from app.actions import captioner, projects
 from app.actions.photo_views import newest_captions
 from app.database import Database
 from app.jobs import store
@@ -16,8 +16,9 @@ from app.jobs.states import Kind, Lane
 from app.tables import Photo
 from core.dataset import captions
 from core.errors import ConfigProblem, DataProblem, FieldProblem, Problem
+from core.hub.caption_model import MODEL
 
-BACKENDS = ("template", "openai")  # "openai" is the interface of Ollama, LM Studio, llama.cpp and mlx-vlm
+BACKENDS = ("template", "openai", captioner.BACKEND)  # "openai" is the interface of Ollama, LM Studio and others
 
 
 def start(
@@ -38,8 +39,11 @@ def start(
     Photos that are set aside are left out. With `preview` nothing is written: the job's result has the captions, to be
     applied as an edit (`bulk_edits.py`).
 
-    Arguments left out come from the settings. Raises NotFound, ConfigProblem, DataProblem when there is nothing to do.
+    Arguments left out come from the settings. Raises NotFound, ConfigProblem, DataProblem when there is nothing to do,
+    Conflict when the built-in captioner is not ready.
     """
+    if backend == captioner.BACKEND:
+        captioner.require(database)
     with database.write() as session:
         projects.find(session, project_id)
         params = _params(settings.values(session), backend, template, url, model, prompt)
@@ -101,4 +105,4 @@ def _params(
         problems.append(FieldProblem("url", trouble))
     if problems:
         raise ConfigProblem("The captions cannot be written like this.", problems)
-    return params
+    return params | ({"url": "", "model": MODEL.name} if backend == captioner.BACKEND else {})

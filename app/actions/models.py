@@ -20,7 +20,7 @@ from app.tables import Job
 from core.errors import ModelProblem
 from core.estimate import requirements
 from core.estimate.requirements import ModelNeeds
-from core.hub import analysis_models, catalog
+from core.hub import analysis_models, caption_model, catalog
 from core.hub import cache as hub_cache
 from core.hub.analysis_models import ANALYSIS_MODELS, DINOV2_SMALL, AnalysisModel, Place
 from core.hub.registry import USES
@@ -137,6 +137,8 @@ def title(database: Database, name: str) -> str:
     """The title of a model, as pages show it."""
     if name in ANALYSIS_MODELS:
         return ANALYSIS_MODELS[name].title
+    if name == caption_model.MODEL.name:
+        return "Built-in captioner"
     return catalog.title_of(name, folders(database))
 
 

@@ -15,7 +15,7 @@ from app.actions.adapters import AdapterView
 from app.actions.jobs import JobView
 from app.actions.run_views import RunView
 from app.database import Database
-from app.jobs.states import Kind, State
+from app.jobs.states import Kind, State, Stop
 from app.tables import Event, Project, Run
 
 ALL = 10_000  # a page shows the whole list: people have dozens of photos and runs, not tens of thousands
@@ -56,6 +56,21 @@ class AdapterOption:
     trigger: str
     class_word: str
     imported: str = ""  # the name of one that can be renamed and deleted
+
+
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """A download that waits or runs."""
+
+    job_id: int
+    progress: str  # "3.2 GB of 33 GB"
+    done: int  # bytes
+    of: int  # bytes; 0 while unknown
+    stopping: bool
+
+
+def fetching(job: JobView) -> Fetching:
+    return Fetching(job.id, job_progress(job), job.step, job.steps, job.stop is not Stop.NONE)
 
 
 def newest_event(database: Database) -> int:

@@ -1,4 +1,4 @@
-"""The page of the models: one that suits this computer, the others to compare, and how far a download is."""
+"""The page of the models: one that suits this computer, others to compare, how far a download is; and the captioner."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from app import wording
-from app.actions import models
+from app.actions import captioner, models
 from app.actions.jobs import JobView
 from app.actions.models import AnalysisModelView, ModelView
 from app.database import Database
-from app.jobs.states import State, Stop
-from app.pages.lines import job_progress, newest_event
+from app.jobs.states import State
+from app.pages.captioner import CaptionerCard, captioner_card
+from app.pages.lines import Fetching, fetching, newest_event
 from app.pages.model_files import FilesPart, files_part
 from app.pages.recommendation import best_settings, recommendation
 from app.pages.render import Page, parameter_count
@@ -46,6 +47,7 @@ class ModelsPage(Page):
     reason: str  # why it is recommended, in a sentence
     groups: tuple[ModelGroup, ...]  # the others
     files: FilesPart | None  # ComfyUI's folder, where the settings name it
+    captioner: CaptionerCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +100,6 @@ class ModelRow:
     needs: NeedTable | None  # None where nothing can be predicted
 
 
-@dataclass(frozen=True, slots=True)
-class Fetching:
-    """A download that waits or runs."""
-
-    job_id: int
-    progress: str  # "3.2 GB of 33 GB"
-    done: int  # bytes
-    of: int  # bytes; 0 while unknown
-    stopping: bool
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeedTable:
     """Predicted memory with precisions as rows and picture sizes as columns, and the disk below it."""
@@ -140,6 +131,7 @@ def models_page(database: Database) -> ModelsPage:
         reason=chosen.reason,
         groups=tuple(groups),
         files=files_part(database),
+        captioner=captioner_card(captioner.view(database)),
     )
 
 
@@ -153,7 +145,7 @@ def _group(view: ModelView) -> str:
 
 def _row(view: ModelView, titles: Mapping[str, str]) -> ModelRow:
     job = view.download if view.lacks_assistant or not view.usable else None
-    fetching = _fetching(job) if job is not None and job.state in GOING else None
+    going = fetching(job) if job is not None and job.state in GOING else None
     badge, words = _badge(view, job)
     can_download = view.page is not None and view.supported and (view.lacks_assistant or not view.on_disk)
     refused = job is not None and job.error is not None and job.error.get("code") == "gated"  # its problem says so
@@ -173,16 +165,16 @@ def _row(view: ModelView, titles: Mapping[str, str]) -> ModelRow:
         badge_words=words,
         facts=tuple(Fact(label, words) for label, words in _facts(view, titles) if words),
         problem=_problem(view, job),
-        gated="" if view.on_disk or view.bytes_here or fetching or refused else view.gated,
-        verb=_verb(view, job) if can_download and fetching is None else "",
-        fetching=fetching,
+        gated="" if view.on_disk or view.bytes_here or going or refused else view.gated,
+        verb=_verb(view, job) if can_download and going is None else "",
+        fetching=going,
         needs=_need_table(view.needs) if view.needs else None,
     )
 
 
 def _analysis_row(view: AnalysisModelView) -> ModelRow:
     job = None if view.on_disk else view.download
-    fetching = _fetching(job) if job is not None and job.state in GOING else None
+    going = fetching(job) if job is not None and job.state in GOING else None
     badge, words = (State.SUCCEEDED, "in use") if view.on_disk else _badge_of_download(view, job)
     lines = {"Name": view.name, "Location": "" if view.bytes_here else view.folder or "", "Licence": view.licence}
     return ModelRow(
@@ -201,8 +193,8 @@ def _analysis_row(view: AnalysisModelView) -> ModelRow:
         facts=tuple(Fact(label, words) for label, words in lines.items() if words),
         problem=_problem(view, job),
         gated="",
-        verb=_verb(view, job) if fetching is None and not view.on_disk else "",
-        fetching=fetching,
+        verb=_verb(view, job) if going is None and not view.on_disk else "",
+        fetching=going,
         needs=None,
     )
 
@@ -270,10 +262,6 @@ def _fits(view: ModelView) -> tuple[Cell, str]:
     if needs.purpose == "drawing" and best.side_px < view.drawing.get("side_px", 0):
         return Cell("Only smaller pictures", f"{best.side_px} px at most"), "warn"
     return Cell("Fits", "" if best.base_precision == "full" else f"in {best.base_precision}"), "good"
-
-
-def _fetching(job: JobView) -> Fetching:
-    return Fetching(job.id, job_progress(job), job.step, job.steps, job.stop is not Stop.NONE)
 
 
 def _problem(view: Shown, job: JobView | None) -> str:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter
 
-from app.actions import edits, jobs, photos, projects, runs, settings, training_shape
+from app.actions import captioner, edits, jobs, photos, projects, runs, settings, training_shape
+from app.actions.captioner import CaptionerView
 from app.actions.photo_views import PhotoView
 from app.actions.projects import ProjectView
 from app.database import Database
@@ -31,6 +32,7 @@ class ProjectPage(Page):
     default_caption: str  # the template filled in
     captioner_url: str
     captioner_model: str
+    built_in: CaptionerView  # the captioner of the Models page
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ def project_page(database: Database, project_id: int) -> ProjectPage:
         default_caption=default_caption,
         captioner_url=values["captioner_url"],
         captioner_model=values["captioner_model"],
+        built_in=captioner.view(database),
     )
 
 

@@ -46,7 +46,7 @@ class TriggerWord(BaseModel):
 class CaptionJobBody(BaseModel):
     """How to write captions; fields left out come from the settings."""
 
-    backend: str = "template"
+    backend: str = Field(default="template", description="template, openai or built-in")
     template: str | None = None
     url: str | None = None
     model: str | None = None

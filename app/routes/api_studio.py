@@ -8,7 +8,8 @@ from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from pydantic import BaseModel
 
 from app import events
-from app.actions import disk, jobs, model_files, models, pictures, projects, runs, settings
+from app.actions import captioner, disk, jobs, model_files, models, pictures, projects, runs, settings
+from app.actions.captioner import CaptionerView
 from app.actions.jobs import JobView
 from app.actions.models import AnalysisModelView, ModelView
 from app.actions.pictures import Number, PictureRequest
@@ -169,6 +170,23 @@ def list_model_files(db: Db) -> model_files.ModelFiles:
 def use_model_file(db: Db, body: ModelFileBody) -> JobStarted:
     """Make a model of a file in ComfyUI's folder."""
     return JobStarted(job_id=model_files.use(db, body.file, body.model))
+
+
+@router.get("/captioner")
+def built_in_captioner(db: Db) -> CaptionerView:
+    return captioner.view(db)
+
+
+@router.post("/captioner/install", status_code=202)
+def install_captioner(db: Db) -> JobStarted:
+    """Install what is missing of the built-in captioner: mlx-vlm in an environment of its own, and its model."""
+    return JobStarted(job_id=captioner.install(db))
+
+
+@router.delete("/captioner")
+def remove_captioner(db: Db) -> Freed:
+    """Delete the environment; the model stays in the cache that other programs share."""
+    return Freed(bytes=captioner.remove(db))
 
 
 @router.get("/settings")

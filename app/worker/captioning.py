@@ -2,12 +2,14 @@
 
 A photo whose answer fails or is empty is left out, with a sentence in the log, and the job goes on. The job fails when
 not one caption could be written, and at once when nobody answers at the server's address. The captions of a job are one
-step, which can be undone. With `preview` they are events and the job's result, and nothing is written.
+step, which can be undone. With `preview` they are events and the job's result, and nothing is written. The built-in
+captioner is a server of the job's own, which ends with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 from sqlmodel import col, select
 
 from app.actions import edits, masks
+from app.actions.captioner import BACKEND as BUILT_IN
 from app.actions.photo_changes import write_caption
 from app.actions.photo_views import newest_captions
 from app.jobs import store
@@ -22,12 +25,15 @@ from app.jobs.states import State
 from app.tables import Event, Photo, Project
 from app.wording import plural
 from app.worker.outcome import Outcome
-from app.worker.work import Work
+from app.worker.work import Work, write_log
+from core.captioners import built_in
 from core.captioners.base import Captioner, Unreachable
+from core.captioners.environment import Environment
 from core.captioners.openai import OpenAICaptioner
 from core.captioners.template import TemplateCaptioner
 from core.dataset import captions
 from core.errors import CaptionerProblem, DataProblem, FieldProblem
+from core.hub.caption_model import MODEL
 
 FAILURES_AT_FIRST = 5  # failed answers without one caption, after which the other photos are not tried
 
@@ -43,8 +49,12 @@ def write_captions(work: Work) -> Outcome:
         rows = [session.get(Photo, photo_id) for photo_id in params["photo_ids"]]
     if project is None:
         raise DataProblem("The project is gone.")
-    remaining = [row for row in rows if row is not None]
-    captioner = _captioner(params, project)
+    with _captioner(work, project) as captioner:
+        return _write(work, captioner, [row for row in rows if row is not None])
+
+
+def _write(work: Work, captioner: Captioner, remaining: Sequence[Photo]) -> Outcome:
+    params = work.job.params
     work.log(f"Captions by {captioner.origin} for {len(remaining)} photos.")
     first = work.job.step  # an earlier attempt dealt with those before
     written = _written_by(captioner.origin, work, remaining[:first]) if not params.get("preview") else first
@@ -134,8 +144,23 @@ def _result(work: Work, written: int, left_out: Sequence[FieldProblem]) -> dict[
     return {"written": written, "left_out": [asdict(each) for each in left_out], "captions": captions}
 
 
-def _captioner(params: dict[str, Any], project: Project) -> Captioner:
+@contextmanager
+def _captioner(work: Work, project: Project) -> Iterator[Captioner]:
+    """The captioner that the job names. Raises CaptionerProblem, Stopped while the built-in one starts."""
+    params = work.job.params
     if params["backend"] == "template":
-        return TemplateCaptioner(params["template"], project.trigger, project.class_word)
+        yield TemplateCaptioner(params["template"], project.trigger, project.class_word)
+        return
     prompt = captions.fill(params["prompt"], project.trigger, project.class_word)
-    return OpenAICaptioner(params["url"], params["model"], prompt)
+    if params["backend"] != BUILT_IN:
+        with OpenAICaptioner(params["url"], params["model"], prompt) as captioner:
+            yield captioner
+        return
+    folder = MODEL.folder
+    if folder is None:
+        raise CaptionerProblem(f"{MODEL.title} is not on this computer. Install the captioner on the Models page.")
+    work.report_phase("loading the captioner", 0, 0)
+    environment = Environment(work.home.captioner)
+    check, log = work.raise_if_stopped, write_log
+    with built_in.started(environment, folder, MODEL.title, prompt, check=check, log=log) as own:
+        yield own

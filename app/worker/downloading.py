@@ -44,9 +44,8 @@ def download_model(work: Work) -> Outcome:
         return _use_file(work, known)
     # A model that is here lacks its assistant alone.
     on_disk = name in KNOWN and catalog.models(models.folders(work.database))[name].on_disk
-    work.interruptible = True
     work.log(f"Downloads {'the training assistant of ' if on_disk else ''}{known.title} from {known.page}.")
-    done = _follow(work, download.download(known, assistant_alone=on_disk))
+    done = follow(work, download.download(known, assistant_alone=on_disk))
     work.log("All files are here, and each has the hash that the hub states for it.")
     if name in ANALYSIS_MODELS:
         check_jobs.request_all(work.database, name)
@@ -62,10 +61,9 @@ def _use_file(work: Work, known: KnownModel) -> Outcome:
     offer = model_files.offer_of(work.database, work.job.params[model_files.FILE])
     target, done = model_files.target_of(work.database, offer, known.name), 0
     if assembled.small_files(known) is None:
-        work.interruptible = True
         work.log(f"Downloads the configs and tokenizers of {known.title} from {known.page}.")
-        done = _follow(work, download.download_small_files(known))
-        work.interruptible = False
+        done = follow(work, download.download_small_files(known))
+        work.interruptible = False  # a stop must not leave half a folder
     small = assembled.small_files(known)
     if small is None:
         raise DownloadProblem(f"{known.repo} lacks a config or a tokenizer.")
@@ -74,10 +72,11 @@ def _use_file(work: Work, known: KnownModel) -> Outcome:
     return Outcome(State.SUCCEEDED, result={"bytes": done, "name": target.name})
 
 
-def _follow(work: Work, steps: Iterator[Progress]) -> int:
-    """Report a download's progress until its end; returns its bytes."""
+def follow(work: Work, steps: Iterator[Progress]) -> int:
+    """Download by the steps of `core.hub.download`, and report them; returns the bytes. Raises as they do."""
     from core.hub import download
 
+    work.interruptible = True
     progress = download.Progress(0, 0, "")
     reported, reported_at = progress, 0.0
     for progress in steps:

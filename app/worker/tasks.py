@@ -17,6 +17,7 @@ from app.worker.outcome import Outcome
 from app.worker.work import Work
 from core.device import backend
 from core.errors import Problem
+from core.hub import caption_model
 
 
 def train(work: Work) -> Outcome:
@@ -41,6 +42,10 @@ def export(work: Work) -> Outcome:
 
 
 def download(work: Work) -> Outcome:
+    if work.job.params.get("model") == caption_model.MODEL.name:
+        from app.worker.installing import install_captioner
+
+        return install_captioner(work)
     from app.worker.downloading import download_model
 
     return download_model(work)

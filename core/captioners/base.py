@@ -1,6 +1,7 @@
 """Captioners: a template, or a vision model that is served on this computer.
 
-caption(photo, mask) -> text    `template.py` needs nothing; `openai.py` calls a server at a loopback address
+caption(photo, mask) -> text    `template.py` needs nothing; `openai.py` calls a server at a loopback address;
+                                `built_in.py` starts one of its own, from the environment of `environment.py`
 """
 
 from __future__ import annotations

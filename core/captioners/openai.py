@@ -47,16 +47,18 @@ SEES_PHOTOS = re.compile(r"vl\b|vision|llava|moondream|pixtral|minicpm-v|gemma-?
 class OpenAICaptioner:
     """Captions from one model of one server. A context manager, because it holds a connection."""
 
-    def __init__(self, url: str, model: str, prompt: str) -> None:
+    def __init__(self, url: str, model: str, prompt: str, *, origin: str = "", key: str = "") -> None:
         """`model` "" selects the server's first; `prompt` has its placeholders filled in.
 
+        `origin` is saved with the captions, by default the model's name; `key` is what the server asks for.
         Raises CaptionerProblem for an address that is not on this computer, or without a server.
         """
         self._base = base_of(url)
         self._prompt, self._tokens = prompt, TOKENS
-        self._client = _client(ANSWER_SECONDS)
+        self._client = _client(ANSWER_SECONDS, key)
         try:
-            self.origin = model or _first_model(self._client, self._base)
+            self._model = model or _first_model(self._client, self._base)
+            self.origin = origin or self._model
         except BaseException:
             self._client.close()
             raise
@@ -87,7 +89,7 @@ class OpenAICaptioner:
         words = {"type": "text", "text": prompt}
         content = [words, {"type": "image_url", "image_url": {"url": image}}]
         body = {
-            "model": self.origin,
+            "model": self._model,
             "messages": [{"role": "user", "content": content}],
             "max_tokens": self._tokens,
             "temperature": 0.2,
@@ -149,9 +151,10 @@ def data_url(picture: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
 
 
-def _client(seconds: float) -> httpx.Client:
+def _client(seconds: float, key: str = "") -> httpx.Client:
     timeout = httpx.Timeout(seconds, connect=min(seconds, 5.0))
-    return httpx.Client(timeout=timeout, follow_redirects=False, trust_env=False)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return httpx.Client(timeout=timeout, headers=headers, follow_redirects=False, trust_env=False)
 
 
 def _ask(client: httpx.Client, method: str, url: str, body: Mapping[str, Any] | None = None) -> httpx.Response:

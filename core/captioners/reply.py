@@ -140,7 +140,9 @@ def error_in(data: Any) -> str:
 def failure_in(body: bytes) -> str:
     """The words in the body of an error status: the server's own message, else the text without HTML tags."""
     try:
-        error = error_in(parsed(body))
+        data = parsed(body)
+        detail = data.get("detail") if isinstance(data, dict) else None  # FastAPI's form, as mlx-vlm answers
+        error = error_in(data) or error_in({"error": detail})
     except CaptionerProblem:
         error = ""
     return error or _shortened(html.unescape(_TAG.sub(" ", _decoded(body[:20_000]))))

@@ -21,29 +21,32 @@ import re
 import shutil
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import httpx2
-from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_url
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
+from huggingface_hub import HfApi, get_session, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_status
 
 from core.device.units import disk_size
-from core.errors import DiskProblem, DownloadProblem, GatedProblem, disk_errors_as_problem
+from core.errors import DiskProblem, DownloadProblem, disk_errors_as_problem
 from core.files import write_text
 from core.hub import cache as hub_cache
 from core.hub.analysis_models import AnalysisModel
-from core.hub.layout import INDEX, MODULAR_INDEX, is_needed, is_small, missing_files, parts_of
+from core.hub.hub_errors import Busy, Named, check_token, endpoint, hub_errors_as_problem
+from core.hub.layout import (
+    INDEX,
+    MODULAR_INDEX,
+    is_needed,
+    is_needed_flat,
+    is_small,
+    missing_files,
+    missing_flat,
+    parts_of,
+)
 from core.hub.registry import VOCABULARY_BYTES, KnownModel
 from core.safetensors_file import read_json
 
@@ -76,17 +79,13 @@ class Progress:
 Downloadable = KnownModel | AnalysisModel
 
 
-class Busy(Exception):
-    """The connection broke, or the server asked to retry later."""
-
-
 def download(known: Downloadable, *, assistant_alone: bool = False) -> Iterator[Progress]:
     """Download a model, then its training assistant, if it has one; with `assistant_alone` only the latter.
 
     Yields as bytes arrive. It can be stopped at any yield: the next download continues from the disk. Raises
     DownloadProblem, GatedProblem, DiskProblem.
     """
-    _check_token()
+    check_token()
     if isinstance(known, AnalysisModel):
         yield Progress(0, known.download_bytes, "asking the hub")
         yield from _listed_files(known, known.repo, known.files, f"which {known.title} needs")
@@ -102,14 +101,27 @@ def download(known: Downloadable, *, assistant_alone: bool = False) -> Iterator[
 
 def download_small_files(known: KnownModel) -> Iterator[Progress]:
     """Download a model's configs and tokenizers alone, for weights that are here already. As `download`."""
-    _check_token()
+    check_token()
     yield Progress(0, VOCABULARY_BYTES, "asking the hub")
     yield from _model(known, weights=False)
 
 
+def download_flat(known: Named, repo: str) -> Iterator[Progress]:
+    """Download a model whose files all lie at the top of its repository; else as `download`."""
+    check_token()
+    place = hub_cache.folder(repo)
+    with hub_errors_as_problem(known, repo), disk_errors_as_problem(place):
+        revision, files = _listing(repo)
+        needed = sorted((each for each in files if is_needed_flat(each.name)), key=lambda file: file.bytes)
+        yield from _fetch_all(known, repo, revision, needed)
+        if missing := missing_flat(place / "snapshots" / revision):
+            raise DownloadProblem(f"{repo} does not contain a complete model.", missing)
+        write_text(place / "refs" / "main", revision)
+
+
 def _model(known: KnownModel, *, weights: bool = True) -> Iterator[Progress]:
     place = hub_cache.folder(known.repo)
-    with _hub_errors_as_problem(known, known.repo), disk_errors_as_problem(place):
+    with hub_errors_as_problem(known, known.repo), disk_errors_as_problem(place):
         revision, files = _listing(known.repo)
         snapshot = place / "snapshots" / revision
         index = next((file for name in (INDEX, MODULAR_INDEX) for file in files if file.name == name), None)
@@ -128,9 +140,9 @@ def _model(known: KnownModel, *, weights: bool = True) -> Iterator[Progress]:
             write_text(place / "refs" / "main", revision)
 
 
-def _listed_files(known: Downloadable, repo: str, names: Sequence[str], use: str) -> Iterator[Progress]:
+def _listed_files(known: Named, repo: str, names: Sequence[str], use: str) -> Iterator[Progress]:
     place = hub_cache.folder(repo)
-    with _hub_errors_as_problem(known, repo), disk_errors_as_problem(place):
+    with hub_errors_as_problem(known, repo), disk_errors_as_problem(place):
         revision, files = _listing(repo)
         needed = [each for each in files if each.name in names]
         if gone := set(names) - {each.name for each in needed}:
@@ -139,7 +151,7 @@ def _listed_files(known: Downloadable, repo: str, names: Sequence[str], use: str
         write_text(place / "refs" / "main", revision)
 
 
-def _fetch_all(known: Downloadable, repo: str, revision: str, needed: list[RemoteFile]) -> Iterator[Progress]:
+def _fetch_all(known: Named, repo: str, revision: str, needed: list[RemoteFile]) -> Iterator[Progress]:
     """Download files of a repository, if there is space for those that are missing."""
     place = hub_cache.folder(repo)
     total = sum(file.bytes for file in needed)
@@ -163,7 +175,7 @@ def _listing(repo: str) -> tuple[str, list[RemoteFile]]:
     info: Any = None
     for wait in (*WAITS_SECONDS[:3], None):
         try:
-            info = HfApi(endpoint=_endpoint()).model_info(repo, files_metadata=True, timeout=20.0)
+            info = HfApi(endpoint=endpoint()).model_info(repo, files_metadata=True, timeout=20.0)
             break
         except (httpx2.TransportError, HfHubHTTPError) as error:
             if wait is None or (isinstance(error, HfHubHTTPError) and error.response.status_code not in BUSY):
@@ -171,7 +183,7 @@ def _listing(repo: str) -> tuple[str, list[RemoteFile]]:
             time.sleep(wait)
         except (ValueError, KeyError, TypeError):
             raise DownloadProblem(
-                f"{_endpoint()} does not answer like Hugging Face. A proxy or a sign-in page may be in between."
+                f"{endpoint()} does not answer like Hugging Face. A proxy or a sign-in page may be in between."
             ) from None
     files = []
     for each in info.siblings or ():
@@ -180,7 +192,7 @@ def _listing(repo: str) -> tuple[str, list[RemoteFile]]:
         elif each.size is not None and each.blob_id:
             files.append(RemoteFile(each.rfilename, int(each.size), str(each.blob_id)))
     if not all(HASH.fullmatch(each) for each in (str(info.sha), *(file.digest for file in files))):
-        raise DownloadProblem(f"{_endpoint()} sent malformed hashes, so no file could be verified.")
+        raise DownloadProblem(f"{endpoint()} sent malformed hashes, so no file could be verified.")
     return str(info.sha), files
 
 
@@ -192,7 +204,7 @@ def _bytes_here(place: Path, file: RemoteFile) -> int:
     return 0
 
 
-def _check_space(known: Downloadable, place: Path, needed: int) -> None:
+def _check_space(known: Named, place: Path, needed: int) -> None:
     """Raise DiskProblem, with the sizes, when too little space is free."""
     there = next(folder for folder in (place, *place.parents) if folder.is_dir())
     free = shutil.disk_usage(there).free
@@ -213,7 +225,7 @@ def _fetch(repo: str, revision: str, file: RemoteFile, place: Path) -> Iterator[
     with WeakFileLock(lock):  # another program may be downloading it
         if not (blob.is_file() and blob.stat().st_size == file.bytes):
             part = blob.with_name(blob.name + hub_cache.INCOMPLETE)
-            url = hf_hub_url(repo, file.name, revision=revision, endpoint=_endpoint())
+            url = hf_hub_url(repo, file.name, revision=revision, endpoint=endpoint())
             with part.open("ab+", buffering=0) as target:
                 digest = yield from _fill(target, url, file)
                 os.fsync(target.fileno())
@@ -285,61 +297,3 @@ def _hash_for(file: RemoteFile) -> Any:
     if len(file.digest) == 64:
         return hashlib.sha256()
     return hashlib.sha1(f"blob {file.bytes}\0".encode(), usedforsecurity=False)
-
-
-def _check_token() -> None:
-    """Raise DownloadProblem for a token that an HTTP header cannot carry, without repeating it."""
-    token = get_token() or ""
-    if not token.isascii() or not token.isprintable() or " " in token:
-        raise DownloadProblem("Your Hugging Face token is malformed: it contains spaces or invalid characters.")
-
-
-@contextmanager
-def _hub_errors_as_problem(known: Downloadable, repo: str) -> Iterator[None]:
-    """Turn errors of huggingface_hub, whose messages repeat addresses and headers, into messages of ours."""
-    where = f"{_endpoint()}/{repo}"
-    try:
-        yield
-    except GatedRepoError:
-        raise GatedProblem(_gated_message(known)) from None
-    except RepositoryNotFoundError:
-        raise DownloadProblem(
-            f"{where} does not exist, or is not visible to you. Look at its page in a browser; it may have moved."
-        ) from None
-    except EntryNotFoundError:
-        raise DownloadProblem(f"A file that {where} lists is missing. Try again later; it may be changing.") from None
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        words = {
-            401: "Hugging Face rejects your token: it may be mistyped, revoked or expired. Make a new one.",
-            403: "Your Hugging Face token has no access: give it the right to read, or make a new one.",
-            429: "Too many requests to Hugging Face. Wait some minutes, then try again.",
-        }
-        raise DownloadProblem(
-            words.get(status, f"Hugging Face answered with an error ({status}). Try again later.")
-        ) from None
-    except OfflineModeIsEnabled:
-        raise DownloadProblem("HF_HUB_OFFLINE is set, so nothing is downloaded. Unset it and start again.") from None
-    except (Busy, httpx2.HTTPError, httpx2.InvalidURL):
-        raise DownloadProblem(
-            f"The connection to {_endpoint()} was lost. Try again to continue with what has arrived."
-        ) from None
-
-
-def _gated_message(known: Downloadable) -> str:
-    accept = f"Open {known.page} in a browser, sign in, and accept {known.gated or 'what is asked there'}."
-    if get_token() is None:
-        return (
-            f"{known.title} requires that you accept its conditions first. {accept} Then make a token with the right "
-            "to read (Settings, Access Tokens), save it on this computer with hf auth login in a terminal, or start "
-            "Likeness with it in HF_TOKEN. Then try again."
-        )
-    return (
-        f"The account of your token has no access to {known.title} yet. {accept} Some owners approve later; a "
-        "fine-grained token also needs the right to read gated repositories. Then try again."
-    )
-
-
-def _endpoint() -> str:
-    """The address of Hugging Face, or HF_ENDPOINT."""
-    return constants.ENDPOINT

@@ -13,12 +13,12 @@ download and which files a folder lacks. Plain Python.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.errors import FieldProblem, ModelProblem
-from core.safetensors_file import read_json, weight_files
+from core.safetensors_file import read_header, read_json, weight_files
 from core.weights import forms
 
 INDEX, MODULAR_INDEX = "model_index.json", "modular_model_index.json"
@@ -26,6 +26,7 @@ PART = re.compile(r"transformer|vae|scheduler|(text_encoder|tokenizer)(_\d)?")  
 STEMS = {"diffusers": "diffusion_pytorch_model", "transformers": "model"}
 WEIGHTS = re.compile(r"(diffusion_pytorch_model|model)(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 TEXT_FILES = re.compile(r".*\.(json|txt|jinja)|spiece\.model")  # configs and vocabularies
+FLAT_FILES = re.compile(r"[^/]+\.(json|txt|jinja)|model(-\d{5}-of-\d{5})?\.safetensors")  # never code: no .py
 
 
 def parts_of(index: Mapping[str, Any]) -> dict[str, str]:
@@ -87,8 +88,7 @@ def missing_files(folder: Path, *, weights: bool = True) -> list[FieldProblem]:
         if part == "scheduler":
             problems += _missing(folder, f"{part}/scheduler_config.json")
         elif part.startswith("tokenizer"):
-            if _missing(folder, f"{part}/vocab.json") or _missing(folder, f"{part}/merges.txt"):
-                problems += _missing(folder, f"{part}/tokenizer.json")
+            problems += _missing_vocabulary(folder, f"{part}/")
         else:
             lacks = _missing(folder, f"{part}/config.json") or _quantized(folder, f"{part}/config.json")
             problems += lacks
@@ -119,17 +119,51 @@ def _quantized(folder: Path, file: str) -> list[FieldProblem]:
     return [FieldProblem(file, words)] if words else []
 
 
+def is_needed_flat(file: str) -> bool:
+    """Whether loading a model whose files all lie at the top of its repository needs this one."""
+    return bool(FLAT_FILES.fullmatch(file))
+
+
+def missing_flat(folder: Path) -> list[FieldProblem]:
+    """Files that a vision-language model needs and its folder lacks, or has damaged; MLX may have quantized it."""
+    problems = [*_missing(folder, "config.json"), *_missing(folder, "preprocessor_config.json")]
+    return problems + _missing_vocabulary(folder, "") + _missing_weights(folder, "", STEMS["transformers"], _damage_of)
+
+
+def _missing_vocabulary(folder: Path, prefix: str) -> list[FieldProblem]:
+    if _missing(folder, f"{prefix}vocab.json") or _missing(folder, f"{prefix}merges.txt"):
+        return _missing(folder, f"{prefix}tokenizer.json")
+    return []
+
+
 def _missing(folder: Path, file: str) -> list[FieldProblem]:
     return [] if (folder / file).is_file() else [FieldProblem(file, "is not there")]
 
 
-def _missing_weights(folder: Path, part: str, stem: str) -> list[FieldProblem]:
+def _missing_weights(
+    folder: Path, part: str, stem: str, trouble: Callable[[Path], str] = forms.trouble_of_file
+) -> list[FieldProblem]:
     try:
         files = weight_files(folder / part, stem)
     except ModelProblem as problem:
-        named = [FieldProblem(f"{part}/{each.field}", each.message) for each in problem.problems]
+        named = [FieldProblem(_within(part, each.field), each.message) for each in problem.problems]
         single = folder / part / f"{stem}.safetensors"
-        words = forms.trouble_of_file(single)  # it is not there, or a link to a file that is not
-        return named or [FieldProblem(f"{part}/{single.name}", words or "is not there")]
-    troubles = {path: forms.trouble_of_file(path) for path in files}
-    return [FieldProblem(f"{part}/{path.name}", words) for path, words in troubles.items() if words]
+        words = trouble(single)  # it is not there, or a link to a file that is not
+        return named or [FieldProblem(_within(part, single.name), words or "is not there")]
+    troubles = {path: trouble(path) for path in files}
+    return [FieldProblem(_within(part, path.name), words) for path, words in troubles.items() if words]
+
+
+def _within(part: str, file: str) -> str:
+    return f"{part}/{file}" if part else file
+
+
+def _damage_of(path: Path) -> str:
+    """What is wrong with a safetensors file, whatever its numbers mean, or ""."""
+    if not path.is_file():
+        return "is not there"
+    try:
+        read_header(path)
+    except ModelProblem:
+        return f"is damaged or cut off at {path.stat().st_size:,} bytes"
+    return ""

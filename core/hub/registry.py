@@ -88,7 +88,7 @@ class KnownModel:
 
 
 def page_of(repo: str) -> str:
-    """The page of a repository on Hugging Face."""
+    """The page of a repository: on Hugging Face, or on HF_ENDPOINT."""
     return f"{os.environ.get('HF_ENDPOINT', PAGES).rstrip('/')}/{repo}"
 
 

@@ -1,9 +1,11 @@
-// The models: download, stop, go on. The rows are fetched again when a job changes its state; bars follow its events.
+// The models: download, stop, go on; the captioner: install, remove. The rows are fetched again when a job changes its
+// state; bars follow its events.
 
 import { api, freshPage } from "./lib/api.js";
-import { $, $$, page, throttled, write } from "./lib/dom.js";
+import { $, $$, page, throttled, toast, write } from "./lib/dom.js";
 import { Events } from "./lib/events.js";
 import { duration, fileSize } from "./lib/format.js";
+import { onSubmit } from "./lib/forms.js";
 import { onBack } from "./lib/server.js";
 
 const shelf = $("#models");
@@ -21,20 +23,28 @@ const redraw = throttled(300, async () => {
 });
 
 shelf.addEventListener("click", async (event) => {
-  const button = event.target.closest("[data-download], [data-stop]");
+  const button = event.target.closest("[data-download], [data-install], [data-stop]");
   if (!button) return;
   const error = $("[data-error]", button.closest("[data-model]"));
   const { download, stop } = button.dataset;
+  const install = "install" in button.dataset ? "/captioner/install" : null;
   write(error, "");
   button.disabled = true;
   try {
-    await api("POST", download ? `/models/${encodeURIComponent(download)}/download` : `/jobs/${stop}/stop`);
+    await api("POST", install ?? (download ? `/models/${encodeURIComponent(download)}/download` : `/jobs/${stop}/stop`));
     redraw();
   } catch (problem) {
     if (!("problems" in problem)) throw problem;
     write(error, problem.message);
     button.disabled = false;
   }
+});
+
+onSubmit($("#remove-captioner form"), async () => {
+  const { bytes } = await api("DELETE", "/captioner");
+  $("#remove-captioner").close();
+  toast(`The captioner is removed; ${fileSize(bytes)} are free again.`);
+  redraw();
 });
 
 // "3.2 GB of 33 GB, 12 min left", at the pace since this page was opened.
@@ -55,10 +65,11 @@ const events = new Events({}, page.dataset.after, {
   state: () => redraw(),
   phase: (payload, row) => {
     const line = $(`[data-job="${row.job_id}"]`, shelf);
-    if (!line || !payload.of) return;
+    if (!line) return;
     const bar = $("progress", line);
-    bar.max = payload.of;
-    bar.value = payload.done;
+    bar.max = payload.of || 1;
+    if (payload.of) bar.value = payload.done;
+    else bar.removeAttribute("value");
     write($("[data-words]", line), words(payload, row));
   },
 });

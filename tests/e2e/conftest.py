@@ -79,14 +79,14 @@ def running_studio(home: Path, models: Path) -> Iterator[Studio]:
         end(studio)
 
 
-def start(home: Path, models: Path, port: int = 0) -> Studio:
+def start(home: Path, models: Path, port: int = 0, program: tuple[str, ...] = ("-P", "-m", "app.cli")) -> Studio:
     """Start the command `likeness` over `home`, and wait until it answers."""
     if not port:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
     environment = {**os.environ, "LIKENESS_MODELS": str(models), "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "2"}
-    command = [sys.executable, "-P", "-m", "app.cli", "--home", str(home), "--port", str(port), "--no-browser"]
+    command = [sys.executable, *program, "--home", str(home), "--port", str(port), "--no-browser"]
     with (home.parent / f"{home.name}-studio.log").open("ab") as output:
         process = subprocess.Popen(command, cwd=home.parent, env=environment, stdout=output, stderr=output)
     studio = Studio(f"http://127.0.0.1:{port}", home, process)

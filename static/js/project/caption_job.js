@@ -60,6 +60,10 @@ export const captionEvents = {
   },
   phase(payload, row) {
     if (String(row.job_id) !== job) return;
+    if (!payload.of) { // the built-in captioner starts
+      draw("Loading the captioner …");
+      return;
+    }
     draw(`${payload.done} of ${payload.of} photos`, payload.done, payload.of);
     if (!proposes) refresh();
   },

@@ -15,7 +15,7 @@ let captionerUrl = null;
 let proposed = null; // {ids, set, captions}: what the second press does
 
 const how = () => $("[name=backend]:checked", dialog).value;
-const byJob = () => how() === "template" || how() === "openai";
+const byJob = () => ["template", "openai", "built-in"].includes(how());
 
 // ---- which photos ----
 
@@ -106,7 +106,7 @@ async function submit() {
   }
   const request = { backend: texts.backend, photos: ids, overwrite: captioned(ids).length > 0 };
   if (texts.backend === "template") request.template = texts.template;
-  else Object.assign(request, texts.model ? { model: texts.model } : {}, captionerUrl ? { url: captionerUrl } : {});
+  if (texts.backend === "openai") Object.assign(request, texts.model ? { model: texts.model } : {}, captionerUrl ? { url: captionerUrl } : {});
   request.preview = request.overwrite;
   if (form.elements.which.value === "empty") delete request.photos; // the studio knows them best
   const { job_id: job } = await api("POST", `/projects/${room.project}/captions`, request);
