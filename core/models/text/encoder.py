@@ -25,6 +25,7 @@ from mlx.utils import tree_unflatten
 from core.errors import ModelProblem
 from core.models.base import Block, Stream
 from core.numerics.arrays import load_tensors
+from core.numerics.layers import embed
 from core.safetensors_file import Place, read_rows
 
 UNSIGNED: dict[str, Literal["H", "I"]] = {"BF16": "H", "F16": "H", "F32": "I"}  # memoryview's formats of that width
@@ -74,7 +75,7 @@ class TableOnDisk(nn.Module):
         held = self._place.info.dtype
         content: Any = memoryview(read_rows(self._place, list(numbers))).cast(UNSIGNED[held])
         rows_UC = mx.array(content).view(DTYPES[held]).reshape(len(numbers), -1).astype(self._dtype)
-        return rows_UC[mx.array([numbers[token] for token in ids]).reshape(ids_BN.shape)]
+        return embed(rows_UC, mx.array([numbers[token] for token in ids]).reshape(ids_BN.shape))
 
 
 class EncoderOnDisk:
