@@ -114,7 +114,7 @@ def ours(what: Contest, activations: str) -> None:
 
 def theirs(what: Contest, checkpointing: bool) -> None:
     os.environ |= {"TQDM_DISABLE": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}  # silence their progress bars
-    from core.device import backend, openblas
+    from core.device import openblas
     from core.device.identity import cache_folder
 
     blas = openblas.install(cache_folder())  # the same BLAS; everything else is their own

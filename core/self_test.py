@@ -46,7 +46,7 @@ EPSILON, THETA = 1e-6, 10_000.0
 MASKED = 67  # keys at the end that a mask hides
 
 
-def test(kernels: Sequence[str] = ()) -> Iterator[Result]:
+def results_of(kernels: Sequence[str] = ()) -> Iterator[Result]:
     """The results of these kernels and abilities, or of all that this device uses.
 
     A kernel that is wrong, and whose fallback is right, is replaced while the later ones are tested.
@@ -257,7 +257,9 @@ def _quantized_products() -> Comparison:
             packed = quantized.pack("", w, bits)
             layer.load_weights([(name.removeprefix("."), value) for name, value in packed.items()])
             words, *affine = packed.values()
-            exact = references.unpack(np.array(words), *(np.array(e.astype(mx.float32), np.float64) for e in affine), bits)
+            exact = references.unpack(
+                np.array(words), *(np.array(e.astype(mx.float32), np.float64) for e in affine), bits
+            )
             yield _with_gradient(layer, [x], g), [exact_x @ exact.T, exact_g @ exact]
 
 
@@ -285,7 +287,7 @@ def main(arguments: Sequence[str]) -> None:
     for name in names:
         _print({"begins": name})
         with capabilities.replaced(*wrong):
-            (result,) = test([name])
+            (result,) = results_of([name])
         _print(result.as_json())
         wrong += [name] if result.fallback_right else []
 

@@ -33,6 +33,7 @@ CORE_LEVELS: list[tuple[str, ...]] = [
     ("core.training",),
     ("core.distributed",),
     ("core.pocket",),
+    ("core.self_test",),
 ]  # fmt: skip
 APP_LEVELS: list[tuple[str, ...]] = [
     ("app.errors", "app.resources", "app.sheet", "app.jobs.states", "app.jobs.process"),
@@ -70,7 +71,7 @@ LIGHT_CORE = {  # the modules of core that the web process may import: none need
     "core.dataset.formats", "core.dataset.frames", "core.dataset.hdr", "core.dataset.heif_boxes",
     "core.dataset.pixel_budget", "core.dataset.tiff_tags", "core.dataset.masks", "core.dataset.mask_files",
     "core.dataset.subject_crops", "core.dataset.dates", "core.dataset.archives", "core.vision.results",
-    "core.device.malloc",
+    "core.device.malloc", "core.device.metal", "core.estimate.vae",
     "core.captioners.base", "core.captioners.openai", "core.captioners.reply",
     "core.training.check", "core.training.diagnosis", "core.training.trend",
 }  # fmt: skip

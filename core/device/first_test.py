@@ -2,9 +2,9 @@
 
     for sentence in ensure_tested(report): ...     then backend.prepare(), which reads the stored results
 
-core/self_test.py runs as a process. A kernel that kills it, or takes longer than TIMEOUT_SECONDS, is wrong like one with
-wrong numbers; the test then goes on after it, with its fallback in use. Fallbacks that are chosen before MLX is loaded
-are tested in a further process.
+core/self_test.py runs as a process. A kernel that kills it, or takes longer than TIMEOUT_SECONDS, counts as wrong; the
+test then goes on after it, with its fallback in use. Fallbacks that are chosen before MLX is loaded are tested in a
+further process.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def ensure_tested(report: Callable[[str], object] = lambda sentence: None) -> li
     results = capabilities.recall(identity)
     if results is None and os.environ.get("LIKENESS_SELF_TEST") != "off":
         report("MLX is tested on this computer, once; that takes some seconds.")
-        results = tested()
+        results = run_test()
         if results:
             capabilities.remember(identity, results)
     capabilities.activate(results or ())
     return capabilities.sentences(results or ())
 
 
-def tested(run: Run | None = None) -> list[Result]:
+def run_test(run: Run | None = None) -> list[Result]:
     """The results of a test that survives its processes; empty when MLX cannot be loaded at all."""
     run = run or in_a_process
     results: list[Result] = []

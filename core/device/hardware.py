@@ -55,6 +55,11 @@ def device_kind(requested: str) -> Device:
     return _device(requested)[0]
 
 
+def array_bytes() -> int:
+    """Bytes that arrays may take on this computer's device."""
+    return _device(os.environ.get("LIKENESS_DEVICE", ""))[1]
+
+
 def machine_bytes() -> int:
     """The machine's memory, or a container's limit when that is less."""
     total = psutil.virtual_memory().total

@@ -67,7 +67,7 @@ def scaled_attention(
 
 
 def _has_fused_gradient(q_BHSd: mx.array, mask_B11S: mx.array | None) -> bool:
-    """Whether MLX computes the gradient without a matrix of all scores: by cuDNN in 16 bits; on Metal without a mask."""
+    """Whether MLX's gradient holds no matrix of all scores: by cuDNN in 16 bits; on Metal without a mask."""
     device = prepare().device
     if device == "cuda":
         return q_BHSd.dtype != mx.float32
