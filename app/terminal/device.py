@@ -17,7 +17,7 @@ from core.device import backend, conditions, gpu_errors
 from core.device.first_test import ensure_tested
 from core.device.gpu_lock import gpu_lock
 
-FAILURES = "LIKENESS_GPU_FAILURES"  # how often the GPU failed in the programs before this one
+FAILURES = "LIKENESS_RETRIES"  # how often the GPU failed in the programs before this one
 SHARED = ("--hosts", "join")  # the machines of a shared run are started together, so it is resumed by hand
 
 

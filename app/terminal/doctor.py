@@ -30,7 +30,7 @@ from core.hub.catalog import Entry
 
 Show = Callable[[str], object]
 PACKAGES = ("mlx", "mlx-metal", "mlx-cpu", "mlx-cuda-13", "mlx-cuda-12", "numpy", "pillow", "scipy-openblas32")
-SETTINGS = ("LIKENESS_DEVICE", "LIKENESS_FALLBACKS", "LIKENESS_SELF_TEST", "MLX_ENABLE_TF32", "MLX_MAX_OPS_PER_BUFFER",
+SETTINGS = ("LIKENESS_DEVICE", "LIKENESS_FALLBACKS", "LIKENESS_SELFTEST", "MLX_ENABLE_TF32", "MLX_MAX_OPS_PER_BUFFER",
             "MLX_MAX_MB_PER_BUFFER", "MLX_METAL_GPU_ARCH", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE")  # fmt: skip
 
 
@@ -132,7 +132,7 @@ def _metal(memory: int) -> Iterator[str]:
 
 def _kernels(results: Sequence[Result]) -> Iterator[str]:
     if not results:
-        yield "not tested (LIKENESS_SELF_TEST=off)"
+        yield "not tested (LIKENESS_SELFTEST=off)"
     for each in results:
         words = KERNELS[each.kernel].words if each.kernel in KERNELS else ABILITIES[each.kernel]
         state = "right" if each.right else "WRONG"

@@ -39,6 +39,14 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 WRONG_PRODUCTS = "The self-test found float32 products wrong; MLX's own library is used, which is several times slower."
+MLX_FOR_LINUX = (
+    'On Linux install one of its two builds: pip install "likeness[cpu]" or, with an NVIDIA card, '
+    'pip install "likeness[cuda13]".'
+)
+MLX_FOR_MACOS_14 = (
+    "Where its build for a newer macOS fails, the one for macOS 14 works: install Likeness again with the line under "
+    '"An older macOS" in docs/platforms.md.'
+)
 QUEUE_SHARE = 1 / 32  # of the active memory, for queued work
 
 
@@ -232,10 +240,8 @@ def _configure(blas: openblas.Blas, requested: str) -> Backend:
     try:
         import mlx.core as mx
     except ImportError as error:
-        raise Problem(
-            f"MLX is not fully installed ({error}). On Linux install one of its two builds: "
-            'pip install "likeness[cpu]" or, with an NVIDIA card, pip install "likeness[cuda13]".'
-        ) from error
+        mac = platform.system() == "Darwin"
+        raise Problem(f"MLX cannot be loaded ({error}). {MLX_FOR_MACOS_14 if mac else MLX_FOR_LINUX}") from error
     device = device_of(metal=mx.metal.is_available(), cuda=mx.cuda.is_available(), requested=requested)
     chosen = POLICIES[device]
     if device == "cpu":

@@ -8,7 +8,7 @@ and to one version of the test; they are kept in the cache folder, so a computer
 process of its own, before MLX is loaded here: a kernel that kills its process or hangs is found like one that is wrong,
 and what replaces a matrix product (another BLAS, MLX_ENABLE_TF32) can only be chosen before MLX is loaded.
 
-LIKENESS_SELF_TEST=off skips the test; stored results still count. LIKENESS_FALLBACKS=norm,attention uses the fallbacks
+LIKENESS_SELFTEST=off skips the test; stored results still count. LIKENESS_FALLBACKS=norm,attention uses the fallbacks
 of these kernels whatever the test found.
 """
 

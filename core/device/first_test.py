@@ -36,7 +36,7 @@ def ensure_tested(report: Callable[[str], object] = lambda sentence: None) -> li
     """
     identity = this_machine()
     results = capabilities.recall(identity)
-    if results is None and os.environ.get("LIKENESS_SELF_TEST") != "off":
+    if results is None and os.environ.get("LIKENESS_SELFTEST") != "off":
         report("MLX is tested on this computer, once; that takes some seconds.")
         results = run_test()
         if results:
@@ -65,7 +65,7 @@ def run_test(run: Run | None = None) -> list[Result]:
 def in_a_process(kernels: Sequence[str], fallbacks: str) -> Iterator[str]:
     """The lines of `python -m core.self_test`; they end early when the process dies or takes too long."""
     environment = {
-        **os.environ, "PYTHONPATH": str(ROOT), "LIKENESS_SELF_TEST": "off", "LIKENESS_FALLBACKS": fallbacks,
+        **os.environ, "PYTHONPATH": str(ROOT), "LIKENESS_SELFTEST": "off", "LIKENESS_FALLBACKS": fallbacks,
     }  # fmt: skip
     command = [sys.executable, "-P", "-m", MODULE, *kernels]
     with subprocess.Popen(

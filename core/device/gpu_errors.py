@@ -61,7 +61,7 @@ KINDS = (
     Kind(
         "device lost",
         re.compile(
-            r"ErrorDeviceRemoved|Device\s*(Removed|Lost)|AccessRevoked|SubmissionsIgnored|CUDA.*(launch failure|illegal)",
+            r"DeviceRemoved|Device\s*(Removed|Lost)|AccessRevoked|SubmissionsIgnored|CUDA.*(launch failure|illegal)",
             re.I,
         ),
         "The system took the GPU away from Likeness after earlier errors, or it was disconnected.",
