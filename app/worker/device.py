@@ -33,7 +33,7 @@ FAILURES = "gpu_failures"  # a file in the run's folder
 def on_the_device(work: Work, *, trains: bool) -> Iterator[None]:
     """Prepare the device for this job. Raises Stopped when the user or the server stops it while the GPU is in use."""
     with ExitStack() as held:
-        held.enter_context(gpu_lock(_waiting(work)))
+        held.enter_context(gpu_lock(waiting_for_gpu(work)))
         if trains:
             held.enter_context(conditions.awake())
             _use_smaller_buffers(work)
@@ -95,7 +95,7 @@ def _run_folder(work: Work) -> Path | None:
     return work.home.run(int(run.id or 0)) if run is not None else None
 
 
-def _waiting(work: Work) -> Callable[[str], bool]:
+def waiting_for_gpu(work: Work) -> Callable[[str], bool]:
     """Reports once that the GPU is in use, and lets a stop end the wait."""
     reported: list[str] = []
 

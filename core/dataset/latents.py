@@ -35,8 +35,8 @@ from core.numerics.arrays import load_with_metadata
 
 TEXTS_AT_ONCE = 16  # texts for each pass over the text encoders' files; a few MB of memory each
 ALL_ZEROS = (
-    "An encoded photo is all zeros, which MLX can return when the GPU runs out of memory. Close other programs, or choose "
-    "a smaller picture size, then start this again."
+    "An encoded photo is all zeros, which MLX can return when the GPU runs out of memory. Close other programs, or "
+    "choose a smaller picture size, then start this again."
 )
 VERSION = 2  # part of every key: raise it when an encoding changes
 

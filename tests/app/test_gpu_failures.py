@@ -20,7 +20,7 @@ from app.terminal import device as terminal_device
 from app.worker import device as worker_device
 from app.worker.outcome import explained
 from app.worker.work import Stopped, Work
-from core.device import first_test, gpu_lock
+from core.device import first_test
 from core.device.capabilities import Result
 
 WATCHDOG = RuntimeError(
@@ -96,7 +96,7 @@ def test_what_the_self_test_found_is_in_the_log(work: Work, monkeypatch: pytest.
 
 def test_a_stop_ends_the_wait_for_the_gpu(work: Work, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
-    waiting = worker_device._waiting(work)  # noqa: SLF001
+    waiting = worker_device.waiting_for_gpu(work)
     assert waiting("Another process uses the GPU.")
     assert waiting("Another process uses the GPU.")
     assert log_of(work) == ["Another process uses the GPU."]
@@ -126,4 +126,3 @@ def test_the_command_line_resumes_in_a_new_program(
     )
     terminal_device.resume_after(WATCHDOG)
     assert started == ([(resumed, str(int(failures or 0) + 1))] if resumed is not None else [])
-    assert gpu_lock.EXCLUSIVE == {"metal"}

@@ -1,4 +1,4 @@
-"""Macs, with the system's answers prepared: limits, conditions, errors of the GPU, sleep, and one process on the GPU."""
+"""Macs, with the system's answers prepared: limits, conditions, errors of the GPU, sleep, one process on the GPU."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ METAL = "[METAL] Command buffer execution failed: {}."
         ("Caused GPU Timeout Error (00000002:kIOGPUCommandBufferCallbackErrorTimeout)", "timeout"),
         ("Caused GPU Address Fault Error (0000000b:kIOGPUCommandBufferCallbackErrorPageFault)", "page fault"),
         ("Invalid Resource (00000009:kIOGPUCommandBufferCallbackErrorInvalidResource)", "page fault"),
-        ("Ignored (for causing prior/excessive GPU errors) (00000004:kIOGPUCommandBufferCallbackErrorSubmissionsIgnored)",
+        ("Ignored (for causing prior/excessive GPU errors) (00000004:kIOGPUCommandBuffer...SubmissionsIgnored)",
          "device lost"),
         ("Internal Error (0000000e:Internal Error)", "other"),
     ],
@@ -135,7 +135,8 @@ def test_a_training_mac_stays_awake_for_as_long_as_its_process_lives() -> None:
 
 def test_one_process_at_a_time_computes_on_a_macs_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
-    code = "from core.device.gpu_lock import gpu_lock; import sys\nwith gpu_lock(device='metal'): print(1, flush=True); input()"
+    held = "with gpu_lock(device='metal'): print(1, flush=True); input()"
+    code = f"from core.device.gpu_lock import gpu_lock\n{held}"
     command = [sys.executable, "-P", "-c", code]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
