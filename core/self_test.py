@@ -243,8 +243,8 @@ def _quantization() -> Comparison:
         unpacked = references.unpack(np.array(words), exact_scales, exact_biases, bits)
         yield [quantized.unpack(words, scales, biases)], [unpacked]
         steps = np.abs(np.repeat(exact_scales, quantized.GROUP, axis=1))
-        off = float((np.abs(unpacked - exact) / steps).max())  # half a step, and what rounding scale and bias adds
-        yield [mx.array([max(off, 1.0)])], [np.ones(1)]
+        off = float((np.abs(unpacked - exact) / steps).max())  # half a step, and the rounding of scale and bias
+        yield [mx.array([max(off, 2.0)])], [np.full(1, 2.0)]
 
 
 def _quantized_products() -> Comparison:

@@ -65,7 +65,6 @@ WRONG: dict[str, tuple[Any, str]] = {
     "rotation": (rope, "rotate_with_mlx"),
     "convolution": (mx, "conv_general"),
     "attention": (mx.fast, "scaled_dot_product_attention"),
-    "attention_gradient": (mx.fast, "scaled_dot_product_attention"),
     "quantization": (mx, "dequantize"),
     "quantized_product": (mx, "quantized_matmul"),
 }
@@ -82,6 +81,28 @@ def test_a_wrong_kernel_is_found_and_replaced_and_reported(
     (sentence,) = capabilities.sentences([found])
     assert KERNELS[kernel].words in sentence
     assert f"{KERNELS[kernel].fallback} are used instead" in sentence
+
+
+def test_a_wrong_gradient_of_attention_is_found_and_replaced(
+    monkeypatch: pytest.MonkeyPatch, as_on_a_gpu: None
+) -> None:
+    kernel = mx.fast.scaled_dot_product_attention
+
+    def wrong(q: mx.array, k: mx.array, v: mx.array, **options: Any) -> mx.array:
+        @mx.custom_function
+        def right_forward(*arrays: mx.array) -> mx.array:
+            return kernel(*arrays, **options)
+
+        @right_forward.vjp
+        def _(primals: Sequence[mx.array], g: mx.array, out: mx.array) -> list[mx.array]:
+            return [_off_by_half(each) for each in mx.vjp(lambda *a: [kernel(*a, **options)], list(primals), [g])[1]]
+
+        return right_forward(q, k, v)
+
+    monkeypatch.setattr(mx.fast, "scaled_dot_product_attention", wrong)
+    attention, gradient = self_test.results_of(["attention", "attention_gradient"])
+    assert attention.right
+    assert (gradient.right, gradient.fallback_right) == (False, True), gradient
 
 
 def test_wrong_gathers_and_compiled_functions_are_found_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
