@@ -271,16 +271,14 @@ def _computing(work: Callable[[], int], as_json: bool, *, trains: bool) -> int:
     except Problem as problem:
         return console.print_problem(problem, as_json)
     except Exception as error:
-        problem = (
-            gpu_errors.explained(error, "The last checkpoint is saved.") if trains else gpu_errors.explained(error)
-        )
         if is_out_of_memory(error):
-            problem = OutOfMemory(f"There was not enough memory for this. {console.LESS_MEMORY}")
-        elif problem is not None:
-            device.resume_after(error)
-        if problem is None:
+            short = OutOfMemory(f"There was not enough memory for this. {console.LESS_MEMORY}")
+            return console.print_problem(short, as_json)
+        device.resume_after(error)
+        failed = gpu_errors.explained(error, "The last checkpoint is saved." if trains else "")
+        if failed is None:
             raise
-        return console.print_problem(problem, as_json)
+        return console.print_problem(failed, as_json)
     except KeyboardInterrupt:
         console.print_line("Stopped; the last checkpoint is saved.")
         if as_json:
