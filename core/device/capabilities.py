@@ -133,16 +133,14 @@ def sentences(results: Iterable[Result]) -> list[str]:
         if each.right or each.kernel not in KERNELS:
             continue
         kernel = KERNELS[each.kernel]
-        how = "did not finish" if each.error is None else f"were off by {each.error:.1e}"
+        how = "did not finish" if each.error is None else f"was off by {each.error:.1e}"
+        words = f"On this computer MLX's kernel for {kernel.words} {how} in the self-test."
         if each.fallback_right:
-            said.append(
-                f"On this computer MLX's {kernel.words} {how} in the self-test; {kernel.fallback} are used instead."
-            )
+            said.append(f"{words} It is replaced by {kernel.fallback}.")
         else:
             said.append(
-                f"On this computer MLX's {kernel.words} {how} in the self-test, and so did what would replace them: "
-                "results cannot be trusted. Update the system and Likeness, or set LIKENESS_DEVICE=cpu; "
-                "likeness doctor shows what was measured."
+                f"{words} What would replace it is wrong too, so results cannot be trusted. Update the system and "
+                "Likeness, or set LIKENESS_DEVICE=cpu; likeness doctor shows what was measured."
             )
     return said
 

@@ -40,7 +40,7 @@ def attention(
     mask = [] if mask_B11S is None else [mask_B11S]
     many_bytes = _bytes_of_scores(q_BHSd, k_BHSd) > SCORES_AT_MOST and not _has_fused_gradient(q_BHSd, mask_B11S)
     if many_bytes or not uses("attention") or not uses("attention_gradient"):
-        return _in_chunks(scale)(q_BHSd, k_BHSd, v_BHSd, *mask)
+        return in_chunks(scale)(q_BHSd, k_BHSd, v_BHSd, *mask)
     if uses_powers_of_two(q_BHSd):
         return _by_powers(q_BHSd * scale, k_BHSd, v_BHSd, *mask)[0]
     return mx.fast.scaled_dot_product_attention(q_BHSd, k_BHSd, v_BHSd, scale=scale, mask=mask_B11S)
@@ -95,7 +95,7 @@ def _contiguous(_x: mx.array, g: mx.array, _y: mx.array) -> mx.array:
 
 
 @functools.cache
-def _in_chunks(scale: float) -> Callable[..., mx.array]:
+def in_chunks(scale: float) -> Callable[..., mx.array]:
     """The function of q, k, v and, where there is one, the mask."""
 
     @custom_function

@@ -91,7 +91,7 @@ def test_what_the_self_test_found_is_in_the_log(work: Work, monkeypatch: pytest.
     first_test.capabilities.activate([])
     said = log_of(work)
     assert "is tested on this computer, once" in said[0]
-    assert "plain operations are used instead" in said[1]
+    assert "It is replaced by plain operations." in said[1]
 
 
 def test_a_stop_ends_the_wait_for_the_gpu(work: Work, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_it_shows_everything_and_names_nothing_that_is_private(tmp_path: Path, m
     assert this_machine().chip in text
     assert re.search(r"attention +right: attention, off by 3.0e-07 of at most 1.0e-03", text)
     assert re.search(r"norm +WRONG, fallback right", text)
-    assert "plain operations are used instead" in text
+    assert "It is replaced by plain operations." in text
     assert re.search(r"a step [\d.]+ s, a picture of \d+ steps [\d.]+ s, at most [\d.]+ GB", text)
     assert catalog.find("pocket").title in text
     for private in ("hf_secret", "somebody", str(tmp_path), str(Path.home()) + "/"):

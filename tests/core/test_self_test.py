@@ -80,7 +80,7 @@ def test_a_wrong_kernel_is_found_and_replaced_and_reported(
     assert (found.right, found.fallback_right) == (False, True), found
     (sentence,) = capabilities.sentences([found])
     assert KERNELS[kernel].words in sentence
-    assert f"{KERNELS[kernel].fallback} are used instead" in sentence
+    assert f"It is replaced by {KERNELS[kernel].fallback}." in sentence
 
 
 def test_a_wrong_gradient_of_attention_is_found_and_replaced(
@@ -187,7 +187,7 @@ def test_a_computer_is_tested_once_and_again_after_an_update(monkeypatch: pytest
     words: list[str] = []
     first, second = first_test.ensure_tested(words.append), first_test.ensure_tested(words.append)
     assert first == second
-    assert "layer and RMS normalization were off by 7.0e-01" in first[0]
+    assert "layer and RMS normalization was off by 7.0e-01" in first[0]
     assert (len(runs), len(words)) == (1, 1)
     assert not capabilities.uses("norm")
 
@@ -223,7 +223,7 @@ def test_metals_fused_gradient_is_taken_only_where_the_test_proved_it(monkeypatc
     monkeypatch.setattr(attention_module, "uses_powers_of_two", lambda q: False)
     monkeypatch.setattr(attention_module, "SCORES_AT_MOST", 1024)
     monkeypatch.setattr(mx.fast, "scaled_dot_product_attention", lambda q, k, v, **options: (taken.append("MLX"), q)[1])
-    monkeypatch.setattr(attention_module, "_in_chunks", lambda scale: lambda q, *rest: (taken.append("chunks"), q)[1])
+    monkeypatch.setattr(attention_module, "in_chunks", lambda scale: lambda q, *rest: (taken.append("chunks"), q)[1])
     q, mask = mx.ones((1, 2, 64, 64)), mx.ones((1, 1, 1, 64), dtype=mx.bool_)
     attention_module.attention(q, q, q, 0.1)
     with capabilities.replaced(proven=["fused_gradient"]):
