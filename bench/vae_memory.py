@@ -3,7 +3,7 @@
     python -m bench.vae_memory [--side 2048] [--ways tiles whole] [--directions decode encode] [--narrow 1]
 
 Each way runs in a process of its own. Memory is the most that arrays held beyond the weights. With both ways, PSNR is
-that of the tiles against the whole, over the range of values of the whole. `--narrow 4` takes a quarter of the widths.
+that of the tiles against the whole, over the range of values of the whole. `--narrow 4` takes a quarter of the channels.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ def measure(direction: str, way: str, side: int, narrow: int, folder: str) -> di
     peak = backend.peak_memory() - held
     mx.save_safetensors(str(Path(folder, f"{direction}-{way}.safetensors")), {"found": found})
     device = backend.prepare().device
-    widths = forecast.Widths.of(config["block_out_channels"])
+    channels = forecast.Channels.of(config["block_out_channels"])
     predicted = (
-        forecast.in_tiles(direction, device, widths, side)
+        forecast.in_tiles(direction, device, channels, side)
         if way == "tiles"
-        else forecast.whole(direction, device, widths, side**2)
+        else forecast.whole(direction, device, channels, side**2)
     )
     weights = sum(value.nbytes for _, value in tree_flatten(vae.parameters()))
     return {"seconds": seconds, "peak": peak, "predicted": predicted, "weights": weights}

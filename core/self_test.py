@@ -104,13 +104,13 @@ def _ability(name: str) -> Result:
     """Attention's fused gradient on Metal: right, without a matrix of all scores, and faster than our chunks."""
     allowed, (heads, tokens, width) = _tolerance(name), (8, 1536, 128)
     arrays = [_drawn(30 + number, 1, heads, tokens, width) for number in range(4)]
-    (q, k, v, g), exact = [each[0] for each in arrays], [each[1] for each in arrays]
+    (q, k, v, g), (qe, ke, ve, ge) = [each[0] for each in arrays], [each[1] for each in arrays]
     mx.eval(q, k, v, g)
     before = mx.get_active_memory()
     backend.reset_peak_memory()
     with capabilities.replaced(proven=[name]):
         error = _difference(
-            _attended([q, k, v], g, width**-0.5, None), references.attention(*exact, width**-0.5, tokens)[1:]
+            _attended([q, k, v], g, width**-0.5, None), references.attention(qe, ke, ve, ge, width**-0.5, tokens)[1:]
         )
     took_bytes, times = backend.peak_memory() - before, gradient_times()
     lean = took_bytes < max(SCORES_AT_MOST, 2 * heads * tokens * tokens)
@@ -153,7 +153,11 @@ def _drawn(seed: int, *shape: int, dtype: mx.Dtype | None = None, size: float = 
     """Numbers from N(0, size^2), rounded to the dtype, and the same in float64."""
     drawn = size * np.random.default_rng(seed).standard_normal(shape)
     rounded = mx.array(drawn.astype(np.float32)).astype(dtype or _dtype())
-    return rounded, np.array(rounded.astype(mx.float32)).astype(np.float64)
+    return rounded, _exact(rounded)
+
+
+def _exact(array: mx.array) -> Array:
+    return np.array(array.astype(mx.float32)).astype(np.float64)
 
 
 def _with_gradient(function: Callable[..., mx.array], arrays: Sequence[mx.array], g: mx.array) -> Outputs:
@@ -225,10 +229,10 @@ def _attention(gradient: bool) -> Comparison:
     heads, tokens = (2, 330) if _dtype() == mx.float32 else (4, 1100)
     for width in (64, 128):
         arrays = [_drawn(16 + number, 1, heads, tokens, width) for number in range(4)]
-        (q, k, v, g), exact = [each[0] for each in arrays], [each[1] for each in arrays]
+        (q, k, v, g), (qe, ke, ve, ge) = [each[0] for each in arrays], [each[1] for each in arrays]
         for seen in (tokens, tokens - MASKED):
             mask = None if seen == tokens else (mx.arange(tokens) < seen).reshape(1, 1, 1, tokens)
-            out, *gradients = references.attention(*exact, width**-0.5, seen)
+            out, *gradients = references.attention(qe, ke, ve, ge, width**-0.5, seen)
             if gradient:
                 yield _attended([q, k, v], g, width**-0.5, mask), gradients
             else:
@@ -239,7 +243,7 @@ def _quantization() -> Comparison:
     w, exact = _drawn(23, 96, 512)
     for bits in (8, 6, 4):
         words, scales, biases = quantized.pack("", w, bits).values()
-        exact_scales, exact_biases = (np.array(each.astype(mx.float32), np.float64) for each in (scales, biases))
+        exact_scales, exact_biases = _exact(scales), _exact(biases)
         unpacked = references.unpack(np.array(words), exact_scales, exact_biases, bits)
         yield [quantized.unpack(words, scales, biases)], [unpacked]
         steps = np.abs(np.repeat(exact_scales, quantized.GROUP, axis=1))
@@ -256,10 +260,8 @@ def _quantized_products() -> Comparison:
             layer = quantized.QuantizedLinear(size_in, size_out, False, quantized.GROUP, bits)
             packed = quantized.pack("", w, bits)
             layer.load_weights([(name.removeprefix("."), value) for name, value in packed.items()])
-            words, *affine = packed.values()
-            exact = references.unpack(
-                np.array(words), *(np.array(e.astype(mx.float32), np.float64) for e in affine), bits
-            )
+            words, scales, biases = packed.values()
+            exact = references.unpack(np.array(words), _exact(scales), _exact(biases), bits)
             yield _with_gradient(layer, [x], g), [exact_x @ exact.T, exact_g @ exact]
 
 

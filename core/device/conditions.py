@@ -17,7 +17,6 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 from core.device.identity import SYSCTL, answer
 
@@ -109,8 +108,8 @@ def awake_command(pid: int, system: str, find: Callable[[str], str | None]) -> l
 
 
 def _started(command: Sequence[str]) -> subprocess.Popen[bytes] | None:
-    quiet = partial(subprocess.Popen, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    silent = subprocess.DEVNULL
     try:
-        return quiet(list(command))
+        return subprocess.Popen(list(command), stdin=silent, stdout=silent, stderr=silent)
     except OSError:
         return None

@@ -39,7 +39,7 @@ class Kind:
 KINDS = (
     Kind(
         "watchdog",
-        re.compile(r"Impacting\s*Interactivity|kIOGPUCommandBufferCallbackErrorHang|Caused GPU (Hang|Timeout)", re.I),
+        re.compile(r"Impacting\s*Interactivity|kIOGPUCommandBufferCallbackErrorHang|Caused GPU Hang", re.I),
         "macOS ended a computation because it kept the GPU from drawing the screen.",
         "Smaller pieces of work help, and so does a smaller picture size, or a Mac whose screen is off or elsewhere.",
         retries=True,

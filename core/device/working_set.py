@@ -12,7 +12,5 @@ CHUNK_ON_CPU = 8 * 2**20
 STRIP_AT_MOST = 16 * 2**20
 """Of a strip of rows of a picture. The widest arrays of a run are the VAE's, 268 MB each at 512 px, so its layers
 compute one strip at a time. No gradient goes through the VAE: a strip is evaluated before the next allocates memory."""
-TILE = 32
-"""Latent pixels of the side of a VAE's tile, without its border: 256 pixels (core/models/vae_tiles.py)."""
-TILE_BORDER = 7
-"""About how far the known VAEs see, in latent pixels: 7 when decoding, 6 when encoding."""
+TILE_BYTES = 48 * 2**20
+"""Of the widest map of a VAE's tile, its border included (core/models/vae_tiles.py)."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from core.adapters.layers import ModelLayers
 from core.errors import ModelProblem
-from core.estimate.vae import Widths
+from core.estimate.vae import Channels
 from core.hub.catalog import PIPELINES, Entry, family_of
 from core.hub.families import FAMILIES
 from core.hub.registry import VAE_CHANNELS, KnownModel
@@ -55,7 +55,7 @@ class Architecture:
     text_width: int  # numbers of a text token's conditioning
     transformer: int  # parameters that are read
     vae: int  # parameters
-    vae_widths: Widths
+    vae_channels: Channels
     text_layer: int  # parameters of the text encoders' largest layer
 
     @staticmethod
@@ -75,7 +75,7 @@ class Architecture:
             text_width=_text_width(transformer),
             transformer=_parameters(folder / "transformer", card.unread) or _block_parameters(stacks),
             vae=_parameters(folder / "vae"),
-            vae_widths=Widths.of(vae["block_out_channels"], vae.get("decoder_block_out_channels")),
+            vae_channels=Channels.of(vae["block_out_channels"], vae.get("decoder_block_out_channels")),
             text_layer=max((_largest_layer(each) for each in sorted(folder.glob("text_encoder*"))), default=0),
         )
 
@@ -94,7 +94,7 @@ class Architecture:
             text_width=_text_width(config),
             transformer=known.parameters["transformer"] - known.unread,
             vae=known.parameters["vae"],
-            vae_widths=Widths.of(VAE_CHANNELS),
+            vae_channels=Channels.of(VAE_CHANNELS),
             text_layer=known.shapes.text_layer,
         )
 

@@ -106,7 +106,7 @@ def needs(
     resident = conditionings + _base(architecture, config.base_bits, item) + adapter_bytes(architecture, config)
     vae = 4 * architecture.vae
     encoding_room, decoding_room = (computer.memory - held - vae for held in (conditionings, resident))
-    largest, widths = max(config.sides_px), architecture.vae_widths
+    largest, channels = max(config.sides_px), architecture.vae_channels
     widest = max(stack.width for stack in architecture.stacks)
     evaluation = of.velocity * (tokens + architecture.text_tokens) * widest * item
     if config.base_bits is not None:
@@ -115,9 +115,11 @@ def needs(
     kept = kept_blocks(architecture, config, computer)
     return Needs(
         text_encoding=int(conditionings + item * architecture.text_layer),
-        photo_encoding=int(conditionings + vae + peak("encode", computer.device, widths, largest, encoding_room)),
+        photo_encoding=int(conditionings + vae + peak("encode", computer.device, channels, largest, encoding_room)),
         training=int(resident + step_bytes(architecture, config, computer, kept)),
-        drawing=int(resident + vae + max(peak("decode", computer.device, widths, largest, decoding_room), evaluation)),
+        drawing=int(
+            resident + vae + max(peak("decode", computer.device, channels, largest, decoding_room), evaluation)
+        ),
         disk=_disk(architecture, config, photos, further_crops),
     )
 

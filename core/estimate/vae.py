@@ -1,13 +1,13 @@
 """Memory of the VAE beyond its weights, for a picture as a whole and tile by tile.
 
     whole      multiple x the widest map, which is channels at full resolution x pixels; + strips of its rows
-    tiles      the larger of   the same for one tile + the map at the latent's resolution + the picture twice
-                               attention and its chunks at the latent's resolution
+    tiles      the largest segment: the map before it + the map after it + multiple x a tile's widest map + strips;
+               or attention and its chunks at the latent's resolution
 
 core/models/autoencoder.py decides by these numbers whether it takes tiles, and the forecast of a run
 (core/estimate/memory.py) by the same; `python -m bench.vae_memory` measures both.
 
-Units   bytes, except widths, which are counts of channels
+Units   bytes, except channels, which are counts
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from core.device.hardware import Device
-from core.device.working_set import STRIP_AT_MOST, TILE, TILE_BORDER
+from core.device.working_set import STRIP_AT_MOST, TILE_BYTES
 
 Direction = Literal["encode", "decode"]
 ITEM = 4  # the VAE computes in float32
-UNIT = 8  # pixels of a latent pixel's side
+KEPT = 2  # maps between the segments of tiles are kept in 16 bits
+COLOURS = 3
 STRIP = 8.7  # times a strip of rows, which is what a layer computes at once
-COARSE = (
-    7.0  # times the map at the latent's resolution: attention's x, h, k, v, its result twice, and a block beside it
-)
+COARSE = 5.5  # times the map at the latent's resolution: attention's x, h, k, v, its result, and half a block
 MULTIPLES: dict[Direction, dict[Device, float]] = {
     "encode": {"cpu": 4.1, "metal": 4.0, "cuda": 4.0},
     "decode": {"cpu": 4.1, "metal": 5.5, "cuda": 5.5},
@@ -33,32 +32,42 @@ MULTIPLES: dict[Direction, dict[Device, float]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Widths:
-    """Most channels of a VAE."""
+class Channels:
+    """Of each resolution, from the picture's to the latent's."""
 
-    encoder: int  # at the full resolution
-    decoder: int  # the same; its first layer there has those of the level below
-    coarse: int  # at the latent's resolution
+    encoder: tuple[int, ...]
+    decoder: tuple[int, ...]
 
     @staticmethod
-    def of(channels: Sequence[int], decoder: Sequence[int] | None = None) -> Widths:
-        back = decoder or channels
-        return Widths(channels[0], back[min(1, len(back) - 1)], max(channels[-1], back[-1]))
+    def of(channels: Sequence[int], decoder: Sequence[int] | None = None) -> Channels:
+        return Channels(tuple(channels), tuple(decoder or channels))
+
+    def widest(self, direction: Direction) -> int:
+        """Most channels at the picture's resolution; the decoder's first layer there has those of the level below."""
+        return self.encoder[0] if direction == "encode" else self.decoder[min(1, len(self.decoder) - 1)]
 
 
-def peak(direction: Direction, device: Device, widths: Widths, side_px: int, room: float) -> float:
+def peak(direction: Direction, device: Device, channels: Channels, side_px: int, room: float) -> float:
     """Of a square picture: whole where that fits into `room`, else tile by tile."""
-    least = whole(direction, device, widths, side_px**2)
-    return least if least <= room else in_tiles(direction, device, widths, side_px)
+    least = whole(direction, device, channels, side_px**2)
+    return least if least <= room else min(least, in_tiles(direction, device, channels, side_px))
 
 
-def whole(direction: Direction, device: Device, widths: Widths, pixels: int) -> float:
-    plane = ITEM * (widths.encoder if direction == "encode" else widths.decoder) * pixels
+def whole(direction: Direction, device: Device, channels: Channels, pixels: int) -> float:
+    return _computing(direction, device, ITEM * channels.widest(direction) * pixels)
+
+
+def in_tiles(direction: Direction, device: Device, channels: Channels, side_px: int) -> float:
+    of = channels.encoder if direction == "encode" else channels.decoder
+    halvings = len(of) - 1
+    maps = [ITEM * COLOURS * side_px**2]  # from the picture to the latent's resolution
+    maps += [KEPT * of[max(level - 1, 0)] * (side_px >> level) ** 2 for level in range(1, halvings)]
+    if direction == "decode":
+        maps[1:] = [KEPT * of[level] * (side_px >> level) ** 2 for level in range(1, halvings)]
+    coarse = ITEM * of[-1] * (side_px >> halvings) ** 2
+    between = max(one + other for one, other in zip(maps, [*maps[1:], coarse], strict=True))
+    return max(between + _computing(direction, device, TILE_BYTES), COARSE * coarse)
+
+
+def _computing(direction: Direction, device: Device, plane: int) -> float:
     return MULTIPLES[direction][device] * plane + STRIP * plane / -(-plane // STRIP_AT_MOST)
-
-
-def in_tiles(direction: Direction, device: Device, widths: Widths, side_px: int) -> float:
-    coarse = ITEM * widths.coarse * (side_px // UNIT) ** 2
-    tile_px = min(UNIT * (TILE + 2 * TILE_BORDER), side_px)
-    tile = whole(direction, device, widths, tile_px**2) + coarse + 2 * ITEM * 3 * side_px**2
-    return min(max(tile, COARSE * coarse), whole(direction, device, widths, side_px**2))

@@ -18,8 +18,8 @@ Source: Rombach et al. 2022, arXiv:2112.10752; the autoencoders of FLUX.1 and FL
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
@@ -32,7 +32,7 @@ from core.estimate.architecture import PATCH
 from core.models.base import Grid
 from core.models.patches import pack, unpack
 from core.models.vae_layers import Conv3x3, GroupNorm, MidBlock, Stage, after_norm
-from core.models.vae_tiles import in_tiles
+from core.models.vae_tiles import Segment, in_tiles
 from core.numerics.layers import Conv2d
 
 
@@ -53,22 +53,28 @@ class Encoder(nn.Module):
 
     def fine(self, x_BHWC: mx.array) -> mx.array:
         """Pixels to the map at the latent's resolution."""
-        x = self.conv_in(x_BHWC)
-        for stage in self.down_blocks[:-1]:
-            x = stage(x)
-        return x
+        for segment in self.segments:
+            x_BHWC = segment.function(x_BHWC)
+        return x_BHWC
+
+    @property
+    def segments(self) -> list[Segment]:
+        """`fine` by resolution."""
+        found = []
+        for level, stage in enumerate(self.down_blocks[:-1]):
+            function = self._first if level == 0 else stage
+            reach = int(level == 0) + 2 * len(stage.resnets) + 2  # of 3x3 convolutions, the last with stride 2
+            found.append(Segment(function, False, reach, stage.width))
+        return found
+
+    def _first(self, x_BHWC: mx.array) -> mx.array:
+        x_BHWC = self.conv_in(x_BHWC)
+        return self.down_blocks[0](x_BHWC)
 
     def coarse(self, x_BHWC: mx.array) -> mx.array:
         """That map to the latent's mean and log-variance."""
         x = self.down_blocks[-1](x_BHWC)
         return after_norm(self.conv_norm_out, self.conv_out, self.mid_block(x))
-
-    @property
-    def reach(self) -> int:
-        """Pixels on each side of a pixel that `fine` sees, in latent pixels: those of its 3x3 convolutions."""
-        halvings = len(self.down_blocks) - 1
-        pixels = 1 + sum((2 * len(stage.resnets) + 2) * 2**level for level, stage in enumerate(self.down_blocks[:-1]))
-        return math.ceil(pixels / 2**halvings)
 
 
 class Decoder(nn.Module):
@@ -93,19 +99,29 @@ class Decoder(nn.Module):
 
     def fine(self, x_BHWC: mx.array) -> mx.array:
         """That map to pixels."""
-        x = self.up_blocks[0].change(x_BHWC)
-        for stage in self.up_blocks[1:]:
-            x = stage(x)
-        return after_norm(self.conv_norm_out, self.conv_out, x)
+        if len(self.up_blocks) == 1:
+            return self._last(x_BHWC)
+        for segment in self.segments:
+            x_BHWC = segment.function(x_BHWC)
+        return x_BHWC
 
     @property
-    def reach(self) -> int:
-        """Latent pixels on each side of a pixel that `fine` sees: those of its 3x3 convolutions."""
-        doublings = len(self.up_blocks) - 1
-        seen = 1 / 2**doublings  # conv_out
-        for level, stage in enumerate(self.up_blocks[1:], start=1):
-            seen += (1 + 2 * len(stage.resnets)) / 2**level
-        return math.ceil(seen)
+    def segments(self) -> list[Segment]:
+        """`fine` by resolution."""
+        found = []
+        for level, (lower, stage) in enumerate(pairwise(self.up_blocks), start=1):
+            last = level == len(self.up_blocks) - 1
+
+            def function(x_BHWC: mx.array, lower: Stage = lower, stage: Stage = stage, last: bool = last) -> mx.array:
+                x_BHWC = stage.resnet(lower.change(x_BHWC))
+                return self._last(x_BHWC) if last else x_BHWC
+
+            reach = 1 + 2 * len(stage.resnets) + int(last)  # of 3x3 convolutions
+            found.append(Segment(function, True, reach, max(lower.width, stage.width)))
+        return found
+
+    def _last(self, x_BHWC: mx.array) -> mx.array:
+        return after_norm(self.conv_norm_out, self.conv_out, x_BHWC)
 
 
 class AutoencoderKL(nn.Module):
@@ -129,7 +145,7 @@ class AutoencoderKL(nn.Module):
             bool(config.get("mid_block_add_attention", True)),
         )
         self._unit = 2 ** (len(widths) - 1)  # pixels of a latent pixel's side
-        self._widths = forecast.Widths.of(widths, decoder_widths)
+        self._channels = forecast.Channels.of(widths, decoder_widths)
         self.encoder = Encoder(widths, *shape)
         self.decoder = Decoder(decoder_widths, *shape)
         if config.get("use_quant_conv", True):
@@ -139,9 +155,9 @@ class AutoencoderKL(nn.Module):
 
     def encode(self, pixels_BHWC: mx.array) -> mx.array:
         """The mean of the latent distribution: (B, H/8, W/8, Z)."""
-        encoder, unit = self.encoder, self._unit
-        if self._takes_tiles("encode", pixels_BHWC.shape[1], pixels_BHWC.shape[2]):
-            h = encoder.coarse(in_tiles(encoder.fine, pixels_BHWC, unit, 1, encoder.reach))
+        encoder, (height, width) = self.encoder, pixels_BHWC.shape[1:3]
+        if self._takes_tiles("encode", height, width):
+            h = encoder.coarse(in_tiles(encoder.segments, pixels_BHWC))
         else:
             h = encoder.coarse(encoder.fine(pixels_BHWC))
         if "quant_conv" in self:
@@ -155,14 +171,14 @@ class AutoencoderKL(nn.Module):
         decoder, unit = self.decoder, self._unit
         x = decoder.coarse(z_BHWC)
         if self._takes_tiles("decode", z_BHWC.shape[1] * unit, z_BHWC.shape[2] * unit):
-            return in_tiles(decoder.fine, x, 1, unit, decoder.reach)
+            return in_tiles(decoder.segments, x)
         return decoder.fine(x)
 
     def _takes_tiles(self, direction: forecast.Direction, height_px: int, width_px: int) -> bool:
         if self.tiles is not None or self._unit == 1:
             return bool(self.tiles) and self._unit > 1
         room = array_bytes() - mx.get_active_memory()
-        whole = forecast.whole(direction, prepare().device, self._widths, height_px * width_px)
+        whole = forecast.whole(direction, prepare().device, self._channels, height_px * width_px)
         return whole > room
 
 

@@ -217,6 +217,7 @@ class Stage(nn.Module):
 
     def __init__(self, width_in: int, width_out: int, layers: int, groups: int, change: str | None) -> None:
         super().__init__()
+        self.width = max(width_in, width_out)
         self.resnets = [ResnetBlock(width_in if i == 0 else width_out, width_out, groups) for i in range(layers)]
         if change == "down":
             self.downsamplers = [Halve(width_out)]

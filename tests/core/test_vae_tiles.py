@@ -56,7 +56,9 @@ def test_tiles_cover_a_side_with_borders_that_end_at_its_edges() -> None:
 def test_tiles_give_the_same_picture_in_less_memory(vae: AutoencoderKL, direction: str) -> None:
     results, peaks = {}, {}
     for tiles in (False, True):
-        peaks[tiles] = peak(lambda tiles=tiles: results.update({tiles: run(vae, direction, tiles)}))
+        with peak() as held:
+            results[tiles] = run(vae, direction, tiles)
+        peaks[tiles] = held.over
     span = (results[False].max() - results[False].min()).item()
     error = (results[True] - results[False]).square().mean().item()
     assert results[True].shape == results[False].shape
@@ -114,12 +116,16 @@ def test_the_attention_of_the_vae_holds_a_few_queries_scores(
     middle = vae.decoder.mid_block.attentions[0]
     x = mx.random.normal((1, 40, 40, CHANNELS[-1]), key=KEY)
     whole = middle(x)
+    mx.eval(x, whole)
     scores = (40 * 40) ** 2 * 4
-    before = peak(lambda: middle(x))
+    with peak() as at_once:
+        mx.eval(middle(x))
     monkeypatch.setattr(vae_layers, "CHUNK_ON_CPU", 2**18)
-    chunked = middle(x)
+    with peak() as in_chunks:
+        chunked = middle(x)
+        mx.eval(chunked)
     assert mx.abs(chunked - whole).max().item() < 1e-5 * mx.abs(whole).max().item()
-    assert peak(lambda: middle(x)) < before - scores / 2
+    assert in_chunks.over < at_once.over - scores / 2
 
 
 def test_large_pictures_fit_in_tiles_and_the_forecast_knows() -> None:
