@@ -3,7 +3,7 @@
     python -m bench.vae_memory [--side 2048] [--ways tiles whole] [--directions decode encode] [--narrow 1]
 
 Each way runs in a process of its own. Memory is the most that arrays held beyond the weights. With both ways, PSNR is
-that of the tiles against the whole, over the range of values of the whole. `--narrow 4` takes a quarter of the channels.
+that of the tiles against the whole, over the range of values of the whole. `--narrow 4` takes a quarter of them.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@
     with moments.of_tile(core):   function(tile)      raises Gathered at the first layer whose statistics are unknown
     moments.update()                                  after all tiles: the statistics of that layer are known
 
-So a function with n normalizations takes n rounds over all tiles, each a layer longer than the last, before a round that
-reaches its end. The statistics are those of the whole picture, to rounding.
+So a function with n normalizations takes n rounds over all tiles, each a layer longer than the last, before a round
+that reaches its end. The statistics are those of the whole picture, to rounding.
 
 Shapes   mean and variance (B, 1, 1, C), as a group normalization has them for each channel
 """
