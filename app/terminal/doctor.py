@@ -78,11 +78,9 @@ def examine(folders: Sequence[Path], home: Path, *, quick: bool, show: Show) -> 
         report.add("Kernels", sentence)
     from core import self_test
 
-    times = self_test.gradient_times()
-    report.add(
-        "Attention",
-        f"with its gradient, 8 heads of 128, 1,536 tokens: {times['MLX']} ms by MLX, {times['chunks']} ms in chunks",
-    )
+    times, (heads, tokens) = self_test.gradient_times(), self_test.gradient_size()
+    size = f"{heads} heads of 128, {tokens:,} tokens"
+    report.add("Attention", f"with its gradient, {size}: {times['MLX']} ms by MLX, {times['chunks']} ms in chunks")
     for entry in catalog.models(folders).values():
         if entry.usable and (not quick or entry.name == catalog.POCKET):
             for line in _speeds(entry, home):
