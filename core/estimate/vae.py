@@ -7,6 +7,8 @@
 core/models/autoencoder.py decides by these numbers whether it takes tiles, and the forecast of a run
 (core/estimate/memory.py) by the same; `python -m bench.vae_memory` measures both.
 
+The multiples were fitted to whole pictures. What tiles take of memory at 2,048 px is predicted and not measured yet.
+
 Units   bytes, except channels, which are counts
 """
 
