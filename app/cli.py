@@ -1,7 +1,7 @@
 """`likeness`: the studio in the browser, and the same work without it.
 
     likeness                          the studio
-    likeness demo | train | sample | models
+    likeness demo | train | sample | models | doctor
 
 Exit codes: 0 done, 1 failed, 2 wrong use, 130 stopped by the user and saved. Messages go to stderr; with --json the
 last line of stdout is one object. Each command imports its modules when it runs: the studio never loads MLX, and
@@ -85,7 +85,7 @@ def demo(
             console.print_json(found)
         return console.STOPPED if found["stopped"] else console.DONE
 
-    raise typer.Exit(_computing(work, json_))
+    raise typer.Exit(_computing(work, json_, trains=True))
 
 
 @cli.command()
@@ -153,7 +153,7 @@ def train(
             console.print_json(_result(finished, out, left_out))
         return console.STOPPED if finished.stopped else console.DONE
 
-    raise typer.Exit(_computing(work, json_))
+    raise typer.Exit(_computing(work, json_, trains=True))
 
 
 @cli.command(hidden=True)
@@ -168,7 +168,7 @@ def join() -> None:
     if hosts_file.stands_in():
         hosts_file.stand_in()
     else:
-        raise typer.Exit(_computing(work, as_json=False))
+        raise typer.Exit(_computing(work, as_json=False, trains=True))
 
 
 @cli.command()
@@ -206,7 +206,7 @@ def sample(
             console.print_json({"picture": str(out), "recipe": recipe})
         return console.DONE
 
-    raise typer.Exit(_computing(work, json_))
+    raise typer.Exit(_computing(work, json_, trains=False))
 
 
 @cli.command()
@@ -225,26 +225,61 @@ def models(json_: Json = False) -> None:
         console.print_json({"models": found, "analysis_models": analysis})
 
 
+@cli.command()
+def doctor(
+    out: Annotated[Path, typer.Option(help="File for the report, to attach to an issue.")] = Path(
+        "likeness-doctor.txt"
+    ),
+    again: Annotated[bool, typer.Option("--again", help="Test MLX again, although that was done before.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Time no models but the one that comes with Likeness.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Show this computer as Likeness sees it, test MLX on it, time the models, and write all of that to one file."""
+
+    def work() -> int:
+        from app.terminal import model_list
+        from app.terminal.doctor import examine
+
+        report = examine(model_list.model_folders(home_folder()), home_folder(), quick=quick, show=console.print_line)
+        report.write(out)
+        console.print_line(f"Written to {out}. It names no files and no secrets: read it, then attach it to a report.")
+        if json_:
+            console.print_json(report.as_json())
+        return console.DONE
+
+    if again:
+        from core.device import capabilities
+
+        capabilities.forget()
+    raise typer.Exit(_computing(work, json_, trains=False))
+
+
 def main() -> None:
     """The `likeness` program."""
     cli()
 
 
-def _computing(work: Callable[[], int], as_json: bool) -> int:
+def _computing(work: Callable[[], int], as_json: bool, *, trains: bool) -> int:
     """Run a command that uses MLX; returns its exit code, also for problems and Ctrl-C."""
-    try:
-        from core.device import backend
+    from app.terminal import device
+    from core.device import gpu_errors
 
-        backend.prepare()
-        return work()
+    try:
+        with device.on_the_device(trains=trains):
+            return work()
     except Problem as problem:
         return console.print_problem(problem, as_json)
     except Exception as error:
-        if not is_out_of_memory(error):
+        if is_out_of_memory(error):
+            short = OutOfMemory(f"There was not enough memory for this. {console.LESS_MEMORY}")
+            return console.print_problem(short, as_json)
+        device.resume_after(error)
+        failed = gpu_errors.explained(error, "The last checkpoint is saved." if trains else "")
+        if failed is None:
             raise
-        return console.print_problem(
-            OutOfMemory(f"There was not enough memory for this. {console.LESS_MEMORY}"), as_json
-        )
+        return console.print_problem(failed, as_json)
     except KeyboardInterrupt:
         console.print_line("Stopped; the last checkpoint is saved.")
         if as_json:

@@ -114,9 +114,10 @@ def ours(what: Contest, activations: str) -> None:
 
 def theirs(what: Contest, checkpointing: bool) -> None:
     os.environ |= {"TQDM_DISABLE": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}  # silence their progress bars
-    from core.device import backend, openblas
+    from core.device import openblas
+    from core.device.identity import cache_folder
 
-    blas = openblas.install(backend.cache_folder())  # the same BLAS; everything else is their own
+    blas = openblas.install(cache_folder())  # the same BLAS; everything else is their own
     import mlx.core as mx
     import mlx.nn as nn
     from mflux.models.common.config.model_config import ModelConfig

@@ -12,6 +12,7 @@
     + DiskProblem        no space or permission to write         code "disk"
     + TrainingProblem    the run cannot continue                 code "training"
     + OutOfMemory        too little memory                       code "memory"
+    + GpuProblem         the GPU failed, or is in use            code "gpu"
 
 A bug stays a plain exception, with a traceback.
 """
@@ -111,6 +112,12 @@ class OutOfMemory(Problem):
     """The computer has too little memory for this."""
 
     code = "memory"
+
+
+class GpuProblem(Problem):
+    """The GPU could not finish a computation, or another process uses it."""
+
+    code = "gpu"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

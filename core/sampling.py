@@ -240,14 +240,22 @@ def ticks(progress: Generator[tuple[int, int], None, Picture]) -> Generator[None
 def to_image(pixels_1HWC: mx.array, adapters: Sequence[str] = ()) -> Image.Image:
     """A picture from float pixels in [-1, 1], rounded to 8 bits a channel.
 
-    Raises PictureProblem, naming the `adapters`, if a pixel is not finite.
+    Raises PictureProblem if a pixel is not finite, which names the `adapters`, or if all are exactly zero.
     """
     levels = mx.round((mx.clip(pixels_1HWC[0].astype(mx.float32), -1.0, 1.0) + 1.0) * 127.5).astype(mx.uint8)
-    finite = mx.isfinite(pixels_1HWC).all()
-    evaluate(levels, finite)
+    finite, any_ = mx.isfinite(pixels_1HWC).all(), mx.any(pixels_1HWC)
+    evaluate(levels, finite, any_)
     if not finite.item():
         raise PictureProblem(_not_finite(adapters))
+    if not any_.item():
+        raise PictureProblem(ALL_ZEROS)
     return Image.fromarray(np.array(levels))
+
+
+ALL_ZEROS = (
+    "The picture is all zeros, which MLX can return when the GPU runs out of memory. Close other programs, or draw a "
+    "smaller picture."
+)
 
 
 def _not_finite(adapters: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # tests are small, and two may run at a time
+os.environ.setdefault("LIKENESS_SELFTEST", "off")  # tests/core/test_self_test.py runs it
 for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ENDPOINT", "HF_TOKEN", "HF_TOKEN_PATH", "LIKENESS_MODELS"):
     os.environ.pop(name, None)
 EMPTY_CACHE = tempfile.TemporaryDirectory(prefix="likeness-hub-")

@@ -35,6 +35,7 @@ CORE_LEVELS: list[tuple[str, ...]] = [
     ("core.training",),
     ("core.distributed",),
     ("core.pocket",),
+    ("core.self_test",),
 ]  # fmt: skip
 APP_LEVELS: list[tuple[str, ...]] = [
     ("app.errors", "app.resources", "app.sheet", "app.jobs.states", "app.jobs.process"),
@@ -75,7 +76,7 @@ LIGHT_CORE = {  # the modules of core that the web process may import: none need
     "core.dataset.decode_cost",
     "core.dataset.pixel_budget", "core.dataset.tiff_tags", "core.dataset.masks", "core.dataset.mask_files",
     "core.dataset.subject_crops", "core.dataset.dates", "core.dataset.archives", "core.vision.results",
-    "core.device.malloc",
+    "core.device.malloc", "core.device.metal", "core.estimate.vae",
     "core.captioners.base", "core.captioners.openai", "core.captioners.reply",
     "core.captioners.environment", "core.captioners.guarded_process", "core.captioners.platforms",
     "core.hub.caption_model",

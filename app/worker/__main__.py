@@ -23,6 +23,7 @@ from app.jobs.process import EXIT_CLAIM_LOST, EXIT_DONE, EXIT_LANE_FULL, Process
 from app.jobs.states import Lane, State
 from app.jobs.store import Claim
 from app.worker import lanes
+from app.worker.device import retried, saved
 from app.worker.outcome import Outcome, explained, failure
 from app.worker.tasks import TASKS, log_file
 from app.worker.work import Shutdown, Stopped, Work, write_log
@@ -69,7 +70,9 @@ def _run(work: Work) -> Outcome:
     except Exception as error:  # noqa: BLE001  (a bug in a job must end as a sentence and a traceback in its log)
         if not isinstance(error, Problem):
             write_log(traceback.format_exc(), "error")
-        problem = explained(error, work.claim.kind)
+        if (again := retried(work, error)) is not None:
+            return again
+        problem = explained(error, work.claim.kind, saved(work))
         write_log(str(problem), "error")
         if isinstance(problem, DiskProblem):
             work.home.release_reserve()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.jobs.states import Kind, State
+from core.device import gpu_errors
 from core.errors import DiskProblem, OutOfMemory, Problem, disk_errors_as_problem, is_out_of_memory
 
 LESS_MEMORY = {
@@ -40,12 +41,14 @@ def failure(problem: Problem) -> Outcome:
     return Outcome(State.FAILED, error={"code": problem.code, "message": str(problem)})
 
 
-def explained(error: Exception, kind: Kind) -> Problem:
-    """The exception that ended a job of this kind, as a problem with a sentence."""
+def explained(error: Exception, kind: Kind, saved: str = "") -> Problem:
+    """The exception that ended a job of this kind, as a problem with a sentence; `saved` says what of it is safe."""
     if isinstance(error, Problem):
         return error
     if is_out_of_memory(error):
         return OutOfMemory(f"There was not enough memory for this. {LESS_MEMORY.get(kind, OTHERS_LESS_MEMORY)}")
+    if (gpu := gpu_errors.explained(error, saved)) is not None:
+        return gpu
     if isinstance(error, OSError):
         try:
             with disk_errors_as_problem(Path(str(error.filename or "A file"))):

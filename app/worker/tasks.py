@@ -13,28 +13,33 @@ from app.jobs import store
 from app.jobs.states import Kind
 from app.jobs.store import Claim
 from app.tables import Run
+from app.worker.device import on_the_device
 from app.worker.outcome import Outcome
 from app.worker.work import Work
 from core.device import backend
+from core.device.gpu_lock import EXCLUSIVE
+from core.device.identity import this_machine
 from core.errors import Problem
 from core.hub import caption_model
 
 
 def train(work: Work) -> Outcome:
-    backend.prepare()  # before MLX is imported for the first time
-    from app.worker.training import train_run
+    with on_the_device(work, trains=True):  # before MLX is imported for the first time
+        from app.worker.training import train_run
 
-    return train_run(work)
+        return train_run(work)
 
 
 def sample(work: Work) -> Outcome:
-    backend.prepare()
-    from app.worker.drawing import draw_pictures
+    with on_the_device(work, trains=False):
+        from app.worker.drawing import draw_pictures
 
-    return draw_pictures(work)
+        return draw_pictures(work)
 
 
 def export(work: Work) -> Outcome:
+    if this_machine().device in EXCLUSIVE:
+        os.environ["LIKENESS_DEVICE"] = "cpu"  # exports run beside a training, which has the GPU
     backend.prepare()
     from app.worker.exporting import export_adapter
 

@@ -29,18 +29,23 @@ from core.dataset.buckets import Bucket
 from core.dataset.crops import Box
 from core.dataset.examples import Example
 from core.device.backend import evaluate
-from core.errors import DataProblem
+from core.errors import DataProblem, OutOfMemory
 from core.models.base import Conditioning, Family
 from core.numerics.arrays import load_with_metadata
 
 TEXTS_AT_ONCE = 16  # texts for each pass over the text encoders' files; a few MB of memory each
+ALL_ZEROS = (
+    "An encoded photo is all zeros, which MLX can return when the GPU runs out of memory. Close other programs, or "
+    "choose a smaller picture size, then start this again."
+)
 VERSION = 2  # part of every key: raise it when an encoding changes
 
 
 def latents_of(family: Family, example: Example, bucket: Bucket, cache: Path, *, flip: bool = False) -> mx.array:
     """l_T of one photo in its bucket, from the cache or the VAE: float32 (1, L, C).
 
-    Raises DataProblem when the photo cannot be read, DiskProblem when the cache cannot be written.
+    Raises DataProblem when the photo cannot be read, DiskProblem when the cache cannot be written, OutOfMemory when the
+    latents are all zero.
     """
     box, crop = example.box, _sides(example.box)
     key = key_of("latents", example.sha256, crop, bucket.width, bucket.height, flip, family.hashes["vae"], family.name)
@@ -50,6 +55,8 @@ def latents_of(family: Family, example: Example, bucket: Bucket, cache: Path, *,
         pixels_BHWC = mx.array(np.asarray(picture, dtype=np.float32)[None] / 127.5 - 1.0)
         found = {"l_T": family.encode_photo(pixels_BHWC)}
         evaluate(found)
+        if not mx.any(found["l_T"]).item():
+            raise OutOfMemory(ALL_ZEROS)
         write(cache / "latents", key, found)
     return found["l_T"]
 

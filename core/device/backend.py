@@ -1,9 +1,12 @@
 """The one place that decides device, dtype, compilation and memory limits, for every platform.
 
                dtype      compiled   matrix products   quantized   memory
-    metal      bfloat16   yes        MLX's own         packed      weights wired up to what Metal recommends
+    metal      bfloat16   yes        MLX's own         packed      limits set once (core/device/metal.py)
     cuda       bfloat16   yes        cuBLAS            unpacked    a cache of a quarter of the card
     cpu        float32    no         OpenBLAS          unpacked    freed pages are kept (core/device/malloc.py)
+
+Where the self-test found a kernel wrong, its fallback is used instead (core/device/capabilities.py): for products of
+matrices that is another BLAS, full precision (MLX_ENABLE_TF32=0) or float32 throughout.
 
 Quantized: products with a quantized weight either use its packed form or unpack a copy for the one product
 (core/models/quantized.py). MLX's fast CUDA kernels cover y = x W^T alone, not the gradient g W with respect to x. On a
@@ -24,17 +27,26 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from core.device import malloc, openblas
+from core.device import capabilities, malloc, metal, openblas
 from core.device.hardware import Device, machine_bytes
+from core.device.identity import cache_folder, this_machine
 from core.errors import Problem
 
 if TYPE_CHECKING:
     import mlx.core as mx
 
 GIB = 2**30
+WRONG_PRODUCTS = "The self-test found float32 products wrong; MLX's own library is used, which is several times slower."
+MLX_FOR_LINUX = (
+    'On Linux install one of its two builds: pip install "likeness[cpu]" or, with an NVIDIA card, '
+    'pip install "likeness[cuda13]".'
+)
+MLX_FOR_MACOS_14 = (
+    "Where its build for a newer macOS fails, the one for macOS 14 works: install Likeness again with the line under "
+    '"An older macOS" in docs/platforms.md.'
+)
 QUEUE_SHARE = 1 / 32  # of the active memory, for queued work
 
 
@@ -46,6 +58,7 @@ class Policy:
     compiles: bool
     packed_products: bool  # quantized weights: products by MLX's kernels, not by unpacking
     runs_ahead: bool  # the next computation is queued while the device works on this one
+    limits_queue: bool  # a memory limit for one evaluation limits queued work, and costs nothing else
     batches: bool  # a batch is faster than its examples one by one, even when activations are recomputed
     own_memory: bool  # arrays are moved out of the device's memory before the processor reads them
     cache_share: float  # share of the device's memory that MLX keeps for the next step instead of freeing it
@@ -53,16 +66,16 @@ class Policy:
 
 POLICIES: dict[Device, Policy] = {
     "metal": Policy(
-        "bfloat16", compiles=True, packed_products=True, runs_ahead=True, batches=True, own_memory=False,
-        cache_share=1 / 8,
+        "bfloat16", compiles=True, packed_products=True, runs_ahead=True, limits_queue=False, batches=True,
+        own_memory=False, cache_share=metal.CACHE_SHARE,
     ),
     "cuda": Policy(
-        "bfloat16", compiles=True, packed_products=False, runs_ahead=True, batches=True, own_memory=True,
-        cache_share=1 / 4,
+        "bfloat16", compiles=True, packed_products=False, runs_ahead=True, limits_queue=True, batches=True,
+        own_memory=True, cache_share=1 / 4,
     ),
     "cpu": Policy(
-        "float32", compiles=False, packed_products=False, runs_ahead=False, batches=False, own_memory=False,
-        cache_share=0,
+        "float32", compiles=False, packed_products=False, runs_ahead=False, limits_queue=False, batches=False,
+        own_memory=False, cache_share=0,
     ),
 }  # fmt: skip
 
@@ -89,8 +102,9 @@ def prepare() -> Backend:
     global _prepared
     if _prepared is None:
         os.environ.setdefault("AGX_RELAX_CDM_CTXSTORE_TIMEOUT", "1")  # macOS: long kernels beside a busy screen
-        blas = openblas.install(cache_folder())
-        _prepared = _configure(blas, requested=os.environ.get("LIKENESS_DEVICE", ""))
+        requested = os.environ.get("LIKENESS_DEVICE", "")
+        capabilities.activate(capabilities.recall(this_machine(requested)) or ())
+        _prepared = _configure(_float32_products(), requested=requested)
     return _prepared
 
 
@@ -99,21 +113,12 @@ def policy() -> Policy:
     return prepare().policy
 
 
-def cache_folder() -> Path:
-    """The folder for files that belong to no project and can be made again."""
-    named = os.environ.get("LIKENESS_CACHE")
-    if named:
-        return Path(named).expanduser()
-    if platform.system() == "Darwin":
-        return Path.home() / "Library" / "Caches" / "likeness"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "likeness"
-
-
 def compute_dtype() -> mx.Dtype:
     """The dtype of weights and latents on this device; sigma and the loss are float32 everywhere."""
     import mlx.core as mx
 
-    return {"bfloat16": mx.bfloat16, "float32": mx.float32}[policy().dtype]
+    dtype = policy().dtype if capabilities.uses("product") else "float32"
+    return {"bfloat16": mx.bfloat16, "float32": mx.float32}[dtype]
 
 
 def compile_step(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -121,7 +126,7 @@ def compile_step(function: Callable[..., Any], **options: Any) -> Callable[..., 
 
     Such functions must be pure, with weights as arguments or named in `inputs` and `outputs`.
     """
-    if not policy().compiles:
+    if not policy().compiles or not capabilities.uses("compiled"):
         return function
     import mlx.core as mx
 
@@ -174,12 +179,13 @@ def evaluate(*trees: Any, wait: bool = True) -> None:
     Without `wait` the call returns when all of the work is queued, which can be after most of it is computed.
 
     MLX allocates memory for a GPU when it queues the work, so a long queue holds everything that its graph ever needs.
-    Above its memory limit MLX waits for queued work to finish; here the limit is set slightly above the active memory.
+    Above its memory limit MLX waits for queued work to finish; on CUDA the limit is set slightly above the active
+    memory. On Metal that would also empty MLX's cache at every step, so there it is not touched (core/device/metal.py).
     """
     import mlx.core as mx
 
-    if not policy().runs_ahead:
-        mx.eval(*trees)
+    if not policy().limits_queue:
+        (mx.eval if wait or not policy().runs_ahead else mx.async_eval)(*trees)
         return
     active = mx.get_active_memory()
     before = mx.set_memory_limit(int(active * (1 + QUEUE_SHARE)))
@@ -213,7 +219,20 @@ def describe() -> dict[str, Any]:
         "mlx": metadata.version("mlx"),
         "memory_bytes": _memory_bytes(),
         "note": "" if backend.blas.quick else backend.blas.reason,
+        "fallbacks": ", ".join(name for name in capabilities.KERNELS if not capabilities.uses(name)),
     }
+
+
+def _float32_products() -> openblas.Blas:
+    """Choose what multiplies float32 matrices, before MLX is loaded."""
+    if platform.system() == "Darwin":
+        os.environ.setdefault("MLX_ENABLE_TF32", "0")  # with it an M5 keeps 11 of float32's 24 bits
+    if capabilities.uses("float32_product"):
+        return openblas.install(cache_folder())
+    os.environ["MLX_ENABLE_TF32"] = "0"
+    if this_machine().device == "cpu" and platform.system() == "Linux":
+        return openblas.Blas("reference BLAS", quick=False, reason=WRONG_PRODUCTS)
+    return openblas.install(cache_folder())
 
 
 def _configure(blas: openblas.Blas, requested: str) -> Backend:
@@ -221,19 +240,22 @@ def _configure(blas: openblas.Blas, requested: str) -> Backend:
     try:
         import mlx.core as mx
     except ImportError as error:
-        raise Problem(
-            f"MLX is not fully installed ({error}). On Linux install one of its two builds: "
-            'pip install "likeness[cpu]" or, with an NVIDIA card, pip install "likeness[cuda13]".'
-        ) from error
+        mac = platform.system() == "Darwin"
+        raise Problem(f"MLX cannot be loaded ({error}). {MLX_FOR_MACOS_14 if mac else MLX_FOR_LINUX}") from error
     device = device_of(metal=mx.metal.is_available(), cuda=mx.cuda.is_available(), requested=requested)
     chosen = POLICIES[device]
     if device == "cpu":
         mx.set_default_device(mx.cpu)
     if not chosen.compiles:
         mx.disable_compile()  # also for MLX's own gelu and silu: nothing here asks for a compiler
-    mx.set_cache_limit(cache_bytes(device, _memory_bytes()))
     if device == "metal":
-        mx.set_wired_limit(int(mx.device_info()["max_recommended_working_set_size"]))
+        granted = int(mx.device_info()["max_recommended_working_set_size"])
+        limits = metal.limits(_memory_bytes(), granted)
+        mx.set_memory_limit(limits.memory)
+        mx.set_wired_limit(limits.wired)
+        mx.set_cache_limit(limits.cache)
+    else:
+        mx.set_cache_limit(cache_bytes(device, _memory_bytes()))
     return Backend(device, chosen, blas)
 
 

@@ -1,6 +1,6 @@
 """The device that MLX will compute on, and how much memory arrays may take there.
 
-    metal    Apple silicon           the share of the unified memory that macOS grants the GPU
+    metal    Apple silicon           0.9 of the unified memory that macOS grants the GPU (core/device/metal.py)
     cuda     an NVIDIA card          the card's memory, when MLX's CUDA build is installed
     cpu      anything else           the memory, or a container's limit, minus a reserve for the rest of the system
 
@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
+
+from core.device import metal
 
 Device = Literal["metal", "cuda", "cpu"]
 MIB, GIB = 2**20, 2**30
@@ -48,6 +50,16 @@ def this_computer(folder: Path) -> Computer:
     return Computer(*_device(os.environ.get("LIKENESS_DEVICE", "")), disk=shutil.disk_usage(there).free)
 
 
+def device_kind(requested: str) -> Device:
+    """The device that MLX will compute on; `requested` is LIKENESS_DEVICE."""
+    return _device(requested)[0]
+
+
+def array_bytes() -> int:
+    """Bytes that arrays may take on this computer's device."""
+    return _device(os.environ.get("LIKENESS_DEVICE", ""))[1]
+
+
 def machine_bytes() -> int:
     """The machine's memory, or a container's limit when that is less."""
     total = psutil.virtual_memory().total
@@ -62,7 +74,7 @@ def _device(requested: str) -> tuple[Device, int]:
     """The device, and the bytes that arrays may take on it."""
     if requested != "cpu":
         if platform.system() == "Darwin" and platform.machine() == "arm64":
-            return "metal", apple_bytes(machine_bytes(), _wired_limit())
+            return "metal", metal.limits(machine_bytes(), apple_bytes(machine_bytes(), wired_limit())).memory
         if card := _card_bytes():
             return "cuda", card
     return "cpu", int(max(machine_bytes() - RESERVED, machine_bytes() / 2))
@@ -78,7 +90,8 @@ def apple_bytes(memory: int, limit_mib: str) -> int:
     return min(own, memory) or (memory * 3 // 4 if memory >= LARGE_MAC else memory * 2 // 3)
 
 
-def _wired_limit() -> str:
+def wired_limit() -> str:
+    """`iogpu.wired_limit_mb` as sysctl prints it; "" where there is none."""
     command = ["/usr/sbin/sysctl", "-n", "iogpu.wired_limit_mb"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout

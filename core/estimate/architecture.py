@@ -15,6 +15,7 @@ from typing import Any
 
 from core.adapters.layers import ModelLayers
 from core.errors import ModelProblem
+from core.estimate.vae import Channels
 from core.hub.catalog import PIPELINES, Entry, family_of
 from core.hub.families import FAMILIES
 from core.hub.registry import VAE_CHANNELS, KnownModel
@@ -55,7 +56,7 @@ class Architecture:
     text_width: int  # numbers of a text token's conditioning
     transformer: int  # parameters that are read
     vae: int  # parameters
-    vae_widths: tuple[int, int]  # most channels at the full resolution, of the encoder and of the decoder
+    vae_channels: Channels
     text_layer: int  # parameters of the text encoders' largest layer
 
     @staticmethod
@@ -75,7 +76,7 @@ class Architecture:
             text_width=_text_width(transformer),
             transformer=_parameters(folder / "transformer", card.unread) or _block_parameters(stacks),
             vae=_parameters(folder / "vae"),
-            vae_widths=_vae_widths(vae["block_out_channels"], vae.get("decoder_block_out_channels")),
+            vae_channels=Channels.of(vae["block_out_channels"], vae.get("decoder_block_out_channels")),
             text_layer=max((_largest_layer(each) for each in sorted(folder.glob("text_encoder*"))), default=0),
         )
 
@@ -94,7 +95,7 @@ class Architecture:
             text_width=_text_width(config),
             transformer=known.parameters["transformer"] - known.unread,
             vae=known.parameters["vae"],
-            vae_widths=_vae_widths(VAE_CHANNELS),
+            vae_channels=Channels.of(VAE_CHANNELS),
             text_layer=known.shapes.text_layer,
         )
 
@@ -146,12 +147,6 @@ def _pixel_multiple(vae_channels: Sequence[int]) -> int:
 
 def _text_width(transformer: Mapping[str, Any]) -> int:
     return int(transformer.get("joint_attention_dim") or transformer["cap_feat_dim"])
-
-
-def _vae_widths(channels: Sequence[int], decoder: Sequence[int] | None = None) -> tuple[int, int]:
-    """Most channels at full resolution of encoder and decoder, whose first layer there has those of the level below."""
-    back = decoder or channels
-    return channels[0], back[min(1, len(back) - 1)]
 
 
 def _parameters(folder: Path, unread: str = "(?!)") -> int:

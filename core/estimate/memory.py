@@ -1,11 +1,11 @@
 """Forecast of a run's memory and disk, whether this computer has them, and settings that fit where it has not.
 
     text_encoding     one layer of a text encoder                    + the conditionings of all texts
-    photo_encoding    the VAE and its widest activations             + the conditionings of all texts
+    photo_encoding    the VAE and its activations (vae.py)           + the conditionings of all texts
     training          base + adapter (A, B, their gradient, the optimizer's state, the weight average)
                       + the input of every block + the activations that are kept + the block being computed
                         or, when that is more, the adapter a second time: an update writes new arrays
-    drawing           base + adapter + the VAE with its widest activations, or one evaluation of the network
+    drawing           base + adapter + the VAE with its activations, or one evaluation of the network
     disk              checkpoints, cached latents, samples, class pictures
 
 A run needs as much as its largest phase. The activations of a block are a multiple of tokens x width; the multiples
@@ -26,8 +26,9 @@ from core.config.optimizer_defaults import TRAITS
 from core.config.train import TrainConfig
 from core.device.hardware import Computer
 from core.device.units import GIB, disk_size, memory_size
-from core.device.working_set import CHUNK_ON_CPU, SCORES_AT_MOST, STRIP_AT_MOST
+from core.device.working_set import CHUNK_ON_CPU, SCORES_AT_MOST
 from core.estimate.architecture import Architecture, Stack
+from core.estimate.vae import peak
 
 PATCH_PX = 16  # pixels of a token's side
 SHARE_TO_FILL = 0.85  # of the memory with kept activations; the rest is the forecast's margin of error
@@ -67,9 +68,6 @@ class Multiples:
     activations: Mapping[str, float]  # that a block keeps for its gradient, by "family kind"
     working: float  # of the block whose gradient is computed, as a share of its activations
     working_recompute: float  # the same when some blocks recompute their activations
-    encode: float  # of the VAE, for each pixel and channel at the full resolution
-    decode: float
-    strip: float  # the same for a strip of rows, which is what a layer computes at once
     velocity: float  # one evaluation of the network, with nothing kept
     queued: int  # bytes of a network evaluation that the device has queued and not started
     queued_gradient: int  # the same of a gradient with kept activations, at most
@@ -83,7 +81,7 @@ CPU = Multiples(
         "flux1 double": 22.5, "flux1 single": 25.0, "flux2 double": 24.0, "flux2 single": 26.0, "z_image layer": 27.0,
         "chroma double": 22.5, "chroma single": 25.0, "flux3 mode": 26.0, "flux3 single": 26.0,
     },
-    working=0.5, working_recompute=0.2, encode=4.1, decode=4.1, strip=8.7, velocity=20.0, queued=0, queued_gradient=0,
+    working=0.5, working_recompute=0.2, velocity=20.0, queued=0, queued_gradient=0,
     queued_unpacked=0, scores=1.0, batches=False,
 )  # fmt: skip
 GPU = Multiples(
@@ -91,7 +89,7 @@ GPU = Multiples(
         "flux1 double": 27.0, "flux1 single": 27.0, "flux2 double": 32.0, "flux2 single": 32.0, "z_image layer": 30.0,
         "chroma double": 27.0, "chroma single": 27.0, "flux3 mode": 32.0, "flux3 single": 32.0,
     },
-    working=2.0, working_recompute=2.0, encode=4.0, decode=5.5, strip=8.7, velocity=20.0, queued=GIB,
+    working=2.0, working_recompute=2.0, velocity=20.0, queued=GIB,
     queued_gradient=7 * GIB // 2, queued_unpacked=5 * GIB // 2, scores=0.0, batches=True,
 )  # fmt: skip
 CHUNKS, CHUNKS_RECOMPUTE = 10, 3  # chunks of attention that exist at once; and when some blocks recompute
@@ -107,7 +105,8 @@ def needs(
     conditionings = item * texts * architecture.text_tokens * architecture.text_width
     resident = conditionings + _base(architecture, config.base_bits, item) + adapter_bytes(architecture, config)
     vae = 4 * architecture.vae
-    narrow, wide = (4 * width * max(config.sides_px) ** 2 for width in architecture.vae_widths)
+    encoding_room, decoding_room = (computer.memory - held - vae for held in (conditionings, resident))
+    largest, channels = max(config.sides_px), architecture.vae_channels
     widest = max(stack.width for stack in architecture.stacks)
     evaluation = of.velocity * (tokens + architecture.text_tokens) * widest * item
     if config.base_bits is not None:
@@ -116,9 +115,11 @@ def needs(
     kept = kept_blocks(architecture, config, computer)
     return Needs(
         text_encoding=int(conditionings + item * architecture.text_layer),
-        photo_encoding=int(conditionings + vae + of.encode * narrow + of.strip * _strip(narrow)),
+        photo_encoding=int(conditionings + vae + peak("encode", computer.device, channels, largest, encoding_room)),
         training=int(resident + step_bytes(architecture, config, computer, kept)),
-        drawing=int(resident + vae + max(of.decode * wide + of.strip * _strip(wide), evaluation)),
+        drawing=int(
+            resident + vae + max(peak("decode", computer.device, channels, largest, decoding_room), evaluation)
+        ),
         disk=_disk(architecture, config, photos, further_crops),
     )
 
@@ -183,11 +184,6 @@ def adapter_bytes(architecture: Architecture, config: TrainConfig) -> int:
 
 def multiples(computer: Computer) -> Multiples:
     return CPU if computer.device == "cpu" else GPU
-
-
-def _strip(plane: int) -> float:
-    """Bytes of one strip of rows of a picture's widest array."""
-    return plane / -(-plane // STRIP_AT_MOST)
 
 
 def _blocks(architecture: Architecture) -> list[Stack]:

@@ -5,6 +5,11 @@
 
 FLUX.1's has attention in the middle and no quant convolutions, FLUX.2's has both, Pocket's neither. The config says so.
 
+Encoder and decoder are each two functions: `fine` at the resolutions above the latent's, where large pictures take
+gigabytes, and `coarse` at the latent's, where attention joins all pixels. Where the whole picture does not fit into
+memory, `fine` is computed tile by tile (core/models/vae_tiles.py); core/estimate/vae.py decides by the numbers that
+the forecast uses.
+
 Shapes   B batch   H W pixels   L tokens   Z latent channels   C channels in between; MLX keeps channels last
 Dtypes   those of the weights, float32 as `core/models/parts.py` reads them
 
@@ -13,209 +18,22 @@ Source: Rombach et al. 2022, arXiv:2112.10752; the autoencoders of FLUX.1 and FL
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from core.device.backend import compile_step, evaluate, prepare
-from core.device.working_set import STRIP_AT_MOST
+from core.device.backend import prepare
+from core.device.hardware import array_bytes
+from core.estimate import vae as forecast
 from core.estimate.architecture import PATCH
 from core.models.base import Grid
 from core.models.patches import pack, unpack
-from core.numerics.exponentials import silu
-
-NORM_EPSILON = 1e-6
-
-
-class GroupNorm(nn.Module):
-    """(x - mean) / sqrt(var + epsilon) * weight + bias, over the pixels and the neighbouring channels of a group.
-
-    MLX's own adds all pixels in one running sum, which loses digits over a large picture, and takes 5 times as long on
-    a CPU.
-    """
-
-    def __init__(self, groups: int, channels: int) -> None:
-        super().__init__()
-        self._groups = groups
-        self.weight = mx.ones((channels,))
-        self.bias = mx.zeros((channels,))
-
-    def __call__(self, x_BHWC: mx.array) -> mx.array:
-        return self.of(x_BHWC)(x_BHWC)
-
-    def of(self, x_BHWC: mx.array) -> Callable[[mx.array], mx.array]:
-        """The normalization by the statistics of x, for x or any rows of it."""
-        mean = self._mean([x_BHWC])
-        squares = (_squares()(x_BHWC[:, top:bottom], mean) for top, bottom in strips(x_BHWC))
-        scale = mx.rsqrt(self._mean(squares) + NORM_EPSILON) * self.weight
-        return lambda rows_BHWC: _scaled()(rows_BHWC, mean, scale, self.bias)
-
-    def _mean(self, parts_BHWC: Iterable[mx.array]) -> mx.array:
-        """The group's mean at each channel: (B, 1, 1, C); over columns, rows and channels in turn, in short sums."""
-        rows: list[mx.array] = []
-        for part in parts_BHWC:
-            rows.append(part.mean(axis=2))
-            evaluate(rows[-1])
-        row_BHC = mx.concatenate(rows, axis=1)
-        batch, _, channels = row_BHC.shape
-        group_BG = row_BHC.mean(axis=1).reshape(batch, self._groups, -1).mean(axis=2)
-        return mx.repeat(group_BG, channels // self._groups, axis=1)[:, None, None]
-
-
-@functools.cache
-def _squares() -> Callable[[mx.array, mx.array], mx.array]:
-    return compile_step(lambda x_BHWC, mean: (x_BHWC - mean).square())
-
-
-@functools.cache
-def _scaled() -> Callable[[mx.array, mx.array, mx.array, mx.array], mx.array]:
-    return compile_step(lambda x_BHWC, mean, scale, bias: (x_BHWC - mean) * scale + bias)
-
-
-def strips(x_BHWC: mx.array) -> list[tuple[int, int]]:
-    """First row and row after the last of each strip of x: as few as keep one under STRIP_AT_MOST bytes."""
-    height = x_BHWC.shape[1]
-    count = min(height, -(-x_BHWC.nbytes // STRIP_AT_MOST))
-    edges = [height * number // count for number in range(count + 1)]
-    return list(pairwise(edges))
-
-
-class Conv3x3(nn.Conv2d):
-    """A 3x3 convolution that keeps height and width."""
-
-    def __init__(self, width_in: int, width_out: int) -> None:
-        super().__init__(width_in, width_out, 3, padding=1)
-
-    def __call__(self, x_BHWC: mx.array, before: Callable[[mx.array], mx.array] = lambda rows: rows) -> mx.array:
-        """The convolution of before(x), a function of each pixel; computed and evaluated strip by strip."""
-        height, parts = x_BHWC.shape[1], []
-        for top, bottom in strips(x_BHWC):
-            above, below = int(top > 0), int(bottom < height)  # rows of the neighbours that a strip sees
-            seen = before(x_BHWC[:, top - above : bottom + below])
-            parts.append(self._rows(seen, (1 - above, 1 - below)))
-            evaluate(parts[-1])
-        return mx.concatenate(parts, axis=1)
-
-    def _rows(self, x_BHWC: mx.array, zeros: tuple[int, int]) -> mx.array:
-        """The convolution with `zeros` rows of padding above and below, and one column on either side.
-
-        On a CPU it is three matrix products, one for each row of the kernel, in half the time of MLX's convolution.
-        """
-        if prepare().device != "cpu" or x_BHWC.dtype != mx.float32:
-            return mx.conv_general(x_BHWC, self.weight, padding=([zeros[0], 1], [zeros[1], 1])) + self.bias
-        padded = mx.pad(x_BHWC, [(0, 0), zeros, (1, 1), (0, 0)])
-        width = x_BHWC.shape[2]
-        triples = mx.concatenate([padded[:, :, i : i + width] for i in range(3)], axis=-1)
-        kernel = self.weight.transpose(1, 2, 3, 0).reshape(3, 3 * x_BHWC.shape[3], -1)
-        batch, height = triples.shape[0], triples.shape[1] - 2
-        out = self.bias
-        for row in range(3):
-            seen = triples[:, row : row + height].reshape(batch * height * width, -1)
-            out = seen @ kernel[row] + out
-        return out.reshape(batch, height, width, -1)
-
-
-class ResnetBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 convolution on x where the width changes."""
-
-    def __init__(self, width_in: int, width_out: int, groups: int) -> None:
-        super().__init__()
-        self.norm1 = GroupNorm(groups, width_in)
-        self.conv1 = Conv3x3(width_in, width_out)
-        self.norm2 = GroupNorm(groups, width_out)
-        self.conv2 = Conv3x3(width_out, width_out)
-        if width_in != width_out:
-            self.conv_shortcut = nn.Conv2d(width_in, width_out, 1)
-
-    def __call__(self, x_BHWC: mx.array) -> mx.array:
-        h = after_norm(self.norm1, self.conv1, x_BHWC)
-        h = after_norm(self.norm2, self.conv2, h)
-        return h + (self.conv_shortcut(x_BHWC) if "conv_shortcut" in self else x_BHWC)
-
-
-def after_norm(norm: GroupNorm, conv: Conv3x3, x_BHWC: mx.array) -> mx.array:
-    """conv(silu(norm(x)))."""
-    normed = norm.of(x_BHWC)
-    return conv(x_BHWC, lambda rows: silu(normed(rows)))
-
-
-class MidAttention(nn.Module):
-    """Attention of one head between all pixels of the smallest map."""
-
-    def __init__(self, width: int, groups: int) -> None:
-        super().__init__()
-        self.group_norm = GroupNorm(groups, width)
-        self.to_q = nn.Linear(width, width)
-        self.to_k = nn.Linear(width, width)
-        self.to_v = nn.Linear(width, width)
-        self.to_out = [nn.Linear(width, width)]
-
-    def __call__(self, x_BHWC: mx.array) -> mx.array:
-        batch, height, width, channels = x_BHWC.shape
-        h = self.group_norm(x_BHWC).reshape(batch, 1, height * width, channels)
-        h = mx.fast.scaled_dot_product_attention(self.to_q(h), self.to_k(h), self.to_v(h), scale=channels**-0.5)
-        return x_BHWC + self.to_out[0](h).reshape(x_BHWC.shape)
-
-
-class MidBlock(nn.Module):
-    """Two resnet blocks, with attention between them where the config asks for it."""
-
-    def __init__(self, width: int, groups: int, attention: bool) -> None:
-        super().__init__()
-        self.resnets = [ResnetBlock(width, width, groups), ResnetBlock(width, width, groups)]
-        if attention:
-            self.attentions = [MidAttention(width, groups)]
-
-    def __call__(self, x_BHWC: mx.array) -> mx.array:
-        x = self.resnets[0](x_BHWC)
-        if "attentions" in self:
-            x = self.attentions[0](x)
-        return self.resnets[1](x)
-
-
-class Halve(nn.Module):
-    """A 3x3 convolution with stride 2; one row and column of zeros at the far edges, as the reference pads."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, stride=2)
-
-    def __call__(self, x_BHWC: mx.array) -> mx.array:
-        return self.conv(mx.pad(x_BHWC, [(0, 0), (0, 1), (0, 1), (0, 0)]))
-
-
-class Double(nn.Module):
-    """Every pixel four times, then a 3x3 convolution."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = Conv3x3(width, width)
-
-    def __call__(self, x_BHWC: mx.array) -> mx.array:
-        return self.conv(mx.repeat(mx.repeat(x_BHWC, 2, axis=1), 2, axis=2))
-
-
-class Stage(nn.Module):
-    """The resnet blocks of one resolution, and the change to the next: "down", "up", or None at the end."""
-
-    def __init__(self, width_in: int, width_out: int, layers: int, groups: int, change: str | None) -> None:
-        super().__init__()
-        self.resnets = [ResnetBlock(width_in if i == 0 else width_out, width_out, groups) for i in range(layers)]
-        if change == "down":
-            self.downsamplers = [Halve(width_out)]
-        elif change == "up":
-            self.upsamplers = [Double(width_out)]
-
-    def __call__(self, x_BHWC: mx.array) -> mx.array:
-        for resnet in self.resnets:
-            x_BHWC = resnet(x_BHWC)
-        for change in self.get("downsamplers", []) + self.get("upsamplers", []):
-            x_BHWC = change(x_BHWC)
-        return x_BHWC
+from core.models.vae_layers import Conv3x3, GroupNorm, MidBlock, Stage, after_norm
+from core.models.vae_tiles import Segment, in_tiles
+from core.numerics.layers import Conv2d
 
 
 class Encoder(nn.Module):
@@ -233,10 +51,29 @@ class Encoder(nn.Module):
         self.conv_norm_out = GroupNorm(groups, widths[-1])
         self.conv_out = Conv3x3(widths[-1], 2 * latent)
 
-    def __call__(self, x_BHWC: mx.array) -> mx.array:
-        x = self.conv_in(x_BHWC)
-        for stage in self.down_blocks:
-            x = stage(x)
+    def fine(self, x_BHWC: mx.array) -> mx.array:
+        """Pixels to the map at the latent's resolution."""
+        for segment in self.segments:
+            x_BHWC = segment.function(x_BHWC)
+        return x_BHWC
+
+    @property
+    def segments(self) -> list[Segment]:
+        """`fine` by resolution."""
+        found = []
+        for level, stage in enumerate(self.down_blocks[:-1]):
+            function = self._first if level == 0 else stage
+            reach = int(level == 0) + 2 * len(stage.resnets) + 2  # of 3x3 convolutions, the last with stride 2
+            found.append(Segment(function, False, reach, stage.width))
+        return found
+
+    def _first(self, x_BHWC: mx.array) -> mx.array:
+        x_BHWC = self.conv_in(x_BHWC)
+        return self.down_blocks[0](x_BHWC)
+
+    def coarse(self, x_BHWC: mx.array) -> mx.array:
+        """That map to the latent's mean and log-variance."""
+        x = self.down_blocks[-1](x_BHWC)
         return after_norm(self.conv_norm_out, self.conv_out, self.mid_block(x))
 
 
@@ -256,15 +93,44 @@ class Decoder(nn.Module):
         self.conv_norm_out = GroupNorm(groups, down_to_up[-1])
         self.conv_out = Conv3x3(down_to_up[-1], channels)
 
-    def __call__(self, z_BHWC: mx.array) -> mx.array:
-        x = self.mid_block(self.conv_in(z_BHWC))
-        for stage in self.up_blocks:
-            x = stage(x)
-        return after_norm(self.conv_norm_out, self.conv_out, x)
+    def coarse(self, z_BHWC: mx.array) -> mx.array:
+        """Latents to the map that the first doubling takes."""
+        return self.up_blocks[0].resnet(self.mid_block(self.conv_in(z_BHWC)))
+
+    def fine(self, x_BHWC: mx.array) -> mx.array:
+        """That map to pixels."""
+        if len(self.up_blocks) == 1:
+            return self._last(x_BHWC)
+        for segment in self.segments:
+            x_BHWC = segment.function(x_BHWC)
+        return x_BHWC
+
+    @property
+    def segments(self) -> list[Segment]:
+        """`fine` by resolution."""
+        found = []
+        for level, (lower, stage) in enumerate(pairwise(self.up_blocks), start=1):
+            last = level == len(self.up_blocks) - 1
+
+            def function(x_BHWC: mx.array, lower: Stage = lower, stage: Stage = stage, last: bool = last) -> mx.array:
+                x_BHWC = stage.resnet(lower.change(x_BHWC))
+                return self._last(x_BHWC) if last else x_BHWC
+
+            reach = 1 + 2 * len(stage.resnets) + int(last)  # of 3x3 convolutions
+            found.append(Segment(function, True, reach, max(lower.width, stage.width)))
+        return found
+
+    def _last(self, x_BHWC: mx.array) -> mx.array:
+        return after_norm(self.conv_norm_out, self.conv_out, x_BHWC)
 
 
 class AutoencoderKL(nn.Module):
-    """The whole VAE of a `vae/config.json`."""
+    """The whole VAE of a `vae/config.json`.
+
+    `tiles`: None computes the picture whole where that fits into memory; True and False decide.
+    """
+
+    tiles: bool | None = None
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -278,16 +144,22 @@ class AutoencoderKL(nn.Module):
             latent,
             bool(config.get("mid_block_add_attention", True)),
         )
+        self._unit = 2 ** (len(widths) - 1)  # pixels of a latent pixel's side
+        self._channels = forecast.Channels.of(widths, decoder_widths)
         self.encoder = Encoder(widths, *shape)
         self.decoder = Decoder(decoder_widths, *shape)
         if config.get("use_quant_conv", True):
-            self.quant_conv = nn.Conv2d(2 * latent, 2 * latent, 1)
+            self.quant_conv = Conv2d(2 * latent, 2 * latent, 1)
         if config.get("use_post_quant_conv", True):
-            self.post_quant_conv = nn.Conv2d(latent, latent, 1)
+            self.post_quant_conv = Conv2d(latent, latent, 1)
 
     def encode(self, pixels_BHWC: mx.array) -> mx.array:
         """The mean of the latent distribution: (B, H/8, W/8, Z)."""
-        h = self.encoder(pixels_BHWC)
+        encoder, (height, width) = self.encoder, pixels_BHWC.shape[1:3]
+        if self._takes_tiles("encode", height, width):
+            h = encoder.coarse(in_tiles(encoder.segments, pixels_BHWC))
+        else:
+            h = encoder.coarse(encoder.fine(pixels_BHWC))
         if "quant_conv" in self:
             h = self.quant_conv(h)
         return mx.split(h, 2, axis=-1)[0]
@@ -296,7 +168,18 @@ class AutoencoderKL(nn.Module):
         """Pixels of a latent; values may reach a little outside [-1, 1]."""
         if "post_quant_conv" in self:
             z_BHWC = self.post_quant_conv(z_BHWC)
-        return self.decoder(z_BHWC)
+        decoder, unit = self.decoder, self._unit
+        x = decoder.coarse(z_BHWC)
+        if self._takes_tiles("decode", z_BHWC.shape[1] * unit, z_BHWC.shape[2] * unit):
+            return in_tiles(decoder.segments, x)
+        return decoder.fine(x)
+
+    def _takes_tiles(self, direction: forecast.Direction, height_px: int, width_px: int) -> bool:
+        if self.tiles is not None or self._unit == 1:
+            return bool(self.tiles) and self._unit > 1
+        room = array_bytes() - mx.get_active_memory()
+        whole = forecast.whole(direction, prepare().device, self._channels, height_px * width_px)
+        return whole > room
 
 
 class Statistics(nn.Module):

@@ -27,6 +27,7 @@ import mlx.nn as nn
 
 from core.numerics.attention import attention, contiguous_gradient
 from core.numerics.exponentials import gelu_tanh, silu
+from core.numerics.layers import RMSNorm, layer_norm
 from core.numerics.rope import Rotary, rotate
 
 NORM_EPSILON = 1e-6
@@ -43,7 +44,7 @@ def sinusoid(t_B: mx.array, dim: int = 256, max_period: float = 10_000.0) -> mx.
 
 def norm(x: mx.array) -> mx.array:
     """LayerNorm without weights; scale and shift come from the modulation."""
-    return mx.fast.layer_norm(x, None, None, NORM_EPSILON)
+    return layer_norm(x, None, None, NORM_EPSILON)
 
 
 def modulate(x_BSD: mx.array, shift_BD: mx.array, scale_BD: mx.array) -> mx.array:
@@ -142,15 +143,15 @@ class Attention(nn.Module):
         super().__init__()
         self._heads = heads
         head_width = width // heads
-        self.norm_q = nn.RMSNorm(head_width, NORM_EPSILON)
-        self.norm_k = nn.RMSNorm(head_width, NORM_EPSILON)
+        self.norm_q = RMSNorm(head_width, NORM_EPSILON)
+        self.norm_k = RMSNorm(head_width, NORM_EPSILON)
         self.to_q = nn.Linear(width, width, bias)
         self.to_k = nn.Linear(width, width, bias)
         self.to_v = nn.Linear(width, width, bias)
         if text:
             self.to_out = [nn.Linear(width, width, bias)]
-            self.norm_added_q = nn.RMSNorm(head_width, NORM_EPSILON)
-            self.norm_added_k = nn.RMSNorm(head_width, NORM_EPSILON)
+            self.norm_added_q = RMSNorm(head_width, NORM_EPSILON)
+            self.norm_added_k = RMSNorm(head_width, NORM_EPSILON)
             self.add_q_proj = nn.Linear(width, width, bias)
             self.add_k_proj = nn.Linear(width, width, bias)
             self.add_v_proj = nn.Linear(width, width, bias)

@@ -41,6 +41,7 @@ from core.models.folder import Stack
 from core.models.parts import Part
 from core.models.text.t5 import T5Encoder
 from core.models.text.tokenizers import TextTokenizer
+from core.numerics.layers import RMSNorm
 from core.numerics.rope import rotary_table
 
 TEXT_TOKENS = 512
@@ -91,7 +92,7 @@ class Approximator(nn.Module):
         super().__init__()
         self.in_proj = nn.Linear(width_in, inner)
         self.layers = [blocks.MLPEmbedder(inner, inner) for _ in range(layers)]
-        self.norms = [nn.RMSNorm(inner, NORM_EPSILON) for _ in range(layers)]
+        self.norms = [RMSNorm(inner, NORM_EPSILON) for _ in range(layers)]
         self.out_proj = nn.Linear(inner, width)
 
     def __call__(self, x: mx.array) -> mx.array:

@@ -39,6 +39,7 @@ from core.models.parts import Part
 from core.models.text.qwen3 import Qwen3Encoder
 from core.models.text.tokenizers import TextTokenizer, chat_message
 from core.numerics.exponentials import silu
+from core.numerics.layers import RMSNorm
 from core.numerics.rope import Rotary, rotary_table
 
 TEXT_TOKENS = 512
@@ -92,8 +93,8 @@ class FusedAttention(nn.Module):
     def __init__(self, width: int, heads: int, inner: int) -> None:
         super().__init__()
         self._heads = heads
-        self.norm_q = nn.RMSNorm(width // heads, blocks.NORM_EPSILON)
-        self.norm_k = nn.RMSNorm(width // heads, blocks.NORM_EPSILON)
+        self.norm_q = RMSNorm(width // heads, blocks.NORM_EPSILON)
+        self.norm_k = RMSNorm(width // heads, blocks.NORM_EPSILON)
         self.to_qkv_mlp_proj = nn.Linear(width, 3 * width + 2 * inner, bias=False)
         self.to_out = nn.Linear(width + inner, width, bias=False)
 

@@ -43,6 +43,7 @@ from core.models.parts import Part
 from core.models.text.qwen3 import Qwen3VLTextEncoder
 from core.models.text.tokenizers import TextTokenizer, chat_message
 from core.numerics.exponentials import silu
+from core.numerics.layers import RMSNorm
 from core.numerics.rope import Rotary, rotary_table
 
 TEXT_TOKENS, TEXT_LENGTHS = 8192, 80  # the most, and a multiple to which each text is padded
@@ -59,8 +60,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self._heads = heads
-        self.norm_q = nn.RMSNorm(width // heads, blocks.NORM_EPSILON)
-        self.norm_k = nn.RMSNorm(width // heads, blocks.NORM_EPSILON)
+        self.norm_q = RMSNorm(width // heads, blocks.NORM_EPSILON)
+        self.norm_k = RMSNorm(width // heads, blocks.NORM_EPSILON)
         self.to_q = nn.Linear(width, width, bias=False)
         self.to_k = nn.Linear(width, width, bias=False)
         self.to_v = nn.Linear(width, width, bias=False)

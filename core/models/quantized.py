@@ -6,7 +6,7 @@
 W has no gradient: the base is frozen and only adapters are trained. The products are computed in one of two ways, by
 device (`core/device/backend.py`). *Packed*: MLX's kernels read the packed weight. *Unpacked*: W is unpacked for one
 product, dropped, and unpacked again in the backward pass, so that only the layers in use are whole in memory; this
-needs nothing but a plain matrix product.
+needs nothing but a plain matrix product, so it also replaces packed products that the self-test found wrong.
 
 The linear layers within blocks are packed, including those of modulation, which are a quarter of FLUX.1's weights.
 Embedders and the layers after the last block stay whole: they are few, and all tokens pass through them. With Pocket's
@@ -29,6 +29,8 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from core.adapters.lora import WITHIN_A_BLOCK
 from core.device import backend
+from core.device.capabilities import uses
+from core.numerics import affine
 from core.numerics.functional import custom_function
 
 GROUP = 64  # weights that share a scale and a bias: the size that MLX has kernels for on every device
@@ -38,7 +40,7 @@ class QuantizedLinear(nn.QuantizedLinear):
     """A linear layer with a packed weight: y = x W^T + b, computed packed or unpacked, by device."""
 
     def __call__(self, x: mx.array) -> mx.array:
-        if backend.policy().packed_products:
+        if backend.policy().packed_products and uses("quantized_product"):
             return super().__call__(x)
         y = _product(x, self["weight"], self["scales"], self["biases"])
         return y + self.bias if "bias" in self else y
@@ -81,12 +83,16 @@ def bits_of(module: nn.Module) -> int | None:
 def pack(path: str, weight_OI: mx.array, bits: int) -> dict[str, mx.array]:
     """The packed parameters of the layer at `path`, by name: W_OP, scales_OG and biases_OG."""
     names = (f"{path}.weight", f"{path}.scales", f"{path}.biases")
+    if not uses("quantization"):
+        return dict(zip(names, affine.pack(weight_OI, bits, GROUP), strict=True))
     return dict(zip(names, mx.quantize(weight_OI, group_size=GROUP, bits=bits), strict=True))
 
 
 def unpack(weight_OP: mx.array, scales_OG: mx.array, biases_OG: mx.array) -> mx.array:
     """W_OI, in the dtype of its scales."""
     bits = weight_OP.shape[1] * 32 // (scales_OG.shape[1] * GROUP)
+    if not uses("quantization"):
+        return affine.unpack(weight_OP, scales_OG, biases_OG, bits)
     return mx.dequantize(weight_OP, scales_OG, biases_OG, group_size=GROUP, bits=bits)
 
 

@@ -41,6 +41,7 @@ from core.models.parts import Part
 from core.models.text.qwen3 import Qwen3Encoder
 from core.models.text.tokenizers import TextTokenizer, chat_message
 from core.numerics.exponentials import silu
+from core.numerics.layers import RMSNorm
 from core.numerics.rope import Rotary, rotary_table
 
 TEXT_TOKENS = 512
@@ -63,8 +64,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self._heads = heads
-        self.norm_q = nn.RMSNorm(width // heads, QK_EPSILON)
-        self.norm_k = nn.RMSNorm(width // heads, QK_EPSILON)
+        self.norm_q = RMSNorm(width // heads, QK_EPSILON)
+        self.norm_k = RMSNorm(width // heads, QK_EPSILON)
         self.to_q = nn.Linear(width, width, bias=False)
         self.to_k = nn.Linear(width, width, bias=False)
         self.to_v = nn.Linear(width, width, bias=False)
@@ -97,10 +98,10 @@ class Block(nn.Module):
         super().__init__()
         self.attention = Attention(width, heads)
         self.feed_forward = FeedForward(width)
-        self.attention_norm1 = nn.RMSNorm(width, epsilon)
-        self.attention_norm2 = nn.RMSNorm(width, epsilon)
-        self.ffn_norm1 = nn.RMSNorm(width, epsilon)
-        self.ffn_norm2 = nn.RMSNorm(width, epsilon)
+        self.attention_norm1 = RMSNorm(width, epsilon)
+        self.attention_norm2 = RMSNorm(width, epsilon)
+        self.ffn_norm1 = RMSNorm(width, epsilon)
+        self.ffn_norm2 = RMSNorm(width, epsilon)
         if modulated:
             self.adaLN_modulation = [nn.Linear(min(width, VEC_WIDTH), 4 * width)]
 
@@ -164,7 +165,7 @@ class ZImageTransformer(nn.Module):
         self.x_pad_token = mx.zeros((1, width))
         self.cap_pad_token = mx.zeros((1, width))
         self.t_embedder = TimeEmbed(min(width, VEC_WIDTH))
-        self.cap_embedder = [nn.RMSNorm(config["cap_feat_dim"], epsilon), nn.Linear(config["cap_feat_dim"], width)]
+        self.cap_embedder = [RMSNorm(config["cap_feat_dim"], epsilon), nn.Linear(config["cap_feat_dim"], width)]
         self.all_x_embedder = {"2-1": nn.Linear(channels, width)}
         build = partial(Block, width, heads, epsilon)
         self.noise_refiner = [build(modulated=True) for _ in range(config["n_refiner_layers"])]

@@ -4,11 +4,13 @@
     gradient     dv = p^T g;   ds = p (g v^T - sum(g out));   dq = scale ds k;   dk = scale ds^T q
 
     CUDA, 16 bits             MLX's kernel, fused in both directions (cuDNN)
+    Metal, no mask            the same, where the self-test found that gradient right and without a matrix of all scores
     scores of few bytes       MLX's kernel; on a Linux CPU powers of two, whose e^x serve the gradient too
     scores of many bytes      chunks of queries; each sees all keys, and its gradient computes the scores again
 
-MLX's kernel is fused forward everywhere, but on Metal and CPUs its gradient holds p and ds: B H S S numbers each, which
-at 1,024 px is 1 GB for one block of FLUX.1.
+MLX's kernel is fused forward everywhere, but on CPUs, and on Metal before 0.32.4 or with a mask, its gradient holds p
+and ds: B H S S numbers each, which at 1,024 px is 1 GB for one block of FLUX.1. Where the self-test found MLX's kernel
+or its gradient wrong (core/device/capabilities.py), chunks are used for all sizes.
 
 Shapes   B batch   H heads   S tokens   Q queries of a chunk   d width of a head
 Dtypes   as q, k, v; sums over chunks in float32
@@ -24,6 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 import mlx.core as mx
 
 from core.device.backend import prepare
+from core.device.capabilities import has, uses
 from core.device.working_set import CHUNK_ON_CPU, SCORES_AT_MOST
 from core.numerics.exponentials import LOG2_E, power_of_two, uses_powers_of_two
 from core.numerics.functional import custom_function
@@ -35,12 +38,40 @@ def attention(
 ) -> mx.array:
     """softmax(scale q k^T) v: (B, H, S, d). Every token sees every other, or those for which the bool mask is True."""
     mask = [] if mask_B11S is None else [mask_B11S]
-    has_fused_gradient = prepare().device == "cuda" and q_BHSd.dtype != mx.float32
-    if not has_fused_gradient and _bytes_of_scores(q_BHSd, k_BHSd) > SCORES_AT_MOST:
-        return _in_chunks(scale)(q_BHSd, k_BHSd, v_BHSd, *mask)
+    many_bytes = _bytes_of_scores(q_BHSd, k_BHSd) > SCORES_AT_MOST and not _has_fused_gradient(q_BHSd, mask_B11S)
+    if many_bytes or not uses("attention") or not uses("attention_gradient"):
+        return in_chunks(scale)(q_BHSd, k_BHSd, v_BHSd, *mask)
     if uses_powers_of_two(q_BHSd):
         return _by_powers(q_BHSd * scale, k_BHSd, v_BHSd, *mask)[0]
     return mx.fast.scaled_dot_product_attention(q_BHSd, k_BHSd, v_BHSd, scale=scale, mask=mask_B11S)
+
+
+def scaled_attention(
+    q_BHSd: mx.array, k_BKSd: mx.array, v_BKSd: mx.array, scale: float, mask: mx.array | str | None
+) -> mx.array:
+    """softmax(scale q k^T + mask) v of text encoders, without a gradient.
+
+    The mask is added, or bool, or "causal"; several heads of queries may share one of keys and values.
+    """
+    if uses("attention"):
+        return mx.fast.scaled_dot_product_attention(q_BHSd, k_BKSd, v_BKSd, scale=scale, mask=mask)
+    shared = q_BHSd.shape[1] // k_BKSd.shape[1]
+    k_BHSd, v_BHSd = (mx.repeat(each, shared, axis=1) for each in (k_BKSd, v_BKSd))
+    scores = ((q_BHSd * scale) @ k_BHSd.swapaxes(-1, -2)).astype(mx.float32)
+    if isinstance(mask, str):
+        queries, keys = scores.shape[-2:]
+        mask = mx.arange(keys) <= mx.arange(keys - queries, keys)[:, None]
+    if mask is not None:
+        scores = mx.where(mask, scores, mx.finfo(scores.dtype).min) if mask.dtype == mx.bool_ else scores + mask
+    return mx.softmax(scores, axis=-1).astype(v_BHSd.dtype) @ v_BHSd
+
+
+def _has_fused_gradient(q_BHSd: mx.array, mask_B11S: mx.array | None) -> bool:
+    """Whether MLX's gradient holds no matrix of all scores: by cuDNN in 16 bits; on Metal without a mask."""
+    device = prepare().device
+    if device == "cuda":
+        return q_BHSd.dtype != mx.float32
+    return device == "metal" and mask_B11S is None and has("fused_gradient")
 
 
 @custom_function
@@ -64,7 +95,7 @@ def _contiguous(_x: mx.array, g: mx.array, _y: mx.array) -> mx.array:
 
 
 @functools.cache
-def _in_chunks(scale: float) -> Callable[..., mx.array]:
+def in_chunks(scale: float) -> Callable[..., mx.array]:
     """The function of q, k, v and, where there is one, the mask."""
 
     @custom_function
@@ -114,7 +145,7 @@ def _bytes_of_scores(q_BHSd: mx.array, k_BHSd: mx.array) -> int:
 
 def _forward(q: mx.array, k: mx.array, v: mx.array, scale: float, mask: Sequence[mx.array]) -> mx.array:
     """out of one chunk: MLX's kernel, except where its exponentials are slow."""
-    if uses_powers_of_two(q):
+    if uses_powers_of_two(q) or not uses("attention"):
         return _softmax(q, k, scale, mask) @ v
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask[0] if mask else None)
 

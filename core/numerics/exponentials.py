@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 
 from core.device.backend import prepare
+from core.device.capabilities import uses
 from core.numerics.functional import custom_function
 from core.numerics.staged_eval import mark, mark_forward
 
@@ -36,27 +37,34 @@ def exponentials_are_slow() -> bool:
 
 def sigmoid(x: mx.array) -> mx.array:
     """1 / (1 + e^-x)."""
-    return _sigmoid_by_powers(x) if uses_powers_of_two(x) else mx.sigmoid(x)
+    if uses_powers_of_two(x):
+        return _sigmoid_by_powers(x)
+    return mx.sigmoid(x) if uses("exponentials") else _plain_sigmoid(x)
 
 
 def silu(x: mx.array) -> mx.array:
     """x sigmoid(x)."""
-    return _silu_by_powers(x)[0] if uses_powers_of_two(x) else x * mx.sigmoid(x)
+    return _silu_by_powers(x)[0] if uses_powers_of_two(x) else x * sigmoid(x)
 
 
 def gelu_tanh(x: mx.array) -> mx.array:
     """GELU in its tanh form, as in FLUX.1 and T5 v1.1."""
-    return _gelu_by_powers(x)[0] if uses_powers_of_two(x) else x * mx.sigmoid(x * (GELU_1 + GELU_3 * (x * x)))
+    return _gelu_by_powers(x)[0] if uses_powers_of_two(x) else x * sigmoid(x * (GELU_1 + GELU_3 * (x * x)))
 
 
 def uses_powers_of_two(x: mx.array) -> bool:
     """Whether exponentials of this array are computed as powers of two."""
-    return x.dtype == mx.float32 and exponentials_are_slow()
+    return x.dtype == mx.float32 and exponentials_are_slow() and uses("exponentials")
 
 
 def power_of_two(x: mx.array) -> mx.array:
     """2^x, float32."""
     return mx.power(mx.array(2.0, dtype=mx.float32), x)
+
+
+def _plain_sigmoid(x: mx.array) -> mx.array:
+    """In float32, by e^x alone."""
+    return (1.0 / (1.0 + mx.exp(-x.astype(mx.float32)))).astype(x.dtype)
 
 
 def _sigmoid_by_powers(x: mx.array) -> mx.array:

@@ -22,6 +22,7 @@ from typing import Any
 import mlx.core as mx
 
 from core.device.backend import compile_step, prepare
+from core.device.capabilities import uses
 from core.numerics.functional import custom_function
 
 Rotary = tuple[mx.array, mx.array]
@@ -78,6 +79,8 @@ def _rotate_gradient(primals: Sequence[mx.array], g: mx.array, _y: mx.array) -> 
 
 
 def _rotated(x_BHSd: mx.array, cos: mx.array, sin: mx.array, back: bool = False) -> mx.array:
+    if not uses("rotation"):
+        return _plainly_rotated(x_BHSd, cos, -sin if back else sin)
     if prepare().device == "cuda":
         cos, sin = (mx.broadcast_to(each, x_BHSd.shape) for each in (cos, sin))
         return _kernel()(
@@ -95,6 +98,14 @@ def rotate_with_mlx(x_BHSd: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
     """`rotate` in MLX's own operations."""
     pairs, cos, sin = (each.reshape(*each.shape[:-1], -1, 2) for each in (x_BHSd, cos, sin))
     return _fused()(pairs, pairs[..., ::-1], cos, sin).reshape(x_BHSd.shape)
+
+
+def _plainly_rotated(x_BHSd: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
+    """`rotate` by even and odd numbers, without a compiled function."""
+    even, odd = (x_BHSd[..., start::2].astype(mx.float32) for start in (0, 1))
+    cos_i, sin_i = cos[..., ::2], sin[..., 1::2]
+    pairs = mx.stack([even * cos_i - odd * sin_i, odd * cos_i + even * sin_i], axis=-1)
+    return pairs.reshape(x_BHSd.shape).astype(x_BHSd.dtype)
 
 
 @functools.cache

@@ -80,8 +80,10 @@ def test_the_models_own_size_comes_first_and_then_the_most_exact_base() -> None:
     assert best("flux1-dev", memory["4-bit", 512] - 0.01) is None
     assert best("flux1-dev", 1000) == ("full", 512)
     assert best("flux2-klein-4b", 1000) == ("full", 1024)  # it only draws, and best at 1024
-    drawing = {each.side_px: each.memory / GIB for each in needs("flux2-klein-4b", 80).table[-3:]}
+    drawing = {each.side_px: each.memory / GIB for each in needs("flux2-klein-4b", 3).table[-3:]}  # decoded in tiles
+    assert best("flux2-klein-4b", drawing[1024] + 0.01) == ("4-bit", 1024)
     assert best("flux2-klein-4b", drawing[768] + 0.01) == ("4-bit", 768)
+    assert drawing[1024] < needs("flux2-klein-4b", 80).table[-1].memory / GIB
 
 
 def test_the_sentence_says_with_what_it_fits_or_what_it_lacks() -> None:

@@ -20,7 +20,9 @@ import mlx.nn as nn
 
 from core.models.base import Block, Stream
 from core.models.text.encoder import encode
+from core.numerics.attention import scaled_attention
 from core.numerics.exponentials import sigmoid, silu
+from core.numerics.layers import Embedding, LayerNorm
 
 ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
     "quick_gelu": lambda x: x * sigmoid(1.702 * x),
@@ -35,8 +37,8 @@ class Embeddings(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        self.token_embedding = nn.Embedding(config["vocab_size"], config["hidden_size"])
-        self.position_embedding = nn.Embedding(config["max_position_embeddings"], config["hidden_size"])
+        self.token_embedding = Embedding(config["vocab_size"], config["hidden_size"])
+        self.position_embedding = Embedding(config["max_position_embeddings"], config["hidden_size"])
 
     def __call__(self, ids_BN: mx.array) -> mx.array:
         return self.token_embedding(ids_BN) + self.position_embedding.weight[: ids_BN.shape[1]]
@@ -61,7 +63,7 @@ class SelfAttention(nn.Module):
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         scale = (width // self._heads) ** -0.5
-        out = mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask="causal")
+        out = scaled_attention(q, k, v, scale, "causal")
         return self.out_proj(out.transpose(0, 2, 1, 3).reshape(batch, tokens, width))
 
 
@@ -83,9 +85,9 @@ class Layer(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        self.layer_norm1 = nn.LayerNorm(config["hidden_size"], config["layer_norm_eps"])
+        self.layer_norm1 = LayerNorm(config["hidden_size"], config["layer_norm_eps"])
         self.self_attn = SelfAttention(config)
-        self.layer_norm2 = nn.LayerNorm(config["hidden_size"], config["layer_norm_eps"])
+        self.layer_norm2 = LayerNorm(config["hidden_size"], config["layer_norm_eps"])
         self.mlp = FeedForward(config)
 
     def __call__(self, x: mx.array) -> mx.array:
@@ -111,7 +113,7 @@ class CLIPText(nn.Module):
         self._end = config["eos_token_id"]
         self.embeddings = Embeddings(config)
         self.encoder = Stack(config)
-        self.final_layer_norm = nn.LayerNorm(config["hidden_size"], config["layer_norm_eps"])
+        self.final_layer_norm = LayerNorm(config["hidden_size"], config["layer_norm_eps"])
 
     @staticmethod
     def checkpoint_name(name: str) -> str | None:

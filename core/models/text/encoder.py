@@ -25,6 +25,7 @@ from mlx.utils import tree_unflatten
 from core.errors import ModelProblem
 from core.models.base import Block, Stream
 from core.numerics.arrays import decoded, load_tensors, read_array
+from core.numerics.layers import embed
 from core.safetensors_file import Place, number_of, read_place, read_rows
 
 
@@ -72,7 +73,7 @@ class TableOnDisk(nn.Module):
         numbers = {token: number for number, token in enumerate(sorted(set(ids)))}
         content = read_rows(self._place, list(numbers))
         rows_UC = decoded(content, self._place.info.dtype, self._dtype, self._factor).reshape(len(numbers), -1)
-        return rows_UC[mx.array([numbers[token] for token in ids]).reshape(ids_BN.shape)]
+        return embed(rows_UC, mx.array([numbers[token] for token in ids]).reshape(ids_BN.shape))
 
 
 class EncoderOnDisk:

@@ -25,7 +25,9 @@ import mlx.nn as nn
 
 from core.models.base import Block, Stream
 from core.models.text.encoder import encode
+from core.numerics.attention import scaled_attention
 from core.numerics.exponentials import silu
+from core.numerics.layers import Embedding, RMSNorm
 from core.numerics.rope import angles
 
 Halves = tuple[mx.array, mx.array]
@@ -48,8 +50,8 @@ class SelfAttention(nn.Module):
         self.k_proj = nn.Linear(width, kv_heads * self._head_width, bias=False)
         self.v_proj = nn.Linear(width, kv_heads * self._head_width, bias=False)
         self.o_proj = nn.Linear(heads * self._head_width, width, bias=False)
-        self.q_norm = nn.RMSNorm(self._head_width, config["rms_norm_eps"])
-        self.k_norm = nn.RMSNorm(self._head_width, config["rms_norm_eps"])
+        self.q_norm = RMSNorm(self._head_width, config["rms_norm_eps"])
+        self.k_norm = RMSNorm(self._head_width, config["rms_norm_eps"])
 
     def __call__(self, x_BNC: mx.array, rotary: Halves, mask_B1NN: mx.array) -> mx.array:
         batch, tokens, _ = x_BNC.shape
@@ -61,7 +63,7 @@ class SelfAttention(nn.Module):
         k_BKNd = rotate_halves(self.k_norm(k).transpose(0, 2, 1, 3), rotary)
         v_BKNd = v.transpose(0, 2, 1, 3)
         scale = self._head_width**-0.5
-        out = mx.fast.scaled_dot_product_attention(q_BHNd, k_BKNd, v_BKNd, scale=scale, mask=mask_B1NN)
+        out = scaled_attention(q_BHNd, k_BKNd, v_BKNd, scale, mask_B1NN)
         return self.o_proj(out.transpose(0, 2, 1, 3).reshape(batch, tokens, -1))
 
 
@@ -84,9 +86,9 @@ class Layer(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        self.input_layernorm = nn.RMSNorm(config["hidden_size"], config["rms_norm_eps"])
+        self.input_layernorm = RMSNorm(config["hidden_size"], config["rms_norm_eps"])
         self.self_attn = SelfAttention(config)
-        self.post_attention_layernorm = nn.RMSNorm(config["hidden_size"], config["rms_norm_eps"])
+        self.post_attention_layernorm = RMSNorm(config["hidden_size"], config["rms_norm_eps"])
         self.mlp = GatedFeedForward(config)
 
     def __call__(self, x_BNC: mx.array, rotary: Halves, mask_B1NN: mx.array) -> mx.array:
@@ -111,7 +113,7 @@ class Qwen3Encoder(nn.Module):
             raise ValueError(f"num_hidden_layers is {layers}; features are taken at {tuple(taps)}, before the last one")
         self._theta = theta_of(config)
         self._head_width = config.get("head_dim", HEAD_WIDTH)
-        self.embed_tokens = nn.Embedding(config["vocab_size"], config["hidden_size"])
+        self.embed_tokens = Embedding(config["vocab_size"], config["hidden_size"])
         self.layers = [Layer(config) for _ in range(max(self._taps))]
 
     def checkpoint_name(self, name: str) -> str | None:

@@ -24,7 +24,9 @@ import mlx.nn as nn
 from core.models import base
 from core.models.base import Stream
 from core.models.text.encoder import encode
+from core.numerics.attention import scaled_attention
 from core.numerics.exponentials import gelu_tanh
+from core.numerics.layers import Embedding, RMSNorm
 
 
 def distance_buckets(tokens: int, buckets: int, max_distance: int) -> mx.array:
@@ -51,7 +53,7 @@ class SelfAttention(nn.Module):
         self.v = nn.Linear(width, inner, bias=False)
         self.o = nn.Linear(inner, width, bias=False)
         if owns_bias:
-            self.relative_attention_bias = nn.Embedding(config["relative_attention_num_buckets"], self._heads)
+            self.relative_attention_bias = Embedding(config["relative_attention_num_buckets"], self._heads)
 
     def __call__(self, x_BNC: mx.array, bias_BHNN: mx.array) -> mx.array:
         batch, tokens, _ = x_BNC.shape
@@ -59,7 +61,7 @@ class SelfAttention(nn.Module):
             project(x_BNC).reshape(batch, tokens, self._heads, -1).transpose(0, 2, 1, 3)
             for project in (self.q, self.k, self.v)
         )
-        out = mx.fast.scaled_dot_product_attention(q, k, v, scale=1.0, mask=bias_BHNN)
+        out = scaled_attention(q, k, v, 1.0, bias_BHNN)
         return self.o(out.transpose(0, 2, 1, 3).reshape(batch, tokens, -1))
 
 
@@ -82,7 +84,7 @@ class AttentionLayer(nn.Module):
     def __init__(self, config: Mapping[str, Any], owns_bias: bool) -> None:
         super().__init__()
         self.SelfAttention = SelfAttention(config, owns_bias)
-        self.layer_norm = nn.RMSNorm(config["d_model"], config["layer_norm_epsilon"])
+        self.layer_norm = RMSNorm(config["d_model"], config["layer_norm_epsilon"])
 
 
 class FeedForwardLayer(nn.Module):
@@ -91,7 +93,7 @@ class FeedForwardLayer(nn.Module):
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         self.DenseReluDense = GatedFeedForward(config)
-        self.layer_norm = nn.RMSNorm(config["d_model"], config["layer_norm_epsilon"])
+        self.layer_norm = RMSNorm(config["d_model"], config["layer_norm_epsilon"])
 
 
 class Block(nn.Module):
@@ -113,7 +115,7 @@ class Stack(nn.Module):
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         self.block = [Block(config, owns_bias=index == 0) for index in range(config["num_layers"])]
-        self.final_layer_norm = nn.RMSNorm(config["d_model"], config["layer_norm_epsilon"])
+        self.final_layer_norm = RMSNorm(config["d_model"], config["layer_norm_epsilon"])
 
 
 class T5Encoder(nn.Module):
@@ -127,7 +129,7 @@ class T5Encoder(nn.Module):
             raise ValueError(f"feed_forward_proj is {config.get('feed_forward_proj')!r}; it must be 'gated-gelu'")
         self._buckets = config["relative_attention_num_buckets"]
         self._max_distance = config.get("relative_attention_max_distance", 128)
-        self.shared = nn.Embedding(config["vocab_size"], config["d_model"])
+        self.shared = Embedding(config["vocab_size"], config["d_model"])
         self.encoder = Stack(config)
 
     @staticmethod
