@@ -72,7 +72,7 @@ LIGHT_CORE = {  # the modules of core that the web process may import: none need
     "core.dataset.subject_crops", "core.dataset.dates", "core.dataset.archives", "core.vision.results",
     "core.device.malloc",
     "core.captioners.base", "core.captioners.openai", "core.captioners.reply",
-    "core.training.check", "core.training.diagnosis", "core.training.trend",
+    "core.training.check", "core.training.choice", "core.training.diagnosis", "core.training.trend",
 }  # fmt: skip
 HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub", "cv2", "objc", "Vision"}
 HOSTS = {  # every address that a tracked file may name: sources, standards, and this computer

@@ -15,6 +15,7 @@ from app.actions import jobs, progress
 from app.jobs import store
 from app.jobs.states import State, Stop
 from app.tables import Checkpoint, Event, Project, Run, Sample, Version
+from core.training.choice import Choice, choose
 from core.training.diagnosis import Diagnosis, outliers, than_base
 
 
@@ -46,6 +47,7 @@ class CheckpointView:
     bytes: int
     sha256: str
     adapter_url: str
+    starred: bool  # the one of its run that the user chose
     created_at: datetime
 
 
@@ -99,6 +101,7 @@ class RunDetail(RunView):
     samples: list[SampleView]  # by step, then by prompt
     verdict: Diagnosis  # what the scores say so far
     photo_scores: list[PhotoScore]  # empty before the first score
+    suggestion: Choice  # which checkpoint to draw with, as far as scores can say
     class_pictures: list[SampleView]  # drawn by the untouched base, to train on; by number
     deaths: int
     not_responding: bool
@@ -141,11 +144,12 @@ def detail_of(session: Session, run: Run) -> RunDetail:
     view = list_view(session, run)
     job = store.get(session, run.job_id)
     version = session.get(Version, run.version_id)
-    checkpoints = session.exec(select(Checkpoint).where(Checkpoint.run_id == run.id).order_by(col(Checkpoint.step)))
+    checkpoints = select(Checkpoint).where(Checkpoint.run_id == run.id).order_by(col(Checkpoint.step))
     drawn = select(Sample).where(Sample.run_id == run.id).order_by(col(Sample.step), col(Sample.prompt_id))
     rows = session.exec(drawn).all()
     grid = {(sample.step, sample.prompt_id): sample for sample in rows if sample.step is not None}
     scores = progress.scores(session, run.job_id)
+    saved = [checkpoint_view(row) for row in session.exec(checkpoints)]
     return RunDetail(
         id=view.id,
         job_id=view.job_id,
@@ -171,10 +175,16 @@ def detail_of(session: Session, run: Run) -> RunDetail:
         items=version.items if version else [],
         versions=run.versions,
         hashes=run.hashes,
-        checkpoints=[checkpoint_view(row) for row in checkpoints],
+        checkpoints=saved,
         samples=[sample_view(sample) for sample in grid.values()],
         verdict=scores.diagnosis,
         photo_scores=photo_scores(version.items if version else [], scores),
+        suggestion=choose(
+            scores.by_step,
+            [each.step for each in saved],
+            scores.diagnosis,
+            so_far=job.state in (State.QUEUED, State.RUNNING),
+        ),
         class_pictures=[sample_view(sample) for sample in rows if sample.step is None],
         deaths=job.deaths,
         not_responding=jobs.silent(job),
@@ -230,7 +240,7 @@ def _photo_words(held_out: bool, value: float | None) -> str:
 
 def checkpoint_view(row: Checkpoint) -> CheckpointView:
     url = f"/api/runs/{row.run_id}/adapter?step={row.step}"
-    return CheckpointView(int(row.id or 0), row.step, row.bytes, row.sha256, url, row.created_at)
+    return CheckpointView(int(row.id or 0), row.step, row.bytes, row.sha256, url, row.pinned, row.created_at)
 
 
 def picture_url(sample_id: int) -> str:
