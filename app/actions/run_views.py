@@ -82,7 +82,8 @@ class RunView:
     eta_seconds: float | None
     error: dict[str, Any] | None
     photos: int  # how many it trains on
-    cover_url: str | None  # the newest sample picture
+    starred: int | None  # the step of the checkpoint with the star
+    cover_url: str | None  # the sample picture of that step, else the newest
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -114,8 +115,11 @@ def list_view(session: Session, run: Run) -> RunView:
     job = store.get(session, run.job_id)
     project = session.get(Project, run.project_id)
     version = session.get(Version, run.version_id)
+    starred = session.exec(select(Checkpoint.step).where(Checkpoint.run_id == run.id, col(Checkpoint.pinned))).first()
     samples = select(Sample.id).where(Sample.run_id == run.id, col(Sample.step).is_not(None))
-    cover = session.exec(samples.order_by(col(Sample.id).desc())).first()
+    if starred is not None:
+        samples = samples.where(col(Sample.step) <= starred)
+    cover = session.exec(samples.order_by(col(Sample.step).desc(), col(Sample.id).desc())).first()
     is_running = job.state is State.RUNNING
     return RunView(
         id=int(run.id or 0),
@@ -133,6 +137,7 @@ def list_view(session: Session, run: Run) -> RunView:
         eta_seconds=progress.eta_seconds(session, run.job_id, job.attempt, job.step, job.steps) if is_running else None,
         error=job.error,
         photos=len(version.items) if version else 0,
+        starred=starred,
         cover_url=picture_url(cover) if cover is not None else None,
         created_at=run.created_at,
         started_at=job.started_at,
@@ -166,6 +171,7 @@ def detail_of(session: Session, run: Run) -> RunDetail:
         eta_seconds=view.eta_seconds,
         error=view.error,
         photos=view.photos,
+        starred=view.starred,
         cover_url=view.cover_url,
         created_at=view.created_at,
         started_at=view.started_at,

@@ -54,6 +54,7 @@ class Measure:
     held_out: float  # its score
     bar: float
     close: bool  # its error bar overlaps that of the best
+    words: str  # "14% better than the base, ±0.9, too close to call"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,9 @@ def choose(
 def _measure(scores: Sequence[HeldOutScore], step: int, value: float, best: int, lowest: float) -> Measure:
     noise = deviation([each.relative for each in scores if math.isfinite(each.relative)])
     bar = max(math.hypot(noise, _spread(scores, step, best) / math.sqrt(2)), BAR_AT_LEAST)
-    return Measure(step, value, bar, step == best or value - lowest < 2 * bar)
+    close = step == best or value - lowest < 2 * bar
+    words = f"{than_base(value)}, ±{100 * bar:.1f}{', too close to call' if close and step != best else ''}"
+    return Measure(step, value, bar, close, words)
 
 
 def _spread(scores: Sequence[HeldOutScore], step: int, best: int) -> float:
