@@ -2,7 +2,7 @@
 
     python -m docs.run_states --out DIR [--only running done] [--widths 390 1440]
 
-The runs are made up (tests/run_states.py), so this takes a minute and trains nothing. Wants Chromium, as tests/e2e does.
+The runs are made up (tests/run_states.py): nothing is trained, and it takes a minute. Wants Chromium, as tests/e2e does.
 """
 
 from __future__ import annotations
@@ -39,7 +39,13 @@ def main() -> None:
             for name, run in runs.items():
                 for width in arguments.widths:
                     for scheme in ("light", "dark"):
-                        take(browser, f"{address}/runs/{run}", arguments.out / f"{name}_{width}_{scheme}.png", width, scheme)
+                        take(
+                            browser,
+                            f"{address}/runs/{run}",
+                            arguments.out / f"{name}_{width}_{scheme}.png",
+                            width,
+                            scheme,
+                        )
         browser.close()
 
 

@@ -38,7 +38,10 @@ PROMPTS = (
     "{trigger} {class_word} in the snow, seen from far away",
     "an oil painting of {trigger} {class_word}",
 )
-ERROR = {"code": "memory", "message": "Not enough memory for this run. Choose a smaller picture size, or fewer activations."}
+ERROR = {
+    "code": "memory",
+    "message": "Not enough memory for this run. Choose a smaller picture size, or fewer activations.",
+}
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,9 @@ def make(folder: Path, scenes: Sequence[Scene] = SCENES) -> dict[str, int]:
 @contextlib.contextmanager
 def served(folder: Path, port: int) -> Iterator[str]:
     """The studio over `folder`, in a thread and without its supervisor; yields its address."""
-    config = uvicorn.Config(create_app(folder, with_jobs=False), port=port, log_level="warning", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        create_app(folder, with_jobs=False), port=port, log_level="warning", timeout_graceful_shutdown=1
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -102,7 +107,13 @@ def served(folder: Path, port: int) -> Iterator[str]:
 
 def _run(database: Database, project: int, scene: Scene) -> int:
     prompts = PROMPTS[: scene.prompts]
-    knobs = {"model": "pocket", "steps": scene.steps, "sample_prompts": list(prompts), "held_out": "1", "score_every": scene.every}
+    knobs = {
+        "model": "pocket",
+        "steps": scene.steps,
+        "sample_prompts": list(prompts),
+        "held_out": "1",
+        "score_every": scene.every,
+    }
     knobs |= {"sample_every": scene.every if prompts else 0, "save_every": scene.every * 2} | scene.knobs
     run_id = run_setup.create(database, project, knobs).id
     with database.write() as session:
@@ -144,7 +155,14 @@ def _metrics(session: Session, run: Run, scene: Scene) -> None:
         scores |= {f"held_out/{band}": value * (1 + 0.03 * (band - 1.5)) if step else 1.0 for band in range(4)}
         scores |= {f"photo/{number}": 0.9 + 0.05 * number for number in range(1, 8) if number != held_out and step}
         session.add(Event(job_id=run.job_id, attempt=1, kind="metric", step=step, payload=scores))
-    session.add(Event(job_id=run.job_id, attempt=1, kind="log", payload={"level": "info", "text": f"{scene.steps} steps on 8 photos with pocket, rank 16, 256 px."}))
+    session.add(
+        Event(
+            job_id=run.job_id,
+            attempt=1,
+            kind="log",
+            payload={"level": "info", "text": f"{scene.steps} steps on 8 photos with pocket, rank 16, 256 px."},
+        )
+    )
 
 
 def run_photo(session: Session, run: Run) -> int:
@@ -156,7 +174,9 @@ def _sample(session: Session, home: Home, run: Run, scene: Scene, step: int, num
     share = step / scene.steps
     source = sorted(assets.EXAMPLES.glob("*.jpg"))[number % 8]
     with Image.open(source) as photo:
-        picture = photo.convert("RGB").resize((SIDE_PX, SIDE_PX)).filter(ImageFilter.GaussianBlur(2 + 22 * (1 - share) ** 2))
+        picture = (
+            photo.convert("RGB").resize((SIDE_PX, SIDE_PX)).filter(ImageFilter.GaussianBlur(2 + 22 * (1 - share) ** 2))
+        )
     path = home.run(int(run.id or 0)) / "samples" / f"{step}-{number}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path, compress_level=1)
@@ -171,8 +191,21 @@ def _checkpoint(session: Session, home: Home, run: Run, step: int) -> None:
     folder.mkdir(parents=True)
     adapter = folder / "adapter.safetensors"
     adapter.write_bytes(bytes(1_700_000))
-    row = Checkpoint(run_id=int(run.id or 0), step=step, folder=home.relative(folder), bytes=5_100_000, sha256=f"{step:064x}")
+    row = Checkpoint(
+        run_id=int(run.id or 0), step=step, folder=home.relative(folder), bytes=5_100_000, sha256=f"{step:064x}"
+    )
     session.add(row)
     session.flush()
     file = home.relative(adapter)
-    session.add(Adapter(name=f"Pip, step {step}", model="pocket", run_id=run.id, checkpoint_id=row.id, file=file, sha256=row.sha256, rank=16, trigger="sks"))
+    session.add(
+        Adapter(
+            name=f"Pip, step {step}",
+            model="pocket",
+            run_id=run.id,
+            checkpoint_id=row.id,
+            file=file,
+            sha256=row.sha256,
+            rank=16,
+            trigger="sks",
+        )
+    )

@@ -23,7 +23,9 @@ from core.training.diagnosis import BANDS, LOSSES_AVERAGED, Diagnosis, Score, di
 ETA_STEPS = 200  # the pace is that of the newest steps, since a laptop on battery slows down
 POINTS_DEFAULT = 1000
 POINTS_AT_MOST = 20_000
-METRICS = "SELECT kind, step, payload FROM event WHERE job_id = ? AND id > ? AND kind IN ('metric', 'rewind') ORDER BY id"
+METRICS = (
+    "SELECT kind, step, payload FROM event WHERE job_id = ? AND id > ? AND kind IN ('metric', 'rewind') ORDER BY id"
+)
 PAYLOADS = json.JSONDecoder(parse_constant=lambda _: None)  # NaN, which older versions wrote
 
 
@@ -41,7 +43,7 @@ def curves(
     """The metrics of events above `after`, each series thinned to about `points` values."""
     newest = session.exec(select(func.max(Event.id)).where(Event.job_id == job_id)).one() or after
     rows = session.connection().exec_driver_sql(METRICS, (job_id, after)).all()
-    payloads = PAYLOADS.decode(f"[{','.join(text for _, _, text in rows)}]")  # at once: a call for each takes twice as long
+    payloads = PAYLOADS.decode(f"[{','.join(text for _, _, text in rows)}]")  # a call for each takes longer
     wanted = frozenset(names)
     found: dict[str, dict[int, float]] = {}
     for (kind, step, _), payload in zip(rows, payloads, strict=True):

@@ -4,7 +4,8 @@
     film    at most FRAMES frames, evenly chosen, the first and the last among them; the last stays longer
 
 A frame's sides are at most SIDE_PX and the film is encoded frame by frame, so memory and time stay bounded however long
-the run was. A film is made in a thread of the pool, one at a time, and stays in the run's folder until its samples change.
+the run was. A film is made in a thread of the pool, one at a time, and stays in the run's folder until its samples
+change.
 """
 
 from __future__ import annotations

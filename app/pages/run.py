@@ -270,9 +270,7 @@ def _class_pictures(detail: RunDetail, config: Mapping[str, Any], project: Proje
 
 
 def _picture(sample: SampleView) -> Picture:
-    return Picture(
-        sample.prompt_id, sample.prompt, sample.url, sample.seed, sample.width, sample.height, sample.step
-    )
+    return Picture(sample.prompt_id, sample.prompt, sample.url, sample.seed, sample.width, sample.height, sample.step)
 
 
 def _filled(prompt: str, project: ProjectView) -> str:
@@ -284,7 +282,9 @@ def _log(database: Database, job_id: int) -> tuple[LogLine, ...]:
     chosen = select(Event).where(Event.job_id == job_id, Event.kind == "log").order_by(col(Event.id).desc())
     with database.read() as session:
         rows = session.exec(chosen.limit(LOG_LINES)).all()[::-1]
-    return tuple(LogLine(row.at.isoformat(), str(row.payload.get("level", "info")), str(row.payload["text"])) for row in rows)
+    return tuple(
+        LogLine(row.at.isoformat(), str(row.payload.get("level", "info")), str(row.payload["text"])) for row in rows
+    )
 
 
 def _used_knobs(detail: RunDetail) -> tuple[UsedKnob, ...]:

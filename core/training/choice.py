@@ -1,7 +1,7 @@
 """Chooses the checkpoint to draw with, from the scores on held-out photos (core/training/validation.py).
 
-    score(n)   the loss on held-out photos after step n, at fixed noise, relative to the untouched base; of a step between
-               two scores, the value on the line between them
+    score(n)   the loss on held-out photos after step n, at fixed noise, relative to the untouched base; between two
+               scores, the value on the line between them
     best       the checkpoint with the lowest score
     bar(n)     sqrt(noise^2 + spread(n)^2 / 2), at least BAR_AT_LEAST: the error bar of score(n) beside that of the best
         noise      the standard deviation of a score around the curve of all scores           core/training/trend.py
@@ -16,6 +16,7 @@ Pure functions of numbers, without MLX, for the web process too.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -29,9 +30,8 @@ NAMED_AT_MOST = 2  # checkpoints in a sentence
 REASONS_AT_MOST = 4  # about other checkpoints
 
 NO_CHECKPOINT = "There is no checkpoint to choose yet."
-UNSCORED = (
-    "No photo is held out, so no score can say which checkpoint is best; step {} is the newest. Let the pictures decide."
-)
+UNSCORED = "No photo is held out, so no score can say which checkpoint is best; step {} is the newest. "
+    "Let the pictures decide."
 EARLY = "Too early to say which checkpoint is best; step {} is the newest."
 BROKEN = "It has diverged, and no checkpoint gives finite losses. Start again with a lower learning rate."
 ONLY_LOSS = "Only the prediction error is compared here, not what the pictures look like. Let the pictures decide."
@@ -68,9 +68,7 @@ class Choice:
     measures: tuple[Measure, ...]  # of the checkpoints that have a score, by step
 
 
-def choose(
-    scores: Sequence[HeldOutScore], checkpoints: Sequence[int], diagnosis: Diagnosis, *, so_far: bool
-) -> Choice:
+def choose(scores: Sequence[HeldOutScore], checkpoints: Sequence[int], diagnosis: Diagnosis, *, so_far: bool) -> Choice:
     """Choose among `checkpoints`, steps in order.
 
     scores   in order; empty where no photo is held out
@@ -122,8 +120,8 @@ def _of_photo(photo: int) -> Callable[[HeldOutScore], float]:
 
 
 def _at(scores: Sequence[HeldOutScore], step: int, value: Callable[[HeldOutScore], float]) -> float | None:
-    """The value at a step; None before the first score, and later after the last than that came after the one before."""
-    for earlier, later in zip(scores, scores[1:], strict=False):
+    """The value at a step; None before the first score, and more than an interval after the last."""
+    for earlier, later in itertools.pairwise(scores):
         if earlier.step <= step <= later.step:
             share = (step - earlier.step) / (later.step - earlier.step)
             return value(later) if share == 1 else value(earlier) * (1 - share) + value(later) * share

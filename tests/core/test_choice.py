@@ -13,6 +13,7 @@ from core.training.diagnosis import Diagnosis
 LEARNING = Diagnosis("learning", None, "Still learning", "", ())
 MEMORISING = Diagnosis("memorising", 150, "Memorising since step 150", "Photos it has never seen get worse.", ())
 STEPS = range(0, 401, 50)
+SEEN = " on the photo it has never seen"
 
 
 def scored(values: Sequence[float], spread: float = 0.0, photos: int = 1) -> list[HeldOutScore]:
@@ -33,25 +34,25 @@ TURNING = [1.0, 0.95, 0.90, 0.86, 0.89, 0.93, 0.97, 1.0, 1.03]
             TURNING,
             [100, 150, 300, 400],
             MEMORISING,
-            "Best so far: step 150, 14% better than the base on the photo it has never seen; later it memorises the others.",
+            f"Best so far: step 150, 14% better than the base{SEEN}; later it memorises the others.",
         ),
         (
             [1.0, 0.9, 0.85, 0.849, 0.848],
             [50, 200],
             LEARNING,
-            "Best so far: step 200, 15% better than the base on the photo it has never seen; it has gained little since step 100.",
+            f"Best so far: step 200, 15% better than the base{SEEN}; it has gained little since step 100.",
         ),
         (
             [1.0, 0.9, 0.85, 0.849, 0.848],
             [100, 200],
             LEARNING,
-            "Best so far: step 200, 15% better than the base on the photo it has never seen; too close to call beside step 100.",
+            f"Best so far: step 200, 15% better than the base{SEEN}; too close to call beside step 100.",
         ),
         (
             [1.0, 1.02, 1.04],
             [50, 100],
             LEARNING,
-            "Nearest so far: step 50, 2% worse than the base on the photo it has never seen.",
+            f"Nearest so far: step 50, 2% worse than the base{SEEN}.",
         ),
     ],
 )  # fmt: skip
@@ -64,7 +65,12 @@ def test_the_sentence_names_the_best_checkpoint_and_what_came_of_later_steps(
 
 def test_a_checkpoint_between_two_scores_lies_on_the_line_between_them_and_one_long_after_the_last_has_none() -> None:
     found = choose(scored([1.0, 0.8, 0.9]), [25, 50, 75, 110, 400], LEARNING, so_far=False)
-    assert {each.step: pytest.approx(each.held_out) for each in found.measures} == {25: 0.9, 50: 0.8, 75: 0.85, 110: 0.9}
+    assert {each.step: pytest.approx(each.held_out) for each in found.measures} == {
+        25: 0.9,
+        50: 0.8,
+        75: 0.85,
+        110: 0.9,
+    }
     assert found.step == 50
     assert found.reasons[-1] == ONLY_LOSS
 

@@ -18,7 +18,9 @@ from tests import run_states
 from tests.e2e.conftest import wait_until
 
 NAMES = ("running", "done", "four_prompts", "no_samples", "waiting")
-STEPS_ON_THE_CHART = """() => [...document.querySelectorAll('#chart-table tbody tr')].map((row) => Number(row.cells[0].textContent))"""
+STEPS_ON_THE_CHART = (
+    """() => [...document.querySelectorAll('#chart-table tbody tr')].map((row) => Number(row.cells[0].textContent))"""
+)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +116,10 @@ def test_of_several_prompts_one_is_large_and_the_others_are_one_press_away(
 ) -> None:
     opened(page, rooms("four_prompts"))
     expect(page.locator(".frame").first.locator("img")).to_have_count(4)
-    large, small = page.locator(".shot.large .plate").bounding_box(), page.locator(".shot:not(.large) .plate").first.bounding_box()
+    large, small = (
+        page.locator(".shot.large .plate").bounding_box(),
+        page.locator(".shot:not(.large) .plate").first.bounding_box(),
+    )
     assert large
     assert small
     assert large["width"] > 2.5 * small["width"]
@@ -160,7 +165,9 @@ def test_one_sentence_one_action_and_the_star_goes_before_the_scores(
 
 def test_the_chart_is_zoomed_by_buttons_and_by_dragging_and_stays_so(page: Page, rooms: Callable[[str], str]) -> None:
     opened(page, rooms("done"))
-    labels = page.evaluate("() => import('/static/js/lib/plot.js').then(() => document.querySelector('[data-zoom=all]').disabled)")
+    labels = page.evaluate(
+        "() => import('/static/js/lib/plot.js').then(() => document.querySelector('[data-zoom=all]').disabled)"
+    )
     assert labels is True
     page.get_by_role("button", name="Zoom in").click()
     expect(page.get_by_role("button", name="Zoom out")).to_be_enabled()
@@ -198,12 +205,21 @@ def draw_sample(database: Database, run: int, step: int) -> None:
     path = database.home.run(run) / "samples" / f"{step}-0.png"
     Image.new("RGB", (64, 64), (step, 90, 200)).save(path)
     with database.write() as session:
-        row = Sample(job_id=session.get_one(Run, run).job_id, run_id=run, step=step, prompt="a photo of sks toy", seed=0)
+        row = Sample(
+            job_id=session.get_one(Run, run).job_id, run_id=run, step=step, prompt="a photo of sks toy", seed=0
+        )
         row.file, row.width, row.height = database.home.relative(path), 64, 64
         session.add(row)
         session.flush()
         number = row.id
-    payload = {"prompt_id": 0, "prompt": "a photo of sks toy", "seed": 0, "url": f"/api/pictures/{number}/file", "width": 64, "height": 64}
+    payload = {
+        "prompt_id": 0,
+        "prompt": "a photo of sks toy",
+        "seed": 0,
+        "url": f"/api/pictures/{number}/file",
+        "width": 64,
+        "height": 64,
+    }
     add(database, run, kind="sample", step=step, payload=payload)
 
 

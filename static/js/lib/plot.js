@@ -141,7 +141,7 @@ export class Plot {
       legend: { show: false },
       padding: [8, right, 0, 0],
       cursor: {
-        y: false, points: { size: 7 }, drag: { x: true, y: false, setScale: false },
+        y: false, points: { size: 7 }, drag: { x: true, y: false, setScale: false, dist: DRAG_PX },
         sync: { key: "run", scales: ["x", null], filters: { pub: moves, sub: moves } },
         bind: { dblclick: () => () => this.setZoom(null) },
       },
