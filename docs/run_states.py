@@ -2,7 +2,8 @@
 
     python -m docs.run_states --out DIR [--only running done] [--widths 390 1440]
 
-The runs are made up (tests/run_states.py): nothing is trained, and it takes a minute. Wants Chromium, as tests/e2e does.
+The runs are made up (tests/run_states.py): nothing is trained, and it takes a
+minute. Wants Chromium, as tests/e2e does.
 """
 
 from __future__ import annotations

@@ -30,8 +30,10 @@ NAMED_AT_MOST = 2  # checkpoints in a sentence
 REASONS_AT_MOST = 4  # about other checkpoints
 
 NO_CHECKPOINT = "There is no checkpoint to choose yet."
-UNSCORED = "No photo is held out, so no score can say which checkpoint is best; step {} is the newest. "
+UNSCORED = (
+    "No photo is held out, so no score can say which checkpoint is best; step {} is the newest. "
     "Let the pictures decide."
+)
 EARLY = "Too early to say which checkpoint is best; step {} is the newest."
 BROKEN = "It has diverged, and no checkpoint gives finite losses. Start again with a lower learning rate."
 ONLY_LOSS = "Only the prediction error is compared here, not what the pictures look like. Let the pictures decide."
