@@ -190,20 +190,21 @@ def _checkpoint(session: Session, home: Home, run: Run, step: int) -> None:
     folder = home.run(int(run.id or 0)) / "checkpoints" / str(step)
     folder.mkdir(parents=True)
     adapter = folder / "adapter.safetensors"
-    adapter.write_bytes(bytes(1_700_000))
+    with adapter.open("wb") as file:
+        file.truncate(1_700_000)
     row = Checkpoint(
         run_id=int(run.id or 0), step=step, folder=home.relative(folder), bytes=5_100_000, sha256=f"{step:064x}"
     )
     session.add(row)
     session.flush()
-    file = home.relative(adapter)
+    relative = home.relative(adapter)
     session.add(
         Adapter(
             name=f"Pip, step {step}",
             model="pocket",
             run_id=run.id,
             checkpoint_id=row.id,
-            file=file,
+            file=relative,
             sha256=row.sha256,
             rank=16,
             trigger="sks",

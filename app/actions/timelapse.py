@@ -29,8 +29,8 @@ from core import files
 from core.errors import ConfigProblem, FieldProblem
 
 FORMATS = {"webp": "WEBP", "gif": "GIF"}
-FRAMES, STEPS_AT_LEAST = 60, 2
-SIDE_PX, BAR_PX, GAP_PX = 960, 36, 4
+FRAMES, STEPS_AT_LEAST = 48, 2  # Pillow holds all frames of a WebP: at most 80 MB
+SIDE_PX, ALONE_PX, BAR_PX, GAP_PX = 720, 512, 36, 4
 FRAME_MS, LAST_MS = 350, 2400
 GROUND, INK, DONE, REST = "#14181d", "#f2efe9", "#8cc1f2", "#39434e"
 
@@ -92,8 +92,9 @@ def frames(steps: Sequence[_Step], total: int) -> Iterator[Image.Image]:
     last: dict[int, Image.Image] = {}  # by prompt: a picture stays until the next one of its prompt
     for each in steps:
         for number, path in enumerate(each.pictures):
-            if path is not None:
-                last[number] = _fitted(path, side)
+            picture = _fitted(path, side) if path is not None else None
+            if picture is not None:
+                last[number] = picture
         yield _frame(each.step, total, last, columns, side, size)
 
 
@@ -106,7 +107,7 @@ def _frame(
         page.paste(picture, (column * (side + GAP_PX), row * (side + GAP_PX)))
     pen = ImageDraw.Draw(page)
     top, width = size[1] - BAR_PX, size[0]
-    pen.text((10, top + 7), f"step {step}" if step else "step 0", fill=INK, font=ImageFont.load_default(16))
+    pen.text((10, top + 7), f"step {step}", fill=INK, font=ImageFont.load_default(16))
     pen.rectangle((0, size[1] - 3, width, size[1]), fill=REST)
     pen.rectangle((0, size[1] - 3, round(width * min(step / max(total, 1), 1)), size[1]), fill=DONE)
     return page
@@ -115,13 +116,16 @@ def _frame(
 def _grid(pictures: int) -> tuple[int, int]:
     """Columns, and the side of a picture: near a square, within SIDE_PX."""
     columns = math.ceil(math.sqrt(pictures))
-    return columns, min((SIDE_PX + GAP_PX) // columns - GAP_PX, SIDE_PX // 2 if pictures == 1 else SIDE_PX)
+    return columns, ALONE_PX if pictures == 1 else (SIDE_PX + GAP_PX) // columns - GAP_PX
 
 
-def _fitted(path: Path, side: int) -> Image.Image:
-    with Image.open(path) as picture:
-        picture.draft("RGB", (side, side))
-        small = picture.convert("RGB")
+def _fitted(path: Path, side: int) -> Image.Image | None:
+    """The picture on a square of that side; None for a file that is damaged."""
+    try:
+        with Image.open(path) as picture:
+            small = picture.convert("RGB")
+    except OSError:
+        return None
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     if small.width < side and small.height < side:  # smaller models draw smaller pictures
         share = side / max(small.size)

@@ -124,9 +124,11 @@ def _of_photo(photo: int) -> Callable[[HeldOutScore], float]:
 def _at(scores: Sequence[HeldOutScore], step: int, value: Callable[[HeldOutScore], float]) -> float | None:
     """The value at a step; None before the first score, and more than an interval after the last."""
     for earlier, later in itertools.pairwise(scores):
-        if earlier.step <= step <= later.step:
+        if step in (earlier.step, later.step):
+            return value(earlier if step == earlier.step else later)
+        if earlier.step < step < later.step:
             share = (step - earlier.step) / (later.step - earlier.step)
-            return value(later) if share == 1 else value(earlier) * (1 - share) + value(later) * share
+            return value(earlier) * (1 - share) + value(later) * share
     last = scores[-1].step
     gap = last - scores[-2].step if len(scores) > 1 else 0
     return value(scores[-1]) if last <= step <= last + gap else None
@@ -149,7 +151,7 @@ def _sentence(
     if diagnosis.kind == "memorising" and best != newest:
         return f"{lead}; later it memorises the others."
     since = next(each.step for each in scores if each.relative <= value + bar)
-    return f"{lead}; it has gained little since step {since}." if since < best else f"{lead}."
+    return f"{lead}; it has gained little since step {since}." if 0 < since < best else f"{lead}."
 
 
 def _named(steps: Sequence[int]) -> str:

@@ -96,7 +96,7 @@ def test_the_time_lapse_has_a_frame_for_each_step_and_is_made_once(
     address = f"/api/runs/{runs['done']}/timelapse?format={kind}"
     answer = studio.get(address)
     assert (answer.status_code, answer.headers["content-type"]) == (200, f"image/{kind}")
-    assert f'filename="Pip-Run-1-timelapse.{kind}"' in answer.headers["content-disposition"]
+    assert f'filename="Pip-Run-3-timelapse.{kind}"' in answer.headers["content-disposition"]
     with Image.open(io.BytesIO(answer.content)) as film:
         assert (film.format, film.n_frames) == (kind.upper(), 9)
         assert film.width <= timelapse.SIDE_PX

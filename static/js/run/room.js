@@ -1,7 +1,7 @@
 // What ties the large pictures, the filmstrip, the charts, the checkpoints and the photos of the set together: one step, shown
 // in all of them.
 
-import { $, $$, show, write } from "../lib/dom.js";
+import { $, $$, page, show, write } from "../lib/dom.js";
 import { Charts } from "./charts.js";
 import { Checkpoints } from "./checkpoints.js";
 import { ChoiceCard } from "./choice.js";
@@ -36,6 +36,7 @@ export class Room {
     this.scene.draw();
     this.scene.wipe(0);
     this.listen();
+    page.classList.add("drawn");
   }
 
   listen() {

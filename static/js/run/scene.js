@@ -19,6 +19,7 @@ export class Scene {
     this.step = samples.newest;
     this.large = samples.prompts[0]?.id ?? 0;
     this.against = "step 0";
+    this.fetched = new Set();
     this.share = 0; // of the plate that shows the other picture, in percent
     this.box.addEventListener("input", (event) => event.target.matches(".wipe") && this.wipe(Number(event.target.value)));
     this.box.addEventListener("click", (event) => {
@@ -57,7 +58,10 @@ export class Scene {
   wipe(share) {
     this.share = share;
     this.box.style.setProperty("--wipe", `${share}%`);
-    for (const input of $$(".wipe", this.box)) input.value = share;
+    for (const input of $$(".wipe", this.box)) {
+      input.value = share;
+      input.setAttribute("aria-valuetext", `${share}% of ${input.dataset.other || "the same picture"}`);
+    }
     this.box.classList.toggle("parked", share === 0);
   }
 
@@ -142,7 +146,7 @@ export class Scene {
     write($(".tag.l", plate), isSame ? "" : other[1]);
     write($(".tag.r", plate), `step ${picture.step}`);
     plate.classList.toggle("older", picture.step !== this.step);
-    $(".wipe", plate).setAttribute("aria-valuetext", `${this.share}% of it is ${isSame ? "the same picture" : other[1]}`);
+    $(".wipe", plate).dataset.other = isSame ? "" : other[1];
   }
 
   whenEmpty() {
@@ -168,7 +172,10 @@ export class Scene {
   fetchAround() {
     for (const way of [-1, 1]) {
       const step = this.samples.beside(this.step, way);
-      for (const { url } of this.samples.drawn.get(step)?.values() ?? []) new Image().src = url;
+      for (const { url } of this.samples.drawn.get(step)?.values() ?? []) {
+        if (!this.fetched.has(url)) new Image().src = url;
+        this.fetched.add(url);
+      }
     }
   }
 }
