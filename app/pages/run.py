@@ -183,7 +183,7 @@ def run_page(database: Database, run_id: int) -> RunPage:
         has_checkpoint=bool(detail.checkpoints),
         data=asdict(data),
         class_pictures=_class_pictures(detail, config, project),
-        first_checkpoint=min(int(config["save_every"]), detail.steps),
+        first_checkpoint=min(int(config.get("save_every", detail.steps)), detail.steps),
         more_steps=max(MORE_STEPS_AT_LEAST, round(detail.steps / 2 / MORE_STEPS_MULTIPLE) * MORE_STEPS_MULTIPLE),
         activations=fields(config, ())["activations"],
         settings=_used_knobs(detail),
@@ -227,9 +227,9 @@ def _scene(
     database: Database, detail: RunDetail, config: Mapping[str, Any], project: ProjectView
 ) -> tuple[SceneData, str]:
     """What is drawn, what comes next, and a sentence where nothing is drawn and nothing will be."""
-    prompts = {number: _filled(prompt, project) for number, prompt in enumerate(config["sample_prompts"])}
+    prompts = {number: _filled(prompt, project) for number, prompt in enumerate(config.get("sample_prompts", ()))}
     prompts |= {sample.prompt_id: sample.prompt for sample in detail.samples}
-    every = int(config["sample_every"])
+    every = int(config.get("sample_every", 0))
     drawable = every > 0 and detail.state is not State.CANCELLED
     scene = SceneData(
         prompts=tuple(Prompt(number, text) for number, text in prompts.items()) if detail.samples or drawable else (),

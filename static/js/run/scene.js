@@ -156,7 +156,8 @@ export class Scene {
 
   // What can be wiped against: the base first, then photos, then every other step.
   drawChoices() {
-    const steps = this.samples.steps.map((step) => [`step ${step}`, step ? `step ${step}` : `step 0, ${this.base}`]);
+    const first = this.base === "the base" ? "without the adapter" : this.base; // a fresh adapter changes nothing yet
+    const steps = this.samples.steps.map((step) => [`step ${step}`, step ? `step ${step}` : `step 0, ${first}`]);
     const photos = this.photos.map(({ id, name }) => [`photo ${id}`, name]);
     const wanted = [...steps, ...photos];
     const key = wanted.map(([value]) => value).join();
