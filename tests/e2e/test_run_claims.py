@@ -27,7 +27,7 @@ CLAIMS = """() => {
     state: document.querySelector('#state').dataset.state,
     step: text('#step'), steps: text('#steps'),
     losses: all('#chart-table tbody tr').map((row) => [0, 1].map((cell) => row.cells[cell].textContent)),
-    checkpoints: all('#checkpoints li').map((line) => [line.dataset.step, line.querySelector('[data-size]').textContent]),
+    checkpoints: all('#checkpoints li').map((one) => [one.dataset.step, one.querySelector('[data-size]').textContent]),
     pictures: all('.frame img:not(.missing)').map((one) => one.getAttribute('src')),
   };
 }"""

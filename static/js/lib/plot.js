@@ -183,6 +183,7 @@ export class Plot {
     const y = bbox.top + bbox.height;
     const inView = (step) => step >= scales.x.min && step <= scales.x.max;
     ctx.save();
+    ctx.setLineDash([]);
     ctx.lineWidth = 1.5 * devicePixelRatio;
     ctx.strokeStyle = accent;
     ctx.fillStyle = paper;

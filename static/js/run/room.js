@@ -33,6 +33,7 @@ export class Room {
     this.scene = new Scene(this.samples, { base, photos, state: () => this.now.state, onShow: () => this.draw() });
     this.listPhotos();
     this.checkpoints.update(this.data.checkpoints, this.card.suggestion);
+    if (!["queued", "running"].includes(now.state)) this.scene.step = this.samples.before(this.used ?? this.samples.newest);
     this.scene.draw();
     this.scene.wipe(0);
     this.listen();
@@ -54,6 +55,11 @@ export class Room {
     if (!way || $("dialog[open]") || !this.samples.steps.length) return;
     event.preventDefault();
     this.scene.move(way);
+  }
+
+  // The checkpoint that is downloaded and drawn with: the starred one before the best; null before there is either.
+  get used() {
+    return this.checkpoints.starred ?? this.checkpoints.best;
   }
 
   picturesAt(step) {
@@ -114,7 +120,7 @@ export class Room {
       const button = $(`#set [data-photo="${id}"]`);
       if (!button || !unseen || $(".tag", button)) continue;
       button.append(Object.assign(document.createElement("span"), { className: "tag", textContent: "unseen" }));
-      button.setAttribute("aria-label", `${button.getAttribute("aria-label")}, which it has never seen`);
+      button.setAttribute("aria-label", `${button.getAttribute("aria-label")}, unseen in training`);
     }
   }
 

@@ -174,7 +174,7 @@ export class Strip {
       label.style.left = `${at}px`;
       label.classList.toggle("on", step === this.shown.step);
       if (step === this.shown.starred) label.append(icon("star", "full"));
-      else if (this.shown.checkpoints.has(step)) label.append(icon("save"));
+      else if (this.shown.checkpoints.has(step)) label.append(icon("diamond", "full saved"));
       labels.push(label);
     }
     this.ticks.replaceChildren(...labels);
