@@ -124,7 +124,7 @@ def _run(database: Database, project: int, scene: Scene) -> int:
         job.started_at = now() - timedelta(seconds=scene.step)
         session.add(job)
         _metrics(session, run, scene)
-        for step in range(0, scene.step + 1, scene.every) if scene.phase != "loading the model" else ():
+        for step in range(0, scene.step + 1, scene.every) if scene.step else ():
             for number, prompt in enumerate(prompts):
                 _sample(session, database.home, run, scene, step, number, prompt)
             if step and step % (2 * scene.every) == 0:

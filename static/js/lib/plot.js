@@ -78,9 +78,10 @@ export class Plot {
       this.placeHead();
       return;
     }
-    if (this.plot) this.plot.setData(rows);
+    const [min, max] = this.zoom ?? [0, Math.max(this.total(), 1)];
+    if (this.plot) this.plot.setData(rows, false);
     else this.plot = new window.uPlot(this.options(), rows, this.box);
-    this.placeHead();
+    this.plot.setScale("x", { min, max }); // draws
   }
 
   restart() {
@@ -121,11 +122,11 @@ export class Plot {
     this.placeHead();
   }
 
-  placeHead() {
-    const scale = this.plot?.scales.x;
+  placeHead(plot = this.plot) {
+    const scale = plot?.scales.x;
     const inView = scale && this.shown !== null && this.shown >= scale.min && this.shown <= scale.max;
     show(this.playhead, Boolean(inView));
-    if (inView) this.playhead.style.left = `${this.plot.over.offsetLeft + this.plot.valToPos(this.shown, "x")}px`;
+    if (inView) this.playhead.style.left = `${plot.over.offsetLeft + plot.valToPos(this.shown, "x")}px`;
   }
 
   options() {
@@ -145,7 +146,7 @@ export class Plot {
         sync: { key: "run", scales: ["x", null], filters: { pub: moves, sub: moves } },
         bind: { dblclick: () => () => this.setZoom(null) },
       },
-      scales: { x: { time: false, range: () => this.zoom ?? [0, Math.max(this.total(), 1)] }, y: { distr: this.log ? 3 : 1, range: (_, low, high) => this.span(low, high) }, ...this.scales?.() },
+      scales: { x: { time: false }, y: { distr: this.log ? 3 : 1, range: (_, low, high) => this.span(low, high) }, ...this.scales?.() },
       axes: [
         { ...axis, space: 60, size: 32 },
         { ...axis, size: left, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : this.tick(tick))) },
@@ -153,7 +154,7 @@ export class Plot {
       series: [{}, ...this.series(colours)],
       hooks: {
         ready: [(plot) => this.watch(plot)],
-        draw: [(plot) => this.drawMarks(plot, colours)],
+        draw: [(plot) => { this.drawMarks(plot, colours); this.placeHead(plot); }],
         setCursor: [(plot) => this.showTip(plot)],
         setSelect: [(plot) => this.onSelect(plot)],
       },

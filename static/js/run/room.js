@@ -10,7 +10,7 @@ import { Scene } from "./scene.js";
 import { Strip } from "./strip.js";
 
 const parse = (id) => JSON.parse(document.getElementById(id).textContent);
-const TYPING = "input, select, textarea, [contenteditable], dialog, summary, .table-box, .log";
+const TYPING = "input, select, textarea, [contenteditable], dialog, .table-box, .log";
 
 export class Room {
   // `now` is the run's {state, step, steps}, kept by the page; `onLoss` gets the smoothed loss as text.
