@@ -13,6 +13,7 @@ from sqlmodel import col, select
 from app import wording
 from app.database import Database
 from app.home import Home
+from app.jobs.states import Kind
 from app.tables import Checkpoint, Event, Job, Sample
 from core import files
 from tests.e2e.conftest import end, new_project, start, start_tiny_run, wait_for_step
@@ -37,7 +38,7 @@ def stored(home: Path) -> dict[str, Any]:
     """The same from the database and the files."""
     database = Database(Home(home))
     with database.read() as session:
-        job = session.get_one(Job, 1)
+        job = session.exec(select(Job).where(Job.kind == Kind.TRAIN)).one()
         losses: dict[int, float] = {}
         for row in session.exec(select(Event).where(Event.job_id == job.id).order_by(col(Event.id))):
             if row.kind == "rewind":
