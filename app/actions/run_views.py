@@ -185,12 +185,7 @@ def detail_of(session: Session, run: Run) -> RunDetail:
         samples=[sample_view(sample) for sample in grid.values()],
         verdict=scores.diagnosis,
         photo_scores=photo_scores(version.items if version else [], scores),
-        suggestion=choose(
-            scores.by_step,
-            [each.step for each in saved],
-            scores.diagnosis,
-            so_far=job.state in (State.QUEUED, State.RUNNING),
-        ),
+        suggestion=_suggestion(scores, saved, job.state),
         class_pictures=[sample_view(sample) for sample in rows if sample.step is None],
         deaths=job.deaths,
         not_responding=jobs.silent(job),
@@ -198,6 +193,11 @@ def detail_of(session: Session, run: Run) -> RunDetail:
         can_resume=job.state in (State.FAILED, State.STOPPED, State.SUCCEEDED),
         last_event_id=session.exec(select(func.max(Event.id)).where(Event.job_id == run.job_id)).one() or 0,
     )
+
+
+def _suggestion(scores: progress.Scores, saved: Sequence[CheckpointView], state: State) -> Choice:
+    steps = [each.step for each in saved]
+    return choose(scores.by_step, steps, scores.diagnosis, so_far=state in (State.QUEUED, State.RUNNING))
 
 
 def sample_view(row: Sample) -> SampleView:

@@ -47,7 +47,9 @@ class Film:
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class FilmStep:
+    """The pictures of one step."""
+
     step: int
     pictures: tuple[Path | None, ...]  # by prompt; None: not drawn, or its file is gone
 
@@ -71,7 +73,7 @@ def timelapse(database: Database, run_id: int, format_name: str) -> Film:
             for outdated in folder.glob(f"timelapse-*.{format_name}"):
                 outdated.unlink(missing_ok=True)
             with files.atomic_file(path) as part:
-                write(part, format_name, frames(_chosen(steps), total), len(_chosen(steps)))
+                write(part, format_name, frames(chosen_steps(steps), total), len(chosen_steps(steps)))
     return Film(path, f"{name}.{format_name}", f"image/{format_name}")
 
 
@@ -84,7 +86,7 @@ def write(path: Path, format_name: str, pictures: Iterator[Image.Image], count: 
     next(pictures).save(path, FORMATS[format_name], **how)
 
 
-def frames(steps: Sequence[_Step], total: int) -> Iterator[Image.Image]:
+def frames(steps: Sequence[FilmStep], total: int) -> Iterator[Image.Image]:
     """The frames of a film, all of one size."""
     columns, side = _grid(len(steps[0].pictures))
     rows = math.ceil(len(steps[0].pictures) / columns)
@@ -135,7 +137,7 @@ def _fitted(path: Path, side: int) -> Image.Image | None:
     return square
 
 
-def _steps(database: Database, session: Session, run_id: int) -> tuple[list[_Step], str]:
+def _steps(database: Database, session: Session, run_id: int) -> tuple[list[FilmStep], str]:
     """The steps with samples in order, and a hash of which samples they are."""
     chosen = select(Sample).where(Sample.run_id == run_id, col(Sample.step).is_not(None))
     rows = session.exec(chosen.order_by(col(Sample.step), col(Sample.prompt_id), col(Sample.id))).all()
@@ -146,10 +148,12 @@ def _steps(database: Database, session: Session, run_id: int) -> tuple[list[_Ste
         if path.is_file():
             found.setdefault(row.step or 0, {})[row.prompt_id] = path
     state = hashlib.sha256(repr([(row.id, row.step) for row in rows]).encode()).hexdigest()[:16]
-    return [_Step(step, tuple(each.get(prompt) for prompt in prompts)) for step, each in sorted(found.items())], state
+    return [
+        FilmStep(step, tuple(each.get(prompt) for prompt in prompts)) for step, each in sorted(found.items())
+    ], state
 
 
-def _chosen(steps: Sequence[_Step]) -> list[_Step]:
+def chosen_steps(steps: Sequence[FilmStep]) -> list[FilmStep]:
     """At most FRAMES of them, evenly, with the first and the last."""
     if len(steps) <= FRAMES:
         return list(steps)

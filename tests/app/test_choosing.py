@@ -111,8 +111,8 @@ def test_the_time_lapse_has_a_frame_for_each_step_and_is_made_once(
 
 def test_a_long_run_has_a_film_of_bounded_length_and_size(tmp_path: Path) -> None:
     Image.new("RGB", (2048, 1024), "red").save(tmp_path / "one.png")
-    steps = [timelapse._Step(step, (tmp_path / "one.png",) * 5) for step in range(0, 100_001, 100)]
-    chosen = timelapse._chosen(steps)
+    steps = [timelapse.FilmStep(step, (tmp_path / "one.png",) * 5) for step in range(0, 100_001, 100)]
+    chosen = timelapse.chosen_steps(steps)
     assert len(chosen) == timelapse.FRAMES
     assert (chosen[0].step, chosen[-1].step) == (0, 100_000)
     (frame,) = timelapse.frames(chosen[:1], 100_000)

@@ -2,15 +2,7 @@
 
 import { $, page, show, write } from "../lib/dom.js";
 import { fileSize } from "../lib/format.js";
-
-const BEFORE = {
-  queued: "Waiting for its turn. The first pictures show what the base makes of your prompts.",
-  running: "Too early to say. The first checkpoint comes at step {}, or with Save now.",
-  stopped: "It stopped before its first checkpoint.",
-  failed: "It failed before its first checkpoint.",
-  succeeded: "It has no checkpoint.",
-  cancelled: "It was removed before it started.",
-};
+import { wording } from "../lib/wording.js";
 
 export class ChoiceCard {
   constructor(run, suggestion) {
@@ -22,7 +14,7 @@ export class ChoiceCard {
     const { step, words, reasons } = this.suggestion;
     const { starred, steps } = checkpoints;
     const used = starred ?? step ?? steps.at(-1) ?? null;
-    const sentence = used === null ? BEFORE[state].replace("{}", page.dataset.first) : words;
+    const sentence = used === null ? wording.no_checkpoint[state].replace("{}", page.dataset.first) : words;
     const own = starred === null ? "" : starred === step ? "You starred it too. " : `You starred step ${starred}. `;
     write($("#choice-words"), own + sentence);
     show($("#choice-words"), !(state === "failed" && used === null));
