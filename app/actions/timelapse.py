@@ -148,9 +148,8 @@ def _steps(database: Database, session: Session, run_id: int) -> tuple[list[Film
         if path.is_file():
             found.setdefault(row.step or 0, {})[row.prompt_id] = path
     state = hashlib.sha256(repr([(row.id, row.step) for row in rows]).encode()).hexdigest()[:16]
-    return [
-        FilmStep(step, tuple(each.get(prompt) for prompt in prompts)) for step, each in sorted(found.items())
-    ], state
+    steps = [FilmStep(step, tuple(each.get(prompt) for prompt in prompts)) for step, each in sorted(found.items())]
+    return steps, state
 
 
 def chosen_steps(steps: Sequence[FilmStep]) -> list[FilmStep]:
