@@ -72,7 +72,7 @@ SCRIPT_WORDS: dict[str, Any] = {
     "queued": QUEUED,
     "stopping": STOPPING,
     "editable": SETTINGS_CODES,
-    "no_checkpoint": NO_CHECKPOINT,
+    "unsaved": NO_CHECKPOINT,
 }
 """What scripts need of the above, as JSON; read by static/js/lib/wording.js."""
 

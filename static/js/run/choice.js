@@ -14,7 +14,7 @@ export class ChoiceCard {
     const { step, words, reasons } = this.suggestion;
     const { starred, steps } = checkpoints;
     const used = starred ?? step ?? steps.at(-1) ?? null;
-    const sentence = used === null ? wording.no_checkpoint[state].replace("{}", page.dataset.first) : words;
+    const sentence = used === null ? wording.unsaved[state].replace("{}", page.dataset.first) : words;
     const own = starred === null ? "" : starred === step ? "You starred it too. " : `You starred step ${starred}. `;
     write($("#choice-words"), own + sentence);
     show($("#choice-words"), !(state === "failed" && used === null));
