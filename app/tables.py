@@ -246,7 +246,7 @@ class Checkpoint(SQLModel, table=True):
     folder: str  # relative to the home folder
     bytes: int
     sha256: str  # of adapter.safetensors
-    pinned: bool = False
+    pinned: bool = False  # starred by the user; at most one of a run
     created_at: datetime = Field(default_factory=now)
 
 

@@ -49,6 +49,16 @@ QUEUED = "Waiting for its turn"
 STOPPING = {"stop": "Finishing this step, then saving", "now": "Stopping; the last checkpoint stays"}
 """The phase of a running job that is asked to stop, by the value of `Job.stop`."""
 
+NO_CHECKPOINT: dict[State, str] = {
+    State.QUEUED: f"{QUEUED}. The first pictures show what the base makes of your prompts.",
+    State.RUNNING: "Too early to say. The first checkpoint comes at step {}, or with Save now.",
+    State.STOPPED: "It stopped before its first checkpoint.",
+    State.FAILED: "It failed before its first checkpoint.",
+    State.SUCCEEDED: "It has no checkpoint.",
+    State.CANCELLED: "It was removed before it started.",
+}
+"""What the page of a run says instead of which checkpoint is best."""
+
 SETTINGS_CODES = ("config", "data", "model", "adapter", "training", "memory")
 """Codes of core/errors.py for which a failed run offers to edit its settings: photos and model are chosen with them."""
 
@@ -62,6 +72,7 @@ SCRIPT_WORDS: dict[str, Any] = {
     "queued": QUEUED,
     "stopping": STOPPING,
     "editable": SETTINGS_CODES,
+    "unsaved": NO_CHECKPOINT,
 }
 """What scripts need of the above, as JSON; read by static/js/lib/wording.js."""
 

@@ -90,6 +90,10 @@ def thumb_url(row: Photo) -> str:
     return f"/api/photos/{row.id}/thumb?v={row.sha256[:12]}"
 
 
+def file_url(row: Photo) -> str:
+    return f"/api/photos/{row.id}/file?v={row.sha256[:12]}"
+
+
 def views(session: Session, rows: Iterable[Photo]) -> list[PhotoView]:
     rows = list(rows)
     ids = [int(row.id or 0) for row in rows]
@@ -118,7 +122,7 @@ def _view(row: Photo, caption: Caption | None, found: Subject | None) -> PhotoVi
         mask=mask[0] if mask else None,
         mask_url=f"/api/photos/{row.id}/mask?v={mask[1][:12]}" if mask else None,
         taken=row.taken,
-        file_url=f"/api/photos/{row.id}/file?v={row.sha256[:12]}",
+        file_url=file_url(row),
         thumb_url=thumb_url(row),
         created_at=row.created_at,
     )

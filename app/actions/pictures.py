@@ -155,5 +155,6 @@ def _adapter(session: Session, chosen: Mapping[str, Any]) -> tuple[Adapter | Non
         query = select(Adapter).join(Checkpoint).where(Adapter.run_id == chosen.get("run"))
         if chosen.get("step") is not None:
             query = query.where(Checkpoint.step == chosen["step"])
-        row = session.exec(query.order_by(col(Checkpoint.step).desc()).limit(1)).first()
+        starred_first = (col(Checkpoint.pinned).desc(), col(Checkpoint.step).desc())
+        row = session.exec(query.order_by(*starred_first).limit(1)).first()
     return (row, strength, "") if row is not None else (None, 0, "is not there; choose another adapter or checkpoint")

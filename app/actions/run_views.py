@@ -15,6 +15,7 @@ from app.actions import jobs, progress
 from app.jobs import store
 from app.jobs.states import State, Stop
 from app.tables import Checkpoint, Event, Project, Run, Sample, Version
+from core.training.choice import Choice, choose
 from core.training.diagnosis import Diagnosis, outliers, than_base
 
 
@@ -46,6 +47,7 @@ class CheckpointView:
     bytes: int
     sha256: str
     adapter_url: str
+    starred: bool  # the one of its run that the user chose
     created_at: datetime
 
 
@@ -80,7 +82,8 @@ class RunView:
     eta_seconds: float | None
     error: dict[str, Any] | None
     photos: int  # how many it trains on
-    cover_url: str | None  # the newest sample picture
+    starred: int | None  # the step of the checkpoint with the star
+    cover_url: str | None  # the sample picture of that step, else the newest
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -99,6 +102,7 @@ class RunDetail(RunView):
     samples: list[SampleView]  # by step, then by prompt
     verdict: Diagnosis  # what the scores say so far
     photo_scores: list[PhotoScore]  # empty before the first score
+    suggestion: Choice  # which checkpoint to draw with, as far as scores can say
     class_pictures: list[SampleView]  # drawn by the untouched base, to train on; by number
     deaths: int
     not_responding: bool
@@ -111,8 +115,11 @@ def list_view(session: Session, run: Run) -> RunView:
     job = store.get(session, run.job_id)
     project = session.get(Project, run.project_id)
     version = session.get(Version, run.version_id)
+    starred = session.exec(select(Checkpoint.step).where(Checkpoint.run_id == run.id, col(Checkpoint.pinned))).first()
     samples = select(Sample.id).where(Sample.run_id == run.id, col(Sample.step).is_not(None))
-    cover = session.exec(samples.order_by(col(Sample.id).desc())).first()
+    if starred is not None:
+        samples = samples.where(col(Sample.step) <= starred)
+    cover = session.exec(samples.order_by(col(Sample.step).desc(), col(Sample.id).desc())).first()
     is_running = job.state is State.RUNNING
     return RunView(
         id=int(run.id or 0),
@@ -130,6 +137,7 @@ def list_view(session: Session, run: Run) -> RunView:
         eta_seconds=progress.eta_seconds(session, run.job_id, job.attempt, job.step, job.steps) if is_running else None,
         error=job.error,
         photos=len(version.items) if version else 0,
+        starred=starred,
         cover_url=picture_url(cover) if cover is not None else None,
         created_at=run.created_at,
         started_at=job.started_at,
@@ -141,11 +149,12 @@ def detail_of(session: Session, run: Run) -> RunDetail:
     view = list_view(session, run)
     job = store.get(session, run.job_id)
     version = session.get(Version, run.version_id)
-    checkpoints = session.exec(select(Checkpoint).where(Checkpoint.run_id == run.id).order_by(col(Checkpoint.step)))
+    checkpoints = select(Checkpoint).where(Checkpoint.run_id == run.id).order_by(col(Checkpoint.step))
     drawn = select(Sample).where(Sample.run_id == run.id).order_by(col(Sample.step), col(Sample.prompt_id))
     rows = session.exec(drawn).all()
     grid = {(sample.step, sample.prompt_id): sample for sample in rows if sample.step is not None}
     scores = progress.scores(session, run.job_id)
+    saved = [checkpoint_view(row) for row in session.exec(checkpoints)]
     return RunDetail(
         id=view.id,
         job_id=view.job_id,
@@ -162,6 +171,7 @@ def detail_of(session: Session, run: Run) -> RunDetail:
         eta_seconds=view.eta_seconds,
         error=view.error,
         photos=view.photos,
+        starred=view.starred,
         cover_url=view.cover_url,
         created_at=view.created_at,
         started_at=view.started_at,
@@ -171,10 +181,11 @@ def detail_of(session: Session, run: Run) -> RunDetail:
         items=version.items if version else [],
         versions=run.versions,
         hashes=run.hashes,
-        checkpoints=[checkpoint_view(row) for row in checkpoints],
+        checkpoints=saved,
         samples=[sample_view(sample) for sample in grid.values()],
         verdict=scores.diagnosis,
         photo_scores=photo_scores(version.items if version else [], scores),
+        suggestion=_suggestion(scores, saved, job.state),
         class_pictures=[sample_view(sample) for sample in rows if sample.step is None],
         deaths=job.deaths,
         not_responding=jobs.silent(job),
@@ -182,6 +193,11 @@ def detail_of(session: Session, run: Run) -> RunDetail:
         can_resume=job.state in (State.FAILED, State.STOPPED, State.SUCCEEDED),
         last_event_id=session.exec(select(func.max(Event.id)).where(Event.job_id == run.job_id)).one() or 0,
     )
+
+
+def _suggestion(scores: progress.Scores, saved: Sequence[CheckpointView], state: State) -> Choice:
+    steps = [each.step for each in saved]
+    return choose(scores.by_step, steps, scores.diagnosis, so_far=state in (State.QUEUED, State.RUNNING))
 
 
 def sample_view(row: Sample) -> SampleView:
@@ -230,7 +246,7 @@ def _photo_words(held_out: bool, value: float | None) -> str:
 
 def checkpoint_view(row: Checkpoint) -> CheckpointView:
     url = f"/api/runs/{row.run_id}/adapter?step={row.step}"
-    return CheckpointView(int(row.id or 0), row.step, row.bytes, row.sha256, url, row.created_at)
+    return CheckpointView(int(row.id or 0), row.step, row.bytes, row.sha256, url, row.pinned, row.created_at)
 
 
 def picture_url(sample_id: int) -> str:

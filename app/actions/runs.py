@@ -173,22 +173,34 @@ def delete(database: Database, run_id: int) -> None:
 
 
 def adapter_file(database: Database, run_id: int, step: int | None = None) -> AdapterFile:
-    """The newest checkpoint's adapter, or step N's. Raises NotFound, Conflict before the first checkpoint."""
+    """The starred checkpoint's adapter, else the newest one's, or step N's.
+
+    Raises NotFound, Conflict before the first checkpoint.
+    """
     with database.read() as session:
         run = find(session, run_id)
         checkpoints = select(Checkpoint).where(Checkpoint.run_id == run_id).order_by(col(Checkpoint.step).desc())
         rows = session.exec(checkpoints).all()
         if not rows:
             raise Conflict("This run has not saved a checkpoint yet; try again after its first one.")
-        chosen = next((row for row in rows if step is None or row.step == step), None)
+        starred = next((row.step for row in rows if row.pinned), rows[0].step)
+        wanted = starred if step is None else step
+        chosen = next((row for row in rows if row.step == wanted), None)
         if chosen is None:
             steps = ", ".join(str(row.step) for row in reversed(rows))
-            raise NotFound(f"There is no checkpoint of step {step}; there is {steps}.")
+            raise NotFound(f"There is no checkpoint of step {wanted}; there is {steps}.")
         project = projects.find(session, run.project_id)
     path = database.home.file(chosen.folder) / ADAPTER_FILE
     if not path.is_file():
         raise NotFound(f"The file of step {chosen.step} is no longer there.")
     return AdapterFile(path, f"{file_word(project.name)}-{file_word(run.name)}-{chosen.step}.safetensors")
+
+
+def starred_step(database: Database, run_id: int) -> int | None:
+    """The step of the run's checkpoint with the star."""
+    with database.read() as session:
+        chosen = select(Checkpoint.step).where(Checkpoint.run_id == run_id, col(Checkpoint.pinned))
+        return session.exec(chosen).first()
 
 
 def adapter_bytes(database: Database, run_id: int, step: int) -> int | None:

@@ -35,7 +35,7 @@ class ProjectCard:
     project: ProjectView
     photos: tuple[PhotoView, ...]  # the first ones
     more: int  # photos beyond those
-    drawn_url: str | None  # the newest sample
+    drawn_url: str | None  # the sample of the starred checkpoint, else the newest
     drawn_step: int | None
     job_id: int | None  # of the newest run
     state: State | None  # of the newest run
@@ -58,13 +58,14 @@ def _card(database: Database, project: ProjectView) -> ProjectCard:
     first = photos.list_photos(database, project.id, limit=PHOTOS + 1) if project.photos or project.aside else []
     every = runs.list_runs(database, project.id, limit=ALL)
     newest = every[-1] if every else None
-    drawn = next((run for run in reversed(every) if run.cover_url), None)
+    shown = [run for run in reversed(every) if run.cover_url]
+    drawn = next((run for run in shown if run.starred is not None), shown[0] if shown else None)
     return ProjectCard(
         project=project,
         photos=tuple(first[:PHOTOS]),
         more=max(0, project.photos + project.aside - PHOTOS),
         drawn_url=drawn.cover_url if drawn else None,
-        drawn_step=drawn.step if drawn else None,
+        drawn_step=(drawn.step if drawn.starred is None else drawn.starred) if drawn else None,
         job_id=newest.job_id if newest else None,
         state=newest.state if newest else None,
         percent=round(100 * newest.step / newest.steps) if newest and newest.steps else 0,

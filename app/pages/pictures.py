@@ -79,14 +79,19 @@ class Place:
     label: str  # as the picture's
 
 
-def pictures_page(database: Database, run_id: int | None = None) -> PicturesPage:
-    """The page, with the newest adapter of `run_id` chosen when it has one, else the newest of all."""
+def pictures_page(database: Database, run_id: int | None = None, step: int | None = None) -> PicturesPage:
+    """The page, with an adapter of `run_id` chosen when it has one, else the newest of all.
+
+    Of a run it is that of `step`, else the starred one, else the newest.
+    """
     after = newest_event(database)
     views = adapters.list_adapters(database, limit=ALL)[::-1]
     draws_with = {model: models.draws_with(database, model) for model in {view.model for view in views}}
     options = tuple(replace(each, model=draws_with[each.model]) for each in adapter_options(database, views))
     newest = options[0].value if options else ""
-    value = next((str(view.id) for view in views if view.run_id == run_id), newest)
+    of_run = {view.step: str(view.id) for view in reversed(views) if view.run_id == run_id}
+    starred = runs.starred_step(database, run_id) if run_id else None
+    value = of_run.get(step) or of_run.get(starred) or next(reversed(of_run.values()), newest)
     chosen = next((each for each in options if each.value == value), None)
     words = f"{chosen.trigger} {chosen.class_word}".strip() if chosen else ""
     return PicturesPage(

@@ -1,18 +1,18 @@
-"""The page of one run: what it has drawn, saved and reported so far.
+"""The page of one run: its samples first, then what is known of them.
 
 Parts:
 
-    run (state, step)   diagnosis, photo_scores     grid of samples by step and prompt
-    checkpoints         class_pictures              log, settings
+    run (state, step)     scene: samples, photos of the set, checkpoints       suggestion: which checkpoint to draw with
+    diagnosis, photos     class_pictures                                       log, settings
 
-The curves are not in it: the page's script fetches them (GET /api/runs/{id}/metrics), and applies every event
-after `after` as it comes (static/js/run/run.js).
+The scene, the checkpoints and the log are in the page as JSON, since they change while the run goes on: static/js/run/
+draws them, and applies every event after `after` as it comes. The curves it fetches (GET /api/runs/{id}/metrics).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from sqlmodel import col, select
 
 from app import wording
 from app.actions import models, projects, runs
+from app.actions.photo_views import file_url, thumb_url
 from app.actions.projects import ProjectView
 from app.actions.run_views import PhotoScore, RunDetail, SampleView
 from app.database import Database
@@ -27,13 +28,12 @@ from app.jobs.states import State, Stop
 from app.knob_fields import KnobField, fields
 from app.pages.lines import NOT_RESPONDING, newest_event
 from app.pages.render import Page
-from app.tables import Event
+from app.tables import Event, Photo
 from core.config.train import knobs
 from core.dataset import split
 from core.training.diagnosis import Diagnosis
 
 REMOVED = "It was removed before it started."
-ROWS_TO_COME = 12  # empty rows of the sample grid that are laid out beforehand
 LOG_LINES = 500
 MORE_STEPS_AT_LEAST, MORE_STEPS_MULTIPLE = 100, 50
 
@@ -49,14 +49,16 @@ class RunPage(Page):
     diagnosis: Diagnosis  # what the scores say so far
     held_out_photos: int  # on how many the run is scored; 0: on one that it trains on
     photo_scores: tuple[PhotoScore, ...]  # empty before the first score
-    grid: Grid
+    suggestion_data: Mapping[str, Any]  # `Choice` as JSON: which checkpoint to draw with
+    prompts: int  # how many the run has samples of
+    why_empty: str  # a sentence where there will be no samples
+    has_checkpoint: bool
+    data: Mapping[str, Any]  # `SceneData` as JSON
     class_pictures: ClassPictures | None  # None for a run that trains on none
-    checkpoints: tuple[SavedStep, ...]  # the newest first
     elsewhere: str  # which programs miss layers of the downloaded file, in a sentence; empty for none
     first_checkpoint: int  # the step after which the first one comes
     more_steps: int  # how many "Continue" offers on top
     activations: KnobField  # a run may resume with another value of this knob
-    log: tuple[LogLine, ...]
     settings: tuple[UsedKnob, ...]
 
 
@@ -82,40 +84,47 @@ class RunNow:
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
-    """Samples: steps as rows, prompts as columns. Rows still to come are there already, so that nothing jumps."""
+class SceneData:
+    """What the page's script draws."""
 
-    prompts: tuple[GridPrompt, ...]
-    rows: tuple[GridRow, ...]
-    why_empty: str = ""  # a sentence, if there are no columns
+    prompts: tuple[Prompt, ...]
+    samples: tuple[Picture, ...]  # by step, then by prompt
+    every: int  # steps between samples; 0: none are drawn by themselves
+    base: str  # what step 0 is: "the base" or "as begun"
+    photos: tuple[ScenePhoto, ...]  # that the run trains on or is scored on
+    checkpoints: tuple[SavedStep, ...]  # the oldest first
+    log: tuple[LogLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class GridPrompt:
-    """A column of the grid."""
+class Prompt:
+    """A prompt that the run draws samples of."""
 
     id: int
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class GridRow:
-    """The samples of one step."""
-
-    step: int
-    cells: tuple[GridCell, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class GridCell:
-    """A sample, or the place where one will be (without a url)."""
+class Picture:
+    """A sample, or a class picture."""
 
     prompt_id: int  # of a class picture, its number
     prompt: str
-    url: str | None = None
-    seed: int | None = None
-    width: int = 256
-    height: int = 256
+    url: str
+    seed: int
+    width: int
+    height: int
+    step: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScenePhoto:
+    """A photo of the set that is still in the project."""
+
+    id: int
+    name: str
+    url: str
+    thumb_url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +133,7 @@ class SavedStep:
 
     step: int
     adapter_bytes: int | None  # of the file to download; None if it is no longer there
+    starred: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +141,14 @@ class ClassPictures:
     """Pictures of the class by the untouched model, as far as they are drawn."""
 
     prompt: str
-    cells: tuple[GridCell, ...]
+    pictures: tuple[Picture, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
     """One line of the log."""
 
-    at: datetime
+    at: str  # ISO 8601
     level: str  # info, warning or error
     text: str
 
@@ -160,6 +170,7 @@ def run_page(database: Database, run_id: int) -> RunPage:
     detail = runs.get_run(database, run_id)
     config = {name: entry["value"] for name, entry in detail.config.items()}
     project = projects.get_project(database, detail.project_id)
+    data, why_empty = _scene(database, detail, config, project)
     return RunPage(
         after=after,
         project=project,
@@ -167,21 +178,23 @@ def run_page(database: Database, run_id: int) -> RunPage:
         diagnosis=detail.verdict,
         held_out_photos=_held_out_photos(detail, config),
         photo_scores=tuple(detail.photo_scores),
-        grid=_grid(detail, config, project),
+        suggestion_data=asdict(detail.suggestion),
+        prompts=len(data.prompts),
+        why_empty=why_empty,
+        has_checkpoint=bool(detail.checkpoints),
+        data=asdict(data),
         class_pictures=_class_pictures(detail, config, project),
-        checkpoints=tuple(_saved_steps(database, detail)),
         elsewhere=models.elsewhere(database, detail.model),
-        first_checkpoint=min(int(config["save_every"]), detail.steps),
+        first_checkpoint=min(int(config.get("save_every", detail.steps)), detail.steps),
         more_steps=max(MORE_STEPS_AT_LEAST, round(detail.steps / 2 / MORE_STEPS_MULTIPLE) * MORE_STEPS_MULTIPLE),
         activations=fields(config, ())["activations"],
-        log=_log(database, detail.job_id),
         settings=_used_knobs(detail),
     )
 
 
 def _saved_steps(database: Database, detail: RunDetail) -> Iterator[SavedStep]:
-    for each in reversed(detail.checkpoints):
-        yield SavedStep(each.step, runs.adapter_bytes(database, detail.id, each.step))
+    for each in detail.checkpoints:
+        yield SavedStep(each.step, runs.adapter_bytes(database, detail.id, each.step), each.starred)
 
 
 def _run_now(database: Database, detail: RunDetail) -> RunNow:
@@ -212,25 +225,36 @@ def _held_out_photos(detail: RunDetail, config: Mapping[str, Any]) -> int:
     return held_out if isinstance(held_out, int) else len(held_out)
 
 
-def _grid(detail: RunDetail, config: Mapping[str, Any], project: ProjectView) -> Grid:
-    """Every sample that is drawn, by step and prompt, and empty cells for the next `ROWS_TO_COME` steps."""
-    samples = {(sample.step or 0, sample.prompt_id): sample for sample in detail.samples}
-    prompts = {number: _filled(prompt, project) for number, prompt in enumerate(config["sample_prompts"])}
+def _scene(
+    database: Database, detail: RunDetail, config: Mapping[str, Any], project: ProjectView
+) -> tuple[SceneData, str]:
+    """What is drawn, what comes next, and a sentence where nothing is drawn and nothing will be."""
+    prompts = {number: _filled(prompt, project) for number, prompt in enumerate(config.get("sample_prompts", ()))}
     prompts |= {sample.prompt_id: sample.prompt for sample in detail.samples}
-    steps = {step for step, _ in samples}
-    every = int(config["sample_every"])
-    if every and detail.state is not State.CANCELLED:
-        newest = max(steps, default=0)
-        to_come = [step for step in (*range(0, detail.steps, every), detail.steps) if step >= newest]
-        steps |= set(to_come[:ROWS_TO_COME])
-    if not steps or not prompts:
-        return Grid((), (), _why_empty(every, bool(prompts)))
-    rows = []
-    for step in sorted(steps):
-        drawn = {number: samples.get((step, number)) for number in prompts}
-        cells = [_cell(sample) if sample else GridCell(number, prompts[number]) for number, sample in drawn.items()]
-        rows.append(GridRow(step, tuple(cells)))
-    return Grid(tuple(GridPrompt(number, text) for number, text in prompts.items()), tuple(rows))
+    every = int(config.get("sample_every", 0))
+    drawable = every > 0 and detail.state is not State.CANCELLED
+    scene = SceneData(
+        prompts=tuple(Prompt(number, text) for number, text in prompts.items()) if detail.samples or drawable else (),
+        samples=tuple(_picture(sample) for sample in detail.samples),
+        every=every,
+        base="as begun" if detail.started_from else "the base",
+        photos=_photos(database, detail),
+        checkpoints=tuple(_saved_steps(database, detail)),
+        log=_log(database, detail.job_id),
+    )
+    return scene, "" if scene.prompts else _why_empty(every, bool(prompts))
+
+
+def _photos(database: Database, detail: RunDetail) -> tuple[ScenePhoto, ...]:
+    """The photos of the run's version, as far as the project still has them."""
+    wanted = [item["photo_id"] for item in detail.items]
+    with database.read() as session:
+        rows = {row.id: row for row in session.exec(select(Photo).where(col(Photo.id).in_(wanted)))}
+    return tuple(
+        ScenePhoto(number, rows[number].name, file_url(rows[number]), thumb_url(rows[number]))
+        for number in dict.fromkeys(wanted)
+        if number in rows
+    )
 
 
 def _why_empty(every: int, has_prompts: bool) -> str:
@@ -244,11 +268,11 @@ def _class_pictures(detail: RunDetail, config: Mapping[str, Any], project: Proje
         return None
     drawn = detail.class_pictures
     prompt = drawn[0].prompt if drawn else _filled(config["class_prompt"], project)
-    return ClassPictures(prompt, tuple(_cell(sample) for sample in drawn))
+    return ClassPictures(prompt, tuple(_picture(sample) for sample in drawn))
 
 
-def _cell(sample: SampleView) -> GridCell:
-    return GridCell(sample.prompt_id, sample.prompt, sample.url, sample.seed, sample.width, sample.height)
+def _picture(sample: SampleView) -> Picture:
+    return Picture(sample.prompt_id, sample.prompt, sample.url, sample.seed, sample.width, sample.height, sample.step)
 
 
 def _filled(prompt: str, project: ProjectView) -> str:
@@ -260,7 +284,9 @@ def _log(database: Database, job_id: int) -> tuple[LogLine, ...]:
     chosen = select(Event).where(Event.job_id == job_id, Event.kind == "log").order_by(col(Event.id).desc())
     with database.read() as session:
         rows = session.exec(chosen.limit(LOG_LINES)).all()[::-1]
-    return tuple(LogLine(row.at, str(row.payload.get("level", "info")), str(row.payload["text"])) for row in rows)
+    return tuple(
+        LogLine(row.at.isoformat(), str(row.payload.get("level", "info")), str(row.payload["text"])) for row in rows
+    )
 
 
 def _used_knobs(detail: RunDetail) -> tuple[UsedKnob, ...]:

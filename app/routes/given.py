@@ -84,5 +84,6 @@ class StrictRoute(APIRoute):
 
 Db = Annotated[Database, Depends(_database)]
 Id = Annotated[int, Path(ge=1, le=ID_AT_MOST)]
+Number = Annotated[int, Path(ge=0, le=ID_AT_MOST)]
 After = Annotated[int, Query(ge=0, le=ID_AT_MOST, description="Only what has a larger id.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="At most this many.")]

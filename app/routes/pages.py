@@ -47,8 +47,13 @@ def run(request: Request, db: Db, run_id: Id) -> HTMLResponse:
 
 
 @router.get("/pictures")
-def pictures(request: Request, db: Db, run: Annotated[int | None, Query(ge=1, le=ID_AT_MOST)] = None) -> HTMLResponse:
-    return _show(request, db, pictures_page(db, run))
+def pictures(
+    request: Request,
+    db: Db,
+    run: Annotated[int | None, Query(ge=1, le=ID_AT_MOST)] = None,
+    step: Annotated[int | None, Query(ge=0, le=ID_AT_MOST)] = None,
+) -> HTMLResponse:
+    return _show(request, db, pictures_page(db, run, step))
 
 
 @router.get("/queue")

@@ -150,6 +150,8 @@ def test_an_older_home_opens_with_captions_crops_and_versions(tmp_path: Path) ->
         assert [one["text"] for one in client.get("/api/photos/1/captions").json()] == ["a photo of sks can", "older"]
         assert client.get("/api/runs/1").json()["items"] == [ITEM]
         assert client.get("/api/runs/1/metrics").json()["series"]["loss"] == [[1, 1.0], [2, 1.0], [3, 1.0]]
+        page = client.get("/runs/1")  # of a run whose settings lack what came later
+        assert (page.status_code, "a.png" in page.text, "stopped" in page.text) == (200, True, True)
         difference = client.get("/api/projects/1/versions/difference?before=1").json()
         assert [one["name"] for one in difference["added"]] == ["b.png"]
         assert [difference[what] for what in ("removed", "captions", "crops", "masks")] == [[], [], [], []]

@@ -63,7 +63,7 @@ def test_from_an_empty_home_to_a_downloaded_adapter(
 
     page.wait_for_url("**/runs/*")
     expect(page.locator("#state")).to_contain_text("running", timeout=60_000)
-    expect(page.locator("#samples td img")).not_to_have_count(0, timeout=60_000)
+    expect(page.locator("#shots img.now:visible")).not_to_have_count(0, timeout=60_000)
     wait_for_step(page, 4)
     expect(page.locator("#chart canvas")).to_be_visible()
     expect(page.locator("#loss-now")).to_have_text(re.compile(r"^\d\.\d{4}$"))
@@ -83,7 +83,7 @@ def test_from_an_empty_home_to_a_downloaded_adapter(
     assert last > stopped_at
 
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download adapter").click()
+        page.get_by_role("link", name="Download the adapter", exact=True).click()
     assert download.value.suggested_filename == f"House-Run-1-{last}.safetensors"
     target = tmp_path / "adapter.safetensors"
     download.value.save_as(target)

@@ -1,6 +1,6 @@
 // The class pictures of a run, live. Each has a number; they are drawn in that order.
 
-import { $, show } from "../lib/dom.js";
+import { $, copy, show } from "../lib/dom.js";
 import { openLightbox } from "../lib/lightbox.js";
 
 const HINT = "Arrow keys: left and right through the class pictures";
@@ -16,13 +16,9 @@ export class ClassPictures {
 
   add({ prompt_id: number, prompt, url }) {
     if ($(`[data-number="${number}"]`, this.box)) return;
-    const button = document.createElement("button");
-    button.type = "button";
+    const button = copy("class-picture-template");
     button.dataset.number = number;
-    const image = new Image();
-    image.alt = `Class picture ${number + 1}: ${prompt}`;
-    image.src = url;
-    button.append(image);
+    Object.assign($("img", button), { alt: `Class picture ${number + 1}: ${prompt}`, src: url });
     this.box.append(button);
     show($("#no-class-pictures"), false);
   }

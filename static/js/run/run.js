@@ -1,23 +1,26 @@
-// A run's page, live: state, progress, loss, samples, checkpoints, log. The server renders it as of event `after`; every
-// later change comes through the event stream.
+// A run's page, live: state, progress, loss, samples, checkpoints, log. The page holds them as of event `after`; every later
+// change comes through the event stream.
 
 import { ApiError, api, quietly } from "../lib/api.js";
 import { checkFields } from "../lib/check.js";
-import { $, $$, copy, page, show, showState, throttled, toast, write } from "../lib/dom.js";
+import { $, $$, page, show, showState, throttled, toast, write } from "../lib/dom.js";
 import { Events } from "../lib/events.js";
-import { duration, fileSize, loss } from "../lib/format.js";
+import { duration, loss } from "../lib/format.js";
 import { clearErrors, onPress, onSubmit, textsOf } from "../lib/forms.js";
 import { onBack } from "../lib/server.js";
 import { wording } from "../lib/wording.js";
 import { ClassPictures } from "./class_pictures.js";
-import { LossChart, fillTable } from "./loss_chart.js";
-import { SampleGrid } from "./samples.js";
-import { SCORE_COLUMNS, ScoreChart, fillScores, showDiagnosis } from "./score_chart.js";
+import { Log } from "./log.js";
+import { Room } from "./room.js";
+import { SCORE_COLUMNS, showDiagnosis } from "./score_chart.js";
 
 const id = page.dataset.run;
 const now = { state: page.dataset.state, step: Number(page.dataset.step), steps: Number(page.dataset.steps), eta: null, diagnosis: "", stopping: page.dataset.stop !== "none" };
 const clock = []; // [when, step] of the latest steps: speed and time left
-const grid = $("#samples") ? new SampleGrid($("#samples")) : null;
+const POINTS = 20000; // of the curve, as many as the server gives: fewer would show less where one zooms in
+const room = new Room(id, now, (text) => drawFigure("#loss-now", text));
+const { charts, scene, checkpoints } = room;
+const log = new Log(room.data.log);
 const classPictures = $("#class-pictures") ? new ClassPictures($("#class-pictures")) : null;
 
 // ---- the numbers ----
@@ -89,84 +92,24 @@ function setState(state, error, stop) {
   show($("#run-error"), Boolean(failed));
   if (failed) {
     write($("#run-error-text"), error.message);
-    show($("#run-error-hint"), Boolean($("#checkpoints [data-step]")));
+    show($("#run-error-hint"), checkpoints.steps.length > 0);
     show($("#run-error-edit"), wording.editable.includes(error.code));
   }
   showStopping(stop);
   drawNumbers();
+  scene.draw();
 }
 
-// ---- the chart ----
-
-const smoothing = $("#smoothing");
-smoothing.value = localStorage.getItem("smoothing") ?? smoothing.value;
-
-const chart = new LossChart($("#chart"), {
-  smoothing: smoothing.value / 100,
-  onText({ step, last, smooth, first, count }) {
-    drawFigure("#loss-now", smooth === null ? "" : loss(smooth));
-    if (!count) return;
-    const change = first ? Math.round((1 - smooth / first) * 100) : 0;
-    const way = Math.abs(change) < 2 ? "about where it began" : change > 0 ? `${change}% below where it began` : `${-change}% above where it began`;
-    write($("#chart-summary"), `Step ${step}: loss ${loss(last)}, smoothed ${loss(smooth)}, ${way}. Single steps are noisy; look at the smoothed line, and trust the pictures more.`);
-    if ($("#chart-table").open) fillTable($("#chart-table tbody"), chart);
-  },
-});
-
-function showSmoothing() {
-  write($("#smoothing-value"), `${smoothing.value}%`);
-  chart.smooth(smoothing.value / 100);
-}
-smoothing.addEventListener("input", () => { localStorage.setItem("smoothing", smoothing.value); showSmoothing(); });
-$("#chart-table").addEventListener("toggle", () => fillTable($("#chart-table tbody"), chart));
-showSmoothing();
-
-const scores = new ScoreChart($("#score-chart"));
-const drawScoreTable = () => { if ($("#score-table").open) fillScores($("#score-table tbody"), scores); };
-$("#score-table").addEventListener("toggle", drawScoreTable);
-const charts = [chart, scores];
-for (const line of $$("#checkpoints [data-step]")) for (const one of charts) one.mark(Number(line.dataset.step));
+// ---- the curves ----
 
 async function loadHistory() {
-  const { series } = await api("GET", `/runs/${id}/metrics?names=loss,${SCORE_COLUMNS.join()}&points=4000`);
-  chart.set(series.loss ?? []);
+  const { series } = await api("GET", `/runs/${id}/metrics?names=loss,lr,${SCORE_COLUMNS.join()}&points=${POINTS}`);
+  charts.loss.set(series.loss ?? [], series.lr ?? []);
   const payloads = new Map(); // step -> the names and values of its event
   for (const name of SCORE_COLUMNS) {
     for (const [step, value] of series[name] ?? []) payloads.set(step, { ...payloads.get(step), [name]: value });
   }
-  for (const [step, payload] of payloads) scores.push(step, payload);
-}
-
-// ---- checkpoints, log ----
-
-function addCheckpoint(step, size) {
-  const list = $("#checkpoints");
-  $(`[data-step="${step}"]`, list)?.remove();
-  const line = copy("checkpoint-template");
-  line.dataset.step = step;
-  write($("b", line), `Step ${step}`);
-  write($("span", line), size ? fileSize(size) : "");
-  const link = $("a", line);
-  link.href = `/api/runs/${id}/adapter?step=${step}`;
-  link.setAttribute("aria-label", `Download the adapter of step ${step}`);
-  const before = $$("[data-step]", list).find((one) => Number(one.dataset.step) < step);
-  list.insertBefore(line, before ?? null);
-  show($("#no-checkpoints"), false);
-  show($("#download"));
-  for (const one of $$("[data-needs-checkpoint]")) show(one);
-  for (const one of charts) one.mark(step);
-}
-
-function addLog(at, { level, text }) {
-  const log = $("#log");
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 30;
-  const line = document.createElement("span");
-  line.dataset.level = level;
-  const time = new Date(at);
-  line.textContent = `${Number.isNaN(time.getTime()) ? "" : time.toTimeString().slice(0, 8)}  ${text}\n`;
-  log.append(line);
-  while (log.childElementCount > 2000) log.firstElementChild.remove();
-  if (atEnd) log.scrollTop = log.scrollHeight;
+  for (const [step, payload] of payloads) charts.scores.push(step, payload);
 }
 
 // ---- buttons and dialogs ----
@@ -228,12 +171,12 @@ const events = {
   },
   metric(payload, row) {
     if (row.step === null) return;
-    if (scores.push(row.step, payload)) {
-      drawScoreTable();
+    if (charts.scores.push(row.step, payload)) {
+      charts.fillTables();
       refreshSoon();
       return;
     }
-    chart.push(row.step, payload.loss);
+    charts.loss.push(row.step, payload.loss, payload.lr);
     now.step = Math.max(now.step, row.step);
     const when = Date.parse(row.at) || Date.now();
     clock.push([when, row.step]);
@@ -242,18 +185,19 @@ const events = {
     drawNumbersSoon();
     speak(`Step ${now.step} of ${now.steps}, loss ${loss(payload.loss)}.`);
   },
-  sample: (payload, row) => grid?.add(row.step ?? 0, payload),
+  sample: (payload, row) => scene.add(row.step ?? 0, payload),
   class_picture: (payload) => classPictures?.add(payload),
-  checkpoint: (payload, row) => addCheckpoint(payload.step ?? row.step, payload.adapter_bytes),
+  checkpoint(payload, row) {
+    checkpoints.add(payload.step ?? row.step, payload.adapter_bytes);
+    refreshSoon();
+  },
   rewind(payload) {
-    for (const one of charts) one.rewind(payload.to_step);
-    grid?.rewind(payload.to_step);
-    for (const one of $$("#checkpoints [data-step]")) if (Number(one.dataset.step) > payload.to_step) one.remove();
+    room.rewind(payload.to_step);
     now.step = payload.to_step;
     clock.length = 0;
     drawNumbers();
   },
-  log: (payload, row) => addLog(row.at, payload),
+  log: (payload, row) => log.add(row.at, payload),
 };
 
 // Not in any event: the number of steps after "Continue", the time left before the first step, the diagnosis.
@@ -263,6 +207,7 @@ async function refresh() {
   now.eta = run.eta_seconds;
   if (run.state === now.state && run.state !== "running") now.step = run.step;
   showDiagnosis(run);
+  room.update(run);
   if (now.diagnosis && now.diagnosis !== run.verdict.kind) speak(`${run.verdict.title}.`, true);
   now.diagnosis = run.verdict.kind;
   drawNumbers();
@@ -278,5 +223,3 @@ load();
 refreshSoon();
 onBack(() => { load(); refreshSoon(); });
 new Events({ run: id }, page.dataset.after, events);
-$("#log").scrollTop = $("#log").scrollHeight;
-$("#log-fold").addEventListener("toggle", () => { $("#log").scrollTop = $("#log").scrollHeight; });

@@ -1,109 +1,74 @@
-// The grid of samples: a row for each step, a column for each prompt. Rows to come are there already, empty, so that
-// nothing jumps when a picture arrives. A cell is found by (step, prompt_id), so edited prompts cannot mix them up.
+// What a run has drawn, by step and prompt. A step is there once one of its pictures is.
 
-import { $, $$ } from "../lib/dom.js";
-import { openLightbox } from "../lib/lightbox.js";
+// The last of ascending `numbers` that is at most `limit`; undefined if there is none.
+export function lastUpTo(numbers, limit) {
+  let [low, high] = [0, numbers.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (numbers[middle] <= limit) low = middle + 1;
+    else high = middle;
+  }
+  return numbers[low - 1];
+}
 
-export class SampleGrid {
-  constructor(box) {
-    this.box = box;
-    this.body = $("tbody", box);
-    box.addEventListener("click", (event) => {
-      const button = event.target.closest("[data-sample]");
-      if (button) openLightbox(button, (from, way) => this.neighbour(from, way));
-    });
-    this.showNewest();
+export class Samples {
+  constructor({ prompts, samples, every }) {
+    this.prompts = prompts; // [{id, text}]
+    this.every = every;
+    this.drawn = new Map(); // step -> prompt -> sample
+    this.steps = []; // ascending
+    for (const sample of samples) this.add(sample.step, sample);
   }
 
-  columns() {
-    return $$("thead [data-prompt]", this.box).map((cell) => cell.dataset.prompt);
-  }
-
-  row(step) {
-    const rows = $$("tr", this.body);
-    const known = rows.find((row) => Number(row.dataset.step) === step);
-    if (known) return known;
-    const row = document.createElement("tr");
-    row.dataset.step = step;
-    const head = document.createElement("th");
-    head.scope = "row";
-    head.textContent = step;
-    row.append(head, ...this.columns().map((prompt) => this.cell(prompt)));
-    const later = rows.find((one) => Number(one.dataset.step) > step);
-    this.body.insertBefore(row, later ?? null);
-    return row;
-  }
-
-  cell(prompt) {
-    const cell = document.createElement("td");
-    cell.dataset.prompt = prompt;
-    const empty = document.createElement("div");
-    empty.className = "waiting";
-    cell.append(empty);
-    return cell;
-  }
-
-  column(sample) {
-    if (this.columns().includes(String(sample.prompt_id))) return;
-    const head = document.createElement("th");
-    head.scope = "col";
-    head.dataset.prompt = sample.prompt_id;
-    head.textContent = sample.prompt;
-    $("thead tr", this.box).append(head);
-    for (const row of $$("tr", this.body)) row.append(this.cell(String(sample.prompt_id)));
-  }
-
+  // False for a picture that is there already.
   add(step, sample) {
-    this.column(sample);
-    const cell = $(`td[data-prompt="${sample.prompt_id}"]`, this.row(step));
-    if ($("img", cell)?.getAttribute("src") === sample.url) return;
-    const button = document.createElement("button");
-    button.type = "button";
-    button.dataset.sample = "";
-    const image = new Image();
-    image.alt = `Step ${step}: ${sample.prompt}`;
-    image.src = sample.url;
-    button.append(image);
-    const follow = this.atEnd();
-    cell.replaceChildren(button);
-    if (follow) this.showNewest();
+    if (!this.prompts.some(({ id }) => id === sample.prompt_id)) this.prompts.push({ id: sample.prompt_id, text: sample.prompt });
+    const known = this.drawn.get(step) ?? new Map();
+    if (known.get(sample.prompt_id)?.url === sample.url) return false;
+    this.drawn.set(step, known.set(sample.prompt_id, { ...sample, step }));
+    this.steps = [...this.drawn.keys()].sort((a, b) => a - b);
+    return true;
   }
 
   // Samples after this step are void: the run resumed from it.
   rewind(step) {
-    for (const row of $$("tr", this.body)) {
-      if (Number(row.dataset.step) <= step) continue;
-      for (const cell of $$("td", row)) cell.replaceWith(this.cell(cell.dataset.prompt));
-    }
+    for (const known of this.steps) if (known > step) this.drawn.delete(known);
+    this.steps = this.steps.filter((known) => known <= step);
   }
 
-  // Whether the newest row is in view, or the user has not scrolled yet.
-  atEnd() {
-    return this.lastTop === undefined || Math.abs(this.box.scrollTop - this.lastTop) < 40;
+  get newest() {
+    return this.steps.at(-1) ?? 0;
   }
 
-  showNewest() {
-    const last = $$("tr", this.body).filter((row) => $("img", row)).at(-1);
-    if (last) this.box.scrollTop = Math.max(0, last.offsetTop + last.offsetHeight - this.box.clientHeight);
-    this.lastTop = this.box.scrollTop;
+  // The newest picture of a prompt at or before a step; else its first one; null without any.
+  at(step, prompt) {
+    const steps = this.steps.filter((known) => this.drawn.get(known).has(prompt));
+    const found = lastUpTo(steps, step) ?? steps[0];
+    return found === undefined ? null : this.drawn.get(found).get(prompt);
   }
 
-  neighbour(button, way) {
-    const cell = button.closest("td");
-    const row = cell.parentElement;
-    if (way === "left" || way === "right") {
-      let next = cell;
-      while ((next = way === "left" ? next.previousElementSibling : next.nextElementSibling)) {
-        const found = $("[data-sample]", next);
-        if (found) return found;
-      }
-      return null;
-    }
-    let next = row;
-    while ((next = way === "up" ? next.previousElementSibling : next.nextElementSibling)) {
-      const found = $(`td[data-prompt="${cell.dataset.prompt}"] [data-sample]`, next);
-      if (found) return found;
-    }
-    return null;
+  // The step with samples that is shown for any step: the newest at or before it.
+  before(step) {
+    return lastUpTo(this.steps, step) ?? this.steps[0] ?? 0;
+  }
+
+  nearest(step) {
+    const low = this.before(step);
+    const high = this.steps.find((known) => known > step);
+    return high !== undefined && high - step < step - low ? high : low;
+  }
+
+  // The step one further (way 1) or one back (-1); the same one at the ends.
+  beside(step, way) {
+    const place = this.steps.indexOf(this.before(step)) + way;
+    return this.steps[Math.max(0, Math.min(place, this.steps.length - 1))] ?? 0;
+  }
+
+  // The step of the next samples that come by themselves; null when none do.
+  next(total) {
+    if (!this.every || !this.prompts.length) return null;
+    if (!this.steps.length) return 0;
+    const step = Math.min((Math.floor(this.newest / this.every) + 1) * this.every, total);
+    return step > this.newest ? step : null;
   }
 }

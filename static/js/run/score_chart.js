@@ -15,8 +15,8 @@ const columnsOf = (name) => [name, ...Array.from({ length: BANDS }, (_, band) =>
 export const SCORE_COLUMNS = ["held_out", "trained"].flatMap(columnsOf);
 
 export class ScoreChart extends Plot {
-  constructor(box) {
-    super(box);
+  constructor(box, more) {
+    super(box, more);
     this.scores = new Map(); // step -> [all, low ... high]; null: not a number
   }
 

@@ -1,0 +1,121 @@
+"""Which checkpoint is suggested: the lowest held-out score, and too close to call where error bars overlap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from core.training.choice import ONLY_LOSS, Choice, HeldOutScore, choose
+from core.training.diagnosis import Diagnosis
+
+LEARNING = Diagnosis("learning", None, "Still learning", "", ())
+MEMORISING = Diagnosis("memorising", 150, "Memorising since step 150", "Photos it has never seen get worse.", ())
+STEPS = range(0, 401, 50)
+SEEN = " on the photo it has never seen"
+
+
+def scored(values: Sequence[float], spread: float = 0.0, photos: int = 1) -> list[HeldOutScore]:
+    """Scores 50 steps apart; of several photos the even ones lie `spread` times the step above, the odd ones below."""
+    return [
+        HeldOutScore(step, value, {photo: value + spread * step * (-1) ** photo for photo in range(photos)})
+        for step, value in zip(STEPS, values, strict=False)
+    ]
+
+
+FLATTENING = [1.0, 0.9, 0.85, 0.849, 0.848, 0.8475, 0.847, 0.8465, 0.846]
+TURNING = [1.0, 0.95, 0.90, 0.86, 0.89, 0.93, 0.97, 1.0, 1.03]
+
+
+@pytest.mark.parametrize(
+    ("values", "checkpoints", "diagnosis", "words"),
+    [
+        (
+            TURNING,
+            [100, 150, 300, 400],
+            MEMORISING,
+            f"Best so far: step 150, 14% better than the base{SEEN}; later it memorises the others.",
+        ),
+        (
+            FLATTENING,
+            [50, 400],
+            LEARNING,
+            f"Best so far: step 400, 15% better than the base{SEEN}; it has gained little since step 100.",
+        ),
+        (
+            FLATTENING,
+            [100, 400],
+            LEARNING,
+            f"Best so far: step 400, 15% better than the base{SEEN}; too close to call beside step 100.",
+        ),
+        (
+            [1.0, 1.02, 1.04],
+            [50, 100],
+            LEARNING,
+            f"Nearest so far: step 50, 2% worse than the base{SEEN}.",
+        ),
+    ],
+)  # fmt: skip
+def test_the_sentence_names_the_best_checkpoint_and_what_came_of_later_steps(
+    values: list[float], checkpoints: list[int], diagnosis: Diagnosis, words: str
+) -> None:
+    assert choose(scored(values), checkpoints, diagnosis, so_far=True).words == words
+    assert " so far" not in choose(scored(values), checkpoints, diagnosis, so_far=False).words
+
+
+def test_a_checkpoint_between_two_scores_lies_on_the_line_between_them_and_one_long_after_the_last_has_none() -> None:
+    found = choose(scored([1.0, 0.8, 0.9]), [25, 50, 75, 110, 400], LEARNING, so_far=False)
+    assert {each.step: pytest.approx(each.held_out) for each in found.measures} == {
+        25: 0.9,
+        50: 0.8,
+        75: 0.85,
+        110: 0.9,
+    }
+    assert found.step == 50
+    assert found.reasons[-1] == ONLY_LOSS
+
+
+def test_error_bars_come_of_the_noise_around_the_curve() -> None:
+    calm = [1.0 - 0.02 * number for number in range(9)]
+    noisy = [value + 0.03 * (-1) ** number for number, value in enumerate(calm)]
+    for values, close in ((calm, False), (noisy, True)):
+        found = choose(scored(values), [200, 350, 400], LEARNING, so_far=False)
+        assert found.close_call is close, values
+        assert all(each.bar >= 0.005 for each in found.measures)
+
+
+def test_error_bars_come_of_how_much_the_photos_differ_in_what_they_gained() -> None:
+    values = [1.0 - 0.02 * number for number in range(9)]
+
+    def bars(choice: Choice) -> dict[int, float]:
+        return {each.step: each.bar for each in choice.measures}
+
+    alike = choose(scored(values, photos=4), [200, 400], LEARNING, so_far=False)
+    apart = choose(scored(values, spread=0.0005, photos=4), [200, 400], LEARNING, so_far=False)
+    assert not alike.close_call
+    assert apart.close_call
+    difference = 0.0005 * 200  # of each photo, up for half of them and down for the others
+    error = math.sqrt(4 / 3) * difference / math.sqrt(4)
+    assert bars(apart)[200] == pytest.approx(error / math.sqrt(2))
+    assert bars(apart)[400] == 0.005
+    assert "the 4 photos it has never seen" in apart.words
+
+
+@pytest.mark.parametrize(
+    ("values", "checkpoints", "words"),
+    [
+        ([], [], "There is no checkpoint to choose yet."),
+        ([], [50, 100], "No photo is held out, so no score can say which checkpoint is best; step 100 is the newest."),
+        ([1.0], [50], "Too early to say which checkpoint is best; step 50 is the newest."),
+        ([1.0, math.inf, math.inf], [50, 100], "It has diverged, and no checkpoint gives finite losses."),
+    ],
+)
+def test_without_scores_nothing_is_suggested(values: list[float], checkpoints: list[int], words: str) -> None:
+    found = choose(scored(values), checkpoints, LEARNING, so_far=True)
+    assert found.step is None
+    assert found.words.startswith(words)
+
+
+def test_a_checkpoint_that_is_not_finite_is_never_chosen() -> None:
+    assert choose(scored([1.0, 0.9, math.inf]), [50, 100], LEARNING, so_far=True).step == 50
