@@ -2,6 +2,7 @@
 
 import { $, $$, icon, show, write } from "../lib/dom.js";
 import { cropTool } from "./crop_tool.js";
+import { focusTile } from "./grid.js";
 import { maskTool } from "./mask_tool.js";
 import { drawPanel, leavePanel } from "./panel.js";
 import { attempt, editWithUndo, room } from "./state.js";
@@ -113,8 +114,7 @@ function onClosed() {
   document.body.append($("#toasts"));
   image.removeAttribute("src");
   if (history.state?.photo) history.back();
-  $(`#tile-${id}`)?.focus();
-  $(`#tile-${id}`)?.scrollIntoView({ block: "nearest" });
+  focusTile(id);
   id = null;
 }
 

@@ -49,7 +49,9 @@ onSubmit($("#delete-project form"), async () => {
 
 let changed = []; // lists of ids
 const catchUp = throttled(300, () => {
-  const ids = new Set(changed.filter((each) => !room.isOwn(each)).flat());
+  const foreign = changed.filter((each) => !room.isOwn(each));
+  if (foreign.length) room.forget();
+  const ids = new Set(foreign.flat());
   changed = [];
   if (ids.size) quietly(room.inOrder(() => room.refresh([...ids])));
 });
