@@ -1,8 +1,8 @@
 """Pictures of the dataset room and the home page, to be looked at: python -m bench.room_pictures PHOTOS [--out DIR]
 
 The states: first page, question, empty room, working (photos arrive, and are looked at), 8, 60 and 1,000 photos, a
-proposal, loupe, crop, mask, captions; each at 390, 768 and 1,440 px, light and dark, on one sheet. PHOTOS is a folder of
-photos; a large set is cut and lit anew from them. Takes some minutes.
+proposal, loupe, crop, mask, captions; each at 390, 768 and 1,440 px, light and dark, on one sheet. PHOTOS is a folder
+of photos; a large set is cut and lit anew from them. Takes some minutes.
 """
 
 from __future__ import annotations

@@ -56,6 +56,12 @@ const catchUp = throttled(300, () => {
   if (ids.size) quietly(room.inOrder(() => room.refresh([...ids])));
 });
 
+// The project's own words stand in the page as the studio made it.
+const checkWords = throttled(300, () => quietly((async () => {
+  const { name, trigger, class_word: kind } = await api("GET", `/projects/${room.project}`);
+  if (name !== $("h1").textContent || trigger !== page.dataset.trigger || kind !== page.dataset.classWord) location.reload();
+})()));
+
 onBack(() => {
   quietly(room.inOrder(() => room.refresh()));
   loadReview();
@@ -74,6 +80,7 @@ new Events({ project: room.project }, page.dataset.after, {
   },
   edit(payload) {
     room.setHistory(payload);
+    if (!payload.photos.length || payload.words.startsWith("the trigger")) checkWords();
     changed.push(payload.photos);
     catchUp();
     loadReview();
