@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sqlmodel import col, select
+
 from app import wording
-from app.actions import examples, photos, projects, runs
+from app.actions import examples, photos, projects, run_views, runs
 from app.actions.photo_views import PhotoView
 from app.actions.projects import ProjectView
 from app.actions.run_views import RunView
@@ -14,6 +16,7 @@ from app.database import Database
 from app.jobs.states import State
 from app.pages.lines import ALL, newest_event
 from app.pages.render import Page
+from app.tables import Checkpoint, Sample
 
 PHOTOS = 4  # of a project that has drawn nothing yet
 
@@ -35,8 +38,7 @@ class ProjectCard:
     project: ProjectView
     photos: tuple[PhotoView, ...]  # the first ones
     more: int  # photos beyond those
-    drawn_url: str | None  # the newest sample
-    drawn_step: int | None
+    drawn_url: str | None  # a sample of the newest run that has one: of its starred checkpoint, else the newest
     job_id: int | None  # of the newest run
     state: State | None  # of the newest run
     percent: int  # of its steps
@@ -63,14 +65,23 @@ def _card(database: Database, project: ProjectView) -> ProjectCard:
         project=project,
         photos=tuple(first[:PHOTOS]),
         more=max(0, project.photos + project.aside - PHOTOS),
-        drawn_url=drawn.cover_url if drawn else None,
-        drawn_step=drawn.step if drawn else None,
+        drawn_url=_best_sample(database, drawn.id) if drawn else None,
         job_id=newest.job_id if newest else None,
         state=newest.state if newest else None,
         percent=round(100 * newest.step / newest.steps) if newest and newest.steps else 0,
         words=_words(project, every),
         action=_action(project, newest),
     )
+
+
+def _best_sample(database: Database, run_id: int) -> str | None:
+    """Of the first prompt, which is the plainest: it stands beside a photo."""
+    starred = select(Checkpoint.step).where(Checkpoint.run_id == run_id, col(Checkpoint.pinned))
+    drawn = select(Sample.id).where(Sample.run_id == run_id, col(Sample.step).is_not(None))
+    best_first = col(Sample.step).in_(starred).desc(), col(Sample.step).desc(), col(Sample.prompt_id)
+    with database.read() as session:
+        found = session.exec(drawn.order_by(*best_first).limit(1)).first()
+    return run_views.picture_url(found) if found else None
 
 
 def _words(project: ProjectView, every: Sequence[RunView]) -> str:
