@@ -13,7 +13,7 @@ def test_a_card_shows_the_plain_sample_of_the_starred_checkpoint_else_of_the_new
     project = projects.create(database, "My can", "sks", "can").id
     with database.write() as session:
         version = Version(project_id=project)
-        job = Job(kind=Kind.TRAIN, lane=Lane.GPU, project_id=project)
+        job = Job(kind=Kind.TRAIN, lane=Lane.MEMORY, project_id=project)
         session.add_all([version, job])
         session.flush()
         run = Run(job_id=job.id, project_id=project, version_id=version.id, config={"model": {"value": "pocket"}})

@@ -42,7 +42,8 @@ def test_axe_finds_nothing_on_the_home_page_and_in_the_room(
     with running_studio(tmp_path / "home", tiny_models) as studio:
         found = home_before_photos(page, studio, photo_files)
         project = int(page.url.split("/")[-1])
-        ids = [one["id"] for one in page.request.get(f"{studio.url}/api/projects/{project}/photos").json()]
+        photos = page.request.get(f"{studio.url}/api/projects/{project}/photos").json()
+        ids = [one["id"] for one in sorted(photos, key=lambda one: one["name"])]
         page.route("**/review", lambda route: route.fulfill(json=review_of(ids)))
         page.request.patch(f"{studio.url}/api/photos/{ids[5]}", data={"aside": True})
         page.request.post(f"{studio.url}/api/projects/{project}/runs", data={"model": "tiny", "steps": 1})
@@ -85,6 +86,7 @@ def grid(page: Page) -> list[str]:
     page.keyboard.press("x")
     expect(page.locator(".toast")).to_be_visible()
     found += faults(page, "a photo chosen, and a message")
+    page.get_by_role("button", name="Choose none").click()
     page.locator("#findings .finding").first.click()
     expect(page.locator("#proposal")).to_be_visible()
     found += faults(page, "what a finding would do")
@@ -127,7 +129,7 @@ def dialogs(page: Page) -> list[str]:
     page.get_by_role("button", name="What changed since a run").click()
     expect(page.locator("#version-changes")).to_contain_text("house 2.png")
     found += faults(page, "versions")
-    page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Close", exact=True).click()
     for name, opener in (("rename", "Rename"), ("delete", "Delete project")):
         if not page.get_by_role("button", name=opener).first.is_visible():
             page.get_by_label("More about this project").click()

@@ -8,7 +8,7 @@ from typing import Any
 
 from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.app.test_edits import BOX, CLOSE
+from tests.app.test_edits import CLOSE
 from tests.app.test_masks import mask_png
 from tests.e2e.conftest import Studio, new_project, tile, wait_until
 from tests.e2e.test_dataset import DROP
@@ -141,11 +141,12 @@ def change(page: Page, ids: list[int], number: int) -> list[int]:
     base, project = page.url.split("/projects/")
     chance = random.Random(number)
     one, some = chance.choice(ids), chance.sample(ids, min(3, len(ids)))
+    box = {"left": number / 1000, "top": 0.0, "right": 0.9, "bottom": 0.9}
     path, edits = f"{base}/api/photos/{one}", f"{base}/api/projects/{project}/edits"
     ways = (
         lambda: page.request.patch(path, data={"caption": f"caption {number}"}),
-        lambda: page.request.patch(path, data={"crop": [BOX, CLOSE][number % 2]}),
-        lambda: page.request.patch(path, data={"crops": [CLOSE, BOX]}),
+        lambda: page.request.patch(path, data={"crop": box}),
+        lambda: page.request.patch(path, data={"crops": [CLOSE, box]}),
         lambda: page.request.post(edits, data={"photos": some, "set": {"suffix": f", {number}"}}),
         lambda: page.request.post(edits, data={"photos": some, "set": {"aside": number % 2 == 0}}),
         lambda: page.request.patch(path, data={"subject": [0.1, 0.1, 0.5 + number / 1000, 0.9]}),
@@ -175,7 +176,7 @@ def test_200_mixed_changes_are_undone_by_keys_across_a_reload_and_done_again_in_
         ids = change(page, ids, number)
     after, words = photos_of(page), captions_of(page)
     count = steps_of(page) - first
-    assert count > 0.8 * CHANGES
+    assert count > 0.9 * CHANGES
     page.reload()
     page.wait_for_load_state()
     assert shown(page) == after
