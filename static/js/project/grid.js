@@ -10,8 +10,7 @@ import { room } from "./state.js";
 import { drawTile, loadPicture, makeTile, putTile } from "./tile.js";
 
 const ALL_AT_ONCE = 120; // so few photos are all in the document: finding a name in the page works, and costs nothing
-const ADD = "add"; // the tile that takes new photos is the first
-const ADD_RATIO = 0.85;
+const ADD_RATIO = 0.85; // of the first tile, which takes new photos
 const FAST = 0.7; // of a screen in one frame: nobody sees photos that pass so quickly, so they are not loaded
 const PAUSE_MS = 90;
 
@@ -21,7 +20,7 @@ const add = $(".tile.add", grid);
 const tiles = new Map(); // id -> its element, of those in the document
 const without = new Set(); // ids of tiles whose picture is not asked for yet
 let frame = { width: innerWidth, size: 176, gap: 8, top: 0 };
-let rows = layOut([], frame);
+let rows = layOut([], frame, ADD_RATIO);
 let hinted = new Set(); // ids
 let lastY = scrollY;
 let pause = null;
@@ -49,11 +48,11 @@ function measure() {
 
 function makeRows() {
   const items = room.order.map((id) => ({ id, ratio: ratioOf(room.photos.get(id)) }));
-  rows = layOut([{ id: ADD, ratio: ADD_RATIO }, ...items], frame);
+  rows = layOut(items, frame, ADD_RATIO);
   const empty = room.photos.size === 0;
   grid.style.height = empty ? "" : `${rows.height}px`;
   if (empty) add.removeAttribute("style");
-  else putTile(add, rows.places.get(ADD));
+  else putTile(add, rows.lead);
   for (const [id, tile] of tiles) if (rows.places.has(id)) putTile(tile, rows.places.get(id));
 }
 
@@ -73,7 +72,7 @@ function resize() {
 function wantedIds() {
   if (room.order.length <= ALL_AT_ONCE) return room.order;
   const top = scrollY - frame.top;
-  const ids = rows.between(top - innerHeight, top + 2 * innerHeight).filter((id) => id !== ADD);
+  const ids = rows.between(top - innerHeight, top + 2 * innerHeight);
   if (room.current === null || !rows.places.has(room.current) || ids.includes(room.current)) return ids;
   const before = !ids.length || rows.places.get(room.current).top < rows.places.get(ids[0]).top;
   return before ? [room.current, ...ids] : [...ids, room.current]; // it may have the keyboard's focus
@@ -229,7 +228,7 @@ export function startGrid() {
     if (list.contains(document.activeElement)) drawnCurrent?.focus();
   });
   room.on("layout", () => { measure(); resize(); loadPictures(); });
-  listenToSelection(list, { toggleStack, focusTile, vertical: (id, down) => rows.vertical(id, down), within: (box) => rows.within(box).filter((id) => id !== ADD) });
+  listenToSelection(list, { toggleStack, focusTile, vertical: (id, down) => rows.vertical(id, down), within: (box) => rows.within(box) });
   const measured = new ResizeObserver(() => requestAnimationFrame(() => { if (measure()) resize(); else drawWindow(); loadPictures(); }));
   for (const part of [grid, $("#room")]) measured.observe(part); // the room's height changes with whatever stands above
   addEventListener("scroll", onScroll, { passive: true });

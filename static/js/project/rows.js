@@ -9,8 +9,9 @@ const inRow = (items, frame, height, top, left = 0) => items.map((item) => {
   return place;
 });
 
-// `items` are [{id, ratio: width / height}], `frame` is {width, size, gap} in pixels; size is the least height of a row.
-export function layOut(items, frame) {
+// `items` are [{id, ratio: width / height}], `frame` is {width, size, gap} in pixels; size is the least height of a row. A tile of
+// the ratio `lead`, which is no item, comes first.
+export function layOut(items, frame, lead) {
   const rows = [];
   let waiting = [];
   let top = 0;
@@ -23,7 +24,7 @@ export function layOut(items, frame) {
     waiting = [];
   };
   let filled = 0;
-  for (const item of items) {
+  for (const item of [{ id: null, ratio: lead }, ...items]) {
     const wide = item.ratio * frame.size;
     if (waiting.length && filled + frame.gap + wide > frame.width) {
       close(false);
@@ -40,6 +41,7 @@ class Rows {
   constructor(rows, height) {
     this.rows = rows; // [{top, bottom, places}]
     this.height = height;
+    this.lead = rows[0].places.shift(); // its place
     this.rowOf = new Map(); // id -> index of its row
     this.places = new Map(); // id -> {id, left, top, width, height}
     rows.forEach((row, at) => row.places.forEach((place) => { this.rowOf.set(place.id, at); this.places.set(place.id, place); }));
@@ -67,7 +69,7 @@ class Rows {
   vertical(id, down) {
     const row = this.rows[this.rowOf.get(id) + (down ? 1 : -1)];
     const here = this.places.get(id);
-    if (!row || !here) return null;
+    if (!row?.places.length || !here) return null;
     const distance = (place) => Math.abs(place.left + place.width / 2 - here.left - here.width / 2);
     return row.places.reduce((best, each) => (distance(each) < distance(best) ? each : best)).id;
   }
