@@ -101,6 +101,7 @@ class Room {
   }
 
   setReview(review) {
+    if (same(review, this.review)) return;
     this.review = review;
     this.emit("review");
   }
