@@ -31,7 +31,7 @@ def test_from_photos_to_training_with_keys_alone(page: Page, studio: Studio, pho
     page.wait_for_load_state()
     tab_to(page, "#choose-files")
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+        page.keyboard.press("Space")
     chooser.value.set_files(photo_files[:4])
     expect(page.get_by_label("What it is")).to_be_focused()
     page.keyboard.type("house")

@@ -173,7 +173,10 @@ export function startLoupe() {
     else if (press.dataset.tool) setTool(press.dataset.tool);
     else if (press.dataset.film) turnTo(Number(press.dataset.film));
   });
-  dialog.addEventListener("keydown", onKey);
+  addEventListener("keydown", (event) => {
+    const here = dialog.contains(event.target) || event.target === document.body; // where the focus falls from what is hidden
+    if (dialog.open && here && !$("dialog[open]:not(#loupe)")) onKey(event);
+  });
   dialog.addEventListener("close", onClosed);
   addEventListener("popstate", () => { if (dialog.open && !location.hash.startsWith("#photo-")) dialog.close(); });
   view.onScale((full) => {

@@ -149,4 +149,8 @@ export function listenToSelection(list, grid) {
   });
   list.addEventListener("focusin", (event) => idOf(event.target) && room.focus(idOf(event.target)));
   list.addEventListener("keydown", (event) => onKey(grid, event));
+  // The focus falls to the page when what had it goes, as a message with its button does: what is chosen stays at hand.
+  addEventListener("keydown", (event) => {
+    if (event.target === document.body && room.chosen.size && list.parentElement.checkVisibility() && !document.querySelector("dialog[open]")) onKey(grid, event);
+  });
 }
