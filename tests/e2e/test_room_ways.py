@@ -11,6 +11,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from tests.app.test_edits import CLOSE
 from tests.app.test_masks import mask_png
 from tests.e2e.conftest import Studio, new_project, tile, wait_until
+from tests.e2e.test_culling import UNJUDGED
 from tests.e2e.test_dataset import DROP
 
 CHANGES = 200
@@ -143,16 +144,20 @@ def change(page: Page, ids: list[int], number: int) -> list[int]:
     one, some = chance.choice(ids), chance.sample(ids, min(3, len(ids)))
     box = {"left": number / 1000, "top": 0.0, "right": 0.9, "bottom": 0.9}
     path, edits = f"{base}/api/photos/{one}", f"{base}/api/projects/{project}/edits"
-    ways = (
+    words = (
         lambda: page.request.patch(path, data={"caption": f"caption {number}"}),
         lambda: page.request.patch(path, data={"crop": box}),
         lambda: page.request.patch(path, data={"crops": [CLOSE, box]}),
         lambda: page.request.post(edits, data={"photos": some, "set": {"suffix": f", {number}"}}),
+    )
+    places = (
         lambda: page.request.post(edits, data={"photos": some, "set": {"aside": number % 2 == 0}}),
         lambda: page.request.patch(path, data={"subject": [0.1, 0.1, 0.5 + number / 1000, 0.9]}),
         lambda: page.request.put(f"{path}/mask", data=mask_png((320, 280), number)),
     )
-    gone = number % 60 == 59
+    gone = number % 15 == 14 and number > 0.8 * CHANGES
+    # What a review looks at comes last, so that no job is at work all along.
+    ways = places if number > 0.7 * CHANGES else words
     answer = page.request.delete(path) if gone else ways[number % len(ways)]()
     assert answer.ok, answer.text()
     return [each for each in ids if each != one] if gone else ids
@@ -162,14 +167,14 @@ def press(page: Page, key: str, times: int) -> None:
     for _ in range(times):
         page.keyboard.press(key)
     answered = "async () => (await import('/static/js/project/state.js')).room.pending === 0"
-    wait_until(page, lambda: bool(page.evaluate(answered)), 60)
+    wait_until(page, lambda: bool(page.evaluate(answered)), 240)
 
 
 def test_200_mixed_changes_are_undone_by_keys_across_a_reload_and_done_again_in_two_tabs(
     page: Page, context: BrowserContext, studio: Studio, photo_files: list[Path]
 ) -> None:
     new_project(page, studio, photo_files, "Changed house")
-    page.route("**/review", lambda route: route.abort())
+    page.route("**/review", lambda route: route.fulfill(json=UNJUDGED))
     before, first = photos_of(page), steps_of(page)
     ids = [one["id"] for one in before]
     for number in range(CHANGES):
@@ -189,14 +194,14 @@ def test_200_mixed_changes_are_undone_by_keys_across_a_reload_and_done_again_in_
     assert photos_of(page) == before
     assert shown(page) == before
 
-    other = context.new_page()
-    other.goto(page.url)
-    other.wait_for_load_state()
     press(page, "Control+Shift+z", count)
     assert photos_of(page) == after
     assert captions_of(page) == words
     assert shown(page) == after
-    wait_until(page, lambda: shown(other) == after)
+    other = context.new_page()
+    other.goto(page.url)
+    other.wait_for_load_state()
+    assert shown(other) == after
     press(other, "Control+z", 1)
     now = photos_of(page)
     assert now != after
