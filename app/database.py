@@ -26,7 +26,7 @@ from core import strict_json
 from core.errors import DiskProblem
 
 BUSY_SECONDS = 10.0
-DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN, which older versions wrote; one for thousands of values
+DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # older versions wrote NaN; made once, used for every value
 
 SCHEMA_VERSION = 1 + len(MIGRATIONS)
 
