@@ -35,8 +35,8 @@ studio: $(RUN)
 demo: $(RUN)
 	$(BIN)/likeness demo --out $(OUT)
 
-# Two at a time: most tests compute on one core or wait for a process. With three, browsers starve each other on two cores.
-TESTS := $(BIN)/python -m pytest --ignore=tests/interop --numprocesses=2 --dist=loadgroup
+# Three at a time: many tests wait, for a process or a page. tests/conftest.py keeps those with a browser on one of them.
+TESTS := $(BIN)/python -m pytest --ignore=tests/interop --numprocesses=3
 
 quick: $(VENV)/.test
 	$(TESTS) -m "not browser and not slow"

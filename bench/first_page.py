@@ -127,7 +127,7 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     pages = first_pages()
     print(f"first page   {statistics.median(pages):.2f} s, slowest {max(pages):.2f} s of {len(pages)} starts")
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium-headless-shell") or shutil.which("chromium")
     if not chromium:
         print("event        not measured: Chromium is not installed")
         return

@@ -16,6 +16,7 @@ from app.jobs.states import Kind, Lane, State, Stop
 from app.tables import Job, Project, Run, now
 
 SILENT_AFTER = timedelta(seconds=30)  # without a heartbeat, which comes every second: "not responding"
+_DISMISSED = "dismissed"  # among a job's parameters: the attempt whose failure nobody needs to see any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,23 @@ def retry(database: Database, job_id: int) -> JobView:
             raise Conflict("A training is resumed as a run.")
         job = store.requeue(session, job_id)
         return views(session, [job])[0]
+
+
+def dismiss(database: Database, job_id: int, dismissed: bool = True) -> JobView:
+    """Take the failure of a job off its page, or bring it back. Raises NotFound, Conflict when it has not failed."""
+    with database.write() as session:
+        job = store.get(session, job_id)
+        if job.state is not State.FAILED:
+            raise Conflict("Only the failure of a job can be dismissed, and this one has not failed.")
+        job.params = job.params | {_DISMISSED: job.attempt if dismissed else 0}
+        session.add(job)
+        session.flush()
+        return views(session, [job])[0]
+
+
+def failure_shown(job: Job) -> bool:
+    """Whether a job has failed, and nobody has dismissed it since."""
+    return job.state is State.FAILED and job.params.get(_DISMISSED) != job.attempt
 
 
 def silent(job: Job) -> bool:

@@ -17,12 +17,15 @@ from app.errors import NotFound
 from app.jobs import store
 from app.jobs.states import Kind
 from app.tables import Adapter, Checkpoint, Sample
+from core.config import drawing_limits
 from core.config.choices import BITS
-from core.config.drawing_limits import LIMITS, trouble
+from core.config.drawing_limits import LIMITS
 from core.errors import ConfigProblem, FieldProblem
 from core.hub import catalog
 
 PROMPT_CHARACTERS = 1000
+Number = int | float | str
+"""A number, or the text that somebody typed for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +35,12 @@ class PictureRequest:
     model: str = "pocket"
     prompt: str = ""
     adapters: Sequence[Mapping[str, Any]] = ()  # {"id", "strength"} or {"run", "step"?, "strength"}
-    seed: int | None = None
-    count: int = 1  # pictures: with this seed, the next number, ...
-    steps: int | None = None
-    guidance: float | None = None
-    width: int | None = None
-    height: int | None = None
+    seed: Number | None = None
+    count: Number = 1  # pictures: with this seed, the next number, ...
+    steps: Number | None = None
+    guidance: Number | None = None
+    width: Number | None = None
+    height: Number | None = None
     base_precision: str = "full"  # of core.config.choices.BasePrecision
     without: bool = False  # also each picture without the adapters, to compare; nothing more where every strength is 0
 
@@ -52,7 +55,7 @@ def list_pictures(database: Database, after: int = 0, limit: int = 200) -> list[
 def draw(database: Database, request: PictureRequest) -> int:
     """Queue the pictures; returns the job's id. Raises ConfigProblem, naming every wrong field."""
     here = models.names(database)
-    problems = _problems(request, here)
+    numbers, problems = _read(request, here)
     entry = models.find(database, request.model) if request.model in here else None
     with database.write() as session:
         stack: list[dict[str, Any]] = []
@@ -75,16 +78,16 @@ def draw(database: Database, request: PictureRequest) -> int:
             "model": request.model,
             "prompt": " ".join(request.prompt.split()),
             "adapters": stack,
-            "seed": secrets.randbelow(LIMITS["seed"][1] + 1) if request.seed is None else request.seed,
-            "count": request.count,
-            "steps": request.steps or int(entry.drawing["steps"]),
-            "guidance": float(entry.drawing["guidance"]) if request.guidance is None else request.guidance,
+            "seed": secrets.randbelow(LIMITS["seed"][1] + 1),
+            "steps": int(entry.drawing["steps"]),
+            "guidance": float(entry.drawing["guidance"]),
             "base_precision": request.base_precision,
-            "width": request.width or side,
-            "height": request.height or side,
+            "width": side,
+            "height": side,
+            **numbers,
             "without": request.without and any(each["strength"] for each in stack),
         }
-        steps = request.count * (2 if params["without"] else 1)
+        steps = numbers["count"] * (2 if params["without"] else 1)
         return int(store.enqueue(session, Kind.SAMPLE, params, project_id=project_id, steps=steps).id or 0)
 
 
@@ -114,7 +117,8 @@ def find(session: Session, sample_id: int) -> Sample:
     return row
 
 
-def _problems(request: PictureRequest, here: Sequence[str]) -> list[FieldProblem]:
+def _read(request: PictureRequest, here: Sequence[str]) -> tuple[dict[str, Any], list[FieldProblem]]:
+    """The numbers that were given, by field, and every problem with the request apart from its adapters."""
     problems: list[FieldProblem] = []
     if request.model not in here:
         problems.append(FieldProblem("model", f"is {request.model!r}; it can be {' or '.join(here)}"))
@@ -124,7 +128,7 @@ def _problems(request: PictureRequest, here: Sequence[str]) -> list[FieldProblem
         problems.append(FieldProblem("prompt", "is empty; describe the picture"))
     if request.base_precision not in BITS:
         problems.append(FieldProblem("base_precision", f"is {request.base_precision!r}; it can be {', '.join(BITS)}"))
-    numbers: dict[str, float | None] = {
+    given: dict[str, Number | None] = {
         "seed": request.seed,
         "count": request.count,
         "steps": request.steps,
@@ -132,19 +136,16 @@ def _problems(request: PictureRequest, here: Sequence[str]) -> list[FieldProblem
         "width": request.width,
         "height": request.height,
     }
-    messages = {field: trouble(field, value) for field, value in numbers.items()}
-    return problems + [FieldProblem(field, message) for field, message in messages.items() if message]
+    read = {field: drawing_limits.read(field, value) for field, value in given.items() if value is not None}
+    problems += [FieldProblem(field, message) for field, (_, message) in read.items() if message]
+    return {field: value for field, (value, _) in read.items()}, problems
 
 
 def _adapter(session: Session, chosen: Mapping[str, Any]) -> tuple[Adapter | None, float, str]:
     """(row, strength, "") of one entry of `adapters`, or (None, 0, the problem with it)."""
-    try:
-        strength = float(chosen.get("strength", 1.0))
-    except (TypeError, ValueError):
-        return None, 0, f"has the strength {chosen.get('strength')!r}; it must be a number"
-    low, high = LIMITS["strength"]
-    if not low <= strength <= high:
-        return None, 0, f"has the strength {strength:g}; it can be {low} to {high}"
+    strength, trouble = drawing_limits.read("strength", chosen.get("strength", 1.0))
+    if trouble:
+        return None, 0, f"has the strength {trouble.removeprefix('is ')}"
     odd = [key for key in ("id", "run", "step") if type(chosen.get(key)) not in (int, type(None))]
     if odd:
         return None, 0, f"has the {odd[0]} {chosen[odd[0]]!r}; it must be a whole number"

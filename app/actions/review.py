@@ -19,6 +19,8 @@ from app.errors import Conflict
 from app.jobs.states import Kind
 from app.tables import Job, Photo, Review
 from app.wording import plural
+from core.config import knob
+from core.config.knob import Knob
 from core.errors import ConfigProblem, FieldProblem
 
 EMPTY = {"title": "No photos yet", "words": "Add at least one, better five to twenty."}
@@ -85,8 +87,8 @@ def subject(database: Database, photo_id: int) -> SubjectView:
         return subject_view(find(session, photo_id), found_subjects(session, [photo_id]).get(photo_id))
 
 
-def pick(database: Database, project_id: int, count: int) -> Pick:
-    """Propose the best `count` of the photos that are not set aside: diverse and sharp.
+def pick(database: Database, project_id: int, count: str) -> Pick:
+    """Propose the best `count`, as it was typed, of the photos that are not set aside: diverse and sharp.
 
     Raises NotFound, Conflict while the photos are reviewed, ConfigProblem for more than there are.
     """
@@ -97,13 +99,14 @@ def pick(database: Database, project_id: int, count: int) -> Pick:
         row = session.get(Review, project_id)
         chosen = select(Photo.id).where(Photo.project_id == project_id, col(Photo.aside).is_(False))
         active = [int(each or 0) for each in session.exec(chosen)]
-    if not 1 <= count <= len(active):
-        words = f"is {count}; it can be 1 to {len(active)}, the photos that are not set aside"
+    number, words = knob.read("int", count, Knob("", "", "", 1, len(active)), ())
+    if words:
+        words += ", the photos that are not set aside" if words.endswith(f"1 to {len(active)}") else ""
         raise ConfigProblem("So many photos cannot be picked.", [FieldProblem("count", words)])
-    place = {number: at for at, number in enumerate(row.order if row else [])}
-    ordered = sorted(active, key=lambda number: (place.get(number, len(place)), number))
-    keep, rest = ordered[:count], sorted(ordered[count:])
-    words = f"Keeps the {count} most varied and sharpest of {plural(len(active), 'photo')}; sets {len(rest)} aside."
+    place = {photo: at for at, photo in enumerate(row.order if row else [])}
+    ordered = sorted(active, key=lambda photo: (place.get(photo, len(place)), photo))
+    keep, rest = ordered[:number], sorted(ordered[number:])
+    words = f"Keeps the {number} most varied and sharpest of {plural(len(active), 'photo')}; sets {len(rest)} aside."
     return Pick(keep, rest, words, {"photos": rest, "set": {"aside": True}} if rest else {})
 
 

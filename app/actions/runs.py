@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,27 +91,48 @@ def resume(database: Database, run_id: int, steps: int | str | None = None, acti
     here = models.names(database)
     with database.write() as session:
         run = find(session, run_id)
-        job = store.get(session, run.job_id)
-        values = {knob: entry["value"] for knob, entry in run.config.items()}
-        given: dict[str, Any] = {"steps": steps, "activations": activations}
-        changes = {name: value for name, value in given.items() if value not in (None, "", values.get(name))}
-        if changes:
-            config = resolve(values | changes, choices={"model": here}).config
-            read = {name: getattr(config, name) for name in changes}
-            changes = {name: value for name, value in read.items() if value != values.get(name)}
-        total = int(changes.get("steps", job.steps))
-        done = _newest_step(session, run_id)
-        # A run that ended early after its last step has the samples of that step still to draw.
-        if total < done or (total == done and job.state is State.SUCCEEDED):
-            words = f"is {total}, and {done} are done; to go on, the run needs more"
-            message = f"All {done} steps are done. Enter a larger number of steps."
-            raise ConfigProblem(message, [FieldProblem("steps", words)])
+        changes, total = _resumed(session, run, here, steps, activations)
         store.requeue(session, run.job_id, steps=total)
         run.config = run.config | {name: {"value": value, "source": "user"} for name, value in changes.items()}
         session.add(run)
         session.flush()
         files.write_json(database.home.run(run_id) / "config.json", run.config)
         return State.QUEUED
+
+
+def check_resume(
+    database: Database, run_id: int, steps: int | str | None = None, activations: str | None = None
+) -> list[FieldProblem]:
+    """Every problem that `resume` would raise ConfigProblem for; changes nothing. Raises NotFound."""
+    here = models.names(database)
+    with database.read() as session:
+        try:
+            _resumed(session, find(session, run_id), here, steps, activations)
+        except ConfigProblem as problem:
+            return problem.problems
+    return []
+
+
+def _resumed(
+    session: Session, run: Run, here: Sequence[str], steps: int | str | None, activations: str | None
+) -> tuple[dict[str, Any], int]:
+    """The knobs that change when a run goes on, and its steps in all. Raises ConfigProblem."""
+    job = store.get(session, run.job_id)
+    values = {knob: entry["value"] for knob, entry in run.config.items()}
+    given: dict[str, Any] = {"steps": steps, "activations": activations}
+    changes = {name: value for name, value in given.items() if value not in (None, "", values.get(name))}
+    if changes:
+        config = resolve(values | changes, choices={"model": tuple(here)}).config
+        read = {name: getattr(config, name) for name in changes}
+        changes = {name: value for name, value in read.items() if value != values.get(name)}
+    total = int(changes.get("steps", job.steps))
+    done = _newest_step(session, int(run.id or 0))
+    # A run that ended early after its last step has the samples of that step still to draw.
+    if total < done or (total == done and job.state is State.SUCCEEDED):
+        words = f"is {total}, and {done} are done; to go on, the run needs more"
+        message = f"All {done} steps are done. Enter a larger number of steps."
+        raise ConfigProblem(message, [FieldProblem("steps", words)])
+    return changes, total
 
 
 def save(database: Database, run_id: int) -> State:

@@ -10,6 +10,7 @@ from sqlmodel import col, select
 
 from app import wording
 from app.actions import adapters, models, runs
+from app.actions import jobs as jobs_of
 from app.actions.run_views import SampleView, sample_view
 from app.database import Database
 from app.jobs.states import Kind, State, Stop
@@ -122,7 +123,8 @@ def _more_fields(database: Database, model: str) -> tuple[KnobField, ...]:
 def _drawings(database: Database, names: Mapping[str, str]) -> list[Drawing]:
     """The newest jobs that drew, or wait to, with their pictures. `names` are those of the adapters, by id.
 
-    One that has ended without a picture is left out, unless it failed: its error is there to be read.
+    One that has ended without a picture is left out, unless it failed: its error is there to be read, until it is
+    dismissed.
     """
     with database.read() as session:
         chosen = select(Job).where(Job.kind == Kind.SAMPLE).order_by(col(Job.id).desc()).limit(DRAWINGS)
@@ -131,7 +133,7 @@ def _drawings(database: Database, names: Mapping[str, str]) -> list[Drawing]:
         for row in session.exec(select(Sample).where(col(Sample.job_id).in_(samples)).order_by(col(Sample.id))):
             samples[row.job_id].append(sample_view(row))
     titles = {name: models.title(database, name) for name in {str(job.params.get("model", "")) for job in jobs}}
-    shown = [job for job in jobs if samples[job.id] or job.state in (*GOING, State.FAILED)]
+    shown = [job for job in jobs if samples[job.id] or job.state in GOING or jobs_of.failure_shown(job)]
     return [_drawing(job, samples[job.id], names, titles) for job in shown]
 
 
@@ -147,7 +149,7 @@ def _drawing(job: Job, samples: Sequence[SampleView], names: Mapping[str, str], 
         words=_words(job),
         drawn_with=" and ".join(_with_strength(each, names) for each in stack) or f"{title} without an adapter",
         can_cancel=job.state in GOING and job.stop is Stop.NONE,
-        error=wording.error(job.error) if job.state is State.FAILED else "",
+        error=wording.error(job.error) if jobs_of.failure_shown(job) else "",
         pictures=tuple(_picture(job, sample, names) for sample in samples),
         to_come=tuple(_places(job)) if job.state in GOING else (),
         recipe=_recipe(params, samples, names) if samples else (),

@@ -51,7 +51,7 @@ def start_review(db: Db, project_id: Id) -> ReviewStarted:
 
 
 @router.get("/projects/{project_id}/pick")
-def pick_best(db: Db, project_id: Id, count: Annotated[int, Query(le=ID_AT_MOST)]) -> Pick:
+def pick_best(db: Db, project_id: Id, count: Annotated[str, Query(max_length=40)]) -> Pick:
     """The best `count` photos, as a proposal: `edit` is what to send to /edits to set the others aside."""
     return review.pick(db, project_id, count)
 

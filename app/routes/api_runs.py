@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request, Response
@@ -16,6 +17,7 @@ from app.routes.api_projects import JobStarted
 from app.routes.files import answers_with, attachment, received
 from app.routes.given import ID_AT_MOST, After, Db, Id, Limit, OneProblem, StrictRoute
 from core.config.train import default_of, kind_of, knobs
+from core.errors import FieldProblem
 
 router = APIRouter(prefix="/api", tags=["runs"], route_class=StrictRoute)
 Step = Annotated[int | None, Query(ge=0, le=ID_AT_MOST)]
@@ -72,7 +74,10 @@ def create_run(db: Db, project_id: Id, body: dict[str, Any] = Body()) -> RunDeta
 @router.post("/projects/{project_id}/runs/check")
 def check_run(db: Db, project_id: Id, body: dict[str, Any] = Body()) -> ProblemsFound:  # noqa: B008
     """Every problem for which the same body would be refused as a run; changes nothing."""
-    problems = run_setup.check(db, project_id, *_asked(body))
+    return _found(run_setup.check(db, project_id, *_asked(body)))
+
+
+def _found(problems: Sequence[FieldProblem]) -> ProblemsFound:
     return ProblemsFound(problems=[OneProblem(field=each.field, message=each.message) for each in problems])
 
 
@@ -140,6 +145,12 @@ def stop_run(db: Db, run_id: Id, body: StopBody | None = None) -> StateNow:
 def resume_run(db: Db, run_id: Id, body: ResumeBody | None = None) -> StateNow:
     given = body or ResumeBody()
     return StateNow(state=runs.resume(db, run_id, steps=given.steps, activations=given.activations))
+
+
+@router.post("/runs/{run_id}/resume/check")
+def check_resume(db: Db, run_id: Id, body: ResumeBody) -> ProblemsFound:
+    """Every problem with the numbers for which the same body would be refused; changes nothing."""
+    return _found(runs.check_resume(db, run_id, body.steps, body.activations))
 
 
 @router.post("/runs/{run_id}/save", status_code=202)

@@ -11,7 +11,7 @@ from app import events
 from app.actions import disk, jobs, models, pictures, projects, runs, settings
 from app.actions.jobs import JobView
 from app.actions.models import ModelView
-from app.actions.pictures import PictureRequest
+from app.actions.pictures import Number, PictureRequest
 from app.actions.run_views import SampleView
 from app.jobs.states import Kind, State
 from app.routes.api_projects import JobStarted
@@ -24,17 +24,20 @@ MaybeId = Annotated[int | None, Query(ge=1, le=ID_AT_MOST)]
 
 
 class PictureBody(BaseModel):
-    """What to draw; fields left out take the model's own value, the seed a random one."""
+    """What to draw; fields left out take the model's own value, the seed a random one.
+
+    A number may be text, as somebody typed it.
+    """
 
     prompt: str
     model: str = "pocket"
     adapters: list[dict[str, Any]] = []
-    seed: int | None = None
-    count: int = 1
-    steps: int | None = None
-    guidance: float | None = None
-    width: int | None = None
-    height: int | None = None
+    seed: Number | None = None
+    count: Number = 1
+    steps: Number | None = None
+    guidance: Number | None = None
+    width: Number | None = None
+    height: Number | None = None
     base_precision: str = "full"
     without: bool = False
 
@@ -52,6 +55,10 @@ class PictureBody(BaseModel):
             base_precision=self.base_precision,
             without=self.without,
         )
+
+
+class DismissBody(BaseModel):
+    dismissed: bool = True
 
 
 class MoveBody(BaseModel):
@@ -114,6 +121,12 @@ def stop_job(db: Db, job_id: Id, body: StopBody | None = None) -> StateNow:
 @router.post("/jobs/{job_id}/retry", status_code=202)
 def retry_job(db: Db, job_id: Id) -> StateNow:
     return StateNow(state=jobs.retry(db, job_id).state)
+
+
+@router.post("/jobs/{job_id}/dismiss")
+def dismiss_job(db: Db, job_id: Id, body: DismissBody | None = None) -> JobView:
+    """Do not show any more that a job has failed; with `dismissed` false, show it again."""
+    return jobs.dismiss(db, job_id, (body or DismissBody()).dismissed)
 
 
 @router.post("/jobs/{job_id}/move", status_code=202)

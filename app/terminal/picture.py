@@ -13,7 +13,7 @@ from app.terminal.console import print_line
 from core import files
 from core.adapters import contents, dense
 from core.adapters import file as adapter_file
-from core.config.drawing_limits import trouble
+from core.config.drawing_limits import read
 from core.config.resolve import resolve
 from core.errors import ConfigProblem, FieldProblem, ModelProblem
 from core.hub import catalog
@@ -76,7 +76,7 @@ def draw_to_file(
 
 def _check_limits(**numbers: float | None) -> None:
     """Raise ConfigProblem, naming each option out of its limits, which are those of the API."""
-    messages = {name: trouble(name, value) for name, value in numbers.items()}
+    messages = {name: read(name, value)[1] for name, value in numbers.items() if value is not None}
     problems = [FieldProblem(f"--{name}", message) for name, message in messages.items() if message]
     if problems:
         raise ConfigProblem("The picture cannot be drawn like this.", problems)

@@ -146,12 +146,11 @@ def attach(
     """
     _check_sizes(transformer, parts, title)
     low = lora.attach_factors(transformer, factors, name=name, strength=strength, title=title)
-    found: dict[str, OnLayer] = dict(low.parts)
+    found: dict[str, OnLayer] = {}
     for part in parts:
-        on_layers = _on_layers(transformer, part, strength)
-        adapted.attach(transformer, name, on_layers)
-        found |= on_layers
-    return Attached(transformer, name, found)
+        found |= _on_layers(transformer, part, strength)
+    adapted.attach(transformer, name, found)  # at once: it walks through the whole network
+    return Attached(transformer, name, {**low.parts, **found})
 
 
 def weight_of(base: nn.Module) -> mx.array:

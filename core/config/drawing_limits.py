@@ -1,6 +1,11 @@
-"""The limits of a picture's numbers, for the API and the command line."""
+"""The limits of a picture's numbers, for the API and the command line. They are read as the knobs of a run are."""
 
 from __future__ import annotations
+
+from typing import Any
+
+from core.config import knob
+from core.config.knob import Knob
 
 LIMITS: dict[str, tuple[int, int]] = {
     "seed": (0, 2**31 - 1),
@@ -12,16 +17,14 @@ LIMITS: dict[str, tuple[int, int]] = {
     "strength": (-4, 4),
 }
 """Lowest and highest value of each, both allowed."""
+FRACTIONS = ("guidance", "strength")  # the others are whole numbers
 PIXEL_MULTIPLE = 16  # of width and height
 
 
-def trouble(name: str, value: float | None) -> str:
-    """A message that continues the field's name; empty if the value is allowed, or None."""
-    if value is None:
-        return ""
+def read(name: str, given: object) -> tuple[Any, str]:
+    """The number, of text too: (value, "") or (anything, a message that continues the field's name)."""
     low, high = LIMITS[name]
-    if not low <= value <= high:  # also where it is NaN
-        return f"is {value}; it can be {low} to {high}"
-    if name in ("width", "height") and value % PIXEL_MULTIPLE:
-        return f"is {value} px; it must be a multiple of {PIXEL_MULTIPLE}"
-    return ""
+    value, words = knob.read("float" if name in FRACTIONS else "int", given, Knob("", "", "", low, high), ())
+    if not words and name in ("width", "height") and value % PIXEL_MULTIPLE:
+        words = f"is {value} px; it must be a multiple of {PIXEL_MULTIPLE}"
+    return value, words

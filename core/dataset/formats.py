@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import BinaryIO
 
-from core.dataset import frames, heif_boxes, tiff_tags
+from core.dataset import decode_cost, heif_boxes, tiff_tags
 from core.errors import DataProblem
 
 EXTENSIONS = {
@@ -111,8 +111,8 @@ def refuse_early(file: BinaryIO, head: bytes) -> None:
         raise DataProblem(RAW)
     if name in ("HEIF", "AVIF") and heif_boxes.is_cut_off(file):
         raise DataProblem(CUT_OFF)
-    if name == "GIF" and frames.gif_begins_too_late(file):
-        raise DataProblem("is a GIF file with very many blocks before its first frame; save it as PNG.")
+    if crowd := decode_cost.too_many(name, file):
+        raise DataProblem(f"is a {spoken(name)} file with {crowd}; save it {'again' if name == 'PNG' else 'as PNG'}.")
 
 
 def problem_of_unknown(head: bytes) -> DataProblem:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 BOXES_AT_MOST = 1000
-META_BYTES_AT_MOST = 4 * 2**20
+META_BYTES_AT_MOST = 2**20  # a phone's has 20 kB; one of single bytes takes a second to walk through
 
 
 class CodePoints(NamedTuple):

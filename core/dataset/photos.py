@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from core import files
-from core.dataset import colour, formats, frames, hdr
+from core.dataset import colour, decode_cost, formats, frames, hdr
 from core.dataset.formats import ALIASES, EXTENSIONS, RAW_EXTENSIONS
 from core.dataset.heif_boxes import CodePoints
 from core.dataset.pixel_budget import PixelBudget
@@ -309,7 +309,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
     if isinstance(image, TiffImageFile):
         return None
     try:
-        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+        return _TURNS.get(decode_cost.exif_of(image).get(_ORIENTATION, 1))
     except Exception:  # noqa: BLE001  the EXIF data is damaged, the picture is not
         return None
 

@@ -14,10 +14,12 @@ HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the latter two with offsets 
 DIRECTORIES_AT_MOST = 64
 ENTRIES_AT_MOST = 1000
 VALUES_AT_MOST = 16
+NUMBERS_AT_MOST = 100_000  # of one tag: strips of 1 px, each colour apart, are 80,000
 
-COMPRESSION, PHOTOMETRIC, SUB_DIRECTORIES, DNG_VERSION = 259, 262, 330, 50706
+COMPRESSION, PHOTOMETRIC, SUB_DIRECTORIES, EXIF, DNG_VERSION = 259, 262, 330, 34665, 50706
 RAW_PHOTOMETRIC = {32803, 34892}  # colour filter array; linear raw
 RAW_COMPRESSION = {32767, 32770, 34713, 65000, 65535}  # Sony, Samsung, Nikon, Kodak, Pentax
+BYTES = {1, 2, 7}  # types that are not numbers to Pillow: bytes, text, anything
 NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # whole numbers: TIFF's type and struct's
 
 Tags = dict[int, list[int]]
@@ -44,6 +46,30 @@ def ends_early(file: BinaryIO) -> bool:
     except struct.error:
         return True
     return at >= file.seek(0, io.SEEK_END)
+
+
+def are_crowded(file: BinaryIO) -> bool:
+    """Whether the first directory, or that of EXIF data, has very many entries, or numbers in one of them.
+
+    Pillow makes an object of each.
+    """
+    try:
+        order, big, at = _header(file)
+        for _ in range(2):
+            file.seek(at)
+            (count,) = _unpacked(file, order + ("Q" if big else "H"))
+            if count > ENTRIES_AT_MOST:
+                return True
+            entries = [_unpacked(file, order + ("HHQ8s" if big else "HHI4s")) for _ in range(count)]
+            if any(kind not in BYTES and number > NUMBERS_AT_MOST for _, kind, number, _ in entries):
+                return True
+            further = [held for tag, _, _, held in entries if tag == EXIF]
+            if not further:
+                return False
+            (at,) = struct.unpack(order + ("Q" if big else "I"), further[0])
+    except (struct.error, OverflowError, OSError, ValueError):
+        pass  # it is cut off: Pillow says so
+    return False
 
 
 def directories(file: BinaryIO) -> Iterator[Tags]:

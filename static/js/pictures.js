@@ -36,23 +36,22 @@ adapter.addEventListener("change", () => followAdapter(adapter.dataset.words));
 form.elements.strength.addEventListener("input", () => write($("#strength-value"), Number(form.elements.strength.value).toFixed(2)));
 $("#new-seed").addEventListener("click", () => { form.elements.seed.value = Math.floor(Math.random() * 1e6); });
 
-const numberOrText = (text) => (text === "" ? undefined : Number.isFinite(Number(text)) ? Number(text) : text);
-
+// Numbers go as they were typed: the server reads them as those of any other form, and refuses 1.000 and 1,5 in words.
 function requestBody() {
   const texts = textsOf(form);
   const body = {
     model: adapter.selectedOptions[0].dataset.model,
     prompt: form.elements.prompt.value,
     adapters: adapter.value ? [{ id: Number(adapter.value), strength: Number(texts.strength) }] : [],
-    seed: numberOrText(texts.seed),
+    seed: texts.seed,
     without: Boolean(adapter.value) && form.elements.compare.checked,
-    steps: numberOrText(texts.steps),
-    guidance: numberOrText(texts.guidance),
-    width: numberOrText(texts.side),
-    height: numberOrText(texts.side),
+    steps: texts.steps,
+    guidance: texts.guidance,
+    width: texts.side,
+    height: texts.side,
     base_precision: texts.base_precision,
   };
-  return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== undefined));
+  return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== undefined && value !== ""));
 }
 
 onSubmit(form, async () => {
@@ -61,9 +60,10 @@ onSubmit(form, async () => {
     await api("POST", "/pictures", request);
     await refresh();
   } catch (error) {
+    error.problems = error.problems?.filter(({ field }) => field !== "height"); // the same as of the width
     for (const problem of error.problems ?? []) {
       if (problem.field.startsWith("adapters")) problem.field = "adapters";
-      if (problem.field === "width" || problem.field === "height") problem.field = "side";
+      if (problem.field === "width") problem.field = "side";
     }
     throw error;
   }
@@ -120,6 +120,8 @@ gallery.addEventListener("click", (event) => {
   if (again) fillIn(JSON.parse($("details", again.closest("[data-job]")).dataset.recipe));
   const cancel = event.target.closest("[data-cancel]");
   if (cancel) cancelDrawing(cancel);
+  const dismiss = event.target.closest("[data-dismiss]");
+  if (dismiss) dismissDrawing(dismiss);
 });
 
 // Whether it waits or is being drawn: at once, since nothing of it is worth saving.
@@ -135,6 +137,27 @@ async function cancelDrawing(button) {
     toast(error.message);
   }
   await refresh();
+}
+
+// Take the error of a drawing that failed off the page, and its card where nothing was drawn.
+async function dismissDrawing(button) {
+  const path = `/jobs/${button.closest("[data-job]").dataset.job}/dismiss`;
+  const set = async (dismissed) => {
+    await attempt(() => api("POST", path, { dismissed }));
+    await refresh();
+  };
+  await set(true);
+  if (await toast("The failed drawing is dismissed.", { undo: "Undo" })) await set(false);
+}
+
+// Say in a toast why something could not be done.
+async function attempt(act) {
+  try {
+    await act();
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    toast(error.message);
+  }
 }
 
 async function deletePicture(figure) {

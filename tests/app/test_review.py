@@ -141,6 +141,8 @@ def test_a_set_is_reviewed_judged_and_judged_again(start_studio: Callable[..., S
     assert studio.get(f"/api/projects/{project}")["photos"] == 3
     reviewed(studio, project)
     assert fields(problem_of(studio.http.get(f"/api/projects/{project}/pick?count=9"), 422)) == ["count"]
+    error = problem_of(studio.http.get(f"/api/projects/{project}/pick?count=1.000"), 422)
+    assert error["problems"][0]["message"] == "is '1.000'; write it without separators: 1000"
 
 
 @pytest.mark.slow

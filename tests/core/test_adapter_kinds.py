@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 
@@ -154,6 +155,19 @@ def test_the_last_modulation_has_its_halves_in_the_other_order(family: Family, t
     merged = np.roll(w, 32, axis=0) + product
     theirs = magnitude * merged / np.linalg.norm(merged, axis=1, keepdims=True)
     check_change(family, LAST, np.roll(theirs, 32, axis=0) - w)
+
+
+def test_a_file_of_many_parts_is_attached_in_one_walk_through_the_network(
+    family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = {f"{path}.{role}": mx.array(value) for path in QKV for role, value in lokr((4, 8), (2, 16))[0].items()}
+    file = save(tmp_path / "a.safetensors", tensors)
+    walks, modules = [], nn.Module.modules
+    monkeypatch.setattr(nn.Module, "modules", lambda self: walks.append(self) or modules(self))
+    attach(family, file)
+    assert sum(each is family.transformer for each in walks) <= 2
+    for path in QKV:
+        check_change(family, path, lokr((4, 8), (2, 16))[1])
 
 
 def test_a_dora_has_its_magnitude_on_a_quantized_base_too(tmp_path: Path) -> None:

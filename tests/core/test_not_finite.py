@@ -71,7 +71,7 @@ def test_a_sample_that_is_not_finite_is_a_warning_and_no_picture(family: Family,
     ("option", "value", "sentence"),
     [
         ("strength", "5", "is 5.0; it can be -4 to 4"),
-        ("strength", "nan", "is nan; it can be -4 to 4"),
+        ("strength", "nan", "is nan; it must be a number -4 to 4"),
         ("seed", "-1", "is -1; it can be 0 to 2147483647"),
         ("seed", "2147483648", "is 2147483648; it can be 0 to 2147483647"),
         ("steps", "0", "is 0; it can be 1 to 200"),

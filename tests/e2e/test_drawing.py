@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
@@ -36,7 +37,9 @@ def ask(page: Page, strength: str = "1", **texts: str) -> None:
     page.get_by_label("Strength").fill(strength)
     for label, text in texts.items():
         page.get_by_label(label, exact=True).fill(text)
-    page.get_by_role("button", name="Draw", exact=True).click()
+    draw = page.get_by_role("button", name="Draw", exact=True)
+    draw.click()
+    expect(draw).not_to_have_attribute("aria-busy", "true")  # meanwhile a second press does nothing
 
 
 def test_a_drawing_that_waits_says_with_what_and_is_cancelled_there(
@@ -82,6 +85,38 @@ def test_a_drawing_that_is_stopped_leaves_what_it_has_drawn_and_nothing_else(pag
     page.reload()
     expect(card).to_have_count(0)
     expect(page.locator("#no-drawings")).to_be_visible()
+
+
+@pytest.mark.refusals
+def test_a_failed_drawing_can_be_dismissed_and_numbers_are_those_of_other_forms(
+    page: Page, tmp_path: Path, tiny_models: Path
+) -> None:
+    file = tmp_path / "wild.safetensors"
+    layer = "transformer.transformer_blocks.1.attn.to_q"
+    factors = {f"{layer}.lora_A.weight": (2, 32), f"{layer}.lora_B.weight": (32, 2)}
+    mx.save_safetensors(str(file), {name: mx.full(shape, 1e30) for name, shape in factors.items()})
+    with running_studio(tmp_path / "home", tiny_models) as studio:
+        page.goto(f"{studio.url}/pictures")
+        page.get_by_label("Import an adapter file").set_input_files(file)
+        expect(page.locator("#import-words")).to_contain_text("wild is here")
+        page.get_by_text("steps, guidance, size, precision").click()
+        ask(page, **{"Prompt": "a storm", "Sampler steps": "1.000", "Size": "100"})
+        error = page.locator("#draw-steps-error")
+        expect(error).to_have_text("Sampler steps is '1.000'; write it without separators: 1000.")
+        expect(page.locator("#draw-side-error")).to_have_text("Size is 100 px; it must be a multiple of 16.")
+        expect(page.locator("#gallery > li")).to_have_count(0)
+        ask(page, **{"Sampler steps": "1", "Size": "64"})
+        card = page.locator("#gallery > li")
+        expect(card.locator("[data-job-error]")).to_contain_text("The picture is not finite", timeout=60_000)
+        card.get_by_role("button", name="Dismiss: a storm").click()
+        expect(card).to_have_count(0)
+        expect(page.locator("#history-title")).to_be_focused()
+        page.get_by_role("button", name="Undo").click()
+        expect(card.locator("[data-job-error]")).to_contain_text("The picture is not finite")
+        card.get_by_role("button", name="Dismiss: a storm").click()
+        expect(card).to_have_count(0)
+        page.reload()
+        expect(page.locator("#no-drawings")).to_be_visible()
 
 
 def test_a_drawing_whose_pictures_are_deleted_is_gone(page: Page, own_studio: Studio) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import json
-import shutil
 import struct
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import mlx.core as mx
-from hypothesis import strategies as st
 
 from core.adapters import contents, dense, key_maps, peft_config
 from core.adapters import file as adapter_file
@@ -21,6 +17,8 @@ from core.errors import AdapterProblem
 from core.models.base import Family
 from core.models.load import load_family
 from core.safetensors_file import ITEM_BYTES
+from tests.fuzz import scratch
+from tests.fuzz.plan import Json, Plan, made_by
 from tests.tiny import make_model_folder
 
 NAME = "theirs.safetensors"
@@ -46,20 +44,15 @@ LAYERS = {  # (out, in) in tests/tiny.py's FLUX.1
 ODD_NAMES = ("", ".", "__metadata__", "a.alpha", "\ud800.lora_A.weight", "x" * 400, "a\nb.lora_B.weight", "\u0663")
 DTYPES = ("F32", "F16", "BF16", "F64", "I64", "I32", "U8", "BOOL", "F8_E4M3", "C64", "F31", "")
 FILLS = (*[b"\x3c\x3f"] * 8, b"\0", b"\xff", b"\x7f\x7f", b"\x80")  # numbers near 1, zeros, NaN, huge and tiny ones
+KINDS = ("lora", "kohya", "loha", "lokr", "lokr of low rank")
 SIZES = (0, 1, 2, 3, 16, 32, 33, 2**31, 2**63)
-JSON = st.recursive(
-    st.sampled_from([None, True, 0, 1, -1, 2**70, 1e308, "8", "transformer.", "(a+)+$", "*", ".*to_q"]) | st.floats(),
-    lambda inner: (
-        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["a", ".*to_q", "("]), inner, max_size=2)
-    ),
-    max_leaves=3,
+SCALARS = (None, True, 0, 1, -1, 2**70, 1e308, "8", "transformer.", "(a+)+$", "*", ".*to_q")
+JSON = Json(
+    lambda plan: plan.float() if plan.rarely(6) else plan.one_of(SCALARS),
+    lambda plan: plan.one_of(("a", ".*to_q", "(")),
 )
 KEYS = ("r", "lora_alpha", "alpha", "transformer.lora_alpha", "alpha_pattern", "rank_pattern", "use_rslora", "x")
-CONFIG = st.one_of(
-    st.dictionaries(st.sampled_from(KEYS), st.sampled_from([1, 2, 8.0]) | JSON, max_size=4).map(json.dumps),
-    JSON.map(json.dumps),
-    st.sampled_from(["", "{", "[" * 3000, '{"lora_alpha": NaN}', "\ufeff{}", '{"r": 2, "lora_alpha": 4}']),
-)
+CONFIGS = ("", "{", "[" * 3000, '{"lora_alpha": NaN}', "\ufeff{}", '{"r": 2, "lora_alpha": 4}')
 
 
 class Adapter(NamedTuple):
@@ -78,35 +71,37 @@ class Tensor(NamedTuple):
     fill: bytes
 
 
-@st.composite
-def _part(draw: st.DrawFn) -> list[Tensor]:
+def _shapes(kind: str, size_out: int, size_in: int, rank: int) -> dict[str, tuple[int, ...]]:
+    """Of the tensors of one layer."""
+    if kind == "lora":
+        return {"lora_A.weight": (rank, size_in), "lora_B.weight": (size_out, rank)}
+    if kind == "kohya":
+        return {"lora_down.weight": (rank, size_in), "lora_up.weight": (size_out, rank), "alpha": ()}
+    if kind == "loha":
+        halves = {"a": (size_out, rank), "b": (rank, size_in)}
+        return {f"hada_w{n}_{half}": halves[half] for n in "12" for half in "ab"}
+    if kind == "lokr":
+        return {"lokr_w1": (2, 2), "lokr_w2": (size_out // 2, size_in // 2)}
+    return {"lokr_w1": (2, 2), "lokr_w2_a": (size_out // 2, rank), "lokr_w2_b": (rank, size_in // 2)}
+
+
+def _part(plan: Plan) -> list[Tensor]:
     """The tensors of one layer, of one kind."""
-    layer, (size_out, size_in) = draw(st.sampled_from(sorted(LAYERS.items())))
-    prefix, rank = draw(st.sampled_from(PREFIXES)), draw(st.integers(1, 3))
-    kinds: dict[str, dict[str, tuple[int, ...]]] = {
-        "lora": {"lora_A.weight": (rank, size_in), "lora_B.weight": (size_out, rank)},
-        "kohya": {"lora_down.weight": (rank, size_in), "lora_up.weight": (size_out, rank), "alpha": ()},
-        "loha": {
-            f"hada_w{n}_{half}": (size_out, rank) if half == "a" else (rank, size_in) for n in "12" for half in "ab"
-        },
-        "lokr": {"lokr_w1": (2, 2), "lokr_w2": (size_out // 2, size_in // 2)},
-        "lokr of low rank": {"lokr_w1": (2, 2), "lokr_w2_a": (size_out // 2, rank), "lokr_w2_b": (rank, size_in // 2)},
-    }
-    shapes = dict(kinds[draw(st.sampled_from(sorted(kinds)))])
-    if draw(st.integers(0, 3)) == 0:
-        shapes["dora_scale"] = draw(st.sampled_from([(size_out, 1), (1, size_in), (size_out,), (2, 2)]))
+    layer = plan.one_of(sorted(LAYERS))
+    size_out, size_in = LAYERS[layer]
+    prefix, rank = plan.one_of(PREFIXES), 1 + plan.number(3)
+    shapes = _shapes(plan.one_of(KINDS), size_out, size_in, rank)
+    if plan.rarely(4):
+        shapes["dora_scale"] = plan.one_of([(size_out, 1), (1, size_in), (size_out,), (2, 2)])
     path = layer.replace(".", "_") if prefix.endswith("_") else layer
-    fill, dtype = draw(st.sampled_from(FILLS)), draw(st.sampled_from(DTYPES[:3]))
+    fill, dtype = plan.one_of(FILLS), plan.one_of(DTYPES[:3])
     return [Tensor(f"{prefix}{path}.{end}", dtype, shape, fill) for end, shape in shapes.items()]
 
 
-ODD = st.builds(
-    Tensor,
-    st.sampled_from(ODD_NAMES) | st.text(st.characters(), max_size=8),
-    st.sampled_from(DTYPES),
-    st.lists(st.sampled_from(SIZES), max_size=4).map(tuple) | st.just((True, "x")),
-    st.sampled_from(FILLS),
-)
+def _odd(plan: Plan) -> Tensor:
+    name = plan.text(8) if plan.number(2) else plan.one_of(ODD_NAMES)
+    shape = (True, "x") if plan.rarely() else tuple(plan.many(4, lambda each: each.one_of(SIZES)))
+    return Tensor(name, plan.one_of(DTYPES), shape, plan.one_of(FILLS))
 
 
 def _file(tensors: list[Tensor], metadata: Any, change: tuple[int, int], damage: tuple[int, bytes]) -> bytes:
@@ -134,47 +129,50 @@ def _file(tensors: list[Tensor], metadata: Any, change: tuple[int, int], damage:
     return struct.pack("<Q", len(text)) + bytes(text) + body
 
 
-METADATA = st.one_of(
-    st.builds(lambda text: {"lora_adapter_metadata": text}, CONFIG),
-    st.just({"ss_network_dim": "2", "ss_network_alpha": "2", "modelspec.trigger_phrase": "\ud800sks"}),
-    JSON,
-)
+def _config(plan: Plan) -> str:
+    """PEFT's settings."""
+    kind = plan.number(3)
+    if kind == 0:
+        return plan.one_of(CONFIGS)
+    if kind == 1:
+        return json.dumps(JSON(plan))
+    keys = plan.many(4, lambda each: each.one_of(KEYS))
+    return json.dumps({key: plan.one_of([1, 2, 8.0]) if plan.number(2) else JSON(plan) for key in keys})
 
 
-@st.composite
-def _adapter(draw: st.DrawFn) -> Adapter:
+def _metadata(plan: Plan) -> Any:
+    kind = plan.number(3)
+    if kind == 0:
+        return {"lora_adapter_metadata": _config(plan)}
+    if kind == 1:
+        return {"ss_network_dim": "2", "ss_network_alpha": "2", "modelspec.trigger_phrase": "\ud800sks"}
+    return JSON(plan)
+
+
+def _adapter(plan: Plan) -> Adapter:
     """Mostly a whole file, so that what is behind the header is reached; now and then with damage of each kind."""
-
-    def rarely(strategy: st.SearchStrategy[Any], otherwise: Any) -> Any:
-        return draw(strategy) if draw(st.integers(1, 8)) == 7 else otherwise
-
-    tensors = [tensor for part in draw(st.lists(_part(), min_size=1, max_size=3)) for tensor in part]
-    tensors += rarely(st.lists(ODD, max_size=2), [])
-    change = rarely(st.tuples(st.integers(0, 11), st.integers(0, 11)), (-1, 0))
-    damage = rarely(st.tuples(st.integers(0, 2000), st.binary(min_size=1, max_size=3)), (0, b""))
-    content = _file(tensors, rarely(METADATA, None), change, damage)
-    return Adapter(rarely(st.binary(max_size=80), content), rarely(CONFIG, None))
-
-
-DATA: st.SearchStrategy[Adapter] = _adapter()
+    tensors = [tensor for part in plan.many(3, _part, at_least=1) for tensor in part]
+    if plan.rarely():
+        tensors += plan.many(2, _odd)
+    change = (plan.number(12), plan.number(12)) if plan.rarely() else (-1, 0)
+    damage = (plan.number(2001), plan.bytes(1 + plan.number(3))) if plan.rarely() else (0, b"")
+    content = _file(tensors, _metadata(plan) if plan.rarely() else None, change, damage)
+    if plan.rarely():
+        content = plan.some_bytes(80)
+    return Adapter(content, _config(plan) if plan.rarely() else None)
 
 
-@cache
-def _folder() -> Path:
-    """One for all executions: making and removing folders takes longer than the rest."""
-    folder = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+DATA = made_by(_adapter, 192)
 
 
 @cache
 def _family() -> Family:
-    return load_family(make_model_folder(_folder() / "model"))
+    return load_family(make_model_folder(scratch.folder() / "model"))
 
 
 def check(adapter: Adapter) -> None:
     """One execution."""
-    path = _folder() / NAME
+    path = scratch.folder() / NAME
     path.write_bytes(adapter.content)
     beside = path.with_name(peft_config.FILE)
     beside.unlink(missing_ok=True)

@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import atexit
 import json
-import shutil
-import tempfile
 import unicodedata
-from functools import cache
-from pathlib import Path
-from typing import NamedTuple
-
-from hypothesis import strategies as st
+from typing import Any, NamedTuple
 
 from core.dataset import caption_files
 from core.dataset.captions import CHARACTERS_AT_MOST
 from core.errors import DataProblem
+from tests.fuzz import scratch
+from tests.fuzz.plan import Plan, made_by
 
 STEMS = ("a", "A", "b.1", "caf\u00e9", "cafe\u0301", "İ", "1", "a.jpg")
 PHOTOS = tuple(f"{stem}{ending}" for stem in STEMS for ending in (".jpg", ".PNG"))
 NAMES = tuple(
     f"{stem}{ending}" for stem in (*STEMS, *PHOTOS, "stray") for ending in (".txt", ".TXT", ".caption", ".jpg.txt")
 )
-TEXT = st.text(st.characters(), max_size=12) | st.just("x" * 2100)
-ROW = st.fixed_dictionaries(
-    {}, optional={"file_name": st.sampled_from((*PHOTOS, "./a.jpg", "sub/a.jpg", "")) | TEXT, "text": TEXT | st.none()}
-)
-LINE = st.one_of(
-    ROW.map(json.dumps), ROW.map(lambda row: json.dumps(row, ensure_ascii=False)), TEXT, st.just("[" * 5000)
-)
-METADATA = st.lists(LINE, max_size=3).map(lambda lines: "\n".join(lines).encode("utf-8", "replace"))
-CONTENT = st.one_of(
-    TEXT.map(lambda text: text.encode("utf-8", "replace")),
-    TEXT.map(lambda text: text.encode("utf-16") if not any("\ud800" <= c <= "\udfff" for c in text) else b""),
-    st.binary(max_size=20),
-)
+FILE_NAMES = (*PHOTOS, "./a.jpg", "sub/a.jpg", "")
+LONG = "x" * 2100
+DEEP = "[" * 5000
 
 
 class Folder(NamedTuple):
@@ -45,25 +30,52 @@ class Folder(NamedTuple):
     metadata: bytes | None
 
 
-DATA: st.SearchStrategy[Folder] = st.builds(
-    Folder,
-    st.lists(st.sampled_from(PHOTOS), max_size=5, unique=True),
-    st.dictionaries(st.sampled_from(NAMES), CONTENT, max_size=4),
-    METADATA | st.binary(max_size=20) | st.none(),
-)
+def _text(plan: Plan) -> str:
+    return LONG if plan.rarely(12) else plan.text(12)
 
 
-@cache
-def _folder() -> Path:
-    """One for all executions: making and removing folders takes longer than the rest."""
-    folder = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+def _row(plan: Plan) -> dict[str, Any]:
+    return plan.chosen({
+        "file_name": lambda each: _text(each) if each.rarely(6) else each.one_of(FILE_NAMES),
+        "text": lambda each: None if each.rarely(6) else _text(each),
+    })  # fmt: skip
+
+
+def _line(plan: Plan) -> str:
+    kind = plan.number(8)
+    if kind < 6:
+        return json.dumps(_row(plan), ensure_ascii=kind < 3)
+    return _text(plan) if kind == 6 else DEEP if plan.rarely(4) else ""
+
+
+def _metadata(plan: Plan) -> bytes | None:
+    kind = plan.number(3)
+    if kind == 0:
+        return None
+    if kind == 1 and plan.rarely():
+        return plan.some_bytes(20)
+    return "\n".join(plan.many(3, _line)).encode("utf-8", "replace")
+
+
+def _content(plan: Plan) -> bytes:
+    kind = plan.number(4)
+    if kind == 3:
+        return plan.some_bytes(20)
+    return _text(plan).encode("utf-16" if kind == 2 else "utf-8", "replace")
+
+
+def _filled(plan: Plan) -> Folder:
+    photos = list(dict.fromkeys(plan.many(5, lambda each: each.one_of(PHOTOS))))
+    files = {plan.one_of(NAMES): _content(plan) for _ in range(plan.number(5))}
+    return Folder(photos, files, _metadata(plan))
+
+
+DATA = made_by(_filled, 224)
 
 
 def check(data: Folder) -> None:
     """One execution."""
-    folder = _folder()
+    folder = scratch.folder()
     for left in folder.iterdir():
         left.unlink()
     for file, content in data.files.items():

@@ -6,11 +6,10 @@ import json
 import unicodedata
 from typing import Any
 
-from hypothesis import strategies as st
-
 from core.captioners import reply
 from core.dataset.captions import CHARACTERS_AT_MOST
 from core.errors import CaptionerProblem
+from tests.fuzz.plan import WHOLE, Json, Plan, made_by
 
 MARKS = (
     "<think>", "</think>", "<THINKING>", "</thinking>", "[THINK]", "[/THINK]", "◁think▷", "◁/think▷", "<|channel|>",
@@ -19,22 +18,49 @@ MARKS = (
     "```\n", "\n```", "Caption:", "Here is a caption for the image:\n", "- ", "\n", "I'm sorry, ", "&amp;", "&#0;",
     "\x00", "a red can", " ",
 )  # fmt: skip
-TEXT = st.lists(st.sampled_from(MARKS) | st.text(st.characters(), max_size=5), max_size=8).map("".join)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | TEXT,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=3,
-)
-PART = st.fixed_dictionaries({"type": st.sampled_from(["text", "thinking"]), "text": TEXT | JSON})
-MESSAGE = st.fixed_dictionaries(
-    {"content": TEXT | st.lists(PART, max_size=3) | JSON},
-    optional={"reasoning": TEXT | JSON, "reasoning_content": TEXT | JSON},
-)
-CHOICE = st.fixed_dictionaries(
-    {},
-    optional={"message": MESSAGE | JSON, "delta": MESSAGE | JSON, "finish_reason": st.sampled_from(["stop", "length"])},
-)
-ANSWER = st.fixed_dictionaries({}, optional={"choices": st.lists(CHOICE | JSON, max_size=2) | JSON, "error": JSON})
+REASONS = ("stop", "length", None, "tool_calls")
+
+
+def _text(plan: Plan) -> str:
+    pieces = plan.many(8, lambda each: each.text(5) if each.number(3) == 2 else each.one_of(MARKS))
+    return "".join(pieces)
+
+
+def _scalar(plan: Plan) -> Any:
+    kind = plan.number(5)
+    if kind == 0:
+        return _text(plan)
+    return plan.float() if kind == 1 else plan.one_of(WHOLE) if kind == 2 else plan.one_of((None, True, False))
+
+
+JSON = Json(_scalar, lambda plan: plan.text(8))
+
+
+def _text_or_json(plan: Plan) -> Any:
+    return JSON(plan) if plan.rarely(3) else _text(plan)
+
+
+def _part(plan: Plan) -> dict[str, Any]:
+    return {"type": plan.one_of(("text", "thinking")), "text": _text_or_json(plan)}
+
+
+def _message(plan: Plan) -> Any:
+    if plan.rarely(6):
+        return JSON(plan)
+    content = plan.many(3, _part) if plan.number(3) == 2 else _text_or_json(plan)
+    return {"content": content} | plan.chosen({"reasoning": _text_or_json, "reasoning_content": _text_or_json})
+
+
+def _choice(plan: Plan) -> Any:
+    if plan.rarely(6):
+        return JSON(plan)
+    found = {plan.one_of(("message", "message", "delta")): _message(plan)} if not plan.rarely() else {}
+    return found | plan.chosen({"finish_reason": lambda each: each.one_of(REASONS)})
+
+
+def _answer(plan: Plan) -> dict[str, Any]:
+    found = {"choices": JSON(plan) if plan.rarely() else plan.many(2, _choice)} if not plan.rarely() else {}
+    return found | ({"error": JSON(plan)} if plan.rarely(4) else {})
 
 
 def _encoded(answer: Any, how: str) -> bytes:
@@ -46,12 +72,16 @@ def _events(answers: list[Any]) -> bytes:
     return "".join(f"data: {json.dumps(each)}\n\n" for each in answers).encode() + b"data: [DONE]\n\n"
 
 
-DATA: st.SearchStrategy[bytes] = st.one_of(
-    st.builds(_encoded, ANSWER, st.sampled_from(["ascii", "utf-8", "bom", "cp1252"])),
-    st.builds(_events, st.lists(ANSWER | JSON, max_size=3)),
-    st.binary(max_size=400),
-    TEXT.map(lambda text: text.encode("utf-8", "replace")),
-)
+def _body(plan: Plan) -> bytes:
+    kind = plan.number(8)
+    if kind < 4:
+        return _encoded(_answer(plan), plan.one_of(("ascii", "utf-8", "bom", "cp1252")))
+    if kind < 6:
+        return _events(plan.many(3, lambda each: JSON(each) if each.rarely(4) else _answer(each)))
+    return _text(plan).encode("utf-8", "replace") if kind == 6 else plan.some_bytes(160)
+
+
+DATA = made_by(_body, 192)
 
 
 def check(body: bytes) -> None:

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import json
-import shutil
-import tempfile
 from functools import cache
-from pathlib import Path
 from typing import Any
-
-from hypothesis import strategies as st
 
 from app.terminal import config_file, training
 from core import strict_json
@@ -20,26 +14,45 @@ from core.errors import ConfigProblem, DataProblem, Problem
 from core.estimate.architecture import Architecture
 from core.hub.catalog import POCKET_FOLDER
 from core.training.check import settings_problems
+from tests.fuzz import scratch
+from tests.fuzz.plan import Json, Plan, made_by
 
 WORDS = [
     "300", "on", "1e-4", "auto", "nan", "1e999", "0x10", "512 768", "*.attn.*=4", "lion", "\u0663", "1_0", "1,5",
     "1.000", "a {tigger}", "{", "mlp=4:2, *=1", "a.jpg, b.jpg", "transformer_blocks.0.*",
 ]  # fmt: skip
-VALUE = st.recursive(
-    st.sampled_from([None, True, 0, -1, 2**70, 1e-4, 1e300])
-    | st.floats()
-    | st.text(max_size=5)
-    | st.sampled_from(WORDS),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["value", "x"]), inner, max_size=2),
-    max_leaves=3,
-)
-TABLE = st.dictionaries(st.sampled_from(sorted(knobs())) | st.text(max_size=5), VALUE, max_size=4)
-SUBJECT = st.fixed_dictionaries({}, optional={"trigger": VALUE, "class_word": VALUE}) | VALUE
-STORED = st.builds(
-    lambda table, more: {name: {"value": value, "source": "user"} for name, value in table.items()} | more,
-    TABLE,
-    st.fixed_dictionaries({}, optional={"_subject": SUBJECT, "_start_from": VALUE}),
-)
+SYNTAX = '{}[]":, 0123456789eE.-+NaInfity\\ud8'
+SETTINGS = sorted(knobs())
+WORDY = ("ranks", "targets", "sample_prompts", "held_out", "more_sides_px", "optimizer", "class_prompt")
+SCALARS = (None, True, 0, -1, 2**70, 1e-4, 1e300)
+
+
+def _scalar(plan: Plan) -> Any:
+    kind = plan.number(8)
+    if kind < 4:
+        return plan.one_of(WORDS)
+    return plan.one_of(SCALARS) if kind < 6 else plan.float() if kind == 6 else plan.text(5)
+
+
+VALUE = Json(_scalar, lambda plan: plan.one_of(("value", "x")))
+
+
+def _setting(plan: Plan) -> str:
+    kind = plan.number(8)
+    return plan.text(5) if kind == 7 else plan.one_of(WORDY if kind > 4 else SETTINGS)
+
+
+def _table(plan: Plan) -> dict[str, Any]:
+    return {_setting(plan): VALUE(plan) for _ in range(plan.number(5))}
+
+
+def _subject(plan: Plan) -> Any:
+    return VALUE(plan) if plan.rarely(4) else plan.chosen({"trigger": VALUE, "class_word": VALUE})
+
+
+def _stored(plan: Plan) -> dict[str, Any]:
+    table = {name: {"value": value, "source": "user"} for name, value in _table(plan).items()}
+    return table | plan.chosen({"_subject": _subject, "_start_from": VALUE})
 
 
 def _encoded(table: Any, how: str) -> bytes:
@@ -49,12 +62,18 @@ def _encoded(table: Any, how: str) -> bytes:
     return text.encode("utf-8-sig" if how == "bom" else "utf-16" if how == "utf-16" else "utf-8", "replace")
 
 
-DATA: st.SearchStrategy[bytes] = st.one_of(
-    st.builds(_encoded, TABLE | STORED, st.sampled_from(["ascii", "utf-8", "bom"])),
-    st.builds(_encoded, TABLE | VALUE, st.sampled_from(["utf-16", "deep", "ascii"])),
-    st.binary(max_size=100),
-    st.text(st.sampled_from('{}[]":, 0123456789eE.-+NaInfity\\ud8'), max_size=40).map(str.encode),
-)
+def _content(plan: Plan) -> bytes:
+    kind = plan.number(8)
+    if kind < 5:
+        return _encoded(_stored(plan) if kind % 2 else _table(plan), plan.one_of(("ascii", "utf-8", "bom")))
+    if kind == 5:
+        return _encoded(VALUE(plan) if plan.number(2) else _table(plan), plan.one_of(("utf-16", "deep", "ascii")))
+    if kind == 6:
+        return plan.some_bytes(100)
+    return "".join(plan.many(40, lambda each: each.one_of(SYNTAX))).encode()
+
+
+DATA = made_by(_content, 160)
 
 
 @cache
@@ -62,17 +81,9 @@ def _pocket() -> Architecture:
     return Architecture.of(POCKET_FOLDER)
 
 
-@cache
-def _folder() -> Path:
-    """One for all executions: making and removing folders takes longer than the rest."""
-    folder = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
 def check(content: bytes) -> None:
     """One execution."""
-    path = _folder() / "config.json"
+    path = scratch.folder() / "config.json"
     path.write_bytes(content)
     try:
         table = config_file.read(path)

@@ -1,11 +1,11 @@
 // The settings of a new run. What the user changes is stored in this browser until a run starts with it (draft.js).
 
 import { ApiError, api } from "../lib/api.js";
+import { checkFields } from "../lib/check.js";
 import { $, $$, page, show, throttled, toast, write } from "../lib/dom.js";
 import { duration } from "../lib/format.js";
 import { onSubmit, showErrors } from "../lib/forms.js";
 import { onBack } from "../lib/server.js";
-import { checkFields } from "./check.js";
 import * as draft from "./draft.js";
 import { currentModel, edits, fieldOf, fields, form, inputOf, mark, models, put, putEdit, putUsual, request, touched, valueOf } from "./fields.js";
 
@@ -181,11 +181,14 @@ function withStart(given) {
   return start ? { ...given, start_from: Number(start) } : given;
 }
 
-const checkAll = checkFields(() => withStart(request()), () => {
-  const box = $("#form-problems");
-  const count = $$("[aria-invalid]", form).length;
-  if (count < 2) show(box, false);
-  else if (!box.hidden) listProblems();
+const checkAll = checkFields(form, `/projects/${project}/runs/check`, () => withStart(request()), {
+  edited: () => Object.keys(edits()),
+  onShown() {
+    const box = $("#form-problems");
+    const count = $$("[aria-invalid]", form).length;
+    if (count < 2) show(box, false);
+    else if (!box.hidden) listProblems();
+  },
 });
 
 // ---- what the user does ----

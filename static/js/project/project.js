@@ -41,7 +41,13 @@ takeFiles((files) => uploads.add(files), [$("#choose-files"), $("#choose-folder"
 
 listenToSubject($("#edit-project-form"), room.project);
 onSubmit($("#delete-project form"), async () => {
-  await api("DELETE", `/projects/${room.project}`);
+  events.close(); // else it asks for what is being deleted
+  try {
+    await api("DELETE", `/projects/${room.project}`);
+  } catch (error) {
+    events.open();
+    throw error;
+  }
   location.assign("/");
 }, showErrors);
 
@@ -66,7 +72,7 @@ onBack(() => {
   quietly(room.inOrder(() => room.refresh()));
   loadReview();
 });
-new Events({ project: room.project }, page.dataset.after, {
+const events = new Events({ project: room.project }, page.dataset.after, {
   state(payload, row) {
     if (row.run_id) runLines.state(payload, row);
     captionEvents.state(payload, row);

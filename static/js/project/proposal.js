@@ -118,7 +118,7 @@ export function propose(finding) {
 
 // The best so many of the set, diverse and sharp: what would be set aside is shown first.
 export async function proposePick(count) {
-  const pick = await attempt(() => api("GET", `/projects/${room.project}/pick?count=${count}`));
+  const pick = await attempt(() => api("GET", `/projects/${room.project}/pick?count=${encodeURIComponent(count)}`));
   if (!pick) return;
   const cards = [...pick.keep.map((id) => card(id, "stays")), ...pick.set_aside.map((id) => card(id, "set aside", { goes: true }))];
   const does = pick.set_aside.length ? () => editWithUndo(pick.set_aside, { aside: true }) : null;

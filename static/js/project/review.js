@@ -119,7 +119,7 @@ export function startReview() {
   $("#pick-count").addEventListener("input", () => { picked = true; });
   $("#pick-best").addEventListener("submit", (event) => {
     event.preventDefault();
-    proposePick(Number($("#pick-count").value));
+    proposePick($("#pick-count").value);
   });
   loadReview();
 }

@@ -2,10 +2,11 @@
 // later change comes through the event stream.
 
 import { ApiError, api, quietly } from "../lib/api.js";
+import { checkFields } from "../lib/check.js";
 import { $, $$, copy, page, show, showState, throttled, toast, write } from "../lib/dom.js";
 import { Events } from "../lib/events.js";
 import { duration, fileSize, loss } from "../lib/format.js";
-import { onPress, onSubmit, textsOf } from "../lib/forms.js";
+import { clearErrors, onPress, onSubmit, textsOf } from "../lib/forms.js";
 import { onBack } from "../lib/server.js";
 import { wording } from "../lib/wording.js";
 import { ClassPictures } from "./class_pictures.js";
@@ -186,11 +187,14 @@ onPress($("#save-now"), async () => { await act("save"); toast("A checkpoint is 
 onPress($("#sample-now"), async () => { await act("sample"); toast("Samples are drawn after this step."); }, errors);
 
 const longer = $("#continue-run");
+const longerForm = $("#continue-run-form");
 longer.addEventListener("opened", () => {
+  clearErrors(longerForm);
   write($("#continue-steps-hint"), `${now.step} of ${now.steps} steps are done.`);
   $("#continue-steps").value = now.steps + (now.state === "succeeded" ? Number(longer.dataset.more) : 0);
 });
-onSubmit($("#continue-run-form"), async (form) => {
+checkFields(longerForm, `/runs/${id}/resume/check`, () => textsOf(longerForm));
+onSubmit(longerForm, async (form) => {
   const { steps, activations } = textsOf(form);
   await act("resume", { steps, activations });
   longer.close();
