@@ -54,13 +54,13 @@ onSubmit($("#delete-project form"), async () => {
 // ---- live: jobs, and what other pages of this project change ----
 
 let changed = []; // lists of ids
-const catchUp = throttled(300, () => {
+const catchUp = throttled(300, () => quietly(room.inOrder(async () => { // after this page's own changes are answered
   const foreign = changed.filter((each) => !room.isOwn(each));
-  if (foreign.length) room.forget();
-  const ids = new Set(foreign.flat());
   changed = [];
-  if (ids.size) quietly(room.inOrder(() => room.refresh([...ids])));
-});
+  if (!foreign.length) return;
+  room.forget();
+  await room.refresh([...new Set(foreign.flat())]);
+})));
 
 // The project's own words stand in the page as the studio made it.
 const checkWords = throttled(300, () => quietly((async () => {
