@@ -26,6 +26,7 @@ from core import strict_json
 from core.errors import DiskProblem
 
 BUSY_SECONDS = 10.0
+DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # older versions wrote NaN; made once, used for every value
 
 SCHEMA_VERSION = 1 + len(MIGRATIONS)
 
@@ -70,7 +71,7 @@ def _engine(path: Path) -> Engine:
         connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
         pool_size=10,
         json_serializer=partial(strict_json.dumps, ascii_only=True),
-        json_deserializer=partial(json.loads, parse_constant=lambda _: None),  # NaN, which older versions wrote
+        json_deserializer=DECODER.decode,
     )
 
     @event.listens_for(engine, "connect")

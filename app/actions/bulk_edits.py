@@ -5,6 +5,7 @@
     prefix, suffix                          before and after each caption
     aside, deleted                          true or false | true
     crop                                    "subject": a crop that keeps it | a box | null, the default crop
+    crops                                   {id: [{"box": box}]}: every crop of a photo
     subject, mask                           null: what you drew is removed, what was found counts again
 """
 
@@ -43,10 +44,12 @@ KEYS = (
     "aside",
     "deleted",
     "crop",
+    "crops",
     "subject",
     "mask",
 )
-PLURALS = {"box": "boxes"}
+PLURALS = {"box": "boxes", "crops": "crops"}
+BY_PHOTO = {"captions": "texts", "crops": "lists of boxes"}  # keys whose value is an object by photo id
 NO_SPACE_BEFORE = tuple(",.;:!?")
 
 
@@ -164,8 +167,13 @@ def _wrong_keys(given: Any) -> list[FieldProblem]:
         problems.append(FieldProblem("deleted", "is false; deleted photos come back by undo"))
     if given.get("deleted") and len(given) > 1:
         problems.append(FieldProblem("deleted", "goes with no other change"))
-    if "captions" in given and not isinstance(given["captions"], Mapping):
-        problems.append(FieldProblem("captions", "must be an object of texts by photo id"))
+    problems += [
+        FieldProblem(key, f"must be an object of {what} by photo id")
+        for key, what in BY_PHOTO.items()
+        if key in given and not isinstance(given[key], Mapping)
+    ]
+    if {"crop", "crops"} <= given.keys():
+        problems.append(FieldProblem("crop", "is the first of crops; give one of the two"))
     problems += [
         FieldProblem(key, "can only be null here; draw it on each photo")
         for key in ("subject", "mask")
@@ -181,10 +189,7 @@ def _plan_captions(session: Session, project: Project, plan: Plan, given: Mappin
     newest = newest_captions(session, ids)
     template = fill(value_of(session, "caption_template"), project.trigger, project.class_word)
     own = given.get("captions") or {}
-    strangers = [key for key in own if not (key.isdecimal() and int(key) in ids)]
-    plan.problems += [
-        FieldProblem("captions", f"has {key!r} in it, which is not one of the photos") for key in strangers
-    ]
+    plan.problems += _strangers("captions", own, ids)
     change = _caption_change(given)
     for row in plan.rows:
         number = int(row.id or 0)
@@ -205,6 +210,12 @@ def _plan_captions(session: Session, project: Project, plan: Plan, given: Mappin
         if text != before:
             plan.set(row, "caption", text)
             plan.captions.append({"photo": number, "before": before or None, "after": text or None})
+
+
+def _strangers(key: str, own: Mapping[str, Any], ids: Sequence[int]) -> list[FieldProblem]:
+    """The problem of each photo that an object by photo id names and that is not one of `ids`."""
+    strange = [each for each in own if not (each.isdecimal() and int(each) in ids)]
+    return [FieldProblem(key, f"has {each!r} in it, which is not one of the photos") for each in strange]
 
 
 def _caption_change(given: Mapping[str, Any]) -> Callable[[str], str] | None:
@@ -242,7 +253,10 @@ def _plan_fields(session: Session, plan: Plan, given: Mapping[str, Any], config:
     plan.problems += problems
     if "mask" in given:
         values["mask"] = None
-    subjects = found_subjects(session, [int(row.id or 0) for row in plan.rows]) if to_subject else {}
+    ids = [int(row.id or 0) for row in plan.rows]
+    subjects = found_subjects(session, ids) if to_subject else {}
+    own_crops = given.get("crops") or {}
+    plan.problems += _strangers("crops", own_crops, ids)
     for row in plan.rows:
         for name, value in values.items():
             now = (row.crops[0] if row.crops else None) if name == "crop" else getattr(row, name)
@@ -250,6 +264,8 @@ def _plan_fields(session: Session, plan: Plan, given: Mapping[str, Any], config:
                 plan.set(row, name, value)
         if to_subject:
             _plan_crop(plan, row, subjects.get(int(row.id or 0)), config)
+        if str(row.id) in own_crops:
+            _plan_crops(plan, row, own_crops[str(row.id)])
         if given.get("deleted"):
             plan.set(row, "deleted", True)
     if to_subject and not plan.values and plan.left_out:
@@ -266,6 +282,13 @@ def _plan_crop(plan: Plan, row: Photo, found: Subject | None, config: TrainConfi
     crop = box_json(subject_crop(Box(*box), (row.width, row.height), bucket.width / bucket.height))
     if row.crops[:1] != [crop]:
         plan.set(row, "crop", crop)
+
+
+def _plan_crops(plan: Plan, row: Photo, given: Any) -> None:
+    values, problems = read_fields({"crops": given})
+    plan.problems += [FieldProblem(f"crops of {row.name}", each.message) for each in problems]
+    if not problems and row.crops != values["crops"]:
+        plan.set(row, "crops", values["crops"])
 
 
 def _write(session: Session, plan: Plan, *, deleted: bool) -> None:
@@ -291,7 +314,7 @@ def _words(plan: Plan, given: Mapping[str, Any]) -> str:
         return f"{which} deleted"
     if given.keys() == {"aside"}:
         return f"{which} set aside" if given["aside"] else f"{which} taken back"
-    names = {"aside": "place", "crop": "crop", "subject": "box", "mask": "mask"}
+    names = {"aside": "place", "crop": "crop", "crops": "crops", "subject": "box", "mask": "mask"}
     kinds = ["caption"] if given.keys() & {*CAPTION_KEYS, "prefix", "suffix"} else []
     kinds += [word for key, word in names.items() if key in given]
     what = " and ".join(word if one else PLURALS.get(word, f"{word}s") for word in kinds)

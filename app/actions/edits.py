@@ -24,9 +24,10 @@ from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, delete, func, select, update
 
 from app.actions import check_jobs, disk
+from app.actions.photo_views import PhotoView, views
 from app.database import Database
 from app.errors import Conflict, NotFound
-from app.tables import Edit, Event, Project, now
+from app.tables import Edit, Event, Photo, Project, now
 from core import strict_json
 
 STEPS_AT_MOST = 1000  # of a project; older ones are forgotten
@@ -51,6 +52,7 @@ SHOWN = (
 )  # not the megabytes of changes
 
 Side = Literal["before", "after"]
+SIDES: tuple[Side, Side] = ("before", "after")
 Rows = dict[tuple[str, int], dict[str, Any]]
 
 
@@ -73,6 +75,7 @@ class Done:
     photos: list[int]  # ids of those that changed
     undo: str | None
     redo: str | None
+    views: list[PhotoView]  # those of them that are there, as they are now
 
 
 @contextmanager
@@ -127,7 +130,9 @@ def history(database: Database, project_id: int, after: int = 0, limit: int = ST
 
 def state(session: Session, project_id: int, done: str = "", photos: Sequence[int] = ()) -> Done:
     """What undo and redo would do now."""
-    return Done(done, list(photos), _next(session, project_id, "before")[1], _next(session, project_id, "after")[1])
+    undo, redo = (_next(session, project_id, side)[1] for side in SIDES)
+    chosen = select(Photo).where(Photo.project_id == project_id, col(Photo.id).in_(photos)).order_by(col(Photo.id))
+    return Done(done, list(photos), undo, redo, views(session, session.exec(chosen)) if photos else [])
 
 
 def forget(database: Database, project_id: int) -> int:
@@ -322,6 +327,6 @@ def _concerns_review(changes: Sequence[Mapping[str, Any]]) -> bool:
 
 def _announce(session: Session, project_id: int, words: str, photos: Sequence[int], *, undone: bool) -> None:
     """Append the event for the project's pages."""
-    possible = state(session, project_id)
-    payload = {"words": words, "undone": undone, "photos": list(photos), "undo": possible.undo, "redo": possible.redo}
+    undo, redo = (_next(session, project_id, side)[1] for side in SIDES)
+    payload = {"words": words, "undone": undone, "photos": list(photos), "undo": undo, "redo": redo}
     session.add(Event(project_id=project_id, kind="edit", payload=payload))

@@ -79,9 +79,12 @@ class AnalysisModelView:
 def list_models(database: Database) -> list[ModelView]:
     """Every model in the catalog, with what is on this computer."""
     tried = _downloads(database)
-    return [
-        _view(entry, tried.get(entry.name), database.home.root) for entry in catalog.models(folders(database)).values()
-    ]
+    return [_view(entry, tried.get(entry.name), database.home.root) for entry in entries(database)]
+
+
+def entries(database: Database) -> list[catalog.Entry]:
+    """What the catalog knows of them, without forecasts."""
+    return list(catalog.models(folders(database)).values())
 
 
 def list_analysis_models(database: Database) -> list[AnalysisModelView]:

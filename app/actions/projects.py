@@ -10,7 +10,7 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app.actions import disk, edits
-from app.actions.photo_views import active, newest_captions, thumb_url
+from app.actions.photo_views import newest_captions, thumb_url
 from app.database import Database
 from app.errors import Conflict, NotFound
 from app.jobs.states import Kind, State
@@ -52,6 +52,12 @@ def get_project(database: Database, project_id: int) -> ProjectView:
     """Raises NotFound."""
     with database.read() as session:
         return _view(session, find(session, project_id))
+
+
+def check(database: Database, project_id: int) -> None:
+    """Raises NotFound."""
+    with database.read() as session:
+        find(session, project_id)
 
 
 def suggest_trigger(database: Database, name: str, project_id: int | None = None) -> str:
@@ -150,21 +156,24 @@ def _count_jobs(session: Session, project_id: int, states: tuple[State, ...]) ->
 
 
 def _view(session: Session, row: Project) -> ProjectView:
-    photos = session.exec(active(int(row.id or 0)).order_by(None).order_by(col(Photo.id))).all()
+    of_project = Photo.project_id == row.id, col(Photo.aside).is_(False)
+    first = session.exec(select(Photo).where(*of_project).order_by(col(Photo.id)).limit(1)).first()
     aside = select(func.count()).where(Photo.project_id == row.id, col(Photo.aside))
-    captions = newest_captions(session, [int(photo.id or 0) for photo in photos])
+    # Texts alone: a project may have thousands of photos, and this is asked for often.
+    newest = select(func.max(Caption.id)).join(Photo).where(*of_project).group_by(col(Caption.photo_id))
+    captions = session.exec(select(Caption.text).where(col(Caption.id).in_(newest))).all()
     return ProjectView(
         id=int(row.id or 0),
         name=row.name,
         trigger=row.trigger,
         class_word=row.class_word,
         created_at=row.created_at,
-        photos=len(photos),
+        photos=session.exec(select(func.count()).where(*of_project)).one(),
         aside=session.exec(aside).one(),
-        captioned=sum(1 for caption in captions.values() if caption.text),
-        captions_with_trigger=sum(has_trigger(caption.text, row.trigger) for caption in captions.values()),
+        captioned=sum(1 for text in captions if text),
+        captions_with_trigger=sum(has_trigger(text, row.trigger) for text in captions),
         runs=session.exec(select(func.count()).where(Run.project_id == row.id)).one(),
-        cover_url=thumb_url(photos[0]) if photos else None,
+        cover_url=thumb_url(first) if first else None,
         working=_count_jobs(session, int(row.id or 0), (State.QUEUED, State.RUNNING)) > 0,
     )
 

@@ -19,7 +19,7 @@ def config_of(database: Database, project_id: int) -> TrainConfig:
     if run is not None:
         used = {name: entry["value"] for name, entry in run.config.items()}
     else:
-        first = next((model for model in models.list_models(database) if model.usable and model.trains), None)
+        first = next((each for each in models.entries(database) if each.usable and each.trains), None)
         used = dict(first.defaults) if first is not None else {}
     plain = TrainConfig()
     shapes = used.get("shapes", plain.shapes)

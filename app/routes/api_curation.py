@@ -132,7 +132,7 @@ def version_difference(db: Db, project_id: Id, before: VersionId, after: Version
 @router.put("/projects/{project_id}/archive")
 async def put_archive(db: Db, project_id: Id, request: Request) -> ArchiveAdded:
     """Raw bytes of a zip: photos, captions and masks in the layout of kohya's scripts, ai-toolkit or any folders."""
-    await run_in_threadpool(projects.get_project, db, project_id)
+    await run_in_threadpool(projects.check, db, project_id)
     async with received(request, db.home.uploads, archive_in.BYTES_AT_MOST, "The archive") as upload:
         return await run_in_threadpool(archive_in.add, db, project_id, upload.path)
 

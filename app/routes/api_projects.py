@@ -123,7 +123,7 @@ async def put_photo(
 
     Photos that are sent with the same `batch`, one soon after the other, are one step of undo.
     """
-    await run_in_threadpool(projects.get_project, db, project_id)
+    await run_in_threadpool(projects.check, db, project_id)
     shown = names.shown(filename)
     try:
         async with received(request, db.home.uploads, photos.BYTES_AT_MOST, shown) as upload:

@@ -6,7 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.app.conftest import PROJECT, fields, problem_of
-from tests.app.test_edits import add, edit, state, undo
+from tests.app.test_edits import BOX, CLOSE, add, edit, state, undo
 
 
 @pytest.fixture
@@ -91,6 +91,17 @@ def test_crops_go_to_the_subject_where_it_is_known(client: TestClient, project: 
     assert fields(refused) == ["1.png", "2.png"]
 
 
+def test_each_photo_can_get_crops_of_its_own_as_one_step(client: TestClient, project: int, three: list[int]) -> None:
+    before = state(client, project)
+    own = {str(three[0]): [{"box": BOX}, {"box": CLOSE}], str(three[2]): [{"box": CLOSE}]}
+    said = edit(client, project, three, crops=own).json()
+    assert [one["crops"] for one in said["photos"]] == [[BOX, CLOSE], [], [CLOSE]]
+    assert (said["done"], said["changed"]) == ("Crops of 2 photos.", [three[0], three[2]])
+    undone = undo(client, project)
+    assert state(client, project) == before
+    assert undone["views"] == [one for one in before[0] if one["id"] in said["changed"]]
+
+
 def test_a_wrong_edit_changes_nothing_and_names_everything(client: TestClient, project: int, three: list[int]) -> None:
     other = int(client.post("/api/projects", json=PROJECT).json()["id"])
     stranger = add(client, other, 9)
@@ -107,6 +118,10 @@ def test_a_wrong_edit_changes_nothing_and_names_everything(client: TestClient, p
         (three, {"deleted": True, "aside": True}, ["deleted"]),
         (three, {"captions": {"999": "x"}}, ["captions"]),
         (three, {"subject": [0, 0, 1, 1]}, ["subject"]),
+        (three, {"crops": [CLOSE]}, ["crops"]),
+        (three, {"crops": {"999": [CLOSE]}}, ["crops"]),
+        (three, {"crops": {str(three[1]): [CLOSE, CLOSE]}, "aside": True}, ["crops of 1.png"]),
+        (three, {"crops": {str(three[0]): []}, "crop": None}, ["crop"]),
     ]
     for photos, values, named in wrong:
         assert fields(problem_of(edit(client, project, photos, **values), 422)) == named, values

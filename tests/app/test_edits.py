@@ -101,9 +101,9 @@ def test_a_deleted_photo_comes_back_with_its_captions_and_its_mask(client: TestC
 def test_an_added_photo_goes_and_comes_back(client: TestClient, project: int) -> None:
     add(client, project, 1)
     after = state(client, project)
-    undo(client, project)
+    assert undo(client, project)["views"] == []
     assert client.get(f"/api/projects/{project}/photos").json() == []
-    redo(client, project)
+    assert redo(client, project)["views"] == after[0]
     assert state(client, project) == after
 
 

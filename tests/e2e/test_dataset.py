@@ -70,8 +70,10 @@ def test_photos_that_are_dropped_anywhere_on_the_page_are_taken_in(page: Page, s
     expect(page.locator("#photos [data-photo]")).to_have_count(0)
     page.goto(f"{studio.url}/queue")
     page.wait_for_load_state()
-    assert page.evaluate(DROP), "on pages that take no photos the browser does not open them either"
-    expect(page.locator(".toast")).to_contain_text("Photos can be dropped on the home page")
+    assert page.evaluate(DROP), "a page without a place for photos takes them to the one that has it"
+    expect(page.locator("#arrived img")).to_have_count(2)
+    expect(page.get_by_role("heading", level=1)).to_contain_text("What is it?")
+    assert page.evaluate("sessionStorage.length") == 0, "and only once"
 
 
 def test_a_zip_brings_photos_with_captions_and_goes_out_again(

@@ -1,7 +1,7 @@
 // From photos to a project: it is there with the first photo, so that nothing is lost; then it gets its name and words.
 
 import { ApiError, all, api } from "../lib/api.js";
-import { $, icon, show, throttled, toast, write } from "../lib/dom.js";
+import { $, $$, icon, show, throttled, toast, write } from "../lib/dom.js";
 import { isZip, looksLikePhoto, pathOf } from "../lib/files.js";
 import { plural } from "../lib/format.js";
 import { onSubmit, textsOf } from "../lib/forms.js";
@@ -144,6 +144,13 @@ form.addEventListener("input", (event) => {
   if (event.target.name === "name") suggest();
   drawPrompt();
 });
+// A word for those who have no keyboard at hand.
+for (const button of $$("[data-kind]", form)) {
+  button.addEventListener("click", () => {
+    form.elements.class_word.value = button.dataset.kind;
+    form.elements.class_word.dispatchEvent(new Event("input", { bubbles: true }));
+  });
+}
 $("#say-differently").addEventListener("click", () => {
   show($("#prompt-line"), false);
   show($("#trigger-line"));

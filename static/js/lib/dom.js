@@ -56,9 +56,14 @@ export function showState(badge, state) {
 }
 
 // A message that disappears after `seconds`; with `undo`, it has a button of that label. Resolves to true when pressed.
-export function toast(text, { undo = null, seconds = 6 } = {}) {
+// One `about` the same takes the place of the earlier: an undo in that one would take back something else by now.
+export function toast(text, { undo = null, seconds = 6, about = null } = {}) {
   const box = document.createElement("div");
   box.className = "toast";
+  if (about) {
+    box.dataset.about = about;
+    for (const earlier of document.querySelectorAll(`.toast[data-about="${about}"]`)) earlier.remove();
+  }
   const message = document.createElement("span");
   message.textContent = text;
   box.append(message);

@@ -33,7 +33,7 @@ export async function filesOf(transfer) {
   return found;
 }
 
-let taker = null; // what this page does with files; without one it says so
+let taker = null; // what this page does with files; without one they go to the page that takes them
 
 const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
 
@@ -41,7 +41,7 @@ const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
 let depth = 0; // dragenter and dragleave come once for every element on the way
 function dragging(on) {
   depth = on ? depth : 0;
-  document.body.classList.toggle("dropping", on && taker !== null);
+  document.body.classList.toggle("dropping", on);
 }
 addEventListener("dragenter", (event) => { if (hasFiles(event)) { depth += 1; dragging(true); } });
 addEventListener("dragleave", (event) => { if (hasFiles(event) && (depth -= 1) <= 0) dragging(false); });
@@ -50,17 +50,36 @@ addEventListener("drop", async (event) => {
   if (!hasFiles(event)) return;
   event.preventDefault();
   dragging(false);
-  const elsewhere = async () => (await import("./dom.js")).toast("Photos can be dropped on the home page, or on a project.");
   const files = await filesOf(event.dataTransfer);
   if (event.target.closest?.("[data-takes-files]")) return; // a field of its own
   (taker ?? elsewhere)(files);
 });
+
+// To the page's project, or to the home page, where they begin a new one.
+async function elsewhere(files) {
+  const [{ page, toast }, { carry }] = await Promise.all([import("./dom.js"), import("./carried_files.js")]);
+  try {
+    await carry(files.map((file) => ({ file, path: pathOf(file) })));
+  } catch (error) {
+    if (!(error instanceof DOMException)) throw error;
+    toast("These files are too large to be taken along. Drop them on the home page, or on a project.");
+    return;
+  }
+  location.assign(page.dataset.project ? `/projects/${page.dataset.project}` : "/");
+}
 addEventListener("paste", (event) => {
   const files = [...(event.clipboardData?.files ?? [])];
   if (!files.length || !taker) return;
   event.preventDefault();
   taker(files);
 });
+
+// Those that were dropped on the page before.
+async function takeCarried(take) {
+  const items = await (await import("./carried_files.js")).carried();
+  for (const { file, path } of items) paths.set(file, path);
+  if (items.length) take(items.map(({ file }) => file));
+}
 
 // From now on `take(files)` gets what is dropped, pasted, or chosen with one of `inputs`.
 export function takeFiles(take, inputs) {
@@ -70,4 +89,5 @@ export function takeFiles(take, inputs) {
     input.addEventListener("change", chosen);
     if (input.files.length) chosen(); // chosen before this script was loaded
   }
+  takeCarried(take);
 }

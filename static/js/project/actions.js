@@ -1,8 +1,9 @@
 // What can be done with the photos chosen, in a bar at the bottom; and undo, by key and by button, wherever one is.
 
-import { $, $$, show, write } from "../lib/dom.js";
+import { $, $$, show, toast, write } from "../lib/dom.js";
 import { openWords } from "./caption_words.js";
 import { openLoupe } from "./loupe.js";
+import { addCloseUps, closeUps } from "./proposal.js";
 import { onTile } from "./select.js";
 import { editWithUndo, room, undo } from "./state.js";
 
@@ -16,10 +17,18 @@ export function setAside(ids) {
 
 const remove = (ids) => editWithUndo(ids, { deleted: true });
 
+// A second, tight crop of those whose subject is small.
+function addCloseUpsOf(ids) {
+  const planned = closeUps(ids.map((id) => room.photos.get(id)));
+  if (planned.length) addCloseUps(planned);
+  else toast("No close-up to add: where the subject is known, it fills the photo already, or has too few pixels.", { about: "step" });
+}
+
 const ACTS = {
   open: ([id]) => openLoupe(room.chosen.has(room.current) ? room.current : id),
   aside: setAside,
   crop: (ids) => editWithUndo(ids, { crop: "subject" }),
+  close: addCloseUpsOf,
   words: () => openWords(null, "replace"),
   delete: remove,
   none: () => room.choose([]),

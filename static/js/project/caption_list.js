@@ -1,6 +1,7 @@
 // All captions, one below the other, with the photo of the line at hand large beside them.
 
-import { $, show, write } from "../lib/dom.js";
+import { $, $$, show, write } from "../lib/dom.js";
+import { toggleEarlier } from "./caption_history.js";
 import { typed } from "./captions.js";
 import { shown } from "./order.js";
 import { place, trained } from "./shapes.js";
@@ -33,7 +34,19 @@ function makeLine(photo) {
   field.setAttribute("aria-label", `Caption of ${photo.name}`);
   const saved = document.createElement("p");
   saved.className = "saved";
-  words.append(field, saved);
+  const before = document.createElement("button");
+  before.type = "button";
+  before.className = "link-button small before";
+  before.textContent = "Earlier";
+  before.setAttribute("aria-label", `Earlier words of ${photo.name}`);
+  const earlier = document.createElement("ul");
+  earlier.className = "earlier";
+  earlier.hidden = true;
+  before.onclick = () => toggleEarlier(earlier, photo.id);
+  const under = document.createElement("div");
+  under.className = "under";
+  under.append(saved, before);
+  words.append(field, under, earlier);
   line.append(open, words);
   typed.listen(field, saved);
   field.addEventListener("focus", () => drawLarge(photo.id));
@@ -61,7 +74,8 @@ function drawLarge(id) {
   image.src = photo.file_url;
   image.alt = photo.name;
   write($("#look-name"), `${photo.name}, ${photo.width} × ${photo.height}`);
-  for (const [each, { line }] of lines) line.classList.toggle("now", each === id);
+  for (const line of $$(".now", list)) line.classList.remove("now");
+  lines.get(id)?.line.classList.add("now");
 }
 
 function drawAll() {

@@ -2,6 +2,7 @@
 
 import { $, $$, icon, show, write } from "../lib/dom.js";
 import { cropTool } from "./crop_tool.js";
+import { focusTile } from "./grid.js";
 import { maskTool } from "./mask_tool.js";
 import { drawPanel, leavePanel } from "./panel.js";
 import { attempt, editWithUndo, room } from "./state.js";
@@ -113,8 +114,7 @@ function onClosed() {
   document.body.append($("#toasts"));
   image.removeAttribute("src");
   if (history.state?.photo) history.back();
-  $(`#tile-${id}`)?.focus();
-  $(`#tile-${id}`)?.scrollIntoView({ block: "nearest" });
+  focusTile(id);
   id = null;
 }
 
@@ -173,7 +173,10 @@ export function startLoupe() {
     else if (press.dataset.tool) setTool(press.dataset.tool);
     else if (press.dataset.film) turnTo(Number(press.dataset.film));
   });
-  dialog.addEventListener("keydown", onKey);
+  addEventListener("keydown", (event) => {
+    const here = dialog.contains(event.target) || event.target === document.body; // where the focus falls from what is hidden
+    if (dialog.open && here && !$("dialog[open]:not(#loupe)")) onKey(event);
+  });
   dialog.addEventListener("close", onClosed);
   addEventListener("popstate", () => { if (dialog.open && !location.hash.startsWith("#photo-")) dialog.close(); });
   view.onScale((full) => {

@@ -21,8 +21,8 @@ const FILTERS = {
 
 export const shown = { sort: "added", filter: "all", open: new Set(), under: new Map() }; // under: id -> ids below it
 
-// Work out `room.order` anew.
-export function arrange() {
+// Work out `room.order` anew; with `quietly` nobody is told.
+export function arrange({ quietly = false } = {}) {
   const visible = [...room.photos.values()].filter(FILTERS[shown.filter]).sort(SORTS[shown.sort]);
   const left = new Set(visible.map((photo) => photo.id));
   const belongs = new Map(); // id -> its stack
@@ -41,7 +41,7 @@ export function arrange() {
     }
   }
   room.order = order;
-  room.emit("shown");
+  if (!quietly) room.emit("shown");
 }
 
 // The first of the stack that this photo is in, or null.

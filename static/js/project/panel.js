@@ -1,13 +1,13 @@
 // Beside the photo in the loupe: its findings, caption, crops, and what is known of it.
 
-import { api } from "../lib/api.js";
 import { $, icon, show, write } from "../lib/dom.js";
 import { fileSize } from "../lib/format.js";
+import { toggleEarlier } from "./caption_history.js";
 import { typed } from "./captions.js";
 import { drawCrops } from "./crop_tool.js";
 import { findingsOf, signOf, unsure } from "./findings.js";
 import { subjectOf, trained } from "./shapes.js";
-import { attempt, room } from "./state.js";
+import { room } from "./state.js";
 
 const field = $("#loupe-caption");
 let photo = null;
@@ -85,39 +85,9 @@ export function leavePanel() {
   photo = null;
 }
 
-async function showEarlier() {
-  const list = $("#loupe-earlier");
-  if (!list.hidden) { show(list, false); return; }
-  const { id } = photo;
-  const history = await attempt(() => api("GET", `/photos/${id}/captions`));
-  if (!history || photo?.id !== id) return;
-  const items = history.filter((each) => each.text !== (photo.caption ?? "")).map((each) => {
-    const item = document.createElement("li");
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = each.text || "(no caption)";
-    button.title = `${each.origin === "user" ? "Yours" : each.origin}, ${new Date(each.at).toLocaleString()}. Press to use it again.`;
-    button.onclick = async () => {
-      const restored = await attempt(() => room.inOrder(() => api("POST", `/photos/${id}/captions/${each.id}/restore`)));
-      if (restored) room.put([restored]);
-      show(list, false);
-    };
-    item.append(button);
-    return item;
-  });
-  if (!items.length) {
-    const none = document.createElement("li");
-    none.className = "quiet small";
-    none.textContent = "There are no earlier captions.";
-    items.push(none);
-  }
-  list.replaceChildren(...items);
-  show(list);
-}
-
 export function startPanel() {
   typed.listen(field, $("#loupe-saved"), () => photo?.id);
-  $("#loupe-history").addEventListener("click", showEarlier);
+  $("#loupe-history").addEventListener("click", () => toggleEarlier($("#loupe-earlier"), photo.id, (id) => photo?.id === id));
   $("#loupe-write").addEventListener("click", () => openWriter([photo.id]));
 }
 

@@ -54,11 +54,19 @@ onSubmit($("#delete-project form"), async () => {
 // ---- live: jobs, and what other pages of this project change ----
 
 let changed = []; // lists of ids
-const catchUp = throttled(300, () => {
-  const ids = new Set(changed.filter((each) => !room.isOwn(each)).flat());
+const catchUp = throttled(300, () => quietly(room.inOrder(async () => { // after this page's own changes are answered
+  const foreign = changed.filter((each) => !room.isOwn(each));
   changed = [];
-  if (ids.size) quietly(room.inOrder(() => room.refresh([...ids])));
-});
+  if (!foreign.length) return;
+  room.forget();
+  await room.refresh([...new Set(foreign.flat())]);
+})));
+
+// The project's own words stand in the page as the studio made it.
+const checkWords = throttled(300, () => quietly((async () => {
+  const { name, trigger, class_word: kind } = await api("GET", `/projects/${room.project}`);
+  if (name !== $("h1").textContent || trigger !== page.dataset.trigger || kind !== page.dataset.classWord) location.reload();
+})()));
 
 onBack(() => {
   quietly(room.inOrder(() => room.refresh()));
@@ -78,6 +86,7 @@ const events = new Events({ project: room.project }, page.dataset.after, {
   },
   edit(payload) {
     room.setHistory(payload);
+    if (!payload.photos.length || payload.words.startsWith("the trigger")) checkWords();
     changed.push(payload.photos);
     catchUp();
     loadReview();

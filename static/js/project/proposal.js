@@ -73,7 +73,7 @@ function setAside(finding) {
 function crop(finding) {
   const photos = (finding.photos.length ? finding.photos.map((id) => room.photos.get(id)) : room.active).filter((photo) => photo && !photo.aside);
   const close = finding.kind === "no_close_up" || finding.kind === "same_framing"; // more crops of the same size add nothing
-  const planned = close ? closeUps(photos) : subjectCrops(photos);
+  const planned = close ? closeUps(photos).slice(0, CLOSE_UPS) : subjectCrops(photos);
   if (!planned.length) {
     look(finding);
     return;
@@ -83,12 +83,21 @@ function crop(finding) {
   open(titleOf(finding), finding.words + sure(finding), cards, verb, "Leave them", () => (close ? addCloseUps(planned) : editWithUndo(planned.map(({ photo }) => photo.id), { crop: "subject" })));
 }
 
-function closeUps(photos) {
+const near = (one, other) => Object.keys(one).every((side) => Math.abs(one[side] - other[side]) < 0.01);
+
+// A tight crop of each photo whose subject is small, and that has none yet: [{photo, box, boxes}], with those it has.
+export function closeUps(photos) {
   return photos.map((photo) => {
-    const [first] = trained(photo, room.buckets);
-    const subject = subjectOf(photo);
-    return { photo, box: subject && closeUp(subject, photo.width, photo.height, aspectOf(first.bucket)) };
-  }).filter((one) => one.box).slice(0, CLOSE_UPS);
+    const crops = trained(photo, room.buckets);
+    const [subject, boxes] = [subjectOf(photo), crops.map((each) => each.box)];
+    return { photo, boxes, box: subject && closeUp(subject, photo.width, photo.height, aspectOf(crops[0].bucket)) };
+  }).filter(({ box: tight, boxes }) => tight && !boxes.some((each) => near(each, tight)));
+}
+
+// As one step of undo.
+export function addCloseUps(planned) {
+  const crops = planned.map(({ photo, box: tight, boxes }) => [photo.id, [...boxes, tight].map((each) => ({ box: each }))]);
+  return editWithUndo(planned.map(({ photo }) => photo.id), { crops: Object.fromEntries(crops) });
 }
 
 function subjectCrops(photos) {
@@ -97,15 +106,6 @@ function subjectCrops(photos) {
     const subject = subjectOf(photo);
     return { photo, box: subject && subjectCrop(subject, photo.width, photo.height, aspectOf(first.bucket)) };
   }).filter((one) => one.box);
-}
-
-async function addCloseUps(planned) {
-  await attempt(async () => {
-    for (const { photo, box: next } of planned) {
-      const boxes = trained(photo, room.buckets).map((each) => each.box);
-      await room.change(photo.id, { crops: [...boxes, next].map((each) => ({ box: each })) });
-    }
-  });
 }
 
 function look(finding) {

@@ -4,6 +4,7 @@ import { api, quietly } from "../lib/api.js";
 import { $, $$, icon, show, throttled, write } from "../lib/dom.js";
 import { onPress } from "../lib/forms.js";
 import { findings, good, signOf, titleOf, toLookAt, unsure, wouldGo } from "./findings.js";
+import { hint } from "./grid.js";
 import { shown } from "./order.js";
 import { propose, proposePick } from "./proposal.js";
 import { room } from "./state.js";
@@ -71,9 +72,8 @@ function draw(finding) {
   box.type = "button";
   box.append(icon("right"));
   box.onclick = () => propose(finding);
-  const hint = (on) => () => { for (const id of finding.photos) $(`#tile-${id}`)?.classList.toggle("hinted", on); };
-  box.onpointerenter = box.onfocus = hint(true);
-  box.onpointerleave = box.onblur = hint(false);
+  box.onpointerenter = box.onfocus = () => hint(finding.photos);
+  box.onpointerleave = box.onblur = () => hint([]);
   return item;
 }
 

@@ -4,7 +4,6 @@
 //   touch      a tap opens; a long press or a tap on the circle chooses, and from then on each tap adds or leaves out
 //   keys       arrows, Home, End; Space or Enter opens; Ctrl+A all, Escape none; X sets aside; S folds a stack; Delete
 
-import { $ } from "../lib/dom.js";
 import { room } from "./state.js";
 
 const FAR_PX = 6; // a press that moves less is a click
@@ -39,43 +38,28 @@ function only(id) {
   room.choose([id], id);
 }
 
-// The photo above or below: the nearest middle in the next row.
-function vertical(list, id, down) {
-  const here = $(`[data-photo="${id}"]`, list).getBoundingClientRect();
-  const middle = here.left + here.width / 2;
-  const rows = room.order.map((each) => [each, $(`#tile-${each}`).getBoundingClientRect()]);
-  const beyond = rows.filter(([, box]) => (down ? box.top > here.top + 2 : box.top < here.top - 2));
-  if (!beyond.length) return null;
-  const top = down ? beyond[0][1].top : beyond.at(-1)[1].top;
-  const row = beyond.filter(([, box]) => Math.abs(box.top - top) < 2);
-  return row.reduce((best, each) => {
-    const distance = ([, box]) => Math.abs(box.left + box.width / 2 - middle);
-    return distance(each) < distance(best) ? each : best;
-  })[0];
-}
-
-function target(list, key) {
+function target(vertical, key) {
   const at = room.order.indexOf(room.current);
   switch (key) {
     case "ArrowLeft": return room.order[Math.max(at - 1, 0)];
     case "ArrowRight": return room.order[Math.min(at + 1, room.order.length - 1)];
-    case "ArrowUp": return at < 0 ? room.order[0] : vertical(list, room.current, false);
-    case "ArrowDown": return at < 0 ? room.order[0] : vertical(list, room.current, true);
+    case "ArrowUp": return at < 0 ? room.order[0] : vertical(room.current, false);
+    case "ArrowDown": return at < 0 ? room.order[0] : vertical(room.current, true);
     case "Home": return room.order[0];
     case "End": return room.order.at(-1);
     default: return undefined;
   }
 }
 
-function onKey(list, toggleStack, event) {
-  const to = target(list, event.key);
+function onKey({ toggleStack, focusTile, vertical }, event) {
+  const to = target(vertical, event.key);
   const own = () => (room.chosen.size ? [...room.chosen] : [room.current].filter(Boolean));
   if (to !== undefined) {
     if (to === null) return;
     if (event.shiftKey) extend(to, false);
     else if (adds(event)) room.focus(to);
     else only(to);
-    $(`#tile-${to}`)?.focus();
+    focusTile(to);
   } else if (event.key === " " && adds(event)) toggle(room.current);
   else if ((event.key === " " || event.key === "Enter") && room.current) actions.open(room.current);
   else if (event.key.toLowerCase() === "a" && adds(event)) room.choose(room.order);
@@ -88,14 +72,12 @@ function onKey(list, toggleStack, event) {
   event.preventDefault();
 }
 
-// A box that is drawn with the mouse. All is measured once, in coordinates of the page, since it may scroll meanwhile.
-function startBox(list, event) {
+// A box that is drawn with the mouse, in coordinates of the page, since it may scroll meanwhile.
+function startBox(list, within, event) {
   const [x, y] = [event.pageX, event.pageY];
   const kept = adds(event) || event.shiftKey ? new Set(room.chosen) : new Set();
-  const places = [...list.children].map((tile) => {
-    const box = tile.getBoundingClientRect();
-    return { id: idOf(tile), left: box.left + scrollX, right: box.right + scrollX, top: box.top + scrollY, bottom: box.bottom + scrollY };
-  });
+  const origin = list.parentElement.getBoundingClientRect();
+  const [gridX, gridY] = [origin.left + scrollX, origin.top + scrollY];
   const band = document.createElement("div");
   band.className = "band";
   document.body.append(band);
@@ -104,8 +86,8 @@ function startBox(list, event) {
     const [toX, toY] = [last.clientX + scrollX, last.clientY + scrollY];
     const [left, right, top, bottom] = [Math.min(x, toX), Math.max(x, toX), Math.min(y, toY), Math.max(y, toY)];
     Object.assign(band.style, { left: `${left}px`, top: `${top}px`, width: `${right - left}px`, height: `${bottom - top}px` });
-    const taken = places.filter((one) => one.left < right && one.right > left && one.top < bottom && one.bottom > top);
-    room.choose(new Set([...kept, ...taken.map((one) => one.id)]), taken.at(-1)?.id ?? room.current);
+    const taken = within({ left: left - gridX, right: right - gridX, top: top - gridY, bottom: bottom - gridY });
+    room.choose(new Set([...kept, ...taken]), taken.at(-1) ?? room.current);
   };
   const scroll = setInterval(() => {
     const step = last.clientY < EDGE_PX ? -18 : last.clientY > innerHeight - EDGE_PX ? 18 : 0;
@@ -119,7 +101,9 @@ function startBox(list, event) {
   draw();
 }
 
-export function listenToSelection(list, { toggleStack }) {
+// `grid` is {toggleStack, focusTile, vertical, within} of grid.js.
+export function listenToSelection(list, grid) {
+  const { toggleStack, focusTile, within } = grid;
   let press = null;
   let drawn = false; // the click that ends a drag chooses nothing
   list.parentElement.addEventListener("pointerdown", (event) => {
@@ -136,7 +120,7 @@ export function listenToSelection(list, { toggleStack }) {
     press = null;
     if (event.pointerType !== "mouse") return;
     drawn = true;
-    startBox(list, event);
+    startBox(list, within, event);
   });
   addEventListener("pointerup", () => clearTimeout(press?.timer));
   addEventListener("pointercancel", () => { clearTimeout(press?.timer); press = null; });
@@ -157,12 +141,16 @@ export function listenToSelection(list, { toggleStack }) {
     else if (event.pointerType !== "touch" && event.pointerType !== "pen") only(id);
     else if (room.chosen.size) toggle(id);
     else actions.open(id);
-    $(`#tile-${id}`)?.focus({ preventScroll: true });
+    focusTile(id, { preventScroll: true });
   });
   list.addEventListener("dblclick", (event) => {
     const id = idOf(event.target);
     if (id && !event.target.closest(".choose, [data-stack]")) actions.open(id);
   });
   list.addEventListener("focusin", (event) => idOf(event.target) && room.focus(idOf(event.target)));
-  list.addEventListener("keydown", (event) => onKey(list, toggleStack, event));
+  list.addEventListener("keydown", (event) => onKey(grid, event));
+  // The focus falls to the page when what had it goes, as a message with its button does: what is chosen stays at hand.
+  addEventListener("keydown", (event) => {
+    if (event.target === document.body && room.chosen.size && list.parentElement.checkVisibility() && !document.querySelector("dialog[open]")) onKey(grid, event);
+  });
 }

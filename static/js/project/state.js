@@ -10,6 +10,9 @@ import { page, toast } from "../lib/dom.js";
 
 const FEW = 8; // so many photos are asked for one by one
 const RANGE = 1000; // ids of so wide a range are asked for at once
+const STEPS = 50; // of this page's own that undo shows at once
+
+const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
 class Room {
   constructor({ photos, buckets, template, undo, redo }) {
@@ -25,6 +28,8 @@ class Room {
     this.listeners = new Map();
     this.writing = Promise.resolve();
     this.own = []; // ids of what this page has changed itself: the events about it bring no news
+    this.pending = 0; // changes that the studio has not answered yet
+    this.forget();
   }
 
   // Whether an event about these photos tells of a change of this page's own.
@@ -34,8 +39,16 @@ class Room {
     return at >= 0;
   }
 
-  did(ids) {
+  // Note a change of this page's own. With `step`, the photos as they were, undo shows them before the studio answers.
+  did(ids, step = null) {
     this.own = [...this.own, [...ids].sort((a, b) => a - b).join()].slice(-20);
+    if (!step) this.forget();
+    else this.steps = { undo: [...this.steps.undo, step].slice(-STEPS), redo: [] };
+  }
+
+  // What undo and redo would bring back is not known any more: another page, or a job, has changed something.
+  forget() {
+    this.steps = { undo: [], redo: [] }; // [Map of id -> photo, or null where it is not there]
   }
 
   on(kinds, act) {
@@ -54,7 +67,7 @@ class Room {
 
   // Photos as the studio has them now; those that are as before are not drawn again.
   put(photos) {
-    const changed = photos.filter((photo) => JSON.stringify(this.photos.get(photo.id)) !== JSON.stringify(photo));
+    const changed = photos.filter((photo) => !same(this.photos.get(photo.id), photo));
     for (const photo of changed) this.photos.set(photo.id, photo);
     if (changed.length) this.emit("photos", changed.map((photo) => photo.id));
   }
@@ -88,6 +101,7 @@ class Room {
   }
 
   setReview(review) {
+    if (same(review, this.review)) return;
     this.review = review;
     this.emit("review");
   }
@@ -109,16 +123,28 @@ class Room {
   // ---- changes: one after the other, each a step that can be undone ----
 
   inOrder(act) {
-    const done = this.writing.then(act);
+    this.pending += 1;
+    const done = this.writing.then(act).finally(() => { this.pending -= 1; });
     this.writing = done.catch(() => {});
     return done;
+  }
+
+  // These photos as they are here.
+  step(ids) {
+    return new Map(ids.map((id) => [id, this.photos.get(id) ?? null]));
+  }
+
+  show(step) {
+    this.put([...step.values()].filter(Boolean));
+    this.drop([...step].filter(([, photo]) => !photo).map(([id]) => id));
   }
 
   // Change fields of one photo. Returns it.
   change(id, fields) {
     return this.inOrder(async () => {
+      const before = this.step([id]);
       const photo = await api("PATCH", `/photos/${id}`, fields);
-      this.did([id]);
+      if (!same(photo, before.get(id))) this.did([id], fields.typing ? null : before); // typing may continue a step
       this.put([photo]);
       this.setHistory({ undo: this.history.undo ?? "the last change" }); // its words come with the event
       return photo;
@@ -127,12 +153,13 @@ class Room {
 
   // Change many photos as one step: `set` is that of POST edits. What is simple is shown at once.
   edit(ids, set) {
-    const before = ids.map((id) => this.photos.get(id)).filter(Boolean);
+    const was = this.step(ids);
+    const before = [...was.values()].filter(Boolean);
     if ("aside" in set) this.put(before.map((photo) => ({ ...photo, aside: set.aside })));
     return this.inOrder(async () => {
       try {
         const done = await api("POST", `/projects/${this.project}/edits`, { photos: ids, set });
-        this.did(done.changed);
+        if (done.changed.length) this.did(done.changed, new Map(done.changed.map((id) => [id, was.get(id) ?? null])));
         if (set.deleted) this.drop(done.changed);
         this.put(done.photos);
         this.setHistory(done);
@@ -144,15 +171,29 @@ class Room {
     });
   }
 
-  // "undo" or "redo"; returns what was done, or null when there was nothing.
+  // "undo" or "redo"; returns what was done, or null when there was nothing. A step of this page's own is shown at once.
   move(which) {
+    const shown = this.pending === 0 && this.history[which] ? this.steps[which].pop() : null;
+    const back = shown && this.step([...shown.keys()]);
+    if (shown) this.show(shown);
+    else this.forget();
     return this.inOrder(async () => {
       if (!this.history[which]) return null;
-      const done = await api("POST", `/projects/${this.project}/${which}`);
-      this.did(done.photos);
-      await this.refresh(done.photos);
-      this.setHistory(done);
-      return done;
+      try {
+        const { steps } = this;
+        const done = await api("POST", `/projects/${this.project}/${which}`);
+        const expected = shown && done.photos.every((id) => shown.has(id)) && done.photos.length === shown.size;
+        this.did(done.photos);
+        if (expected) { this.steps = steps; this.steps[which === "undo" ? "redo" : "undo"].push(back); }
+        this.show(new Map([...done.photos.map((id) => [id, null]), ...done.views.map((photo) => [photo.id, photo])]));
+        if (shown && !expected) await this.refresh([...shown.keys()]); // another page was quicker
+        this.setHistory(done);
+        return done;
+      } catch (error) {
+        if (back) this.show(back);
+        this.forget();
+        throw error;
+      }
     });
   }
 }
@@ -175,12 +216,12 @@ export async function editWithUndo(ids, set) {
   const done = await attempt(() => room.edit(ids, set));
   if (!done) return null;
   const left = done.left_out?.length ? ` ${done.left_out[0].name} ${done.left_out[0].words}.` : "";
-  toast(done.done + left, { undo: done.changed.length ? "Undo" : null }).then((pressed) => pressed && undo("undo"));
+  toast(done.done + left, { undo: done.changed.length ? "Undo" : null, about: "step" }).then((pressed) => pressed && undo("undo"));
   return done;
 }
 
 export async function undo(which) {
   room.emit("flush"); // what waits to be saved is a step, too
   const done = await attempt(() => room.move(which));
-  if (done) toast(done.done);
+  if (done) toast(done.done, { about: "step" });
 }

@@ -5,6 +5,8 @@ import { marksOf } from "./findings.js";
 import { place, trained } from "./shapes.js";
 import { room } from "./state.js";
 
+const WORDS_PX = 144; // in a narrower tile a sign has no word beside it
+
 function mark(name, words, extra = "") {
   const box = document.createElement("span");
   box.className = `mark ${extra}`.trim();
@@ -14,37 +16,25 @@ function mark(name, words, extra = "") {
   return box;
 }
 
-function build(photo) {
-  const tile = document.createElement("li");
-  tile.className = "tile";
-  tile.id = `tile-${photo.id}`;
-  tile.dataset.photo = photo.id;
-  tile.setAttribute("role", "option");
-  tile.tabIndex = -1;
-  const pic = document.createElement("span");
-  pic.className = "pic";
-  const image = document.createElement("img");
-  image.loading = "lazy";
-  image.decoding = "async";
-  image.draggable = false;
-  image.alt = "";
-  image.src = photo.thumb_url;
-  const frame = document.createElement("span");
-  frame.className = "frame";
-  pic.append(image, frame);
-  const name = document.createElement("span");
-  name.className = "name";
-  name.textContent = photo.name;
-  const choose = document.createElement("span");
-  choose.className = "choose";
-  choose.append(icon("succeeded"));
-  const marks = document.createElement("span");
-  marks.className = "marks";
-  tile.append(pic, name, choose, marks);
-  return tile;
+// One of which all are copies: a frame of fast scrolling may make forty.
+const blank = document.createElement("li");
+blank.className = "tile";
+blank.tabIndex = -1;
+blank.setAttribute("role", "option");
+blank.innerHTML = '<span class="pic"><img alt="" loading="lazy" decoding="async" draggable="false"><span class="frame"></span></span><span class="name"></span><span class="choose"></span><span class="marks"></span>';
+$(".choose", blank).append(icon("succeeded"));
+
+// Where it lies in the grid, in pixels.
+export function putTile(tile, { left, top, width, height }) {
+  Object.assign(tile.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
+  tile.classList.toggle("small", width < WORDS_PX);
 }
 
-// `hidden` is how many photos lie under this one; null where it has no stack.
+export function loadPicture(tile, photo) {
+  $("img", tile).src = photo.thumb_url;
+}
+
+// `under` is how many photos lie under this one.
 export function drawTile(tile, photo, under, open) {
   const crops = trained(photo, room.buckets);
   place(tile, photo, crops[0].box);
@@ -65,11 +55,16 @@ export function drawTile(tile, photo, under, open) {
   if (photo.aside) marks.push(mark("aside", "Set aside"));
   for (const one of found) marks.push(mark(one.icon, one.label, "look"));
   if (crops.length > 1) marks.push(mark("crop", `${crops.length} crops`));
-  $(".marks", tile).replaceChildren(...marks);
+  const box = $(".marks", tile);
+  if (marks.length || box.childElementCount) box.replaceChildren(...marks);
 }
 
+// Without its picture: `loadPicture` asks for it.
 export function makeTile(photo, under, open) {
-  const tile = build(photo);
+  const tile = blank.cloneNode(true);
+  tile.id = `tile-${photo.id}`;
+  tile.dataset.photo = photo.id;
+  $(".name", tile).textContent = photo.name;
   drawTile(tile, photo, under, open);
   return tile;
 }

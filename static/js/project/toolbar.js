@@ -78,9 +78,13 @@ export function startToolbar() {
   $("#sort").addEventListener("change", (event) => { shown.sort = event.target.value; arrange(); remember(); });
   $("#filter").addEventListener("change", (event) => setFilter(event.target.value));
   $("#none-shown button").addEventListener("click", () => setFilter("all"));
-  $("#size").addEventListener("input", (event) => { view.size = event.target.value; grid.style.setProperty("--size", `${view.size}px`); });
+  $("#size").addEventListener("input", (event) => {
+    view.size = event.target.value;
+    grid.style.setProperty("--size", `${view.size}px`);
+    room.emit("layout");
+  });
   $("#size").addEventListener("change", remember);
-  for (const button of $$("[data-whole]")) button.addEventListener("click", () => { view.whole = button.dataset.whole === "yes"; draw(); remember(); });
+  for (const button of $$("[data-whole]")) button.addEventListener("click", () => { view.whole = button.dataset.whole === "yes"; draw(); room.emit("layout"); remember(); });
   for (const button of $$("[data-view]")) button.addEventListener("click", () => setView(button.dataset.view === "captions"));
   const tabs = $$("[role=tab]");
   for (const tab of tabs) tab.addEventListener("click", () => setTab(tab.dataset.tab));
