@@ -38,7 +38,7 @@ class PicturesPage(Page):
     trigger_words: str  # "sks can"; empty without an adapter
     seed: int
     more: tuple[KnobField, ...]  # steps, guidance, size, precision
-    suits: dict[str, dict[str, str]]  # by model, the values of these fields that suit it
+    suits: dict[str, dict[str, str]]  # by model, also of adapters to come: the values of these fields that suit it
     drawings: tuple[Drawing, ...]  # the newest first; the script fetches them again when one changes
 
 
@@ -104,7 +104,7 @@ def pictures_page(database: Database, run_id: int | None = None, step: int | Non
         more=_more_fields(database, chosen.model if chosen else NO_ADAPTER),
         suits={
             model: {field.name: field.value for field in _more_fields(database, model) if not field.choices}
-            for model in {NO_ADAPTER, *(each.model for each in options)}
+            for model in {NO_ADAPTER, *(each.model for each in options), *models.names(database)}
         },
         drawings=tuple(_drawings(database, {each.value: each.label for each in options})),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -99,3 +100,12 @@ def test_an_adapter_of_a_run_keeps_its_name(client: TestClient) -> None:
         number = row.id
     error = problem_of(client.patch(f"/api/adapters/{number}", json={"name": "other"}), 409)
     assert "rename the run instead" in error["message"]
+
+
+def test_the_page_knows_what_suits_the_model_of_an_adapter_that_is_imported_on_it(
+    client: TestClient, models_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIKENESS_MODELS", str(models_folder))
+    page = client.get("/pictures").text
+    suits = json.loads(page.partition('id="suits-data">')[2].partition("</script>")[0])
+    assert suits["tiny"] == {"steps": "2", "guidance": "2", "side": "64"}

@@ -169,6 +169,7 @@ def test_a_run_that_failed_for_its_settings_offers_to_edit_them(
     before = client.get(f"/runs/{run}").text
     assert '<p id="run-error-edit" hidden>' in before
     assert address in before
+    assert "Edit settings and start again" in before
     fail(client, {"code": code, "message": "It failed."})
     after = client.get(f"/runs/{run}").text
     assert ('<p id="run-error-edit" >' in after) is offered

@@ -100,6 +100,7 @@ def test_a_failed_drawing_can_be_dismissed_and_numbers_are_those_of_other_forms(
         page.get_by_label("Import an adapter file").set_input_files(file)
         expect(page.locator("#import-words")).to_contain_text("wild is here")
         page.get_by_text("steps, guidance, size, precision").click()
+        expect(page.get_by_label("Sampler steps")).to_have_attribute("placeholder", "2")  # that of its model
         ask(page, **{"Prompt": "a storm", "Sampler steps": "1.000", "Size": "100"})
         error = page.locator("#draw-steps-error")
         expect(error).to_have_text("Sampler steps is '1.000'; write it without separators: 1000.")
