@@ -58,6 +58,14 @@ class Set:
         return f"{self.paths[number].parent.name}/{self.paths[number].name}"
 
 
+def read_boxes(folder: Path) -> dict[str, list[Box]]:
+    """The boxes that a person drew, by "folder/name.jpg"; empty without boxes.json."""
+    if not (folder / "boxes.json").is_file():
+        return {}
+    rows = json.loads((folder / "boxes.json").read_text(encoding="utf-8"))
+    return {row["photo"]: [Box(*box) for box in row["boxes"]] for row in rows}
+
+
 def analysed(picture: Image.Image) -> Analysis:
     """Of a made photo, as `pictures.read` would give it."""
     small = picture.copy()
@@ -212,10 +220,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="one folder of photos for each subject")
     folder = parser.parse_args().folder
     cv2.setNumThreads(1)
-    drawn, alike = {}, set()
-    if (folder / "boxes.json").is_file():
-        rows = json.loads((folder / "boxes.json").read_text(encoding="utf-8"))
-        drawn = {row["photo"]: [Box(*box) for box in row["boxes"]] for row in rows}
+    drawn, alike = read_boxes(folder), set()
     if (folder / "alike.json").is_file():
         alike = {frozenset(pair) for pair in json.loads((folder / "alike.json").read_text(encoding="utf-8"))}
     started, worked = time.perf_counter(), time.process_time()

@@ -102,11 +102,9 @@ def of_size(home: Home, sha256: str, size: tuple[int, int]) -> Path:
         target = home.cache / "masks" / f"{sha256}-{size[0]}x{size[1]}.png"
         if target.is_file():
             return target
-        # Smooth, then cut at the middle of the values: an enlarged edge without stairs.
-        large = small.convert("L").resize(size, Image.Resampling.BICUBIC)
-    nearest = [min(masks.LEVELS, key=lambda level: abs(level - grey)) for grey in range(256)]
+        large = masks.enlarged(small, size)
     png = io.BytesIO()
-    large.point(nearest).save(png, "PNG")
+    large.save(png, "PNG")
     files.write_bytes(target, png.getvalue())
     return target
 

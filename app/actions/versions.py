@@ -16,8 +16,8 @@ from app.errors import NotFound
 from app.settings import value_of
 from app.tables import Photo, Project, Run, Subject, Version
 from core.dataset.captions import fill
+from core.vision.results import UNSURE
 
-SURE_ENOUGH = 0.6  # of a subject that was found, to keep it in the crop; a person's box always counts
 NOW = 0  # in the place of a version's id: the set as it is now
 
 Item = Mapping[str, Any]
@@ -89,7 +89,7 @@ def frozen(session: Session, project: Project, rows: Sequence[Photo]) -> list[di
 def seen_in(row: Photo, found: Subject | None) -> dict[str, Any]:
     """Subject and mask of a photo, as an item has them."""
     view, mask = subject_view(row, found), mask_of(row, found)
-    trusted = view.source == "you" or view.sure >= SURE_ENOUGH  # a box of the user's finds its mask, too
+    trusted = view.source == "you" or view.sure >= UNSURE  # a box of the user's finds its mask, too
     return {
         "subject": view.box if trusted else None,
         "mask": mask[1] if mask and (mask[0] == "you" or trusted) else None,

@@ -35,6 +35,7 @@ from core.training.events import Finished, Request
 from core.training.group import ALONE, Group
 from core.training.preview import prompts_of
 from core.training.trainer import train
+from core.vision.found import with_subjects
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,8 @@ def run(
 
     `on_resumed` is called when the run goes on from a checkpoint: by then its settings are known to be allowed.
     """
+    if config.find_subjects:
+        examples = with_subjects(examples, config, family.pixel_multiple, cache)
     training = train(
         family,
         examples,

@@ -60,7 +60,7 @@ def example_of(home: Home, item: Mapping[str, Any], config: TrainConfig, multipl
     """One photo of the frozen list. `multiple` is the family's, of the sides of a bucket in pixels."""
     photo = home.photo(item["sha256"], item["extension"])
     boxes = [Box(**each) for each in item.get("crops", [item["crop"]] if item["crop"] else [])]
-    if not boxes and item.get("subject"):
+    if not boxes and item.get("subject") and config.find_subjects:
         size = item["width"], item["height"]
         bucket = buckets.of_photo(config, *size, None, multiple)[0]
         boxes = [subject_crop(Box(*item["subject"]), size, bucket.width / bucket.height)]

@@ -21,7 +21,7 @@ from core.config.train import TrainConfig, default_of, kind_of, knobs
 from core.errors import ConfigProblem, FieldProblem
 
 Source = Literal["default", "model", "user"]
-OLD_DEFAULTS: dict[str, Any] = {"shapes": "square", "held_out": "none"}
+OLD_DEFAULTS: dict[str, Any] = {"shapes": "square", "held_out": "none", "find_subjects": False}
 """Values for runs that were saved before these knobs existed, where today's default differs."""
 
 

@@ -29,15 +29,10 @@ class TrainConfig:
         0, "Seed", "The same seed, photos and settings give the same adapter.", "run", at_least=0, at_most=2**31 - 1
     )
     side_px: int = knob(
-        256,
-        "Picture size",
+        256, "Picture size",
         "Photos are scaled to the area of a square of this side, and samples are that square; a multiple of 16.",
-        "run",
-        at_least=64,
-        at_most=2048,
-        unit="px",
-        front=True,
-    )
+        "run", at_least=64, at_most=2048, unit="px", front=True,
+    )  # fmt: skip
     more_sides_px: tuple[int, ...] = knob(
         (),
         "Further sizes",
@@ -211,6 +206,11 @@ class TrainConfig:
         "Also train on left-right mirrored photos; not for text, logos or asymmetric subjects.",
         "loss",
     )
+    find_subjects: bool = knob(
+        True, "Find the subject",
+        "Keep the subject in the crop of a photo that has no crop of its own; with a background weight below 1 its "
+        "outline weighs the loss.", "loss",
+    )  # fmt: skip
     background_weight: float = knob(
         1.0, "Background weight",
         "How much the background in a photo's mask counts in the loss beside the subject; 1 counts both alike.",

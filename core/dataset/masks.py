@@ -62,6 +62,11 @@ def read_of_photo(mask: Path, size: tuple[int, int]) -> Image.Image:
         raise DataProblem(f"has a mask that {problem.message}") from None
 
 
+def enlarged(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """A small mask at its photo's `size`: smooth, then the nearest level, so that an enlarged edge has no stairs."""
+    return mask.convert("L").resize(size, Image.Resampling.BICUBIC).point(_NEAREST)
+
+
 def token_weights(
     mask: Image.Image, shape: tuple[int, int], grid: tuple[int, int], box: Box | None, background_weight: float
 ) -> Image.Image:
