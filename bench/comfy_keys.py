@@ -9,12 +9,11 @@ the names by prefix and pattern, with where each change goes: "{19}" stands for 
 
     "transformer_blocks.{19}.attn.to_k": "double_blocks.{}.img_attn.qkv 9216x3072 rows 3072+3072"
 
-What was taken is said on the standard error, so that another version of ComfyUI can be asked for it alone:
+How many layers were taken is said on the standard error, so that other versions can be asked for that alone
+(docs/guide.md has a table). The list is of v0.19.3, commit 3086026401180c9216bcb6ace442a4e3587d2c66.
 
-    version             klein-4B   klein-9B   Z-Image   FLUX.1   Chroma        layers taken in diffusers' names, of all;
-                                                                               in kohya's form all are taken in all
-No version up to v0.19.3 (2026-04-17) has the network of FLUX.3. Its part of the list is the rule that
-holds for every network, with the names of Black Forest Labs' own code.
+FLUX.3 has no network in ComfyUI at that version. Its part of the list is the rule that holds for every network, with
+the names of Black Forest Labs' own code.
 
 Nothing of ComfyUI is part of this project. Its drawing code is not imported: only names matter here.
 """
@@ -23,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import json
 import re
 import sys
@@ -35,8 +35,9 @@ from unittest.mock import MagicMock
 from bench import real_models as real
 
 NOT_IMPORTED = (
-    "comfy.model_management", "comfy.memory_management", "comfy.cli_args", "comfy.ops", "comfy.rmsnorm",
-    "comfy.patcher_extension", "comfy.ldm.modules.attention", "comfy.ldm.chroma_radiance.layers", "einops",
+    "comfy.model_management", "comfy.memory_management", "comfy.cli_args", "comfy.checkpoint_pickle", "comfy.ops",
+    "comfy.rmsnorm", "comfy.patcher_extension", "comfy.ldm.modules.attention", "comfy.ldm.chroma_radiance.layers",
+    "einops",
 )  # fmt: skip
 """Modules of ComfyUI that names do not depend on, and what it has installed for drawing."""
 MODELS = {
@@ -53,9 +54,10 @@ FLUX3_BLOCK = ("q_proj", "k_proj", "v_proj", "attn_out", "mlp_in", "mlp_out")
 
 
 def open_clone(clone: Path) -> None:
-    """Make ComfyUI's modules importable; those of NOT_IMPORTED are empty stand-ins, as are the classes of its models."""
+    """Make ComfyUI's modules importable; those of NOT_IMPORTED are stand-ins, and so are the classes of its models."""
     sys.path.insert(0, str(clone))
-    sys.modules.update({name: MagicMock() for name in NOT_IMPORTED})
+    for name in NOT_IMPORTED:
+        _put(name, MagicMock())
     model_base = ModuleType("comfy.model_base")
     classes: dict[str, type] = {}
     tree = ast.parse((clone / "comfy" / "model_base.py").read_text(encoding="utf-8"))
@@ -63,7 +65,15 @@ def open_clone(clone: Path) -> None:
         bases = tuple(classes[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in classes)
         classes[node.name] = type(node.name, bases or (object,), {})
     vars(model_base).update(classes)
-    sys.modules["comfy.model_base"] = model_base
+    _put("comfy.model_base", model_base)
+
+
+def _put(name: str, module: Any) -> None:
+    """Have `import name`, and `name` as an attribute of its package, give this module."""
+    package, _, own = name.rpartition(".")
+    sys.modules[name] = module
+    if package:
+        setattr(importlib.import_module(package), own, module)
 
 
 def network(family: str, config: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
@@ -158,6 +168,8 @@ def described(keys: Mapping[str, Any], tensors: Mapping[str, Any], form: str) ->
         if not name.startswith(form):
             continue
         key, *span = to if isinstance(to, tuple) else (to,)
+        if key not in tensors or len(tensors[key].shape) != 2:  # of another model with the same map; a norm
+            continue
         rows = f" rows {span[0][1]}+{span[0][2]}" if span and span[0] else ""
         own = key.removeprefix("diffusion_model.").removesuffix(".weight")
         shape = "x".join(str(side) for side in tensors[key].shape)
@@ -172,7 +184,7 @@ def described(keys: Mapping[str, Any], tensors: Mapping[str, Any], form: str) ->
             found[pattern.replace("{}", f"{{{len(names)}}}")] = target
         else:
             found |= {bare: target.replace("{}", str(number)) for number, bare in names.items()}
-    return found
+    return dict(sorted(found.items()))
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ def draw_sigmas(key: mx.array, shape: tuple[int, ...], draw: SigmaDraw, model_sh
 
     uniform        all sigmas equally often
     logit_normal   sigmoid of a standard normal: the middle more often than the ends
-    model_shift    logit-normal, then shifted like the model's drawing schedule
+    model_shift    logit-normal, then shifted as the model was trained; `Family.training_shift` has the factor
     """
     if draw == "uniform":
         edge = 2.0**-20  # keeps l_t from being exactly the photo or exactly the noise

@@ -80,6 +80,12 @@ def family_of(database: Database, name: str) -> str:
     return entry.family
 
 
+def elsewhere(database: Database, name: str) -> str:
+    """Which programs miss layers of this model's adapters as they are downloaded, in a sentence; empty for none."""
+    entry = catalog.models(folders(database)).get(name)
+    return catalog.elsewhere(entry.family) if entry is not None else ""
+
+
 def folder_of(database: Database, name: str) -> Path:
     """The folder of a complete model. Raises NotFound, ModelProblem with what it lacks."""
     entry = find(database, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from app import wording
@@ -13,7 +13,7 @@ from app.database import Database
 from app.jobs.states import State, Stop
 from app.pages.lines import job_progress, newest_event
 from app.pages.model_files import FilesPart, files_part
-from app.pages.recommendation import own_size, recommendation
+from app.pages.recommendation import best_settings, recommendation
 from app.pages.render import Page, parameter_count
 from core.config.choices import BITS
 from core.config.train import knobs
@@ -64,11 +64,22 @@ class Cell:
     more: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A line of the details."""
+
+    label: str
+    words: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRow:
-    """One model: a row of the comparison, and the details behind it."""
+    """One model: a row of the comparison, and the details behind it. A model of any kind can be one."""
 
-    model: ModelView
+    name: str
+    title: str
+    what_for: str
+    page: str | None  # its page on the hub
     purpose: Cell
     size: Cell
     memory: Cell
@@ -76,9 +87,8 @@ class ModelRow:
     fits: Cell
     fit: str  # the tone of `fits`: good, warn, bad, or empty where nothing can be predicted
     badge: State  # its icon and colour
-    badge_words: str
-    draws_with: str  # the title of the model that its adapters are drawn with; empty for itself
-    run_defaults: str  # "steps 1000, rank 16"; empty for nothing of its own
+    badge_words: str  # empty for no badge
+    facts: tuple[Fact, ...]
     problem: str  # what is wrong with its folder, or why its download failed
     gated: str  # the licence to accept before a download; empty for none, or once the model is here
     verb: str  # the label of the download button; empty for no button
@@ -146,7 +156,10 @@ def _row(view: ModelView, titles: Mapping[str, str]) -> ModelRow:
     refused = job is not None and job.error is not None and job.error.get("code") == "gated"  # its problem says so
     fits, tone = _fits(view)
     return ModelRow(
-        model=view,
+        name=view.name,
+        title=view.title,
+        what_for=view.what_for,
+        page=view.page,
         purpose=_purpose(view),
         size=_size(view),
         memory=_memory(view),
@@ -155,14 +168,34 @@ def _row(view: ModelView, titles: Mapping[str, str]) -> ModelRow:
         fit=tone,
         badge=badge,
         badge_words=words,
-        draws_with=titles.get(view.draws_with, view.draws_with) if view.draws_with != view.name else "",
-        run_defaults=", ".join(_run_defaults(view)),
+        facts=tuple(Fact(label, words) for label, words in _facts(view, titles) if words),
         problem=_problem(view, job),
         gated="" if view.on_disk or view.bytes_here or fetching or refused else view.gated,
         verb=_verb(view, job) if can_download and fetching is None else "",
         fetching=fetching,
         needs=_need_table(view.needs) if view.needs else None,
     )
+
+
+def _facts(view: ModelView, titles: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Labels and words of the details; without words a line is left out."""
+    yield "Name", view.name
+    texts = f", and {parameter_count(view.text_parameters)} to read prompts" if view.text_parameters else ""
+    yield "Size", f"{parameter_count(view.parameters)} parameters{texts}" if view.parameters else ""
+    if view.bytes and not view.on_disk:
+        here = f"; {wording.size(view.bytes_here)} are here" if view.bytes_here else ""
+        yield "Download", f"{wording.size(view.bytes)}, and as much room on the disk{here}"
+    yield "Location", view.folder if view.folder and not view.bytes_here else ""
+    lack = "not here; without it a run unlearns how to draw in few steps"
+    yield "Training assistant", lack if view.lacks_assistant else ""
+    elsewhere = view.trains and view.draws_with != view.name
+    yield "Draw with", titles.get(view.draws_with, view.draws_with) if elsewhere else ""
+    yield "A run", ", ".join(_run_defaults(view))
+    if {"steps", "guidance", "side_px"} <= view.drawing.keys():
+        steps, guidance, side_px = (view.drawing[name] for name in ("steps", "guidance", "side_px"))
+        yield "A picture", f"{wording.plural(steps, 'step')}, guidance {guidance:g}, {side_px} px"
+    yield "On this computer", view.needs.sentence if view.needs else ""
+    yield "Licence", f"{view.licence}. {view.commercial}" if view.commercial else view.licence
 
 
 def _purpose(view: ModelView) -> Cell:
@@ -187,7 +220,7 @@ def _memory(view: ModelView) -> Cell:
     """Of the recommended settings, or the least that it takes."""
     if view.needs is None:
         return Cell("unknown")
-    best = next((need for need in view.needs.table if need.recommended), None)
+    best = best_settings(view.needs)
     least = min(view.needs.table, key=lambda need: need.memory)
     shown = best or least
     base = memory.BASES[shown.base_precision].split(" ", 1)[1]
@@ -199,12 +232,12 @@ def _fits(view: ModelView) -> tuple[Cell, str]:
     needs = view.needs
     if needs is None:
         return Cell("unknown"), ""
-    best = next((need for need in needs.table if need.recommended), None)
+    best = best_settings(needs)
     if best is None:
         if min(need.memory for need in needs.table) > needs.memory_there:
             return Cell("Too large", f"{memory_size(needs.memory_there)} of memory are there"), "bad"
         return Cell("No room on the disk", f"{wording.size(needs.disk_there)} are free"), "bad"
-    if needs.purpose == "training" and own_size(view) is None:
+    if needs.purpose == "drawing" and best.side_px < view.drawing.get("side_px", 0):
         return Cell("Only smaller pictures", f"{best.side_px} px at most"), "warn"
     return Cell("Fits", "" if best.base_precision == "full" else f"in {best.base_precision}"), "good"
 
@@ -230,7 +263,7 @@ def _badge(view: ModelView, job: JobView | None) -> tuple[State, str]:
         return job.state, "downloading" if job.state is State.RUNNING else wording.STATES[job.state]
     if view.folder is not None or view.bytes_here:
         return State.STOPPED, "incomplete"
-    return State.QUEUED, "not here yet"
+    return State.QUEUED, ""  # its group says so
 
 
 def _verb(view: ModelView, job: JobView | None) -> str:

@@ -1,6 +1,6 @@
 """The one model that suits this computer, and why in a sentence: by memory, disk and licence.
 
-    fits         at the model's own picture size, the rest of its download included
+    fits         at the model's own picture size in some precision, the rest of its download included
     free         its licence allows commercial use
     made for it  not distilled: no assistant needed
     here         already on this computer
@@ -43,17 +43,16 @@ def recommendation(views: Sequence[ModelView]) -> Recommendation:
         return Recommendation(
             POCKET, "Likeness finds no GPU here, and without one a large model takes hours. Pocket takes minutes."
         )
-    fitting = [(view, best) for view in trained if (best := own_size(view)) is not None]
+    fitting = [(view, best) for view in trained if (best := best_settings(view.needs)) is not None]
     if not fitting:
         return Recommendation(POCKET, _why_pocket([view.needs for view in trained if view.needs]))
     view, best = min(fitting, key=lambda pair: _rank(*pair))
     return Recommendation(view.name, _reason(view, best))
 
 
-def own_size(view: ModelView) -> Need | None:
-    """The recommended settings, if these have the model's own picture size; None where only less fits."""
-    best = next((need for need in view.needs.table if need.recommended), None) if view.needs else None
-    return best if best is not None and best.side_px == view.defaults.get("side_px", best.side_px) else None
+def best_settings(needs: ModelNeeds | None) -> Need | None:
+    """The recommended precision and picture size; None where nothing fits."""
+    return next((need for need in needs.table if need.recommended), None) if needs is not None else None
 
 
 def _rank(view: ModelView, best: Need) -> tuple[bool, bool, bool, int]:
@@ -67,7 +66,9 @@ def _reason(view: ModelView, best: Need) -> str:
         return ""
     base = memory.BASES[best.base_precision]
     takes = f"{memory_size(best.memory)} of the {memory_size(needs.memory_there)} {memory.WHOSE[needs.device]}"
-    room = f"its download of {size(view.bytes)} leaves room" if view.bytes and not view.on_disk else "it is here already"
+    room = "it is here already"
+    if view.bytes and not view.on_disk:
+        room = f"its download takes {size(view.bytes)} of the {size(needs.disk_there)} that are free on the disk"
     return f"Trained at {best.side_px} px with {base} it takes {takes}, {room}, and its licence {USE[view.use]}."
 
 

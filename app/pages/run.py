@@ -52,6 +52,7 @@ class RunPage(Page):
     grid: Grid
     class_pictures: ClassPictures | None  # None for a run that trains on none
     checkpoints: tuple[SavedStep, ...]  # the newest first
+    elsewhere: str  # which programs miss layers of the downloaded file, in a sentence; empty for none
     first_checkpoint: int  # the step after which the first one comes
     more_steps: int  # how many "Continue" offers on top
     activations: KnobField  # a run may resume with another value of this knob
@@ -169,6 +170,7 @@ def run_page(database: Database, run_id: int) -> RunPage:
         grid=_grid(detail, config, project),
         class_pictures=_class_pictures(detail, config, project),
         checkpoints=tuple(_saved_steps(database, detail)),
+        elsewhere=models.elsewhere(database, detail.model),
         first_checkpoint=min(int(config["save_every"]), detail.steps),
         more_steps=max(MORE_STEPS_AT_LEAST, round(detail.steps / 2 / MORE_STEPS_MULTIPLE) * MORE_STEPS_MULTIPLE),
         activations=fields(config, ())["activations"],

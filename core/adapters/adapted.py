@@ -5,8 +5,8 @@ y = W x + b, and what each adapter on the layer adds to it
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -14,19 +14,23 @@ import mlx.nn as nn
 from core.errors import AdapterProblem, FieldProblem
 
 
-class OnLayer(nn.Module):
-    """One adapter's part on one layer; at strength 0 it costs nothing."""
+class OnLayer(Protocol):
+    """One adapter's part on one layer, a module of its own; at strength 0 it costs nothing."""
 
     strength: float
 
     @property
     def signature(self) -> Hashable:
         """What distinguishes its computation from that of others whose arrays have the same shapes."""
-        raise NotImplementedError
+        ...
 
     def onto(self, y: mx.array, x: mx.array, base: nn.Module) -> mx.array:
         """y and what this adds to it; `base` is the layer without adapters."""
-        raise NotImplementedError
+        ...
+
+    def parameters(self) -> Any:
+        """Its arrays by name."""
+        ...
 
 
 class LoRALinear(nn.Module):
@@ -58,10 +62,18 @@ def attach(transformer: nn.Module, name: str, parts: Mapping[str, OnLayer]) -> N
         if name in layer.adapters:
             raise AdapterProblem(f"There already is an adapter called {name} on this model.")
         layer.adapters[name] = part
-    for module in transformer.modules():
-        if not isinstance(module, OnLayer):
+    modules = transformer.modules()
+    on_layers = parts_of(modules)
+    for module in modules:
+        if id(module) not in on_layers:
             module.freeze(recurse=False)
     mx.eval([part.parameters() for part in parts.values()])
+
+
+def parts_of(modules: Iterable[nn.Module]) -> dict[int, OnLayer]:
+    """The parts of every adapter on those of `modules` that have some, by `id`."""
+    layers = [each for each in modules if isinstance(each, LoRALinear)]
+    return {id(part): part for layer in layers for part in layer.adapters.values()}
 
 
 def find(transformer: nn.Module, path: str) -> Any:

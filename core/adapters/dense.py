@@ -79,7 +79,7 @@ class Product(nn.Module):
         return factor
 
 
-class Dense(OnLayer):
+class Dense(nn.Module):
     """The change of one layer: the rows `spans` of a product, and g of a DoRA, (O, 1) or (1, I)."""
 
     def __init__(self, product: Product, spans: Sequence[Span], gain: mx.array | None, strength: float) -> None:

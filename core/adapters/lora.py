@@ -36,7 +36,7 @@ P = TypeVar("P", bound=OnLayer)
 WITHIN_A_BLOCK = re.compile(r"(mode_blocks\.)?\w+\.\d+\..+")  # "transformer_blocks.3.attn.to_q": a layer of a block
 
 
-class LowRank(OnLayer):
+class LowRank(nn.Module):
     """strength * scale * B (A x): one adapter's part on one layer."""
 
     def __init__(self, a_RI: mx.array, b_OR: mx.array, scale: float, strength: float) -> None:

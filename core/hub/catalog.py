@@ -232,6 +232,11 @@ def assistant_of(folder: Path) -> Path | None:
     return folder / name
 
 
+def elsewhere(family: str | None) -> str:
+    """Which programs miss layers of a family's adapters in diffusers' names, in a sentence; empty for none."""
+    return FAMILIES[family].elsewhere if family in FAMILIES else ""
+
+
 def unassisted(folder: Path) -> str:
     """What training costs a distilled model that has no assistant, in a sentence; empty for any other model."""
     if not is_distilled(folder) or assistant_of(folder) is not None:

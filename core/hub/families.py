@@ -43,6 +43,7 @@ class FamilyCard:
     tokenizer: str = "tokenizer"  # the folder whose limit on tokens is that of prompts
     encoders: Mapping[str, Encoder]  # what fits a transformer of ComfyUI's, by the part's folder
     vae_statistics: bool = False  # whether its VAE's file holds the statistics of its latents, as FLUX.2's does
+    elsewhere: str = ""  # which programs miss layers of its adapters in diffusers' names, in a sentence; empty for none
     unread: str = "(?!)"  # pattern in the names of the transformer's tensors that are never read; by default none
 
 
@@ -68,6 +69,8 @@ CARDS = (
         text_tokens=lambda _: 512,
         encoders={"text_encoder": (QWEN3, "joint_attention_dim", 3)},
         vae_statistics=True,
+        elsewhere="ComfyUI before 0.11 (January 2026) and Forge before February 2026 leave out up to 60% of the layers "
+        "of this file and draw on. In kohya's format they take all of them.",
     ),
     FamilyCard(
         name="z_image",
@@ -93,6 +96,8 @@ CARDS = (
         like=lambda setting: "flux3-klein" if _is_flow_map(setting) else "flux3-klein-base",
         distilled=lambda setting: _is_flow_map(setting),
         text_tokens=lambda _: 80,
+        elsewhere="diffusers reads this file. ComfyUI does not list FLUX.3 among its models yet (0.38); a version that "
+        "does may take kohya's format alone, which has the names of the model's own code.",
         unread=r"\bimage_cond\b",
         encoders={"text_encoder": (QWEN3_VL, "joint_attention_dim", 8)},
         vae_statistics=True,

@@ -16,7 +16,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from core.adapters.adapted import OnLayer
+from core.adapters.adapted import parts_of
 from core.adapters.lora import Adapter
 from core.device import backend
 from core.models.base import Block, Conditioning, Family, Grid, Stream
@@ -46,9 +46,12 @@ class FunctionalBlock:
         trained: list[Slot] = []
         names: list[str] = []
         signature: list[Any] = [block.kind]
-        for path, layer in sorted(block.module.named_modules(), key=lambda each: each[0]):
-            if isinstance(layer, OnLayer):
-                signature.append((path, layer.signature, id(layer) in paths))
+        modules = sorted(block.module.named_modules(), key=lambda each: each[0])
+        on_layers = parts_of(module for _, module in modules)
+        for path, layer in modules:
+            part = on_layers.get(id(layer))
+            if part is not None:
+                signature.append((path, part.signature, id(layer) in paths))
             for name in sorted(key for key, value in layer.items() if isinstance(value, mx.array)):
                 signature.append((path, name, layer[name].shape, layer[name].dtype))
                 if id(layer) in paths:

@@ -21,6 +21,7 @@ from core.adapters import lora
 from core.errors import AdapterProblem, ModelProblem
 from core.models.base import Family
 
+
 def attach(family: Family) -> lora.Adapter | None:
     """Attach the model's assistant, frozen and disabled; None if the model has none.
 

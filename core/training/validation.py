@@ -119,7 +119,7 @@ class Scoring:
         return value if math.isfinite(value) else None
 
     def _loss_of_draw(self, velocity: BlockwiseVelocity, one: Encoded, band: int, draw: int) -> float:
-        config, family = self.config, self.family
+        config = self.config
         which = (one.photo, band, draw) if draw else (one.photo, band)
         noise = mx.random.normal(one.l_T.shape, dtype=mx.float32, key=key_for("score", config.seed, *which))
         share = quantile(band, draw, config.score_draws)

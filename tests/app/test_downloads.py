@@ -25,7 +25,7 @@ from tests.app.conftest import Studio, until
 from tests.hub import NEEDLESS, TOKEN, Hub, add_turbo, make_repository, running_hub
 
 Start = Callable[..., Studio]
-SCHNELL, DEV = KNOWN["flux1-schnell"].repo, KNOWN["flux1-dev"].repo
+KREA, DEV = KNOWN["flux1-krea-dev"].repo, KNOWN["flux1-dev"].repo
 LARGEST = "transformer/diffusion_pytorch_model-00001-of-00002.safetensors"
 SECOND = "transformer/diffusion_pytorch_model-00002-of-00002.safetensors"
 FILE_BYTES = 3 * 2**19  # as if the disk had no more room: enough for the database, too little for the transformer
@@ -38,7 +38,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hub(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    with running_hub({SCHNELL: repository, DEV: repository}) as one:
+    with running_hub({KREA: repository, DEV: repository}) as one:
         monkeypatch.setenv("HF_ENDPOINT", one.url)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
         yield one
@@ -52,7 +52,7 @@ def ended(studio: Studio, job: int) -> Any:
     return until(lambda: (now := job_of(studio, job))["ended_at"] and now)
 
 
-def model(studio: Studio, name: str = "flux1-schnell") -> Any:
+def model(studio: Studio, name: str = "flux1-krea-dev") -> Any:
     return next(each for each in studio.get("/api/models") if each["name"] == name)
 
 
@@ -72,22 +72,22 @@ def test_a_model_is_downloaded_with_progress_by_bytes_and_can_be_used(start_stud
     studio = start_studio()
     before = model(studio)
     assert (before["on_disk"], before["folder"], before["download"]) == (False, None, None)
-    job = studio.post("/api/models/flux1-schnell/download")["job_id"]
+    job = studio.post("/api/models/flux1-krea-dev/download")["job_id"]
     done = ended(studio, job)
     assert done["state"] == "succeeded", done["error"]
-    total = hub.total(SCHNELL, list(set(hub.files(SCHNELL)) - NEEDLESS))
+    total = hub.total(KREA, list(set(hub.files(KREA)) - NEEDLESS))
     reported = bytes_reported(studio, job)
     assert reported[-1] == (total, total)
     assert len(reported) >= 4
     assert [each for each, _ in reported] == sorted(each for each, _ in reported)
-    assert (done["step"], done["steps"], done["model"]) == (total, total, "flux1-schnell")
+    assert (done["step"], done["steps"], done["model"]) == (total, total, "flux1-krea-dev")
 
     now = model(studio)
     assert (now["usable"], now["trouble"], now["bytes_here"]) == (True, "", 0)
     assert Path(now["folder"]).is_relative_to(os.environ["HF_HOME"])
-    again = studio.http.post("/api/models/flux1-schnell/download")
+    again = studio.http.post("/api/models/flux1-krea-dev/download")
     assert (again.status_code, again.json()["error"]["code"]) == (409, "conflict")
-    request = {"model": "flux1-schnell", "prompt": "a can", "seed": 1, "steps": 1, "width": 64, "height": 64}
+    request = {"model": "flux1-krea-dev", "prompt": "a can", "seed": 1, "steps": 1, "width": 64, "height": 64}
     picture = studio.post("/api/pictures", request)["job_id"]
     assert ended(studio, picture)["state"] == "succeeded"
 
@@ -117,9 +117,9 @@ def test_stop_takes_about_a_second_even_when_the_server_says_nothing(
 ) -> None:
     hub.silent_at[LARGEST] = 65_536
     studio = start_studio()
-    job = studio.post("/api/models/flux1-schnell/download")["job_id"]
+    job = studio.post("/api/models/flux1-krea-dev/download")["job_id"]
     until(lambda: hub.sent.get(LARGEST, 0) >= 65_536)
-    assert studio.post("/api/models/flux1-schnell/download")["job_id"] == job, "one download of a model at a time"
+    assert studio.post("/api/models/flux1-krea-dev/download")["job_id"] == job, "one download of a model at a time"
     began = time.monotonic()
     studio.post(f"/api/jobs/{job}/stop")
     assert ended(studio, job)["state"] == "stopped"
@@ -127,10 +127,10 @@ def test_stop_takes_about_a_second_even_when_the_server_says_nothing(
     now = model(studio)
     assert not now["on_disk"]
     assert now["bytes_here"] >= 65_536
-    assert studio.http.post("/api/pictures", json={"model": "flux1-schnell", "prompt": "a can"}).status_code == 422
+    assert studio.http.post("/api/pictures", json={"model": "flux1-krea-dev", "prompt": "a can"}).status_code == 422
 
     hub.silent_at.clear()
-    more = studio.post("/api/models/flux1-schnell/download")["job_id"]
+    more = studio.post("/api/models/flux1-krea-dev/download")["job_id"]
     assert more != job
     assert ended(studio, more)["state"] == "succeeded"
     assert hub.sent[LARGEST] == (repository / LARGEST).stat().st_size, "what had arrived was not fetched again"
@@ -141,7 +141,7 @@ def test_a_killed_process_and_a_closed_studio_go_on_by_themselves(
 ) -> None:
     hub.silent_at[LARGEST] = 65_536
     studio = start_studio()
-    job = studio.post("/api/models/flux1-schnell/download")["job_id"]
+    job = studio.post("/api/models/flux1-krea-dev/download")["job_id"]
     until(lambda: hub.sent.get(LARGEST, 0) >= 65_536)
     hub.silent_at[LARGEST] = 131_072
     os.kill(studio.job_pid(job), signal.SIGKILL)
@@ -188,7 +188,7 @@ def test_a_wrong_hash_and_a_missing_repository_end_in_words(start_studio: Start,
     hub.damaged.add(LARGEST)
     del hub.repositories[DEV]
     studio = start_studio()
-    jobs = [studio.post(f"/api/models/{name}/download")["job_id"] for name in ("flux1-schnell", "flux1-dev")]
+    jobs = [studio.post(f"/api/models/{name}/download")["job_id"] for name in ("flux1-krea-dev", "flux1-dev")]
     damaged, missing = (ended(studio, job) for job in jobs)
     assert "arrived damaged: its hash is" in damaged["error"]["message"]
     assert f"{hub.url}/{DEV} does not exist" in missing["error"]["message"]
@@ -202,17 +202,17 @@ def test_a_wrong_hash_and_a_missing_repository_end_in_words(start_studio: Start,
 def test_a_full_disk_is_a_sentence_and_what_has_arrived_is_kept(start_studio: Start, hub: Hub, tmp_path: Path) -> None:
     large = make_repository(tmp_path / "large")
     mx.save_safetensors(str(large / LARGEST), {"a": mx.zeros((2 * FILE_BYTES,), mx.uint8)})
-    hub.repositories[SCHNELL] = large
+    hub.repositories[KREA] = large
     limit = f"import os, resource as r, sys; r.setrlimit(r.RLIMIT_FSIZE, ({FILE_BYTES}, r.RLIM_INFINITY)); "
     studio = start_studio([sys.executable, "-c", limit + "os.execv(sys.argv[1], sys.argv[1:])"])
-    failed = ended(studio, studio.post("/api/models/flux1-schnell/download")["job_id"])
+    failed = ended(studio, studio.post("/api/models/flux1-krea-dev/download")["job_id"])
     assert failed["error"]["code"] == "disk", failed["error"]
     assert "could not be written" in failed["error"]["message"]
     assert not model(studio)["on_disk"]
     studio.end()
 
     roomy = start_studio()
-    assert ended(roomy, roomy.post("/api/models/flux1-schnell/download")["job_id"])["state"] == "succeeded"
+    assert ended(roomy, roomy.post("/api/models/flux1-krea-dev/download")["job_id"])["state"] == "succeeded"
     begins = [each.begin for each in hub.asked if "sha256=" in each.path and LARGEST in each.path]
     assert begins == [0, FILE_BYTES]
 
@@ -220,9 +220,9 @@ def test_a_full_disk_is_a_sentence_and_what_has_arrived_is_kept(start_studio: St
 def test_too_little_room_is_reported_with_the_numbers_before_it_begins(start_studio: Start, hub: Hub) -> None:
     hub.claimed[SECOND] = 10**16
     studio = start_studio()
-    failed = ended(studio, studio.post("/api/models/flux1-schnell/download")["job_id"])
+    failed = ended(studio, studio.post("/api/models/flux1-krea-dev/download")["job_id"])
     assert failed["error"]["code"] == "disk"
-    assert "FLUX.1 schnell needs 10000 TB" in failed["error"]["message"]
+    assert "FLUX.1 Krea dev needs 10000 TB" in failed["error"]["message"]
     assert "are free in" in failed["error"]["message"]
     assert sum(hub.sent.values()) < 1000
 
@@ -241,16 +241,16 @@ def test_what_cannot_be_downloaded_says_why(
     page = client.get("/models", headers={"Accept": "text/html"}).text
     assert "Not for this version" in page
     assert 'data-download="z-image"' not in page
-    assert 'data-download="flux1-schnell"' in page
+    assert 'data-download="flux1-krea-dev"' in page
 
 
 def test_a_download_is_shown_on_its_card_and_in_the_queue(client: TestClient, database: Database) -> None:
-    job = client.post("/api/models/flux1-schnell/download").json()["job_id"]
+    job = client.post("/api/models/flux1-krea-dev/download").json()["job_id"]
     shown = client.get("/models", headers={"Accept": "text/html"}).text
     assert f'data-stop="{job}"' in shown
-    assert 'data-download="flux1-schnell"' not in shown
-    assert "Download: FLUX.1 schnell" in client.get("/queue", headers={"Accept": "text/html"}).text
+    assert 'data-download="flux1-krea-dev"' not in shown
+    assert "Download: FLUX.1 Krea dev" in client.get("/queue", headers={"Accept": "text/html"}).text
     with database.read() as session:
         assert store.get(session, job).kind is Kind.DOWNLOAD
     assert client.post(f"/api/jobs/{job}/stop").json() == {"state": "cancelled"}
-    assert 'data-download="flux1-schnell"' in client.get("/models", headers={"Accept": "text/html"}).text
+    assert 'data-download="flux1-krea-dev"' in client.get("/models", headers={"Accept": "text/html"}).text

@@ -18,7 +18,7 @@ from app.tables import Adapter
 from core.device.hardware import Computer
 from core.device.units import memory_size
 from core.hub.registry import KNOWN
-from tests import tiny_klein
+from tests import tiny_klein, tiny_z_image
 from tests.app.conftest import picture
 from tests.hub import make_repository
 
@@ -92,6 +92,8 @@ def test_klein_is_trained_on_its_base_and_drawn_with_distilled(
         adapter = row.id
     pictures = client.get("/pictures", headers={"Accept": "text/html"}).text
     assert f'data-model="{base}"' in pictures
+    page = client.get(f"/runs/{run['id']}", headers={"Accept": "text/html"}).text
+    assert page.count("ComfyUI before 0.11") == 2  # where it is downloaded, and where it is exported
 
     tiny_klein.make_model_folder(shelf / distilled, distilled=True)
     pictures = client.get("/pictures", headers={"Accept": "text/html"}).text
@@ -147,6 +149,52 @@ def test_every_card_shows_predicted_memory_and_disk_though_nothing_is_downloaded
     assert dev["4-bit", 512]["fits"]
     assert told["flux2-klein-4b"]["needs"]["purpose"] == "drawing"
     assert "On the disk" not in cards["flux2-klein-4b"]
+
+
+@pytest.mark.parametrize(
+    ("computer", "name", "words"),
+    [
+        (Computer("metal", 24 * 2**30, 100 * 10**9), "flux2-klein-base-4b", "of the 24 GB of this Mac&#39;s memory"),
+        (Computer("cuda", 80 * 2**30, 100 * 10**9), "flux2-klein-base-4b", "its licence allows commercial use"),
+        (Computer("metal", 2 * 2**30, 100 * 10**9), "pocket", "and 2.0 GB are there"),
+        (Computer("metal", 24 * 2**30, 5 * 10**9), "pocket", "5.0 GB are free"),
+        (Computer("cpu", 64 * 2**30, 100 * 10**9), "pocket", "finds no GPU here"),
+    ],
+)
+def test_one_model_is_recommended_for_this_computer_with_the_reason(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, computer: Computer, name: str, words: str
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("core.estimate.requirements.this_computer", lambda folder: computer)
+    page = client.get("/models", headers={"Accept": "text/html"}).text
+    card = page.partition('aria-labelledby="recommended-title"')[2].partition("</section>")[0]
+    assert f'data-model="{name}"' in card
+    assert words in card
+    assert page.count('data-model="') == 1 + len(KNOWN)
+
+
+def test_a_free_model_that_is_here_is_recommended_before_one_to_download(
+    client: TestClient, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_z_image.make_model_folder(shelf / "z-image")
+    shutil.copytree(shelf / "mine", shelf / "flux1-dev")
+    computer = Computer("metal", 24 * 2**30, 100 * 10**9)
+    monkeypatch.setattr("core.estimate.requirements.this_computer", lambda folder: computer)
+    page = client.get("/models", headers={"Accept": "text/html"}).text
+    assert page.index('data-model="z-image"') < page.index('data-model="flux1-dev"')
+    assert "it is here already, and its licence allows commercial use" in page
+
+
+def test_the_form_says_what_a_distilled_model_loses_without_its_assistant(client: TestClient, shelf: Path) -> None:
+    tiny_z_image.make_model_folder(shelf / "turbo", turbo=True)
+    one = project(client)
+
+    def advice() -> str:
+        return str(client.get(f"/api/projects/{one}/suggestion?model=turbo").json()["advice"])
+
+    assert advice() == ""
+    (shelf / "turbo" / "likeness.json").unlink()
+    assert "no training assistant of it is here" in advice()
 
 
 def test_the_terminal_says_the_same(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -247,3 +247,30 @@ def test_pocket_needs_no_network_and_no_other_model() -> None:
     entry = catalog.models()["pocket"]
     assert (entry.usable, entry.trains, entry.draws_with, entry.known) == (True, True, "pocket", None)
     assert TrainConfig().model == "pocket"
+
+
+def test_flux1_schnell_has_an_assistant_and_what_only_looks_like_it_has_none(repository: Path, tmp_path: Path) -> None:
+    """Without it, both the catalog and a sentence say so; dev and Pocket need none."""
+    folder = tmp_path / "flux1-schnell"
+    shutil.copytree(repository, folder)
+    scheduler = {"shift": 1.0, "use_dynamic_shifting": False}
+    write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    entry = catalog.find("flux1-schnell", [tmp_path])
+    assert entry.lacks_assistant
+    assert "loses that, and its pictures turn soft. The Models page offers one." in catalog.unassisted(folder)
+    assert SCHNELL.assistant is not None
+    file = hub_cache.folder(SCHNELL.assistant.repo) / "snapshots" / "abc" / SCHNELL.assistant.name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"an adapter")
+    assert catalog.assistant_of(folder) == file
+    assert not catalog.find("flux1-schnell", [tmp_path]).lacks_assistant
+    assert catalog.unassisted(folder) == ""
+    assert catalog.assistant_of(catalog.POCKET_FOLDER) is None
+    assert catalog.unassisted(catalog.POCKET_FOLDER) == ""
+
+    write_json(folder / "likeness.json", {"assistant": None})
+    assert catalog.assistant_of(folder) is None
+    (folder / "likeness.json").unlink()
+    write_json(folder / "scheduler" / "scheduler_config.json", scheduler | {"use_dynamic_shifting": True})
+    assert catalog.assistant_of(folder) is None
+    assert catalog.unassisted(folder) == ""

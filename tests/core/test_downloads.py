@@ -21,7 +21,7 @@ from tests.hub import NEEDLESS, TOKEN, Hub, add_turbo, make_repository, running_
 
 pytestmark = pytest.mark.slow
 
-SCHNELL, DEV, TURBO = KNOWN["flux1-schnell"], KNOWN["flux1-dev"], KNOWN["z-image-turbo"]
+KREA, DEV, TURBO = KNOWN["flux1-krea-dev"], KNOWN["flux1-dev"], KNOWN["z-image-turbo"]
 LARGEST = "transformer/diffusion_pytorch_model-00001-of-00002.safetensors"
 
 
@@ -33,7 +33,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def hub(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """The server, and a cache of this test's own."""
-    with running_hub({SCHNELL.repo: repository, DEV.repo: repository}) as one:
+    with running_hub({KREA.repo: repository, DEV.repo: repository}) as one:
         monkeypatch.setattr(constants, "ENDPOINT", one.url)  # both were read from HF_ENDPOINT at import
         monkeypatch.setattr(
             constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{one.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
@@ -46,22 +46,22 @@ def hub(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
         yield one
 
 
-def run(known: object = SCHNELL) -> list[download.Progress]:
+def run(known: object = KREA) -> list[download.Progress]:
     return list(download.download(known))  # type: ignore[arg-type]
 
 
 def blob_bytes() -> int:
-    return hub_cache.bytes_here(SCHNELL.repo)
+    return hub_cache.bytes_here(KREA.repo)
 
 
 def test_a_model_arrives_whole_with_nothing_that_it_does_not_need(hub: Hub, repository: Path) -> None:
     progress = run()
-    entry = catalog.find("flux1-schnell")
+    entry = catalog.find("flux1-krea-dev")
     assert entry.folder is not None
     files = {path.relative_to(entry.folder).as_posix() for path in entry.folder.rglob("*") if path.is_file()}
-    assert files == set(hub.files(SCHNELL.repo)) - NEEDLESS
+    assert files == set(hub.files(KREA.repo)) - NEEDLESS
     assert all((entry.folder / name).read_bytes() == (repository / name).read_bytes() for name in files)
-    total = hub.total(SCHNELL.repo, list(files))
+    total = hub.total(KREA.repo, list(files))
     assert (progress[-1].done, progress[-1].of) == (total, total)
     counted = [each.done for each in progress if each.name == "downloading"]
     assert counted == sorted(counted)
@@ -71,22 +71,22 @@ def test_a_model_arrives_whole_with_nothing_that_it_does_not_need(hub: Hub, repo
 
 def test_other_programs_find_it_in_the_shared_cache(hub: Hub) -> None:
     run()
-    found = snapshot_download(SCHNELL.repo, cache_dir=hub_cache.root(), local_files_only=True)
-    assert Path(found) == catalog.find("flux1-schnell").folder
+    found = snapshot_download(KREA.repo, cache_dir=hub_cache.root(), local_files_only=True)
+    assert Path(found) == catalog.find("flux1-krea-dev").folder
     assert Path(constants.HF_HOME) / "hub" == Path(constants.default_cache_path), "as core/hub/cache.py reckons"
 
 
 def test_what_is_here_already_is_not_fetched_again(hub: Hub) -> None:
     run()
     hub.asked.clear()
-    assert run()[-1].done == hub.total(SCHNELL.repo, list(set(hub.files(SCHNELL.repo)) - NEEDLESS))
+    assert run()[-1].done == hub.total(KREA.repo, list(set(hub.files(KREA.repo)) - NEEDLESS))
     assert [each for each in hub.asked if "/resolve/" in each.path or "sha256" in each.path] == []
 
 
 def test_a_cut_connection_goes_on_where_it_ended(hub: Hub, repository: Path) -> None:
     hub.cut_at[LARGEST] = [100_000, 200_001]
     run()
-    assert catalog.find("flux1-schnell").on_disk
+    assert catalog.find("flux1-krea-dev").on_disk
     begins = [each.begin for each in hub.asked if "sha256" in each.path and LARGEST in each.path]
     assert begins == [0, 100_000, 200_001]
     assert hub.sent[LARGEST] == (repository / LARGEST).stat().st_size, "no byte was sent twice"
@@ -96,28 +96,28 @@ def test_a_download_that_was_left_goes_on_in_the_next_one(hub: Hub, repository: 
     hub.dead_at[LARGEST] = 100_000
     with pytest.raises(DownloadProblem, match=r"connection .* was lost\. Try again to continue"):
         run()
-    entry = catalog.models()["flux1-schnell"]
+    entry = catalog.models()["flux1-krea-dev"]
     assert not entry.on_disk
     with pytest.raises(ModelProblem, match=r"incomplete: "):
-        catalog.find("flux1-schnell")
+        catalog.find("flux1-krea-dev")
     hub.dead_at.clear()
     progress = run()
     assert any(each.name == "checking what is here already" for each in progress)
     assert hub.sent[LARGEST] == (repository / LARGEST).stat().st_size
-    assert catalog.find("flux1-schnell").on_disk
+    assert catalog.find("flux1-krea-dev").on_disk
 
 
 def test_a_server_that_knows_no_ranges_sends_it_all_again(hub: Hub) -> None:
     hub.whole_only = True
     hub.cut_at[LARGEST] = [100_000]
     run()
-    assert catalog.find("flux1-schnell").on_disk
+    assert catalog.find("flux1-krea-dev").on_disk
 
 
 def test_a_busy_hub_is_asked_again(hub: Hub) -> None:
     hub.busy = 3
     run()
-    assert catalog.find("flux1-schnell").on_disk
+    assert catalog.find("flux1-krea-dev").on_disk
     hub.busy = 100
     with pytest.raises(DownloadProblem, match=r"error \(503\)"):
         run(DEV)
@@ -128,11 +128,11 @@ def test_a_damaged_file_is_thrown_away_and_said(hub: Hub, name: str) -> None:
     hub.damaged.add(name)
     with pytest.raises(DownloadProblem, match="arrived damaged: its hash is"):
         run()
-    assert not catalog.models()["flux1-schnell"].on_disk
-    assert list(hub_cache.folder(SCHNELL.repo).rglob("*.incomplete")) == []
+    assert not catalog.models()["flux1-krea-dev"].on_disk
+    assert list(hub_cache.folder(KREA.repo).rglob("*.incomplete")) == []
     hub.damaged.clear()
     run()
-    assert catalog.find("flux1-schnell").on_disk
+    assert catalog.find("flux1-krea-dev").on_disk
 
 
 def test_a_gated_model_says_what_to_accept_and_where_the_token_goes(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def test_a_repository_or_a_file_that_is_not_there(hub: Hub) -> None:
     hub.vanished.add("vae/config.json")
     with pytest.raises(DownloadProblem, match="lists is missing"):
         run()
-    assert not catalog.models()["flux1-schnell"].on_disk
+    assert not catalog.models()["flux1-krea-dev"].on_disk
 
 
 def test_hashes_that_are_none_name_no_file(hub: Hub, tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_page_in_place_of_the_hub_is_a_sentence(hub: Hub) -> None:
 
 def test_no_room_is_said_before_anything_large_is_fetched(hub: Hub) -> None:
     hub.claimed[LARGEST] = 10**16
-    with pytest.raises(DiskProblem, match=r"FLUX\.1 schnell needs 10000 TB more .* are free in") as problem:
+    with pytest.raises(DiskProblem, match=r"FLUX\.1 Krea dev needs 10000 TB more .* are free in") as problem:
         run()
     assert "HF_HOME" in problem.value.message
     assert sum(hub.sent.values()) < 1000, "only the model's index has come"
@@ -208,11 +208,11 @@ def test_nobody_there_is_a_sentence(hub: Hub, monkeypatch: pytest.MonkeyPatch) -
 def test_a_repository_that_lacks_a_shard_is_no_model(hub: Hub, tmp_path: Path) -> None:
     broken = make_repository(tmp_path / "broken")
     (broken / LARGEST).unlink()
-    hub.repositories[SCHNELL.repo] = broken
+    hub.repositories[KREA.repo] = broken
     with pytest.raises(DownloadProblem, match="does not contain a complete model") as problem:
         run()
     assert [each.field for each in problem.value.problems] == [LARGEST]
-    assert not catalog.models()["flux1-schnell"].on_disk
+    assert not catalog.models()["flux1-krea-dev"].on_disk
 
 
 def test_only_files_of_the_parts_are_needed(repository: Path) -> None:

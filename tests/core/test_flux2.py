@@ -1,27 +1,25 @@
-"""FLUX.2-klein as a family: blocks, dtypes, presets, what is read, schedules, and a run from photos to an adapter."""
+"""What FLUX.2-klein has of its own: what is read, schedules, and the shift that a run was begun with."""
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
 import mlx.core as mx
-import mlx.nn as nn
 import pytest
 
 from core.errors import ModelProblem
 from core.hub import catalog
 from core.models.base import Grid
-from core.models.flux2 import TAPS, Flux2, Flux2Transformer, empirical_mu
+from core.models.flux2 import TAPS, Flux2, empirical_mu
 from core.models.load import load_family
 from core.models.parts import Parts
 from core.models.text.tokenizers import TextTokenizer, chat_message
-from core.safetensors_file import read_header
-from core.sampling import draw
-from core.training.events import Finished, Sampled
+from core.training import checkpoint
 from tests import tiny, tiny_klein, tiny_qwen3
-from tests.core.subjects import training
+from tests.core.subjects import rewrite_state, training
 
 
 @pytest.fixture(scope="module")
@@ -32,84 +30,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copy(folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(folder, tmp_path / "copy"))
-
-
-def inputs(family: Flux2, batch: int = 2) -> tuple:
-    grid = family.grid(64, 48)
-    l_t = mx.random.normal((batch, grid.tokens, grid.channels), key=mx.random.key(5))
-    return l_t, mx.array([0.9, 0.3][:batch]), family.encode_text(["a photo of a can", ""][:batch]), grid
-
-
-def test_velocity_is_embed_then_every_block_then_project(folder: Path) -> None:
-    family = load_family(folder)
-    arguments = (*inputs(family), 1.0)
-    stream = family.embed(*arguments)
-    for block in family.blocks:
-        assert dict(family.transformer.named_modules())[block.path] is block.module
-        stream = block.run(block.module, stream)
-    assert mx.array_equal(family.project(stream), family.velocity(*arguments)).item()
-    assert [block.kind for block in family.blocks] == ["double"] * 2 + ["single"] * 2
-
-
-def test_an_example_does_not_depend_on_who_else_is_in_the_batch(folder: Path) -> None:
-    family = load_family(folder)
-    l_t, sigma, text, grid = inputs(family)
-    both = family.velocity(l_t, sigma, text, grid, 1.0)
-    for i in range(2):
-        alone = family.velocity(l_t[i : i + 1], sigma[i : i + 1], {k: v[i : i + 1] for k, v in text.items()}, grid, 1.0)
-        assert mx.allclose(both[i : i + 1], alone, atol=1e-5).item()
-
-
-def test_only_the_image_and_text_change_between_blocks(folder: Path) -> None:
-    family = load_family(folder)
-    entering = family.embed(*inputs(family), 1.0)
-    for block in family.blocks:
-        leaving = block.run(block.module, entering)
-        assert [name for name in entering if leaving[name] is not entering[name]] == ["img", "txt"]
-
-
-def test_nothing_leaks_into_float32_when_the_model_computes_in_bfloat16(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    family = load_family(folder, dtype=mx.bfloat16)
-    seen: set[tuple[mx.Dtype, mx.Dtype]] = set()
-    plain = nn.Linear.__call__
-
-    def noting(layer: nn.Linear, x: mx.array) -> mx.array:
-        y = plain(layer, x)
-        seen.add((x.dtype, y.dtype))
-        return y
-
-    monkeypatch.setattr(nn.Linear, "__call__", noting)
-    l_t, sigma, text, grid = inputs(family)
-    assert text["tokens"].dtype == mx.bfloat16
-    stream = family.embed(l_t, sigma, text, grid, 3.5)
-    for block in [None, *family.blocks]:
-        stream = block.run(block.module, stream) if block else stream
-        exact = {name for name, value in stream.items() if value.dtype != mx.bfloat16}
-        assert exact == {"cos", "sin"}
-    assert family.project(stream).dtype == mx.bfloat16
-    assert seen == {(mx.bfloat16, mx.bfloat16)}
-    photo = family.encode_photo(mx.zeros((1, 64, 48, 3)))
-    assert photo.dtype == family.decode(photo, grid).dtype == mx.float32
-
-
-def test_presets_are_the_blocks_linear_layers_by_full_path(folder: Path) -> None:
-    family = load_family(folder)
-    modules = dict(family.transformer.named_modules())
-    every = {path for path, module in modules.items() if isinstance(module, nn.Linear) and "blocks." in path}
-    assert set(family.presets["all_linear"]) == every
-    assert len(family.presets["all_linear"]) == 2 * 12 + 2 * 2
-    attention = set(family.presets["attention"])
-    assert len(attention) == 2 * 8 + 2 * 2
-    assert attention < every
-    assert all(".attn." in path for path in attention)
-    assert attention | set(family.presets["mlp"]) == every
-    assert set(family.presets["double_blocks"]) == {path for path in every if path.startswith("transformer_blocks.")}
-    assert set(family.presets["single_blocks"]) == every - set(family.presets["double_blocks"])
-    text = every - set(family.presets["image_stream"])
-    assert len(text) == 2 * 6
-    assert all(".add_" in path or ".to_add_" in path or ".ff_context." in path for path in text)
 
 
 def test_a_prompt_is_a_message_in_a_chat_that_is_filled_up_or_cut(folder: Path) -> None:
@@ -165,15 +85,37 @@ def test_the_shift_follows_tokens_and_steps(tokens: int, steps: int, mu: float) 
     assert empirical_mu(tokens, steps) == pytest.approx(mu)
 
 
-def test_the_shift_for_training_is_that_of_the_models_own_drawing(folder: Path, copy: Path) -> None:
-    grid = Grid(32, 32, 16)
-    family = load_family(folder)
-    assert family.training_shift(grid) == pytest.approx(
-        2.718281828 ** empirical_mu(1024, tiny.CARD["drawing"]["steps"])
-    )
+@pytest.mark.parametrize(("side_px", "mu"), [(512, 0.63), (1024, 1.15)])
+def test_the_shift_for_training_is_flux1s_at_every_size(folder: Path, side_px: int, mu: float) -> None:
+    """Not the larger one for drawing, which grows with the picture and falls with the steps."""
+    family, grid = load_family(folder), Grid(side_px // 16, side_px // 16, 16)
+    assert family.training_shift(grid) == pytest.approx(math.exp(mu))
+    drawing = math.exp(empirical_mu(grid.tokens, tiny.CARD["drawing"]["steps"]))
+    assert family.drawing_shift(grid) == pytest.approx(drawing)
+    assert drawing > 2 * family.training_shift(grid)
+
+
+def test_a_scheduler_with_one_shift_has_it_for_training_too(copy: Path) -> None:
     (copy / "scheduler" / "scheduler_config.json").write_text(json.dumps({"shift": 3.0}))
-    assert load_family(copy).training_shift(grid) == 3.0
-    assert load_family(copy).drawing_sigmas(2, grid) == pytest.approx([1.0, 0.75, 0.0])
+    assert load_family(copy).training_shift(Grid(32, 32, 16)) == 3.0
+    assert load_family(copy).drawing_sigmas(2, Grid(32, 32, 16)) == pytest.approx([1.0, 0.75, 0.0])
+
+
+def test_a_run_that_began_with_the_drawing_shift_goes_on_with_it(folder: Path, photos: Path, tmp_path: Path) -> None:
+    """Its checkpoint does not name the shift; those of today do."""
+    knobs = {"sigma_draw": "model_shift", "steps": 4, "save_every": 2}
+    with pytest.MonkeyPatch.context() as earlier:
+        earlier.setattr(Flux2, "training_shift", Flux2.drawing_shift)
+        list(training(load_family(folder), photos, tmp_path / "before", **knobs))
+    list(training(load_family(folder), photos, tmp_path / "now", **knobs))
+    whole, today = (checkpoint.load(tmp_path / name / "checkpoints" / "4").losses for name in ("before", "now"))
+    assert whole[0] != today[0]
+    for name, losses in (("before", whole), ("now", today)):
+        shutil.rmtree(tmp_path / name / "checkpoints" / "4")
+        if name == "before":
+            rewrite_state(tmp_path / name / "checkpoints" / "2", lambda table: table.pop("shift"))
+        list(training(load_family(folder), photos, tmp_path / name, resume=True, **knobs))
+        assert checkpoint.load(tmp_path / name / "checkpoints" / "4").losses == losses
 
 
 def test_base_and_distilled_have_defaults_of_their_own(copy: Path) -> None:
@@ -188,44 +130,8 @@ def test_base_and_distilled_have_defaults_of_their_own(copy: Path) -> None:
     assert load_family(copy).name == "flux2"
 
 
-def test_rotary_axes_must_fill_a_head() -> None:
-    with pytest.raises(ModelProblem, match="must add up to the head's width, 16"):
-        Flux2Transformer(tiny_klein.TRANSFORMER | {"axes_dims_rope": [4, 4, 4]})
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("guidance", [1.0, 4.0], ids=["as distilled", "as base"])
-def test_a_run_learns_draws_and_writes_an_adapter_for_this_model(
-    folder: Path, photos: Path, tmp_path: Path, guidance: float
-) -> None:
-    family = load_family(folder)
-    knobs = {"sample_every": 2, "sample_guidance": guidance, "sigma_draw": "model_shift"}
-    progress = list(training(family, photos, tmp_path / "run", **knobs))
-    assert isinstance(progress[-1], Finished)
-    assert sum(isinstance(each, Sampled) for each in progress) == 2 * 3
-    header = read_header(progress[-1].adapter)
-    assert {name.removeprefix("transformer.").rsplit(".lora_", 1)[0] for name in header.tensors} == set(
-        family.presets["all_linear"]
-    )
-    assert header.metadata["modelspec.architecture"] == "Flux.2-klein/lora"
-    assert header.metadata["modelspec.implementation"].endswith("black-forest-labs/flux2")
-    assert header.metadata["ss_base_model_version"] == "flux2"
-
-
 def test_the_two_sizes_are_named_in_the_adapters_header(copy: Path) -> None:
     for heads, name in ((24, "Flux.2-klein-4b/lora"), (32, "Flux.2-klein-9b/lora")):
         config = tiny_klein.TRANSFORMER | {"num_attention_heads": heads, "attention_head_dim": 128}
         (copy / "transformer" / "config.json").write_text(json.dumps(config))
         assert load_family(copy).modelspec["architecture"] == name
-
-
-def test_true_guidance_draws_against_the_empty_prompt(folder: Path) -> None:
-    family = load_family(folder)
-    size = {"height_px": 64, "width_px": 48, "steps": 2, "seed": 3}
-    plain, guided, same = (
-        draw(family, prompt, guidance=guidance, **size).image.tobytes()
-        for prompt, guidance in (("a can", 1.0), ("a can", 4.0), ("", 4.0))
-    )
-    assert plain != guided
-    nothing = draw(family, "", guidance=1.0, **size).image.tobytes()
-    assert sum(abs(a - b) for a, b in zip(same, nothing, strict=True)) <= len(same) * 0.01

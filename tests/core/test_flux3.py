@@ -1,4 +1,4 @@
-"""FLUX.3 klein as a family: blocks, dtypes, presets, texts of any length, the flow map, its folder, and a run."""
+"""What FLUX.3 klein has of its own: texts in windows, the flow map, its folder."""
 
 from __future__ import annotations
 
@@ -8,25 +8,19 @@ from itertools import pairwise
 from pathlib import Path
 
 import mlx.core as mx
-import mlx.nn as nn
 import pytest
 
-from core.adapters.layers import ModelLayers
-from core.dataset.batches import stacked
-from core.errors import ModelProblem
 from core.hub import catalog
 from core.hub.layout import is_needed, missing_files, parts_of
 from core.models.base import TARGET, Grid
 from core.models.flux3 import TAPS, Flux3, Flux3Transformer, position_ids
 from core.models.load import load_family
 from core.models.parts import Parts
-from core.models.quantized import packed_layers
 from core.safetensors_file import read_header
 from core.sampling import draw
-from core.training import checkpoint
-from core.training.events import Finished, Note, Request, Sampled, Stepped
+from core.training.events import Note
 from tests import tiny, tiny_flux3, tiny_qwen3
-from tests.core.subjects import of_kind, training
+from tests.core.subjects import training
 
 LONG = "a photo of a sks can on the beach, at night, in the snow, a red toy car and a dog and a cat and a cup of tea"
 
@@ -52,26 +46,6 @@ def inputs(family: Flux3) -> tuple:
     grid = family.grid(64, 48)
     l_t = mx.random.normal((2, grid.tokens, grid.channels), key=mx.random.key(5))
     return l_t, mx.array([0.9, 0.3]), family.encode_text([LONG * 3, "a can"]), grid
-
-
-def test_velocity_is_embed_then_every_block_then_project(folder: Path) -> None:
-    family = load_family(folder)
-    arguments = (*inputs(family), 1.0)
-    stream = family.embed(*arguments)
-    for block in family.blocks:
-        assert dict(family.transformer.named_modules())[block.path] is block.module
-        stream = block.run(block.module, stream)
-    assert mx.array_equal(family.project(stream), family.velocity(*arguments)).item()
-    assert [block.kind for block in family.blocks] == ["text"] * 2 + ["image"] * 2 + ["single"] * 2
-
-
-def test_every_kind_of_block_moves_its_own_part_of_the_stream(folder: Path) -> None:
-    family = load_family(folder)
-    entering = family.embed(*inputs(family), 1.0)
-    moved = {"text": ["txt"], "image": ["img"], "single": ["img", "txt"]}
-    for block in family.blocks:
-        leaving = block.run(block.module, entering)
-        assert [name for name in entering if leaving[name] is not entering[name]] == moved[block.kind]
 
 
 def test_text_and_image_do_not_see_each_other_before_the_single_blocks(folder: Path) -> None:
@@ -103,27 +77,6 @@ def test_a_texts_length_is_a_multiple_of_80_whose_padding_counts(folder: Path) -
     before = family.velocity(l_t[:1], sigma[:1], alone, grid, 1.0)
     other = mx.where(mx.arange(80)[None, :, None] < 79, alone["tokens"], 7.0)
     assert not mx.allclose(family.velocity(l_t[:1], sigma[:1], {**alone, "tokens": other}, grid, 1.0), before).item()
-
-
-def test_what_stands_behind_a_texts_own_length_is_never_seen(folder: Path) -> None:
-    family = load_family(folder)
-    l_t, sigma, text, grid = inputs(family)
-    before = family.velocity(l_t, sigma, text, grid, 1.0)
-    end = text["lengths"][:, None, None]
-    other = mx.where(mx.arange(text["tokens"].shape[1])[None, :, None] < end, text["tokens"], 7.0)
-    assert mx.array_equal(family.velocity(l_t, sigma, {**text, "tokens": other}, grid, 1.0), before).item()
-
-
-def test_an_example_gets_what_it_would_get_alone_however_long_the_others_text_is(folder: Path) -> None:
-    family = load_family(folder)
-    l_t, sigma, _, grid = inputs(family)
-    alone = [family.encode_text([text]) for text in (LONG * 3, "a can")]
-    together = stacked(alone)
-    assert [each["tokens"].shape[1] for each in (*alone, together)] == [160, 80, 160]
-    both = family.velocity(l_t, sigma, together, grid, 1.0)
-    for i, text in enumerate(alone):
-        one = family.velocity(l_t[i : i + 1], sigma[i : i + 1], text, grid, 1.0)
-        assert mx.allclose(both[i : i + 1], one, atol=1e-5).item()
 
 
 def test_padding_stands_at_position_1_so_all_of_it_has_one_feature(folder: Path) -> None:
@@ -165,58 +118,6 @@ def test_positions_are_the_texts_index_and_half_of_rows_and_columns() -> None:
     ids = position_ids(3, Grid(2, 3, 16)).tolist()
     assert ids[:3] == [[0, 0, 0, index] for index in range(3)]
     assert ids[3:] == [[0, row / 2, column / 2, 0] for row in range(2) for column in range(3)]
-
-
-def test_nothing_leaks_into_float32_when_the_model_computes_in_bfloat16(
-    distilled: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    family = load_family(distilled, dtype=mx.bfloat16)
-    seen: set[tuple[mx.Dtype, mx.Dtype]] = set()
-    plain = nn.Linear.__call__
-
-    def noting(layer: nn.Linear, x: mx.array) -> mx.array:
-        y = plain(layer, x)
-        seen.add((x.dtype, y.dtype))
-        return y
-
-    monkeypatch.setattr(nn.Linear, "__call__", noting)
-    l_t, sigma, text, grid = inputs(family)
-    assert text["tokens"].dtype == mx.bfloat16
-    stream = family.embed(l_t, sigma, text | {TARGET: 0.5 * sigma}, grid, 1.0)
-    for block in [None, *family.blocks]:
-        stream = block.run(block.module, stream) if block else stream
-        other = {name: value.dtype for name, value in stream.items() if value.dtype != mx.bfloat16}
-        assert other == {"cos": mx.float32, "sin": mx.float32, "seen": mx.bool_}
-    assert family.project(stream).dtype == mx.bfloat16
-    assert seen == {(mx.bfloat16, mx.bfloat16)}
-
-
-def test_presets_are_the_blocks_linear_layers_by_full_path(folder: Path) -> None:
-    family = load_family(folder)
-    every = {path for path in tiny.linear_shapes(family.transformer) if ".attn." in path or ".ff." in path}
-    assert set(family.presets["all_linear"]) == every
-    assert len(every) == 6 * 6
-    assert set(family.presets["attention"]) == {path for path in every if ".attn." in path}
-    assert set(family.presets["mlp"]) == every - set(family.presets["attention"])
-    assert set(family.presets["single_blocks"]) == {path for path in every if path.startswith("single_")}
-    text = {path for path in every if path.startswith("txt_mode_blocks.")}
-    assert set(family.presets["image_stream"]) == every - text
-
-
-def test_layers_by_the_config_are_the_networks(distilled: Path) -> None:
-    shapes = tiny.linear_shapes(load_family(distilled).transformer)
-    layers = ModelLayers.of("flux3", tiny_flux3.TRANSFORMER | {"flow_map": True})
-    assert {path: (i, o) for path, (o, i) in shapes.items() if path in layers.sizes} == layers.sizes
-    assert set(layers.outside) == set(shapes) - set(layers.sizes)
-
-
-def test_blocks_are_quantized_and_nothing_else(tmp_path: Path) -> None:
-    wide = tiny_flux3.make_model_folder(tmp_path / "wide", heads=4)
-    whole, packed = load_family(wide), load_family(wide, quantize=8)
-    assert set(packed_layers(packed.transformer)) == set(packed.presets["all_linear"])
-    arguments = (*inputs(whole), 1.0)
-    expected, found = whole.velocity(*arguments), packed.velocity(*arguments)
-    assert 0 < (mx.linalg.norm(found - expected) / mx.linalg.norm(expected)).item() < 0.03
 
 
 # The flow map
@@ -286,51 +187,7 @@ def test_a_scheduler_of_the_folder_sets_the_shift(copy: Path) -> None:
     assert load_family(copy).training_shift(Grid(4, 4, 16)) == 3.0
 
 
-def test_rotary_axes_must_fill_a_head() -> None:
-    with pytest.raises(ModelProblem, match="must add up to the head's width, 16"):
-        Flux3Transformer(tiny_flux3.TRANSFORMER | {"axes_dims_rope": [4, 4, 4]})
-
-
 # A run
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("guidance", [1.0, 3.5], ids=["one pass", "true guidance"])
-def test_a_run_learns_draws_and_writes_an_adapter_for_this_model(
-    folder: Path, photos: Path, tmp_path: Path, guidance: float
-) -> None:
-    (photos / "0.txt").write_text(LONG * 3)
-    family = load_family(folder)
-    knobs = {"sample_every": 2, "sample_guidance": guidance, "sigma_draw": "model_shift", "batch_size": 3}
-    progress = list(training(family, photos, tmp_path / "run", **knobs))
-    assert isinstance(progress[-1], Finished)
-    assert len(of_kind(progress, Sampled)) == 2 * 3
-    header = read_header(progress[-1].adapter)
-    assert {name.removeprefix("transformer.").rsplit(".lora_", 1)[0] for name in header.tensors} == set(
-        family.presets["all_linear"]
-    )
-    assert header.metadata["modelspec.architecture"] == "Flux.3-klein/lora"
-    assert header.metadata["ss_base_model_version"] == "flux3"
-    assert not any(isinstance(each, Note) and "distilled" in each.text for each in progress)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("activations", ["all", "none"])
-def test_stopping_and_resuming_equals_never_stopping(
-    folder: Path, photos: Path, tmp_path: Path, activations: str
-) -> None:
-    knobs = {"steps": 5, "save_every": 2, "activations": activations, "batch_size": 2, "caption_dropout": 0.3}
-    list(training(load_family(folder), photos, tmp_path / "whole", **knobs))
-    run = training(load_family(folder), photos, tmp_path / "parts", **knobs)
-    progress = next(run)
-    while not isinstance(progress, Finished):
-        progress = run.send(Request.STOP if isinstance(progress, Stepped) and progress.step == 3 else None)
-    list(training(load_family(folder), photos, tmp_path / "parts", resume=True, **knobs))
-    whole, parts = (checkpoint.load(tmp_path / name / "checkpoints" / "5") for name in ("whole", "parts"))
-    assert whole.losses == parts.losses
-    assert all(mx.array_equal(whole.parameters[name], parts.parameters[name]) for name in whole.parameters)
-    v, of_parts = whole.optimizer_state.tensors["v"], parts.optimizer_state.tensors["v"]
-    assert all(mx.array_equal(value, of_parts[name]) for name, value in v.items())
 
 
 @pytest.mark.slow

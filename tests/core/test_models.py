@@ -1,4 +1,4 @@
-"""FLUX.1 as a family: parts, blocks, dtypes, presets, folders that are not whole."""
+"""What FLUX.1 has of its own: guidance, parts, folders that are not whole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import mlx.core as mx
-import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten
 
@@ -38,26 +37,6 @@ def inputs(family: Flux1, batch: int = 2) -> tuple:
     return l_t, mx.array([0.9, 0.3][:batch]), family.encode_text(["a photo of a can", ""][:batch]), grid
 
 
-def test_velocity_is_embed_then_every_block_then_project(folder: Path) -> None:
-    family = load_family(folder)
-    arguments = (*inputs(family), 1.0)
-    stream = family.embed(*arguments)
-    for block in family.blocks:
-        assert dict(family.transformer.named_modules())[block.path] is block.module
-        stream = block.run(block.module, stream)
-    assert mx.array_equal(family.project(stream), family.velocity(*arguments)).item()
-    assert [block.kind for block in family.blocks] == ["double"] * 2 + ["single"] * 2
-
-
-def test_an_example_does_not_depend_on_who_else_is_in_the_batch(folder: Path) -> None:
-    family = load_family(folder)
-    l_t, sigma, text, grid = inputs(family)
-    both = family.velocity(l_t, sigma, text, grid, 1.0)
-    for i in range(2):
-        alone = family.velocity(l_t[i : i + 1], sigma[i : i + 1], {k: v[i : i + 1] for k, v in text.items()}, grid, 1.0)
-        assert mx.allclose(both[i : i + 1], alone, atol=1e-5).item()
-
-
 def test_guidance_counts_where_the_model_embeds_it_and_nowhere_else(folder: Path, tmp_path: Path) -> None:
     for path, embedded in ((folder, False), (tiny.make_model_folder(tmp_path, guidance=True), True)):
         family = load_family(path)
@@ -66,62 +45,11 @@ def test_guidance_counts_where_the_model_embeds_it_and_nowhere_else(folder: Path
         assert mx.array_equal(weak, strong).item() is not embedded
 
 
-@pytest.mark.parametrize("guidance", [False, True])
-def test_nothing_leaks_into_float32_when_the_model_computes_in_bfloat16(
-    tmp_path: Path, guidance: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    family = load_family(tiny.make_model_folder(tmp_path, guidance=guidance), dtype=mx.bfloat16)
-    assert {value.dtype for _, value in tree_flatten(family.transformer.parameters())} == {mx.bfloat16}
-    seen: list[tuple[mx.Dtype, mx.Dtype]] = []
-    plain = nn.Linear.__call__
-
-    def noting(layer: nn.Linear, x: mx.array) -> mx.array:
-        y = plain(layer, x)
-        seen.append((x.dtype, y.dtype))
-        return y
-
-    monkeypatch.setattr(nn.Linear, "__call__", noting)
-    l_t, sigma, text, grid = inputs(family)
-    assert {value.dtype for value in text.values()} == {mx.bfloat16}
-    stream = family.embed(l_t, sigma, text, grid, 3.5)
-    for block in [None, *family.blocks]:
-        stream = block.run(block.module, stream) if block else stream
-        kinds = {name: value.dtype for name, value in stream.items()}
-        assert kinds == {"cos": mx.float32, "sin": mx.float32} | dict.fromkeys(("img", "txt", "vec"), mx.bfloat16)
-    assert family.project(stream).dtype == mx.bfloat16
-    assert len(seen) > 40
-    assert set(seen) == {(mx.bfloat16, mx.bfloat16)}
-    photo = family.encode_photo(mx.zeros((1, 64, 48, 3)))
-    assert photo.dtype == family.decode(photo, grid).dtype == mx.float32
-
-
 def test_packing_comes_back(folder: Path) -> None:
     grid = Grid(3, 2, 16)
     latent = mx.random.normal((2, 6, 4, 4), key=mx.random.key(0))
     assert pack(latent).shape == (2, 6, 16)
     assert mx.array_equal(unpack(pack(latent), grid), latent).item()
-
-
-def test_presets_are_the_blocks_linear_layers_by_full_path(folder: Path) -> None:
-    family = load_family(folder)
-    modules = dict(family.transformer.named_modules())
-    every = {
-        path
-        for path, module in modules.items()
-        if isinstance(module, nn.Linear) and "blocks." in path and ".norm" not in path
-    }
-    assert set(family.presets["all_linear"]) == every
-    assert len(family.presets["all_linear"]) == 2 * 12 + 2 * 5
-    attention = set(family.presets["attention"])
-    assert len(attention) == 2 * 8 + 2 * 3
-    assert attention < every
-    assert all(".attn." in path for path in attention)
-    for one, other in (("attention", "mlp"), ("double_blocks", "single_blocks")):
-        assert set(family.presets[one]) | set(family.presets[other]) == every
-        assert not set(family.presets[one]) & set(family.presets[other])
-    text = every - set(family.presets["image_stream"])
-    assert len(text) == 2 * 6
-    assert all(".add_" in path or ".to_add_" in path or ".ff_context." in path for path in text)
 
 
 def test_a_preset_of_single_blocks_is_there_where_its_blocks_are(folder: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Z-Image as a family: blocks, dtypes, presets, texts of any length, what folders say, and a run with an assistant."""
+"""What Z-Image has of its own: positions, what folders say, and runs with a training assistant."""
 
 from __future__ import annotations
 
@@ -7,24 +7,21 @@ import shutil
 from pathlib import Path
 
 import mlx.core as mx
-import mlx.nn as nn
 import pytest
 from PIL import Image
 
 from core.adapters import file as adapter_file
 from core.adapters import lora
-from core.dataset.batches import stacked
 from core.errors import ModelProblem, TrainingProblem
 from core.hub import catalog
 from core.models.base import Grid, Stream
 from core.models.load import load_family
 from core.models.z_image import ZImage, ZImageTransformer, pack, position_ids, unpack
-from core.safetensors_file import read_header
 from core.sampling import draw
 from core.training import checkpoint
-from core.training.events import Finished, Note, Request, Sampled, Stepped
+from core.training.events import Finished, Note, Sampled, Stepped
 from tests import tiny, tiny_z_image
-from tests.core.subjects import of_kind, training
+from tests.core.subjects import check_resuming_is_exact, of_kind, training
 
 LONG = "a photo of a sks can on the beach, at night, in the snow, a red toy car and a dog and a cat and a cup of tea"
 
@@ -48,98 +45,6 @@ def inputs(family: ZImage) -> tuple:
     grid = family.grid(64, 48)
     l_t = mx.random.normal((2, grid.tokens, grid.channels), key=mx.random.key(5))
     return l_t, mx.array([0.9, 0.3]), family.encode_text([LONG, "a can"]), grid
-
-
-def test_velocity_is_embed_then_every_block_then_project(folder: Path) -> None:
-    family = load_family(folder)
-    arguments = (*inputs(family), 1.0)
-    stream = family.embed(*arguments)
-    for block in family.blocks:
-        assert dict(family.transformer.named_modules())[block.path] is block.module
-        stream = block.run(block.module, stream)
-    assert mx.array_equal(family.project(stream), family.velocity(*arguments)).item()
-    kinds = [block.kind for block in family.blocks]
-    assert kinds == ["image refiner"] * 2 + ["text refiner"] * 2 + ["single"] * 3
-
-
-def test_every_kind_of_block_moves_its_own_part_of_the_stream(folder: Path) -> None:
-    family = load_family(folder)
-    entering = family.embed(*inputs(family), 1.0)
-    moved = {"image refiner": ["img", "pad"], "text refiner": ["txt"], "single": ["img", "pad", "txt"]}
-    for block in family.blocks:
-        leaving = block.run(block.module, entering)
-        assert [name for name in entering if leaving[name] is not entering[name]] == moved[block.kind]
-
-
-def test_an_example_gets_what_it_would_get_alone_however_long_the_others_text_is(folder: Path) -> None:
-    family = load_family(folder)
-    l_t, sigma, _, grid = inputs(family)
-    alone = [family.encode_text([text]) for text in (LONG + LONG, "a can")]
-    alone[0] = {**alone[0], "tokens": mx.pad(alone[0]["tokens"], [(0, 0), (0, 128), (0, 0)])}
-    together = stacked(alone)
-    assert [each["tokens"].shape[1] for each in (*alone, together)] == [256, 128, 256]
-    both = family.velocity(l_t, sigma, together, grid, 1.0)
-    for i, text in enumerate(alone):
-        one = family.velocity(l_t[i : i + 1], sigma[i : i + 1], text, grid, 1.0)
-        assert mx.allclose(both[i : i + 1], one, atol=1e-5).item()
-
-
-def test_texts_are_read_one_by_one_as_they_are_read_together(folder: Path) -> None:
-    family = load_family(folder)
-    together = family.encode_text([LONG, "a can", ""])
-    for i, prompt in enumerate([LONG, "a can", ""]):
-        alone = family.encode_text([prompt])
-        assert alone["lengths"].tolist() == [together["lengths"][i].item()]
-        assert mx.allclose(alone["tokens"][0], together["tokens"][i], atol=1e-5).item()
-    assert together["tokens"].shape == (3, 128, 16)
-    assert together["lengths"].dtype == mx.int32
-
-
-def test_what_stands_behind_a_texts_end_is_never_seen(folder: Path) -> None:
-    family = load_family(folder)
-    l_t, sigma, text, grid = inputs(family)
-    before = family.velocity(l_t, sigma, text, grid, 1.0)
-    end = text["lengths"][:, None, None]
-    other = mx.where(mx.arange(text["tokens"].shape[1])[None, :, None] < end, text["tokens"], 7.0)
-    assert mx.array_equal(family.velocity(l_t, sigma, {**text, "tokens": other}, grid, 1.0), before).item()
-
-
-def test_nothing_leaks_into_float32_when_the_model_computes_in_bfloat16(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    family = load_family(folder, dtype=mx.bfloat16)
-    seen: set[tuple[mx.Dtype, mx.Dtype]] = set()
-    plain = nn.Linear.__call__
-
-    def noting(layer: nn.Linear, x: mx.array) -> mx.array:
-        y = plain(layer, x)
-        seen.add((x.dtype, y.dtype))
-        return y
-
-    monkeypatch.setattr(nn.Linear, "__call__", noting)
-    l_t, sigma, text, grid = inputs(family)
-    assert text["tokens"].dtype == mx.bfloat16
-    stream = family.embed(l_t, sigma, text, grid, 1.0)
-    for block in [None, *family.blocks]:
-        stream = block.run(block.module, stream) if block else stream
-        other = {name: value.dtype for name, value in stream.items() if value.dtype != mx.bfloat16}
-        assert other == {"cos": mx.float32, "sin": mx.float32, "seen": mx.bool_}
-    assert family.project(stream).dtype == mx.bfloat16
-    assert seen == {(mx.bfloat16, mx.bfloat16)}
-
-
-def test_presets_are_the_blocks_linear_layers_by_full_path(folder: Path) -> None:
-    family = load_family(folder)
-    every = {
-        path for path in tiny.linear_shapes(family.transformer) if ".attention." in path or ".feed_forward." in path
-    }
-    assert set(family.presets["all_linear"]) == every
-    assert len(family.presets["all_linear"]) == 7 * 7
-    assert set(family.presets["attention"]) == {path for path in every if ".attention." in path}
-    assert set(family.presets["mlp"]) == every - set(family.presets["attention"])
-    assert set(family.presets["no_refiners"]) == {path for path in every if path.startswith("layers.")}
-    refined = {path for path in every if path.startswith("context_refiner.")}
-    assert set(family.presets["image_stream"]) == every - refined
 
 
 def test_positions_begin_with_the_text_and_the_image_follows_it() -> None:
@@ -180,27 +85,6 @@ def test_base_and_turbo_are_told_apart_by_their_schedules(folder: Path, turbo: P
     assert catalog.defaults_of(plain[1])["sample_steps"] == 8
     assert [load_family(each).training_shift(Grid(4, 4, 16)) for each in plain] == [6.0, 3.0]
     assert load_family(turbo).drawing_sigmas(2, Grid(4, 4, 16)) == pytest.approx([1.0, 0.75, 0.0])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("guidance", [1.0, 5.0], ids=["one pass", "true guidance"])
-def test_a_run_learns_draws_and_writes_an_adapter_for_this_model(
-    folder: Path, photos: Path, tmp_path: Path, guidance: float
-) -> None:
-    (photos / "0.txt").write_text(LONG + LONG)
-    family = load_family(folder)
-    knobs = {"sample_every": 2, "sample_guidance": guidance, "sigma_draw": "model_shift", "batch_size": 3}
-    progress = list(training(family, photos, tmp_path / "run", **knobs))
-    assert isinstance(progress[-1], Finished)
-    assert len(of_kind(progress, Sampled)) == 2 * 3
-    header = read_header(progress[-1].adapter)
-    assert {name.removeprefix("transformer.").rsplit(".lora_", 1)[0] for name in header.tensors} == set(
-        family.presets["all_linear"]
-    )
-    assert header.metadata["modelspec.architecture"] == "Z-Image/lora"
-    assert header.metadata["modelspec.implementation"].endswith("Tongyi-MAI/Z-Image")
-    assert header.metadata["ss_base_model_version"] == "z_image"
-    assert not any(isinstance(each, Note) and "distilled" in each.text for each in progress)
 
 
 # The training assistant
@@ -293,18 +177,7 @@ def test_samples_are_drawn_as_without_an_assistant(turbo: Path, photos: Path, tm
 def test_stopping_and_resuming_with_an_assistant_equals_never_stopping(
     turbo: Path, photos: Path, tmp_path: Path
 ) -> None:
-    knobs = {"steps": 5, "save_every": 2, "sample_every": 2}
-    list(training(load_family(turbo), photos, tmp_path / "whole", **knobs))
-    run = training(load_family(turbo), photos, tmp_path / "parts", **knobs)
-    progress = next(run)
-    while not isinstance(progress, Finished):
-        progress = run.send(Request.STOP if isinstance(progress, Stepped) and progress.step == 3 else None)
-    list(training(load_family(turbo), photos, tmp_path / "parts", resume=True, **knobs))
-    whole, parts = (checkpoint.load(tmp_path / name / "checkpoints" / "5") for name in ("whole", "parts"))
-    assert whole.losses == parts.losses
-    assert all(mx.array_equal(whole.parameters[name], parts.parameters[name]) for name in whole.parameters)
-    v, of_parts = whole.optimizer_state.tensors["v"], parts.optimizer_state.tensors["v"]
-    assert all(mx.array_equal(value, of_parts[name]) for name, value in v.items())
+    check_resuming_is_exact(turbo, photos, tmp_path, steps=5, save_every=2, sample_every=2)
 
 
 def test_a_run_does_not_go_on_with_another_assistant(copy: Path, photos: Path, tmp_path: Path) -> None:
@@ -314,6 +187,19 @@ def test_a_run_does_not_go_on_with_another_assistant(copy: Path, photos: Path, t
     tiny_z_image.write_assistant(copy / tiny_z_image.ASSISTANT, family.transformer, seed=9)
     with pytest.raises(TrainingProblem, match="base model's files have changed"):
         list(training(load_family(copy), photos, tmp_path / "run", steps=4, resume=True))
+
+
+def test_a_run_that_began_without_an_assistant_goes_on_without_it(copy: Path, photos: Path, tmp_path: Path) -> None:
+    card = json.loads((copy / "likeness.json").read_text())
+    (copy / "likeness.json").write_text(json.dumps(card | {"assistant": None}))
+    list(training(load_family(copy), photos, tmp_path / "run"))
+    whole = checkpoint.load(tmp_path / "run" / "checkpoints" / "4")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "4")
+    (copy / "likeness.json").write_text(json.dumps(card))
+    list(training(load_family(copy), photos, tmp_path / "run", resume=True))
+    resumed = checkpoint.load(tmp_path / "run" / "checkpoints" / "4")
+    assert resumed.losses == whole.losses
+    assert set(resumed.model_hashes) == {"transformer", "vae", "text"}
 
 
 def test_an_assistant_that_cannot_be_used_is_a_sentence(copy: Path, photos: Path, tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ from core.hub.registry import KNOWN
 from tests.e2e.conftest import Studio, running_studio
 from tests.hub import Hub, make_repository, running_hub
 
-SCHNELL, DEV = KNOWN["flux1-schnell"], KNOWN["flux1-dev"]
+KREA, DEV = KNOWN["flux1-krea-dev"], KNOWN["flux1-dev"]
 LARGEST = "transformer/diffusion_pytorch_model-00001-of-00002.safetensors"
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     repository = make_repository(tmp_path / "repository")
-    with running_hub({SCHNELL.repo: repository, DEV.repo: repository}) as one:
+    with running_hub({KREA.repo: repository, DEV.repo: repository}) as one:
         monkeypatch.setenv("HF_ENDPOINT", one.url)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
         yield one
@@ -35,10 +35,12 @@ def own_studio(hub: Hub, tmp_path: Path, tiny_models: Path) -> Iterator[Studio]:
 def test_download_stop_and_go_on_without_a_reload(page: Page, own_studio: Studio, hub: Hub) -> None:
     hub.silent_at[LARGEST] = 131_072
     page.goto(f"{own_studio.url}/models")
-    card = page.locator('[data-model="flux1-schnell"]')
-    expect(card).to_contain_text("Commercial use is allowed")
+    card = page.locator('[data-model="flux1-krea-dev"]')
+    expect(card).to_contain_text("non-commercial use only")
+    card.locator("summary").click()
     card.get_by_role("button", name="Download").click()
     expect(card.locator("[data-words]")).to_contain_text("of 861 kB")
+    expect(card.get_by_text("Predicted for a run")).to_be_visible()  # details stay open
     expect(card.locator("progress")).to_have_js_property("max", 860_507)
     expect(page.locator("#active-jobs")).to_contain_text("1")
     card.get_by_role("button", name="Stop").click()
@@ -47,7 +49,7 @@ def test_download_stop_and_go_on_without_a_reload(page: Page, own_studio: Studio
 
     hub.silent_at.clear()
     card.get_by_role("button", name="Go on").click()
-    expect(page.locator('section:has(#group-ready) [data-model="flux1-schnell"]')).to_be_visible()
+    expect(page.locator('section:has(#group-ready) [data-model="flux1-krea-dev"]')).to_be_visible()
     expect(card.locator(".badge")).to_contain_text("ready")
     expect(card.get_by_role("button")).to_have_count(0)
 
@@ -55,7 +57,7 @@ def test_download_stop_and_go_on_without_a_reload(page: Page, own_studio: Studio
 def test_a_page_rendered_before_an_event_does_not_hide_it(page: Page, own_studio: Studio, hub: Hub) -> None:
     hub.silent_at[LARGEST] = 131_072
     page.goto(f"{own_studio.url}/models")
-    card = page.locator('[data-model="flux1-schnell"]')
+    card = page.locator('[data-model="flux1-krea-dev"]')
     card.get_by_role("button", name="Download").click()
     expect(card.locator("[data-words]")).to_contain_text("of 861 kB")
 
@@ -73,11 +75,11 @@ def test_a_page_rendered_before_an_event_does_not_hide_it(page: Page, own_studio
 def test_the_queue_shows_how_many_bytes_have_come(page: Page, own_studio: Studio, hub: Hub) -> None:
     hub.seconds_a_block = 0.1
     page.goto(f"{own_studio.url}/models")
-    card = page.locator('[data-model="flux1-schnell"]')
+    card = page.locator('[data-model="flux1-krea-dev"]')
     card.get_by_role("button", name="Download").click()
     expect(card.locator("progress")).to_have_js_property("max", 860_507)
     page.goto(f"{own_studio.url}/queue")
-    line = page.locator("#queue li").filter(has_text="Download: FLUX.1 schnell")
+    line = page.locator("#queue li").filter(has_text="Download: FLUX.1 Krea dev")
     before = line.locator("progress").evaluate("bar => bar.value")
     page.wait_for_function("before => document.querySelector('#queue progress').value > before", arg=before)
     expect(line.locator("[data-words]")).to_contain_text("of 861 kB")

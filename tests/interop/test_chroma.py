@@ -6,33 +6,36 @@ where it is not, so padding is seen after all. The makers' own code passes boole
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 import pytest
 import torch
 from diffusers import ChromaPipeline, ChromaTransformer2DModel, FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.chroma.pipeline_chroma import calculate_shift, retrieve_timesteps
-from mlx.utils import tree_flatten
-from peft.tuners.tuners_utils import BaseTunerLayer
 
 from bench.real_models import CHROMA1_HD
-from core.adapters import file as adapter_file
-from core.adapters import lora
-from core.models.base import Grid
+from core.models.base import Conditioning, Grid
 from core.models.chroma import ChromaTransformer, places, run_block
 from core.models.flux1 import position_ids
 from core.models.load import load_family
 from core.models.patches import pack, unpack
-from core.sampling import draw, guidance_for, sampler_steps, starting_noise
-from core.training.events import Finished
-from tests import tiny, tiny_chroma
-from tests.core.subjects import photo_folder, training
-from tests.interop.reference import TOLERANCE, noise, ours, psnr, randomized, relative_error
+from core.sampling import starting_noise
+from tests import tiny_chroma
+from tests.interop.checks import (
+    PROMPT,
+    SIGMA,
+    Ours,
+    Theirs,
+    check_picture,
+    check_trained_adapter,
+    check_velocity_and_gradients,
+    check_velocity_with_an_adapter,
+    to_torch,
+)
+from tests.interop.reference import TOLERANCE, noise, ours, randomized, relative_error
 
 SMALL = CHROMA1_HD | {
     "num_layers": 2, "num_single_layers": 3, "num_attention_heads": 2, "joint_attention_dim": 40,
@@ -51,12 +54,7 @@ LEARNED = (
     "single_transformer_blocks.2.proj_out.weight",
 )
 GRID = Grid(rows=6, columns=5, channels=64)
-SIGMA = [0.93, 0.21]
 L_T, TOKENS, LENGTHS = noise(2, 30, 64), noise(2, 9, 40, seed=1), [9, 4]
-PROMPT = "a photo of sks can"
-LEAST_PSNR_DB = 40.0
-ADAPTER_TOLERANCE = 1e-3  # of the change that an adapter makes, read from its bfloat16 file by both
-STRONG = {"rank": 3, "alpha": 6, "learning_rate": 0.02, "steps": 6, "warmup_steps": 0, "save_every": 100}
 
 
 def reference_velocity(
@@ -82,24 +80,25 @@ def our_velocity(transformer: ChromaTransformer, l_t: mx.array) -> mx.array:
     return transformer.project(stream)
 
 
-def test_velocity_and_gradients_equal_the_references(tmp_path: Path) -> None:
+def both(tmp_path: Path) -> tuple[ChromaTransformer, ChromaTransformer2DModel, Ours, Theirs]:
+    """Both transformers with the same weights, and their velocities."""
     reference = randomized(ChromaTransformer2DModel(**SMALL), seed=1)
     reference.save_pretrained(tmp_path)
     transformer = ours(ChromaTransformer, tmp_path, "diffusion_pytorch_model")
-
-    expected_l_t = torch.from_numpy(L_T).requires_grad_()
-    expected = reference_velocity(reference, expected_l_t, torch.from_numpy(TOKENS), LENGTHS, GRID)
-    expected.square().mean().backward()
-    assert relative_error(our_velocity(transformer, mx.array(L_T)), expected) <= TOLERANCE
-
-    gradient = mx.grad(lambda l_t: our_velocity(transformer, l_t).square().mean())(mx.array(L_T))
-    assert relative_error(gradient, expected_l_t.grad) <= TOLERANCE
-    _, gradients = nn.value_and_grad(transformer, lambda l_t: our_velocity(transformer, l_t).square().mean())(
-        mx.array(L_T)
+    return (
+        transformer,
+        reference,
+        lambda l_t: our_velocity(transformer, l_t),
+        lambda l_t: reference_velocity(reference, l_t, torch.from_numpy(TOKENS), LENGTHS, GRID),
     )
-    ours_by_name, theirs_by_name = dict(tree_flatten(gradients)), dict(reference.named_parameters())
-    for name in LEARNED:
-        assert relative_error(ours_by_name[name], theirs_by_name[name].grad) <= TOLERANCE, name
+
+
+def test_velocity_and_gradients_equal_the_references(tmp_path: Path) -> None:
+    check_velocity_and_gradients(*both(tmp_path), L_T, LEARNED)
+
+
+def test_velocity_with_an_adapter_equals_the_references(tmp_path: Path) -> None:
+    check_velocity_with_an_adapter(*both(tmp_path), L_T, ["transformer_blocks."])
 
 
 def test_the_places_of_all_344_modulations_are_the_references() -> None:
@@ -109,26 +108,6 @@ def test_the_places_of_all_344_modulations_are_the_references() -> None:
     assert count == 344
     whole = ChromaTransformer2DModel(**SMALL | {"num_layers": 19, "num_single_layers": 38, "attention_head_dim": 128})
     assert relative_error(places(344, 32), whole.time_text_embed.mod_proj) <= TOLERANCE
-
-
-def test_velocity_with_an_adapter_equals_the_references(tmp_path: Path) -> None:
-    reference = randomized(ChromaTransformer2DModel(**SMALL), seed=1)
-    reference.save_pretrained(tmp_path)
-    transformer = ours(ChromaTransformer, tmp_path, "diffusion_pytorch_model")
-    plain = our_velocity(transformer, mx.array(L_T))
-    factors = {
-        path: (noise(3, width_in, seed=i) * width_in**-0.5, noise(width_out, 3, seed=i + 999) * 0.3)
-        for i, (path, (width_out, width_in)) in enumerate(tiny.linear_shapes(transformer).items())
-        if "transformer_blocks." in path
-    }
-    lora.attach_factors(transformer, {path: (mx.array(a), mx.array(b)) for path, (a, b) in factors.items()}, name="one")
-    state = {f"transformer.{path}.lora_A.weight": torch.from_numpy(a) for path, (a, _) in factors.items()}
-    state |= {f"transformer.{path}.lora_B.weight": torch.from_numpy(b) for path, (_, b) in factors.items()}
-    reference.load_lora_adapter(state)
-    with torch.no_grad():
-        expected = reference_velocity(reference, torch.from_numpy(L_T), torch.from_numpy(TOKENS), LENGTHS, GRID)
-    assert relative_error(our_velocity(transformer, mx.array(L_T)), expected) <= TOLERANCE
-    assert relative_error(plain, expected) > 0.1  # the adapter says something
 
 
 class MaskedPipeline(ChromaPipeline):
@@ -207,47 +186,16 @@ def test_a_picture_is_the_pipelines(folder: Path, pipeline: MaskedPipeline, guid
             output_type=output,
         ).images
 
-    texts = [family.encode_text([text]) for text in (PROMPT, "")]
-    *_, l_T = sampler_steps(family, *texts, grid, steps, guidance_for(family, guidance), start)
-    assert relative_error(l_T, drawn("latent")) <= TOLERANCE
-    picture = draw(family, PROMPT, height_px=64, width_px=48, steps=steps, guidance=guidance, seed=7).image
-    assert psnr(np.array(picture), np.array(drawn("pil")[0])) >= LEAST_PSNR_DB
-    assert np.array(picture).std() > 5  # a picture, not a plain grey
+    check_picture(family, guidance, steps, drawn("latent"), drawn("pil")[0])
 
 
 def test_a_trained_adapter_makes_the_same_change_in_diffusers(
     folder: Path, pipeline: MaskedPipeline, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    family = load_family(folder)
-    finished = list(training(family, photo_folder(tmp_path / "photos"), tmp_path / "run", **STRONG))[-1]
-    assert isinstance(finished, Finished)
-    grid = family.grid(64, 48)
-    l_t, text = mx.array(noise(2, grid.tokens, grid.channels)), family.encode_text([PROMPT, "a red toy car"])
+    """Of the text encoder diffusers says that it has none."""
 
-    def velocities() -> tuple[mx.array, torch.Tensor]:
-        with torch.no_grad():
-            theirs = reference_velocity(
-                pipeline.transformer,
-                torch.from_numpy(np.array(l_t)),
-                torch.from_numpy(np.array(text["tokens"])),
-                text["lengths"].tolist(),
-                grid,
-            )
-        return family.velocity(l_t, mx.array(SIGMA), text, grid, 1.0), theirs
+    def theirs(l_t: torch.Tensor, text: Conditioning, grid: Grid) -> torch.Tensor:
+        tokens, lengths = to_torch(text["tokens"]), text["lengths"].tolist()
+        return reference_velocity(pipeline.transformer, l_t, tokens, lengths, grid)
 
-    before, their_before = velocities()
-    held = adapter_file.read(finished.adapter, "chroma")
-    lora.attach_factors(family.transformer, held.factors, name="trained")
-    logging.getLogger("diffusers").propagate = True
-    with caplog.at_level(logging.WARNING):
-        pipeline.load_lora_weights(str(finished.adapter.parent), weight_name=finished.adapter.name)
-    said = [record.getMessage() for record in caplog.records if "eys" in record.getMessage()]
-    assert not [text for text in said if "T5EncoderModel" not in text]  # of the text encoder it says that it has none
-    tuned = {name for name, module in pipeline.transformer.named_modules() if isinstance(module, BaseTunerLayer)}
-    assert tuned == set(held.factors) == set(family.presets["all_linear"])
-
-    after, their_after = velocities()
-    assert relative_error(after - before, their_after - their_before) <= ADAPTER_TOLERANCE
-    assert relative_error(after, their_before) > 0.05  # the adapter says something
-    pipeline.unload_lora_weights()
-    assert torch.equal(velocities()[1], their_before)
+    check_trained_adapter(load_family(folder), pipeline, theirs, tmp_path, caplog, known="T5EncoderModel")

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLFlux2 as ReferenceVAE
 from diffusers import FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline, Flux2Transformer2DModel
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu, retrieve_timesteps
-from mlx.utils import tree_flatten
-from peft.tuners.tuners_utils import BaseTunerLayer
 
 from bench.real_models import FLUX2_VAE, KLEIN_4B
-from core.adapters import file as adapter_file
-from core.adapters import lora
 from core.models.autoencoder import AutoencoderKLFlux2
-from core.models.base import Grid
+from core.models.base import Conditioning, Grid
 from core.models.flux2 import Flux2Transformer, position_ids, run_block
 from core.models.load import load_family
-from core.sampling import draw, guidance_for, sampler_steps, starting_noise
-from core.training.events import Finished
+from core.sampling import starting_noise
 from tests import tiny_klein, tiny_qwen3
-from tests.core.subjects import photo_folder, training
-from tests.interop.reference import TOLERANCE, noise, ours, psnr, randomized, relative_error
+from tests.interop.checks import (
+    PROMPT,
+    SIGMA,
+    Ours,
+    Theirs,
+    check_picture,
+    check_trained_adapter,
+    check_velocity_and_gradients,
+    check_velocity_with_an_adapter,
+    to_torch,
+)
+from tests.interop.reference import TOLERANCE, noise, ours, randomized, relative_error
 
 SMALL = KLEIN_4B | {"num_layers": 2, "num_single_layers": 3, "num_attention_heads": 2, "joint_attention_dim": 40}
 LEARNED = (
@@ -40,12 +43,7 @@ LEARNED = (
     "single_transformer_blocks.2.attn.to_out.weight",
 )
 GRID = Grid(rows=6, columns=5, channels=128)
-SIGMA = [0.93, 0.21]
 L_T, TOKENS = noise(2, 30, 128), noise(2, 7, 40, seed=1)
-PROMPT = "a photo of sks can"
-LEAST_PSNR_DB = 40.0
-ADAPTER_TOLERANCE = 1e-3  # of the change that an adapter makes, read from its bfloat16 file by both
-STRONG = {"rank": 3, "alpha": 6, "learning_rate": 0.02, "steps": 6, "warmup_steps": 0, "save_every": 100}
 
 
 def reference_velocity(
@@ -69,47 +67,26 @@ def our_velocity(transformer: Flux2Transformer, l_t: mx.array) -> mx.array:
     return transformer.project(stream)
 
 
-@pytest.mark.parametrize("guidance", [None, 3.5], ids=["as klein", "with guidance"])
-def test_velocity_and_gradients_equal_the_references(tmp_path: Path, guidance: float | None) -> None:
+def both(tmp_path: Path, guidance: float | None) -> tuple[Flux2Transformer, Flux2Transformer2DModel, Ours, Theirs]:
+    """Both transformers with the same weights, and their velocities."""
     reference = randomized(Flux2Transformer2DModel(**SMALL | {"guidance_embeds": guidance is not None}), seed=1)
     reference.save_pretrained(tmp_path)
     transformer = ours(Flux2Transformer, tmp_path, "diffusion_pytorch_model")
-
-    expected_l_t = torch.from_numpy(L_T).requires_grad_()
-    expected = reference_velocity(reference, expected_l_t, torch.from_numpy(TOKENS), GRID, guidance)
-    expected.square().mean().backward()
-    assert relative_error(our_velocity(transformer, mx.array(L_T)), expected) <= TOLERANCE
-
-    gradient = mx.grad(lambda l_t: our_velocity(transformer, l_t).square().mean())(mx.array(L_T))
-    assert relative_error(gradient, expected_l_t.grad) <= TOLERANCE
-    _, gradients = nn.value_and_grad(transformer, lambda l_t: our_velocity(transformer, l_t).square().mean())(
-        mx.array(L_T)
+    return (
+        transformer,
+        reference,
+        lambda l_t: our_velocity(transformer, l_t),
+        lambda l_t: reference_velocity(reference, l_t, torch.from_numpy(TOKENS), GRID, guidance),
     )
-    ours_by_name, theirs_by_name = dict(tree_flatten(gradients)), dict(reference.named_parameters())
-    for name in LEARNED:
-        assert relative_error(ours_by_name[name], theirs_by_name[name].grad) <= TOLERANCE, name
+
+
+@pytest.mark.parametrize("guidance", [None, 3.5], ids=["as klein", "with guidance"])
+def test_velocity_and_gradients_equal_the_references(tmp_path: Path, guidance: float | None) -> None:
+    check_velocity_and_gradients(*both(tmp_path, guidance), L_T, LEARNED)
 
 
 def test_velocity_with_an_adapter_equals_the_references(tmp_path: Path) -> None:
-    reference = randomized(Flux2Transformer2DModel(**SMALL), seed=1)
-    reference.save_pretrained(tmp_path)
-    transformer = ours(Flux2Transformer, tmp_path, "diffusion_pytorch_model")
-    plain = our_velocity(transformer, mx.array(L_T))
-    sizes = {path: module.weight.shape for path, module in transformer.named_modules() if isinstance(module, nn.Linear)}
-    factors = {
-        path: (noise(3, width_in, seed=i) * width_in**-0.5, noise(width_out, 3, seed=i + 999) * 0.3)
-        for i, (path, (width_out, width_in)) in enumerate(sizes.items())
-        if "blocks." in path
-    }
-    lora.attach_factors(transformer, {path: (mx.array(a), mx.array(b)) for path, (a, b) in factors.items()}, name="one")
-    state = {f"transformer.{path}.lora_A.weight": torch.from_numpy(a) for path, (a, _) in factors.items()}
-    state |= {f"transformer.{path}.lora_B.weight": torch.from_numpy(b) for path, (_, b) in factors.items()}
-    reference.load_lora_adapter(state)
-    with torch.no_grad():
-        expected = reference_velocity(reference, torch.from_numpy(L_T), torch.from_numpy(TOKENS), GRID, None)
-    found = our_velocity(transformer, mx.array(L_T))
-    assert relative_error(found, expected) <= TOLERANCE
-    assert relative_error(plain, expected) > 0.1  # the adapter says something
+    check_velocity_with_an_adapter(*both(tmp_path, None), L_T, ["blocks."])
 
 
 def test_positions_equal_the_pipelines() -> None:
@@ -191,54 +168,20 @@ def test_a_picture_is_the_pipelines(tmp_path: Path, distilled: bool) -> None:
     family, steps, guidance = load_family(folder), 4, 1.0 if distilled else 4.0
     grid = family.grid(64, 48)
     reference = Reference(folder, grid, steps)
-    texts = [family.encode_text([text]) for text in (PROMPT, "")]
-    walk = sampler_steps(family, *texts, grid, steps, guidance_for(family, guidance), starting_noise(grid, seed=7))
-    *_, l_T = walk
     bn = reference.pipeline.vae.bn
     latent = reference.pipeline._patchify_latents(reference.draw(guidance, "latent"))
     latent = (latent - bn.running_mean.view(1, -1, 1, 1)) / torch.sqrt(bn.running_var.view(1, -1, 1, 1) + bn.eps)
-    assert relative_error(l_T, reference.pipeline._pack_latents(latent)) <= TOLERANCE
-    picture = draw(family, PROMPT, height_px=64, width_px=48, steps=steps, guidance=guidance, seed=7).image
-    assert psnr(np.array(picture), np.array(reference.draw(guidance, "pil")[0])) >= LEAST_PSNR_DB
-    assert np.array(picture).std() > 5  # a picture, not a plain grey
+    latent = reference.pipeline._pack_latents(latent)
+    check_picture(family, guidance, steps, latent, reference.draw(guidance, "pil")[0])
 
 
 def test_a_trained_adapter_makes_the_same_change_in_diffusers(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     family = load_family(folder)
-    photos = photo_folder(tmp_path / "photos")
-    finished = list(training(family, photos, tmp_path / "run", **STRONG))[-1]
-    assert isinstance(finished, Finished)
-    grid = family.grid(64, 48)
-    l_t, text = mx.array(noise(2, grid.tokens, grid.channels)), family.encode_text([PROMPT, "a red toy car"])
-    reference = Reference(folder, grid, steps=4)
+    pipeline = Reference(folder, family.grid(64, 48), steps=4).pipeline
 
-    def velocities() -> tuple[mx.array, torch.Tensor]:
-        with torch.no_grad():
-            theirs = reference_velocity(
-                reference.pipeline.transformer,
-                torch.from_numpy(np.array(l_t)),
-                torch.from_numpy(np.array(text["tokens"])),
-                grid,
-                None,
-            )
-        return family.velocity(l_t, mx.array(SIGMA), text, grid, 1.0), theirs
+    def theirs(l_t: torch.Tensor, text: Conditioning, grid: Grid) -> torch.Tensor:
+        return reference_velocity(pipeline.transformer, l_t, to_torch(text["tokens"]), grid, None)
 
-    before, their_before = velocities()
-    held = adapter_file.read(finished.adapter, family.name)
-    lora.attach_factors(family.transformer, held.factors, name="trained")
-    logging.getLogger("diffusers").propagate = True
-    with caplog.at_level(logging.WARNING):
-        reference.pipeline.load_lora_weights(str(finished.adapter.parent), weight_name=finished.adapter.name)
-    assert not [record.getMessage() for record in caplog.records if "eys" in record.getMessage()]
-    tuned = {
-        name for name, module in reference.pipeline.transformer.named_modules() if isinstance(module, BaseTunerLayer)
-    }
-    assert tuned == set(held.factors) == set(family.presets["all_linear"])
-
-    after, their_after = velocities()
-    assert relative_error(after - before, their_after - their_before) <= ADAPTER_TOLERANCE
-    assert relative_error(after, their_before) > 0.05  # the adapter says something
-    reference.pipeline.unload_lora_weights()
-    assert torch.equal(velocities()[1], their_before)
+    check_trained_adapter(family, pipeline, theirs, tmp_path, caplog)

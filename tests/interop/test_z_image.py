@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL as ReferenceVAE
 from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
 from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sigmas, retrieve_timesteps
-from mlx.utils import tree_flatten
-from peft.tuners.tuners_utils import BaseTunerLayer
 
 from bench.real_models import Z_IMAGE
-from core.adapters import file as adapter_file
-from core.adapters import lora
-from core.models.base import Grid
+from core.models.base import Conditioning, Grid
 from core.models.load import load_family
 from core.models.z_image import ZImage, ZImageTransformer, unpack
-from core.sampling import draw, guidance_for, sampler_steps, starting_noise
-from core.training.events import Finished
-from tests import tiny, tiny_qwen3, tiny_z_image
-from tests.core.subjects import photo_folder, training
-from tests.interop.reference import TOLERANCE, noise, ours, psnr, randomized, relative_error
+from core.sampling import starting_noise
+from tests import tiny_qwen3, tiny_z_image
+from tests.interop.checks import (
+    PROMPT,
+    SIGMA,
+    Ours,
+    Shaped,
+    Theirs,
+    check_picture,
+    check_trained_adapter,
+    check_velocity_and_gradients,
+    check_velocity_with_an_adapter,
+    to_torch,
+)
+from tests.interop.reference import TOLERANCE, noise, ours, randomized, relative_error
 
 SMALL = Z_IMAGE | {"dim": 256, "n_heads": 2, "n_kv_heads": 2, "n_layers": 3, "cap_feat_dim": 40}
 LEARNED = (
@@ -44,19 +48,19 @@ LEARNED = (
     "all_final_layer.2-1.adaLN_modulation.1.weight",
 )
 GRID = Grid(rows=6, columns=7, channels=64)  # 42 tokens, which 22 fill up
-SIGMA = [0.93, 0.21]
 L_T = noise(2, GRID.tokens, GRID.channels)
 LENGTHS = (7, 75)  # with what fills them up, 32 and 96 tokens
 TEXTS = [noise(length, 40, seed=length) for length in LENGTHS]
-PROMPT = "a photo of sks can"
-LEAST_PSNR_DB = 40.0
-ADAPTER_TOLERANCE = 1e-3  # of the change that an adapter makes, read from its bfloat16 file by both
-STRONG = {"rank": 3, "alpha": 6, "learning_rate": 0.02, "steps": 6, "warmup_steps": 0, "save_every": 100}
 
 
 def in_pixels(l_BLC: mx.array | np.ndarray, grid: Grid) -> torch.Tensor:
     """Tokens as the reference takes latents: (B, Z, H/8, W/8)."""
     return torch.from_numpy(np.array(unpack(mx.array(l_BLC), grid))).permute(0, 3, 1, 2)
+
+
+def pixels_of(grid: Grid) -> Shaped:
+    """The same for `checks`."""
+    return lambda l_BLC: unpack(l_BLC, grid).transpose(0, 3, 1, 2)
 
 
 def reference_velocity(
@@ -92,25 +96,19 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[ZImageTransformer2DM
     return reference, folder
 
 
+def both(reference: ZImageTransformer2DModel, folder: Path) -> tuple[Any, Any, Ours, Theirs]:
+    """Both transformers with the same weights, and their velocities."""
+    transformer, texts = ours(ZImageTransformer, folder, "diffusion_pytorch_model"), [*map(torch.from_numpy, TEXTS)]
+    return (
+        transformer,
+        reference,
+        lambda l_t: our_velocity(transformer, l_t, SIGMA, TEXTS),
+        lambda latent: reference_velocity(reference, latent, texts, SIGMA),
+    )
+
+
 def test_velocity_and_gradients_equal_the_references(pair: tuple[ZImageTransformer2DModel, Path]) -> None:
-    reference, folder = pair
-    transformer = ours(ZImageTransformer, folder, "diffusion_pytorch_model")
-    latent = in_pixels(L_T, GRID).requires_grad_()
-    expected = reference_velocity(reference, latent, [torch.from_numpy(text) for text in TEXTS], SIGMA)
-    expected.square().mean().backward()
-
-    def loss(l_t: mx.array) -> mx.array:
-        return our_velocity(transformer, l_t, SIGMA, TEXTS).square().mean()
-
-    found = our_velocity(transformer, mx.array(L_T), SIGMA, TEXTS)
-    assert relative_error(unpack(found, GRID).transpose(0, 3, 1, 2), expected) <= TOLERANCE
-    gradient = mx.grad(loss)(mx.array(L_T))
-    assert relative_error(unpack(gradient, GRID).transpose(0, 3, 1, 2), latent.grad) <= TOLERANCE
-    ours_by_name = dict(tree_flatten(nn.value_and_grad(transformer, loss)(mx.array(L_T))[1]))
-    theirs_by_name = dict(reference.named_parameters())
-    for name in LEARNED:
-        assert relative_error(ours_by_name[name], theirs_by_name[name].grad) <= TOLERANCE, name
-    reference.zero_grad()
+    check_velocity_and_gradients(*both(*pair), L_T, LEARNED, pixels_of(GRID))
 
 
 @pytest.mark.parametrize("grid", [GRID, Grid(4, 8, 64), Grid(8, 8, 64)], ids=["filled up", "32", "64"])
@@ -131,26 +129,8 @@ def test_a_text_of_any_length_alone_gives_what_the_reference_gives(
 def test_velocity_with_an_adapter_equals_the_references(tmp_path: Path) -> None:
     reference = randomized(ZImageTransformer2DModel(**SMALL), seed=1)
     reference.save_pretrained(tmp_path)
-    transformer = ours(ZImageTransformer, tmp_path, "diffusion_pytorch_model")
-    plain = our_velocity(transformer, mx.array(L_T), SIGMA, TEXTS)
-    factors = {
-        path: (noise(3, width_in, seed=i) * width_in**-0.5, noise(width_out, 3, seed=i + 999) * 0.3)
-        for i, (path, (width_out, width_in)) in enumerate(tiny.linear_shapes(transformer).items())
-        if ".attention." in path or ".feed_forward." in path
-    }
-    lora.attach_factors(transformer, {path: (mx.array(a), mx.array(b)) for path, (a, b) in factors.items()}, name="one")
-    state = {f"transformer.{path}.lora_A.weight": torch.from_numpy(a) for path, (a, _) in factors.items()}
-    state |= {f"transformer.{path}.lora_B.weight": torch.from_numpy(b) for path, (_, b) in factors.items()}
-    reference.load_lora_adapter(state)
-    with torch.no_grad():
-        texts = [torch.from_numpy(text) for text in TEXTS]
-        expected = reference_velocity(reference, in_pixels(L_T, GRID), texts, SIGMA)
-
-    def error(velocity: mx.array) -> float:
-        return relative_error(unpack(velocity, GRID).transpose(0, 3, 1, 2), expected)
-
-    assert error(our_velocity(transformer, mx.array(L_T), SIGMA, TEXTS)) <= TOLERANCE
-    assert error(plain) > 0.1  # the adapter says something
+    layers = [".attention.", ".feed_forward."]
+    check_velocity_with_an_adapter(*both(reference, tmp_path), L_T, layers, pixels_of(GRID))
 
 
 @pytest.fixture(scope="module")
@@ -231,12 +211,7 @@ def test_a_picture_is_the_pipelines(request: pytest.FixtureRequest, which: str, 
             output_type=output,
         ).images
 
-    texts = [family.encode_text([text]) for text in (PROMPT, "")]
-    *_, l_T = sampler_steps(family, *texts, grid, steps, guidance_for(family, guidance), start)
-    assert relative_error(unpack(l_T, grid).transpose(0, 3, 1, 2), drawn("latent")) <= TOLERANCE
-    picture = draw(family, PROMPT, height_px=64, width_px=48, steps=steps, guidance=guidance, seed=7).image
-    assert psnr(np.array(picture), np.array(drawn("pil")[0])) >= LEAST_PSNR_DB
-    assert np.array(picture).std() > 5  # a picture, not a plain grey
+    check_picture(family, guidance, steps, drawn("latent"), drawn("pil")[0], pixels_of(grid))
 
 
 @pytest.mark.parametrize("which", ["folder", "turbo"])
@@ -245,35 +220,11 @@ def test_a_trained_adapter_makes_the_same_change_in_diffusers(
 ) -> None:
     """Turbo's is trained with the assistant on, and its file holds nothing of the assistant."""
     folder = request.getfixturevalue(which)
-    family, reference = load_family(folder), pipeline_of(folder)
-    finished = list(training(family, photo_folder(tmp_path / "photos"), tmp_path / "run", **STRONG))[-1]
-    assert isinstance(finished, Finished)
-    grid = family.grid(64, 48)
-    l_t, text = mx.array(noise(2, grid.tokens, grid.channels)), family.encode_text([PROMPT, "a red toy car"])
-    texts = [
-        torch.from_numpy(np.array(tokens[:length]))
-        for tokens, length in zip(text["tokens"], text["lengths"].tolist(), strict=True)
-    ]
+    family, pipeline = load_family(folder), pipeline_of(folder)
 
-    def velocities() -> tuple[mx.array, torch.Tensor]:
-        with torch.no_grad():
-            theirs = reference_velocity(reference.transformer, in_pixels(l_t, grid), texts, SIGMA)
-        mine = family.velocity(l_t, mx.array(SIGMA), text, grid, 1.0)
-        return unpack(mine, grid).transpose(0, 3, 1, 2), theirs
+    def theirs(latent: torch.Tensor, text: Conditioning, _grid: Grid) -> torch.Tensor:
+        lengths = text["lengths"].tolist()
+        texts = [to_torch(tokens[:length]) for tokens, length in zip(text["tokens"], lengths, strict=True)]
+        return reference_velocity(pipeline.transformer, latent, texts, SIGMA)
 
-    before, their_before = velocities()
-    assert relative_error(before, their_before) <= TOLERANCE  # nothing is left on the model, the assistant neither
-    held = adapter_file.read(finished.adapter, "z_image")
-    lora.attach_factors(family.transformer, held.factors, name="trained")
-    logging.getLogger("diffusers").propagate = True
-    with caplog.at_level(logging.WARNING):
-        reference.load_lora_weights(str(finished.adapter.parent), weight_name=finished.adapter.name)
-    assert not [record.getMessage() for record in caplog.records if "eys" in record.getMessage()]
-    tuned = {name for name, module in reference.transformer.named_modules() if isinstance(module, BaseTunerLayer)}
-    assert tuned == set(held.factors) == set(family.presets["all_linear"])
-
-    after, their_after = velocities()
-    assert relative_error(after - before, their_after - their_before) <= ADAPTER_TOLERANCE
-    assert relative_error(after, their_before) > 0.05  # the adapter says something
-    reference.unload_lora_weights()
-    assert torch.equal(velocities()[1], their_before)
+    check_trained_adapter(family, pipeline, theirs, tmp_path, caplog, pixels_of(family.grid(64, 48)))

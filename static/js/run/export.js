@@ -52,7 +52,7 @@ function offer(job) {
   write($("#export-words"), `The file is complete: ${fileSize(job.result.bytes)}.`);
 }
 
-$("[data-open=export]").addEventListener("click", listSteps);
+for (const button of $$("[data-open=export]")) button.addEventListener("click", listSteps);
 form.addEventListener("change", () => { show(file, false); show($("#export-work"), false); });
 
 onSubmit(form, async () => {
