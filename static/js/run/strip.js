@@ -84,6 +84,7 @@ export class Strip {
   fitting(gap) {
     const [first, last] = [this.samples.steps[0], this.samples.newest];
     const kept = [];
+    if (first === undefined) return kept;
     for (const step of this.samples.steps) {
       const at = this.place(step);
       const room = step === last || this.place(last) - at >= gap;
