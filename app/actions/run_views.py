@@ -119,7 +119,8 @@ def list_view(session: Session, run: Run) -> RunView:
     samples = select(Sample.id).where(Sample.run_id == run.id, col(Sample.step).is_not(None))
     if starred is not None:
         samples = samples.where(col(Sample.step) <= starred)
-    cover = session.exec(samples.order_by(col(Sample.step).desc(), col(Sample.id).desc())).first()
+    newest_first = col(Sample.step).desc(), col(Sample.prompt_id)  # the first prompt is the plainest
+    cover = session.exec(samples.order_by(*newest_first)).first()
     is_running = job.state is State.RUNNING
     return RunView(
         id=int(run.id or 0),

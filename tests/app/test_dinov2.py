@@ -49,8 +49,8 @@ def test_the_card_offers_the_download_and_no_run_or_picture_can_start_from_it(
     before = shown(client)
     assert (before["name"], before["on_disk"], before["licence"], before["folder"]) == (NAME, False, "Apache 2.0", None)
     page = client.get("/models", headers=HTML).text
-    card = page.partition(f'data-model="{NAME}"')[2].partition("</li>")[0]
-    for words in (f'data-download="{NAME}"', "22.1 million parameters", "88 MB, and as much room", "not here yet"):
+    card = page.partition(f'data-model="{NAME}"')[2].partition("</tbody>")[0]
+    for words in (f'data-download="{NAME}"', "22.1 million", "88 MB to download", "To look at photos"):
         assert words in card
     job = client.post(DOWNLOAD).json()["job_id"]
     assert client.post(DOWNLOAD).json()["job_id"] == job, "one download of a model at a time"

@@ -17,6 +17,7 @@ from app.database import Database
 from app.tables import Adapter
 from core.device.hardware import Computer
 from core.device.units import memory_size
+from core.hub.analysis_models import ANALYSIS_MODELS
 from core.hub.registry import KNOWN
 from tests import tiny_klein, tiny_z_image
 from tests.app.conftest import picture
@@ -170,7 +171,7 @@ def test_one_model_is_recommended_for_this_computer_with_the_reason(
     card = page.partition('aria-labelledby="recommended-title"')[2].partition("</section>")[0]
     assert f'data-model="{name}"' in card
     assert words in card
-    assert page.count('data-model="') == 1 + len(KNOWN)
+    assert page.count('data-model="') == 1 + len(KNOWN) + len(ANALYSIS_MODELS) + 1  # Pocket, and the captioner
 
 
 def test_a_free_model_that_is_here_is_recommended_before_one_to_download(
