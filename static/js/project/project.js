@@ -54,7 +54,7 @@ onSubmit($("#delete-project form"), async () => {
 // ---- live: jobs, and what other pages of this project change ----
 
 let changed = []; // lists of ids
-const catchUp = throttled(300, () => quietly(room.inOrder(async () => { // after this page's own changes are answered
+const catchUp = throttled(300, () => quietly(room.afterChanges(async () => {
   const foreign = changed.filter((each) => !room.isOwn(each));
   changed = [];
   if (!foreign.length) return;
@@ -69,7 +69,7 @@ const checkWords = throttled(300, () => quietly((async () => {
 })()));
 
 onBack(() => {
-  quietly(room.inOrder(() => room.refresh()));
+  quietly(room.afterChanges(() => room.refresh()));
   loadReview();
 });
 const events = new Events({ project: room.project }, page.dataset.after, {
@@ -78,7 +78,7 @@ const events = new Events({ project: room.project }, page.dataset.after, {
     captionEvents.state(payload, row);
     if (row.run_id) return;
     loadReview();
-    if (payload.state === "succeeded") quietly(room.inOrder(() => room.refresh())); // boxes, masks and captions that it found
+    if (payload.state === "succeeded") quietly(room.afterChanges(() => room.refresh())); // boxes, masks and captions that it found
   },
   phase(payload, row) {
     captionEvents.phase(payload, row);

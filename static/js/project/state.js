@@ -129,6 +129,13 @@ class Room {
     return done;
   }
 
+  // Something that changes nothing, such as a read, after what is being written: undo is shown at once meanwhile.
+  afterChanges(act) {
+    const done = this.writing.then(act);
+    this.writing = done.catch(() => {});
+    return done;
+  }
+
   // These photos as they are here.
   step(ids) {
     return new Map(ids.map((id) => [id, this.photos.get(id) ?? null]));
