@@ -17,6 +17,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Thread
 
 from core.device.identity import SYSCTL, answer
 
@@ -110,6 +111,8 @@ def awake_command(pid: int, system: str, find: Callable[[str], str | None]) -> l
 def _started(command: Sequence[str]) -> subprocess.Popen[bytes] | None:
     silent = subprocess.DEVNULL
     try:
-        return subprocess.Popen(list(command), stdin=silent, stdout=silent, stderr=silent)
+        process = subprocess.Popen(list(command), stdin=silent, stdout=silent, stderr=silent)
     except OSError:
         return None
+    Thread(target=process.wait, daemon=True).start()  # where it ends at once, as without systemd, no zombie stays
+    return process

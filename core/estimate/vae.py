@@ -29,7 +29,7 @@ STRIP = 8.7  # times a strip of rows, which is what a layer computes at once
 COARSE = 5.5  # times the map at the latent's resolution: attention's x, h, k, v, its result, and half a block
 MULTIPLES: dict[Direction, dict[Device, float]] = {
     "encode": {"cpu": 4.1, "metal": 4.0, "cuda": 4.0},
-    "decode": {"cpu": 4.1, "metal": 5.5, "cuda": 5.5},
+    "decode": {"cpu": 3.2, "metal": 5.5, "cuda": 5.5},
 }
 
 

@@ -22,6 +22,7 @@ from core.training.group import ALONE, Group
 from core.training.trainer import train
 
 TINY_RUN: dict[str, Any] = {
+    "find_subjects": False,  # the command line would; in this process nothing does
     "steps": 4,
     "side_px": 64,
     "rank": 2,
