@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.app.test_captioners import VisionServer
-from tests.e2e.conftest import Studio, new_project, show_captions
+from tests.e2e.conftest import Studio, new_project, show_captions, wait_until
 
 CASES = json.loads((Path(__file__).parents[1] / "caption_files.json").read_text(encoding="utf-8"))
 MATCH = """async (cases) => {
@@ -51,8 +51,9 @@ def test_the_same_name_in_two_folders_gets_each_folders_caption(
     expect(page.locator("#photos [data-photo]")).to_have_count(4)
     expect(page.locator("#upload-words")).to_have_text("4 added, 4 captions added.")
     show_captions(page)
-    captions = sorted(box.input_value() for box in page.locator("#lines textarea").all())
-    assert captions == ["caption of 10_sks can", "caption of 5_can", "row of 10_sks can", "row of 5_can"]
+    captions = ["caption of 10_sks can", "caption of 5_can", "row of 10_sks can", "row of 5_can"]
+    boxes = page.locator("#lines textarea")
+    wait_until(page, lambda: sorted(box.input_value() for box in boxes.all()) == captions)
     for box in page.locator("#lines textarea").all():
         name = (box.get_attribute("aria-label") or "").removeprefix("Caption of ")
         assert name[0] == ("1" if "caption" in box.input_value() else "t")

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
-from tests.e2e.conftest import Studio, new_project
+from tests.e2e.conftest import Studio, new_project, wait_until
 
 pytestmark = pytest.mark.refusals  # the estimate of wrong settings is refused, with a line in the console
 
@@ -221,3 +221,19 @@ def test_a_run_that_failed_for_its_settings_is_edited_and_started_again(
     assert used == again | {"steps": 3}
     assert started["config"]["learning_rate"]["source"] == run["config"]["learning_rate"]["source"]
     expect(page.locator("#state")).to_contain_text("done", timeout=60_000)
+
+
+def test_start_that_is_pressed_before_the_scripts_are_there_starts_once_they_are(
+    page: Page, studio: Studio, photo_files: list[Path]
+) -> None:
+    new_project(page, studio, photo_files[:2], "Early house")
+    held: list[Route] = []
+    page.route("**/js/new_run/new_run.js", lambda route: held.append(route))
+    page.goto(f"{page.url}/train", wait_until="commit")
+    page.get_by_label("Model").select_option("tiny")
+    page.get_by_label("Steps", exact=True).fill("1")
+    page.get_by_role("button", name="Start training").click()
+    wait_until(page, lambda: len(held) == 1)
+    held[0].continue_()
+    expect(page.locator("#state")).to_contain_text("done", timeout=60_000)
+    expect(page.locator("#step")).to_have_text("1")
