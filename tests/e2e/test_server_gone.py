@@ -36,6 +36,7 @@ WATCH = """() => { window.goneAt = new Promise((resolve) => {
   document.querySelector('#gone').addEventListener('beforetoggle', (event) => {
     if (event.newState === 'open') resolve(Date.now() / 1000);
   });
+  setTimeout(() => resolve(Infinity), 20000);
 }); }"""
 
 
