@@ -50,7 +50,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogethe
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what `make quick` leaves out, and begin with it: what takes long must not come last on one worker alone.
 
-    It gets a second try: on a busy machine a page or a process may miss a wait. Twice is a fault.
+    A test with a browser gets a second try: on a busy machine a page may miss a wait. Twice is a fault.
     """
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
         if fixtures & PROCESS_FIXTURES:
             item.add_marker(pytest.mark.slow)
-        if item.get_closest_marker("browser") or item.get_closest_marker("slow"):
+        if item.get_closest_marker("browser"):
             item.add_marker(pytest.mark.flaky(reruns=1))
     files_with = {tier: {item.path for item in items if item.get_closest_marker(tier)} for tier in ("browser", "slow")}
     items.sort(key=lambda item: (item.path not in files_with["browser"], item.path not in files_with["slow"]))

@@ -14,16 +14,9 @@ from app.database import Database
 from app.home import Home
 from app.tables import Photo
 from tests.e2e.conftest import Studio, wait_until
+from tests.e2e.test_culling import UNJUDGED
 
 COUNT = 400
-UNJUDGED = {
-    "state": "done",
-    "verdict": {"title": "", "words": ""},
-    "counts": {},
-    "findings": [],
-    "done": 0,
-    "problem": "",
-}
 IN_VIEW = """() => [...document.querySelectorAll('#photos [data-photo]')].filter((one) => {
   const { top, bottom } = one.getBoundingClientRect();
   return bottom > 100 && top < innerHeight;
