@@ -32,13 +32,18 @@ SCHEMA_VERSION = 1 + len(MIGRATIONS)
 
 
 class Database:
-    """Sessions on the home's database file. Threads may share one; each process opens its own."""
+    """Sessions on the home's database file. Threads may share one; each process opens its own.
 
-    def __init__(self, home: Home) -> None:
+    With `durable`, each commit is flushed to the disk, so that what was acknowledged survives a power cut: 0.3 ms more
+    a commit on a solid-state disk. A job's process commits with every step and does without: after a power cut its last
+    seconds may be missing, and it finds its checkpoints on the disk (`app/worker/reporter.py`).
+    """
+
+    def __init__(self, home: Home, *, durable: bool = True) -> None:
         """Open the file; create or migrate it first. Raises HomeProblem, DiskProblem."""
         self.home = home
         home.create_folders()
-        self._engine = _engine(home.database)
+        self._engine = _engine(home.database, "FULL" if durable else "NORMAL")
         self._write_engine = self._engine.execution_options(begin="IMMEDIATE")
         _migrate(self._write_engine, home)
         home.database.chmod(0o600)
@@ -65,7 +70,7 @@ class Database:
         self._engine.dispose()
 
 
-def _engine(path: Path) -> Engine:
+def _engine(path: Path, synchronous: str) -> Engine:
     engine = create_engine(
         f"sqlite:///{path}",
         connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
@@ -78,7 +83,7 @@ def _engine(path: Path) -> Engine:
     def _prepare(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # the driver starts no transactions; `_begin` below does
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(f"PRAGMA synchronous={synchronous}")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
 
