@@ -11,8 +11,8 @@ from typing import Any
 from sqlmodel import Session, col, select
 
 from app.actions import adapters, models, runs
-from app.actions.unreferenced import UnreferencedFiles
 from app.actions.run_views import SampleView, sample_view
+from app.actions.unreferenced import UnreferencedFiles
 from app.database import Database
 from app.errors import NotFound
 from app.jobs import store

@@ -1,4 +1,4 @@
-"""Files and rows change together: what was acknowledged stays, and what was deleted goes, also after a death half-way."""
+"""Files and rows change together: what was acknowledged stays; what was deleted goes, also after a death half-way."""
 
 from __future__ import annotations
 
@@ -193,6 +193,6 @@ def test_a_photo_has_no_row_when_its_file_cannot_be_put_in_its_place(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(photos.os, "replace", fail)
-    with pytest.raises(Exception, match="[Mm]ake room|full"):
+    with pytest.raises(Exception, match="Make room"):
         add(project, "red")
     assert photos.list_photos(database, project) == []
