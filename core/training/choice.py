@@ -50,8 +50,8 @@ UNSCORED = (
 EARLY = "Too early to say which checkpoint is best; step {} is the newest."
 BROKEN = "It has diverged, and no checkpoint gives finite losses. Start again with a lower learning rate."
 UNSEEN_BY_NONE = (
-    "No photo is held out: the pictures are compared with the photos that it is trained on, so what was learned by heart "
-    "looks like likeness. Hold out a photo, and let the pictures decide."
+    "No photo is held out: the pictures are compared with the photos that it is trained on, so what was learned by "
+    "heart looks like likeness. Hold out a photo, and let the pictures decide."
 )
 FEW_PICTURES = "A few small pictures were measured. Look at them, and let your eyes decide."
 ONLY_LOSS = "Only the prediction error is compared here, not what the pictures look like. Let the pictures decide."

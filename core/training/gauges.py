@@ -51,13 +51,15 @@ def likeness_words(figure: Figure) -> str:
 
 def _held_out(value: float, bar: float, seen: str) -> Gauge:
     why = (
-        f"With the same noise each time, its guess for {seen} is {than_base(value).removesuffix(' than the base')} than "
-        "the base’s. The tick is the base."
+        f"With the same noise each time, its guess for {seen} is {than_base(value).removesuffix(' than the base')} "
+        "than the base’s. The tick is the base."
     )
     if round(100 * abs(1 - value)) == 0:
         why = f"With the same noise each time, its guess for {seen} is as good as the base’s, which the tick shows."
     words = f"{than_base(value).removesuffix(' than the base')}{_bar(bar, 100, 0)}"
-    return _gauge("held_out", "Photos it has never seen", words, 1 - value, bar, (-0.2, 0.4), 0.0, None, value >= 1, why)
+    return _gauge(
+        "held_out", "Photos it has never seen", words, 1 - value, bar, (-0.2, 0.4), 0.0, None, value >= 1, why
+    )
 
 
 def _likeness(figures: Figures) -> Gauge:
@@ -75,8 +77,8 @@ def _likeness(figures: Figures) -> Gauge:
 
 def _leak(of: Figure) -> Gauge:
     why = (
-        f"Pictures of the class alone, without the trigger, have moved {_percent(of.value)} of the way from the base’s to "
-        "your subject. Class protection in the settings lowers it."
+        f"Pictures of the class alone, without the trigger, have moved {_percent(of.value)} of the way from the base’s "
+        "to your subject. Class protection in the settings lowers it."
     )
     words = f"{_percent(of.value)} leak{_bar(of.bar, 100, 0)}"
     warns = of.value > LEAKS

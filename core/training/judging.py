@@ -110,7 +110,9 @@ class Judging:
             analyser = self._analyser
             if analyser is None or not self._photos:
                 return
-            own, bare = ([drawn.of_picture(of[each], analyser) for each in wanted] for of in (self._with, self._without))
+            own, bare = (
+                [drawn.of_picture(of[each], analyser) for each in wanted] for of in (self._with, self._without)
+            )
         except ModelProblem as problem:
             yield Note(f"The pictures of step {step} are not measured. {problem.message}", "warning")
             return

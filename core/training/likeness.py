@@ -5,10 +5,10 @@
     d_i(n)       distance of picture i from the others with the trigger
     s*, b*, d*   the same of the photos among themselves; step 0 is the base, or the adapter that the run began with
 
-    likeness(n)  = mean s_i(n)                                    bar  sd(s_i(n)) / sqrt(I)
-    leak(n)      = mean (b_i(n) - b_i(0)) / (b* - mean b_i(0))    bar  sd(b_i(n) - b_i(0)) / sqrt(I) / (b* - mean b_i(0))
+    likeness(n)  = mean s_i(n)                                  bar  sd(s_i(n)) / sqrt(I)
+    leak(n)      = mean (b_i(n) - b_i(0)) / (b* - mean b_i(0))  bar  sd(b_i(n) - b_i(0)) / sqrt(I) / (b* - mean b_i(0))
                    0: the class looks as before; 1: it looks like the subject, as much as the photos do
-    variety(n)   = mean d_i(n) / mean d_i(0) = v                  bar  sd(d_i(n) - v d_i(0)) / sqrt(I) / mean d_i(0)
+    variety(n)   = mean d_i(n) / mean d_i(0) = v                bar  sd(d_i(n) - v d_i(0)) / sqrt(I) / mean d_i(0)
                    1: as different as the base's pictures; v* = d* / mean d_i(0): as the photos among themselves
     worth(n)     = (likeness(n) - likeness(0)) / (s* - likeness(0)) - max(leak(n), 0) - max(v* - variety(n), 0)
 
@@ -102,7 +102,9 @@ def comparable(drawn: Sequence[Drawn]) -> list[Drawn]:
 
 def figures(now: Drawn, base: Drawn) -> Figures:
     """`base` is of step 0, of the same pictures."""
-    likeness = _figure(statistics.fmean(now.likeness), _error(now.likeness), statistics.fmean(base.likeness), now.photos[0])
+    likeness = _figure(
+        statistics.fmean(now.likeness), _error(now.likeness), statistics.fmean(base.likeness), now.photos[0]
+    )
     leak, variety = _leak(now, base), _variety(now, base)
     return Figures(likeness, leak, variety, _worth(likeness, leak, variety), now.held_out)
 
