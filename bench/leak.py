@@ -10,7 +10,7 @@ is trained on each, with three seeds, in three ways:
 The meter is the run's own leak (core/training/likeness.py). The judge (bench/picture_judge.py) shares no feature,
 prompt or seed with it: how far pictures of the bare class have gone from the base's of the same seed towards the
 subject. For each two ways and each subject, both say which one leaks less, with the error bar of the difference over
-the pictures of all seeds; where the judge's difference is above twice its error bar, the meter must have the same order.
+the pictures of all seeds; where the judge's difference is above twice its error bar, the meter must order them alike.
 
 DIR gets leak.json and leak.jpg.
 """
