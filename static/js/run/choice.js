@@ -37,22 +37,12 @@ export class ChoiceCard {
     const gauges = measure?.gauges ?? [];
     show($("#gauges"), gauges.length > 0);
     write($("#gauges-step"), gauges.length ? `Step ${measure.step}` : "");
-    const list = $("#gauge-list");
-    for (const { name } of gauges) {
-      if ($(`[data-gauge="${name}"]`, list)) continue;
-      const line = copy("gauge-template");
-      line.dataset.gauge = name;
-      list.append(line);
-    }
-    for (const line of [...list.children]) {
-      const gauge = gauges.find(({ name }) => name === line.dataset.gauge);
-      if (!gauge) line.remove();
-      else drawGauge(line, gauge);
-    }
+    $("#gauge-list").replaceChildren(...gauges.map(gaugeLine));
   }
 }
 
-function drawGauge(line, { label, words, why, warns, at, low, high, base, photos }) {
+function gaugeLine({ label, words, why, warns, at, low, high, base, photos }) {
+  const line = copy("gauge-template");
   write($("b", line), label);
   write($(".value", line), words);
   write($(".why", line), why);
@@ -60,4 +50,5 @@ function drawGauge(line, { label, words, why, warns, at, low, high, base, photos
   bar.classList.toggle("warns", warns);
   show($(".of-photos", bar), photos !== null);
   for (const [name, place] of Object.entries({ at, low, high, base, photos: photos ?? 0 })) bar.style.setProperty(`--${name}`, `${place}%`);
+  return line;
 }
