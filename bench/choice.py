@@ -65,7 +65,7 @@ PLANS = (
     Plan(2, {"steps": 600, "learning_rate": 4e-3}),
 )
 CHECKPOINTS, SEEDS, SAMPLER_STEPS = 10, 6, 14
-KNOBS = {"judged_seeds": 4, "score_draws": 8}
+KNOBS = {"judged_seeds": 4, "score_draws": 8, "sample_steps": 16}
 WITHIN_AT_LEAST, CLOSE_AT_MOST, OVERFIT_AT_LEAST = 4, 2, 2  # of six runs
 SHRUNK = {"steps": 4, "side_px": 64, "sample_steps": 2, "judged_seeds": 2, "score_draws": 1, "batch_size": 1}
 

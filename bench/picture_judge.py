@@ -38,7 +38,7 @@ from core.config.train import TrainConfig
 from core.dataset import crops, photos
 from core.dataset.examples import Example, read_folder
 from core.device import backend
-from core.models.base import Family, stacked
+from core.models.base import Conditioning, Family, stacked
 from core.sampling import guidance_for, starting_noise, to_image
 from core.vision.found import with_subjects
 
@@ -78,9 +78,11 @@ def subjects_in(folders: Sequence[Path], config: TrainConfig, multiple: int, cac
     return found
 
 
-def draw(family: Family, config: TrainConfig, prompt: str, seeds: Sequence[int], steps: int) -> list[Image.Image]:
-    """A picture for each seed, all at once."""
-    conditioning, empty = (stacked([each] * len(seeds)) for each in family.encode_each([prompt, ""]))
+def draw(
+    family: Family, config: TrainConfig, texts: Sequence[Conditioning], seeds: Sequence[int], steps: int
+) -> list[Image.Image]:
+    """A picture for each seed, all at once; `texts` are the prompt and the empty one."""
+    conditioning, empty = (stacked([each] * len(seeds)) for each in texts)
     grid = family.grid(config.side_px, config.side_px)
     guidance = guidance_for(family, config.sample_guidance)
     l_t = mx.concatenate([starting_noise(grid, seed) for seed in seeds])
@@ -117,6 +119,7 @@ class Judge:
     ) -> None:
         """`unseen` are the photos that pictures are compared with. Draws with the base; no adapter is attached."""
         self._family, self._config, self._subject = family, config, subject
+        self._texts: dict[str, Conditioning] = {}
         self._seeds, self._steps = [FIRST_SEED + number for number in range(seeds)], steps
         self._photos = [self._seen(_cropped(each, config.side_px)) for each in unseen]
         others = [self._seen(_cropped(each, config.side_px)) for each in subject.examples if each not in unseen]
@@ -138,9 +141,12 @@ class Judge:
 
     def pictures(self, words: str) -> dict[str, list[Image.Image]]:
         """By prompt, one for each seed, drawn with what is attached now."""
+        texts = ["", *(prompt.format(words) for prompt in PROMPTS)]
+        if texts[-1] not in self._texts:
+            self._texts |= dict(zip(texts, self._family.encode_each(texts), strict=True))
         return {
-            prompt: draw(self._family, self._config, prompt.format(words), self._seeds, self._steps)
-            for prompt in PROMPTS
+            prompt: draw(self._family, self._config, [self._texts[text], self._texts[""]], self._seeds, self._steps)
+            for prompt, text in zip(PROMPTS, texts[1:], strict=True)
         }
 
     def scores(self, pictures: Mapping[str, Sequence[Image.Image]]) -> dict[str, list[float]]:

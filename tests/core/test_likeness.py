@@ -42,9 +42,7 @@ def test_the_base_is_worth_nothing_and_leaks_nothing() -> None:
 
 
 def test_a_difference_of_two_steps_has_the_bar_of_its_pictures_differences() -> None:
-    shifted = Drawn(
-        90, *([tuple(each + 0.1 for each in LATER.likeness)] + [LATER.bare, LATER.distance]), LATER.photos, True
-    )
+    shifted = Drawn(90, tuple(each + 0.1 for each in LATER.likeness), LATER.bare, LATER.distance, LATER.photos, True)
     assert likeness.worth_bar(shifted, LATER, BASE) == pytest.approx(0), "every picture has gained as much"
     parts = [
         statistics.stdev([0.3, 0.4, 0.2]) / 0.5,
