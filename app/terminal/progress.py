@@ -64,8 +64,9 @@ class ProgressPrinter:
         self._drawn.append(drawn)
         base = comparable(self._drawn)[0]
         if base.step == 0 and drawn.step:
-            found = ", ".join(each.words for each in gauges_of(None, None, "", figures(drawn, base)))
-            print_line(f"  pictures of step {drawn.step}: likeness {found}")
+            gauges = gauges_of(None, None, "", figures(drawn, base))
+            found = "; ".join(each.words if each.name == "leak" else f"{each.name} {each.words}" for each in gauges)
+            print_line(f"  pictures of step {drawn.step}: {found}")
 
     def _print_step(self, progress: Stepped) -> None:
         self._seconds = [*self._seconds[1 - RECENT_STEPS :], progress.seconds]
