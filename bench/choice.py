@@ -67,7 +67,10 @@ PLANS = (
 CHECKPOINTS, SEEDS, SAMPLER_STEPS = 10, 6, 14
 KNOBS = {"judged_seeds": 4, "score_draws": 8, "sample_steps": 16}
 WITHIN_AT_LEAST, CLOSE_AT_MOST, OVERFIT_AT_LEAST = 4, 2, 2  # of six runs
-SHRUNK = {"steps": 4, "side_px": 64, "sample_steps": 2, "judged_seeds": 2, "score_draws": 1, "batch_size": 1}
+SHRUNK = {
+    "steps": 2, "side_px": 64, "sample_steps": 2, "judged_seeds": 2, "score_draws": 1, "batch_size": 1,
+    "find_subjects": False,
+}  # fmt: skip
 
 
 def follow(family: Family, subject: Subject, plan: Plan, knobs: dict[str, Any], seeds: int, place: Path) -> Any:

@@ -55,7 +55,9 @@ SUBJECTS, RUN_SEEDS, SEEDS, SAMPLER_STEPS = 3, 3, 6, 14
 KNOBS: dict[str, Any] = {
     "steps": 150, "sample_steps": 16, "judged_seeds": 4, "held_out": "none", "score_every": 100_000,
 }  # fmt: skip
-SHRUNK = {"steps": 2, "side_px": 64, "sample_steps": 2, "judged_seeds": 2, "batch_size": 1}
+SHRUNK = {
+    "steps": 2, "side_px": 64, "sample_steps": 2, "judged_seeds": 2, "batch_size": 1, "find_subjects": False,
+}  # fmt: skip
 
 
 def follow(

@@ -67,14 +67,16 @@ class Seen:
 
 
 def subjects_in(folders: Sequence[Path], config: TrainConfig, multiple: int, cache: Path) -> list[Subject]:
-    """Each folder is a subject, or has one folder of photos for each."""
+    """Each folder is a subject, or has one folder of photos for each; their subjects are found as a run would."""
     found = []
     for given in folders:
         inner = sorted(path for path in given.iterdir() if path.is_dir())
         for folder in inner or [given]:
             word = CLASS_WORDS.get(folder.name, folder.name.replace("_", " "))
             examples, _ = read_folder(folder, TRIGGER, word)
-            found.append(Subject(folder.name, word, with_subjects(examples, config, multiple, cache)))
+            if config.find_subjects:
+                examples = with_subjects(examples, config, multiple, cache)
+            found.append(Subject(folder.name, word, examples))
     return found
 
 
