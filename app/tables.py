@@ -213,7 +213,8 @@ class Event(SQLModel, table=True):
     job_id: int | None = _owner("job", optional=True)  # None for an event of a project's photos
     project_id: int | None = _owner("project", optional=True)  # of an event without a job
     attempt: int = 0
-    kind: str  # state, phase, metric, sample, class_picture, checkpoint, rewind, log; of a project: edit, review
+    # state, phase, metric, measured, sample, class_picture, checkpoint, rewind, log; of a project: edit, review
+    kind: str
     step: int | None = None
     payload: dict[str, Any] = _json(dict)
     at: datetime = Field(default_factory=now)

@@ -30,6 +30,7 @@ from app.main import create_app
 from app.tables import Adapter, Checkpoint, Event, Job, Run, Sample, Version, now
 from core import files
 from core.pocket import assets
+from core.training.likeness import Drawn
 
 SIDE_PX = 256
 PROMPTS = (
@@ -155,6 +156,9 @@ def _metrics(session: Session, run: Run, scene: Scene) -> None:
         scores |= {f"held_out/{band}": value * (1 + 0.03 * (band - 1.5)) if step else 1.0 for band in range(4)}
         scores |= {f"photo/{number}": 0.9 + 0.05 * number for number in range(1, 8) if number != held_out and step}
         session.add(Event(job_id=run.job_id, attempt=1, kind="metric", step=step, payload=scores))
+    for step in range(0, scene.step + 1, scene.every):
+        drawn = _drawn(step, step / scene.steps).to_json()
+        session.add(Event(job_id=run.job_id, attempt=1, kind="measured", step=step, payload=drawn))
     session.add(
         Event(
             job_id=run.job_id,
@@ -162,6 +166,20 @@ def _metrics(session: Session, run: Run, scene: Scene) -> None:
             kind="log",
             payload={"level": "info", "text": f"{scene.steps} steps on 8 photos with pocket, rank 16, 256 px."},
         )
+    )
+
+
+def _drawn(step: int, share: float) -> Drawn:
+    """Pictures that come to look like the subject, and from half of the run on like one another."""
+    gain, late = 1 - math.exp(-6 * share), max(share - 0.5, 0.0)
+    apart = (-0.02, -0.01, 0.01, 0.02)
+    return Drawn(
+        step,
+        likeness=tuple(0.31 + 0.4 * gain + each for each in apart),
+        bare=tuple(0.3 + (0.08 + each) * share for each in apart),
+        distance=tuple(0.6 - 0.1 * gain - 0.8 * late + each * late for each in apart),
+        photos=(0.78, 0.8, 0.42),
+        held_out=True,
     )
 
 

@@ -106,7 +106,8 @@ def _seconds(config: TrainConfig, pace: float, best: TrainConfig) -> float:
     """Of a whole run at `pace` seconds a step; `best` is how the model draws best, as class pictures are drawn."""
     forward = pace * FORWARD_SHARE / _examples(config)  # of one picture
     rounds = config.steps // config.sample_every + 1 if config.sample_every else 0
-    samples = rounds * len(config.sample_prompts) * config.sample_steps * _evaluations(config)
+    judged = config.judged_prompts * (2 * config.judged_seeds - 1) * config.judged_steps
+    samples = rounds * (len(config.sample_prompts) * config.sample_steps + judged) * _evaluations(config)
     class_pictures = config.class_pictures * best.sample_steps * _evaluations(best)
     scores = (SCORES_EARLY + config.steps // config.score_every) * _scored(config.held_out)
     forwards = samples + class_pictures + scores * len(BANDS) * config.score_draws

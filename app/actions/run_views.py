@@ -17,6 +17,7 @@ from app.jobs.states import State, Stop
 from app.tables import Checkpoint, Event, Project, Run, Sample, Version
 from core.training.choice import Choice, choose
 from core.training.diagnosis import Diagnosis, outliers, than_base
+from core.training.likeness import Drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,7 @@ def detail_of(session: Session, run: Run) -> RunDetail:
         samples=[sample_view(sample) for sample in grid.values()],
         verdict=scores.diagnosis,
         photo_scores=photo_scores(version.items if version else [], scores),
-        suggestion=_suggestion(scores, saved, job.state),
+        suggestion=_suggestion(scores, progress.drawn(session, run.job_id), saved, job.state),
         class_pictures=[sample_view(sample) for sample in rows if sample.step is None],
         deaths=job.deaths,
         not_responding=jobs.silent(job),
@@ -196,9 +197,11 @@ def detail_of(session: Session, run: Run) -> RunDetail:
     )
 
 
-def _suggestion(scores: progress.Scores, saved: Sequence[CheckpointView], state: State) -> Choice:
-    steps = [each.step for each in saved]
-    return choose(scores.by_step, steps, scores.diagnosis, so_far=state in (State.QUEUED, State.RUNNING))
+def _suggestion(
+    scores: progress.Scores, pictures: Sequence[Drawn], saved: Sequence[CheckpointView], state: State
+) -> Choice:
+    steps, so_far = [each.step for each in saved], state in (State.QUEUED, State.RUNNING)
+    return choose(scores.by_step, steps, scores.diagnosis, so_far=so_far, pictures=pictures)
 
 
 def sample_view(row: Sample) -> SampleView:

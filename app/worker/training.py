@@ -82,6 +82,7 @@ def train_run(work: Work) -> Outcome:
             start_from=work.home.file(start["file"]) if start else None,
             title=project.name,
             group=group,
+            dinov2=models.dinov2_folder(work.database),
         )
         reporter = Reporter(work, run, project, config.model, [item["photo_id"] for item in items])
         return _follow(work, training, reporter)

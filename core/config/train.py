@@ -234,53 +234,41 @@ class TrainConfig:
         unit="steps",
     )
     score_draws: int = knob(
-        1,
-        "Draws per score",
+        1, "Draws per score",
         "Noise draws for each held-out photo at each of four noise levels; more make the diagnosis more reliable and "
         "scoring slower.",
-        "loss",
-        at_least=1,
-        at_most=16,
-    )
+        "loss", at_least=1, at_most=16,
+    )  # fmt: skip
 
     sample_every: int = knob(
-        100,
-        "Sample every",
-        "Draw sample pictures every this many steps, and at step 0; 0 draws none.",
-        "samples",
-        at_least=0,
-        at_most=100_000,
-        unit="steps",
-    )
+        100, "Sample every", "Draw sample pictures every this many steps, and at step 0; 0 draws none.",
+        "samples", at_least=0, at_most=100_000, unit="steps",
+    )  # fmt: skip
     save_every: int = knob(
-        100,
-        "Save every",
-        "Write a checkpoint every this many steps, and one at the end.",
-        "samples",
-        at_least=1,
-        at_most=100_000,
-        unit="steps",
-    )
+        100, "Save every", "Write a checkpoint every this many steps, and one at the end.",
+        "samples", at_least=1, at_most=100_000, unit="steps",
+    )  # fmt: skip
     sample_prompts: tuple[str, ...] = knob(
-        ("a photo of {trigger} {class_word}", "{trigger} {class_word} on the beach"),
-        "Sample prompts",
-        "One picture per prompt, with the same seed every time; one prompt per line.",
-        "samples",
-    )
+        ("a photo of {trigger} {class_word}", "{trigger} {class_word} on the beach"), "Sample prompts",
+        "One picture per prompt, with the same seed every time; one prompt per line.", "samples",
+    )  # fmt: skip
     sample_seed: int = knob(
-        42,
-        "Sample seed",
-        "Seed of the first prompt; each further prompt adds 1.",
-        "samples",
-        at_least=0,
-        at_most=2**31 - 1,
-    )
+        42, "Sample seed", "Seed of the first prompt; each further prompt adds 1.",
+        "samples", at_least=0, at_most=2**31 - 1,
+    )  # fmt: skip
     sample_steps: int = knob(
         20, "Sampler steps", "Euler steps from noise to picture.", "samples", at_least=1, at_most=200, unit="steps"
     )
     sample_guidance: float = knob(
         3.5, "Sample guidance", "How strongly a sample picture follows its prompt.", "samples", at_least=0, at_most=20
     )
+    judged_seeds: int = knob(
+        0, "Judged seeds",
+        "Beside the samples, draw the first two prompts with so many seeds, with and without the trigger, to measure "
+        "likeness, leak and variety, which the suggested checkpoint goes by; a seed adds the time of two samples to "
+        "each round, less one for the first. 0 measures nothing.",
+        "samples", at_least=0, at_most=16,
+    )  # fmt: skip
 
     @property
     def base_bits(self) -> int | None:
@@ -291,6 +279,16 @@ class TrainConfig:
     def examples_at_once(self) -> int:
         """Examples in a micro-step: photos, and as many class pictures where there are any."""
         return self.batch_size * (2 if self.class_pictures else 1)
+
+    @property
+    def judged_prompts(self) -> int:
+        """Sample prompts whose pictures are measured, with and without the trigger."""
+        return min(len(self.sample_prompts), 2) if self.judged_seeds and self.sample_every else 0
+
+    @property
+    def judged_steps(self) -> int:
+        """Sampler steps of a picture that is drawn to be measured alone: half of a sample's, or one."""
+        return max(self.sample_steps // 2, 1)
 
     @property
     def highest_rank(self) -> int:

@@ -44,7 +44,7 @@ FORMAT = 1
 ADAPTER, OPTIMIZER, STATE = "adapter.safetensors", "optimizer.safetensors", "state.json"
 MAY_CHANGE = (
     "steps", "score_every", "sample_every", "sample_prompts", "sample_seed", "sample_steps", "sample_guidance",
-    "save_every", "activations",
+    "save_every", "activations", "judged_seeds",
 )  # fmt: skip
 """Knobs that a resumed run may change; the others affect the weights."""
 FOLDERS = ("checkpoints", "samples", "class_pictures")  # of a run

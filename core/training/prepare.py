@@ -21,6 +21,7 @@ from core.training.class_images import ClassImages, distribute
 from core.training.encode import Material, captions_of, encode_photos, read_texts
 from core.training.events import Note, Progress, Request, Resumed
 from core.training.group import Group, Start
+from core.training.judging import Judging
 from core.training.outputs import Outputs, RunOutputs
 from core.training.preview import Previews
 from core.training.reporter import Reporter
@@ -66,7 +67,10 @@ def prepare(
     scored = material.held or material.learned[:1]  # without held-out photos, score the first training photo
     scoring = Scoring(family, attached.adapter, scored, bool(material.held), config, shift)
     previews = Previews(family, config, run.folder, run.prompts, material.texts, attached.state.start_hash)
-    outputs = RunOutputs(run, attached, scoring, previews, reporter)
+    judging = Judging(
+        family, config, run.prompts, run.bare_prompts, material.texts, run.examples, run.held_out, run.dinov2
+    )
+    outputs = RunOutputs(run, attached, scoring, previews, judging, reporter)
     yield from outputs.begin()
     return PreparedRun(
         family, config, attached.state, attached.adapter, attached.assistant, batches, group, outputs, reporter
@@ -100,7 +104,7 @@ def encode_material(run: Run, reporter: Reporter) -> Generator[Progress, Request
     """Texts, photos and class pictures as the network reads them; None when the caller stops the run."""
     family, config = run.family, run.config
     captions = captions_of(run.examples, config, run.trigger)
-    wanted = ["", *run.prompts, *captions, *run.class_prompt]
+    wanted = ["", *run.prompts, *run.bare_prompts.values(), *captions, *run.class_prompt]
     texts = yield from reporter.forward(read_texts(family, wanted, run.cache))
     if texts is None:
         return None

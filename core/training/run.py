@@ -13,6 +13,7 @@ from core.models.base import Family
 from core.training import identity, validation
 from core.training.class_images import prompt_of
 from core.training.group import Group
+from core.training.judging import pairs_of
 from core.training.preview import prompts_of
 
 
@@ -32,15 +33,17 @@ class Run:
         start_from: Path | None,
         title: str,
         group: Group,
+        dinov2: Path | None,
     ) -> None:
         if config.machines % group.size:
             words = f"is {config.machines}, and {group.size} are here; they must share it evenly"
             raise ConfigProblem("Some settings need another look.", [FieldProblem("machines", words)])
         self.family, self.examples, self.config, self.group = family, examples, config, group
         self.folder, self.cache, self.start_from = folder, cache, start_from
-        self.trigger, self.title = trigger, title or trigger
+        self.trigger, self.title, self.dinov2 = trigger, title or trigger, dinov2
         self.prompts = prompts_of(config, trigger, class_word)
         self.class_prompt = prompt_of(config, trigger, class_word)  # empty without class pictures
+        self.bare_prompts = pairs_of(config, self.prompts, trigger)  # empty where no pictures are measured
         names = [each.label for each in examples]
         self.held_out = validation.choose(config.held_out, names, config.seed)  # by place among the examples
         words_used = [*([trigger] if config.trigger_dropout else []), *self.class_prompt]

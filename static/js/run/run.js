@@ -185,6 +185,7 @@ const events = {
     drawNumbersSoon();
     speak(`Step ${now.step} of ${now.steps}, loss ${loss(payload.loss)}.`);
   },
+  measured: () => refreshSoon(),
   sample: (payload, row) => scene.add(row.step ?? 0, payload),
   class_picture: (payload) => classPictures?.add(payload),
   checkpoint(payload, row) {
