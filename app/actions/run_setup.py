@@ -8,7 +8,7 @@ from typing import Any
 from app.actions import estimate, projects, runs, versions
 from app.actions.estimate import Suggestion
 from app.actions.photo_views import active
-from app.actions.run_check import examine_request
+from app.actions.run_check import RunRequest, examine_request
 from app.actions.run_views import RunDetail, detail_of
 from app.database import Database
 from app.jobs import store
@@ -51,6 +51,7 @@ def create(
     the photos are missing.
     """
     request = examine_request(database, knobs, name, start_from)
+    class_hashes = _class_hashes(request)
     with database.write() as session:
         project = projects.find(session, project_id)
         rows = session.exec(active(project_id)).all()
@@ -61,7 +62,8 @@ def create(
             raise ConfigProblem("Some settings need another look.", problems)
         version = Version(project_id=project_id, items=versions.frozen(session, project, rows))
         session.add(version)
-        params = {"start_from": request.start} if request.start else {}
+        params: dict[str, Any] = {"start_from": request.start} if request.start else {}
+        params |= {"class_pictures": class_hashes} if class_hashes else {}
         job = store.enqueue(session, Kind.TRAIN, params, project_id=project_id, steps=request.resolved.config.steps)
         session.flush()
         config = request.resolved.as_json()
@@ -73,3 +75,14 @@ def create(
         session.add(run)
         session.flush()
         return detail_of(session, run)
+
+
+def _class_hashes(request: RunRequest) -> list[str]:
+    """The hashes of the user's own class pictures; a problem with them joins the others of the request."""
+    if "class_folder" in {each.field for each in request.problems(["a photo"])}:
+        return []  # the request is refused for it
+    try:
+        return request.class_hashes()
+    except ConfigProblem as problem:
+        request.others.extend(problem.problems)
+        return []

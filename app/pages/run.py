@@ -264,7 +264,8 @@ def _why_empty(every: int, has_prompts: bool) -> str:
 
 
 def _class_pictures(detail: RunDetail, config: Mapping[str, Any], project: ProjectView) -> ClassPictures | None:
-    if not config.get("class_pictures"):  # runs of older versions have no such knob
+    drawn_ones, folder = config.get("class_pictures"), config.get("class_folder")  # older runs have no such knobs
+    if not drawn_ones and not folder:
         return None
     drawn = detail.class_pictures
     prompt = drawn[0].prompt if drawn else _filled(config["class_prompt"], project)

@@ -175,37 +175,42 @@ class TrainConfig:
         0.05, "Caption dropout", "Share of examples trained with an empty caption.", "loss", at_least=0, at_most=1
     )
     trigger_dropout: float = knob(
-        0.0,
-        "Trigger dropout",
+        0.0, "Trigger dropout",
         "Share of examples trained without the trigger in the caption, so that the class word alone brings the subject "
         "too; not together with class pictures, which teach the opposite.",
-        "loss",
-        at_least=0,
-        at_most=1,
-    )
+        "loss", at_least=0, at_most=1,
+    )  # fmt: skip
     class_pictures: int = knob(
-        0,
-        "Class pictures",
+        0, "Class pictures",
         "Pictures of the class, drawn by the base model before training and trained on beside the photos, so that the "
         "model does not forget the class; a step takes about twice as long. 0 turns this off.",
-        "loss",
-        at_least=0,
-        at_most=2000,
-        unit="pictures",
-    )
+        "loss", at_least=0, at_most=2000, unit="pictures",
+    )  # fmt: skip
     class_prompt: str = knob(
         "a photo of {class_word}", "Class prompt", "Prompt and caption of the class pictures.", "loss"
     )
+    class_folder: str = knob(
+        "", "Own class pictures",
+        "Folder of your own pictures of the class, given in full, to train on beside the photos; the base model draws "
+        "the class pictures above in addition.",
+        "loss", may_be_empty=True,
+    )  # fmt: skip
     prior_weight: float = knob(
         1.0, "Prior weight", "Weight of the class pictures in the loss, relative to the photos.",
         "loss", above=0, at_most=10,
     )  # fmt: skip
+    class_preservation: float = knob(
+        0.0, "Class protection",
+        "Weight of differential output preservation: on each photo's caption without the trigger the model is drawn to "
+        "what it predicts without the adapter, so that the class word keeps its meaning, without class pictures; 1 is "
+        "a good start. A step takes about XX times as long. 0 turns this off.",
+        "loss", at_least=0, at_most=100,
+    )  # fmt: skip
     flip: bool = knob(
-        False,
-        "Mirror photos",
+        False, "Mirror photos",
         "Also train on left-right mirrored photos; not for text, logos or asymmetric subjects.",
         "loss",
-    )
+    )  # fmt: skip
     find_subjects: bool = knob(
         True, "Find the subject",
         "Keep the subject in the crop of a photo that has no crop of its own; with a background weight below 1 its "
@@ -218,49 +223,33 @@ class TrainConfig:
     )  # fmt: skip
 
     held_out: str = knob(
-        "auto",
-        "Held-out photos",
+        "auto", "Held-out photos",
         "Photos held out to score the run: auto (one of 8 or more), none, a number, or names with commas.",
         "loss",
-    )
+    )  # fmt: skip
     score_every: int = knob(
-        200,
-        "Score every",
+        200, "Score every",
         "Score the held-out photos every this many steps, and more often at first: six times within the first "
         "interval and once within the second.",
-        "loss",
-        at_least=1,
-        at_most=100_000,
-        unit="steps",
-    )
+        "loss", at_least=1, at_most=100_000, unit="steps",
+    )  # fmt: skip
     score_draws: int = knob(
-        1,
-        "Draws per score",
+        1, "Draws per score",
         "Noise draws for each held-out photo at each of four noise levels; more make the diagnosis more reliable and "
         "scoring slower.",
-        "loss",
-        at_least=1,
-        at_most=16,
-    )
+        "loss", at_least=1, at_most=16,
+    )  # fmt: skip
 
     sample_every: int = knob(
-        100,
-        "Sample every",
+        100, "Sample every",
         "Draw sample pictures every this many steps, and at step 0; 0 draws none.",
-        "samples",
-        at_least=0,
-        at_most=100_000,
-        unit="steps",
-    )
+        "samples", at_least=0, at_most=100_000, unit="steps",
+    )  # fmt: skip
     save_every: int = knob(
-        100,
-        "Save every",
+        100, "Save every",
         "Write a checkpoint every this many steps, and one at the end.",
-        "samples",
-        at_least=1,
-        at_most=100_000,
-        unit="steps",
-    )
+        "samples", at_least=1, at_most=100_000, unit="steps",
+    )  # fmt: skip
     sample_prompts: tuple[str, ...] = knob(
         ("a photo of {trigger} {class_word}", "{trigger} {class_word} on the beach"),
         "Sample prompts",
@@ -268,13 +257,10 @@ class TrainConfig:
         "samples",
     )
     sample_seed: int = knob(
-        42,
-        "Sample seed",
+        42, "Sample seed",
         "Seed of the first prompt; each further prompt adds 1.",
-        "samples",
-        at_least=0,
-        at_most=2**31 - 1,
-    )
+        "samples", at_least=0, at_most=2**31 - 1,
+    )  # fmt: skip
     sample_steps: int = knob(
         20, "Sampler steps", "Euler steps from noise to picture.", "samples", at_least=1, at_most=200, unit="steps"
     )
@@ -289,8 +275,18 @@ class TrainConfig:
 
     @property
     def examples_at_once(self) -> int:
-        """Examples in a micro-step: photos, and as many class pictures where there are any."""
-        return self.batch_size * (2 if self.class_pictures else 1)
+        """Examples in a micro-step: photos, as many class pictures where there are any, and as many preserved ones."""
+        return self.batch_size * (1 + self.has_class_pictures + (self.class_preservation > 0))
+
+    @property
+    def has_class_pictures(self) -> bool:
+        """Whether it trains on pictures of the class, drawn ones or the user's own."""
+        return self.class_pictures > 0 or bool(self.class_folder)
+
+    @property
+    def untriggers(self) -> bool:
+        """Whether it needs captions without the trigger."""
+        return self.trigger_dropout > 0 or self.class_preservation > 0
 
     @property
     def highest_rank(self) -> int:
