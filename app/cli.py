@@ -104,7 +104,7 @@ def train(
         typer.Option("--from", metavar="FILE", help="Start from this adapter, with its layers and ranks."),
     ] = None,
     class_images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Train on your own pictures of the class, too (prior preservation).")
+        Path | None, typer.Option(metavar="DIR", help="Folder of your own pictures of the class, to train on too.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the newest checkpoint in --out.")] = False,
     hosts: Annotated[

@@ -32,6 +32,7 @@ from core import files
 from core.pocket import assets
 
 SIDE_PX = 256
+ODD_PHOTO = 3  # the id of the photo that stands out
 PROMPTS = (
     "a photo of {trigger} {class_word}",
     "{trigger} {class_word} on the beach",
@@ -58,17 +59,18 @@ class Scene:
     error: dict[str, str] | None = None
     scored: bool = True
     turns: bool = False  # the held-out score rises again: it memorises
+    odd: bool = False  # one of its photos stands out
     knobs: dict[str, object] = field(default_factory=dict)
 
 
 SCENES = (
     Scene("waiting", State.QUEUED),
     Scene("starting", State.RUNNING, phase="loading the model"),
-    Scene("running", State.RUNNING, step=312, phase="training"),
+    Scene("running", State.RUNNING, step=312, phase="training", odd=True),
     Scene("stopped", State.STOPPED, step=160),
     Scene("failed", State.FAILED, step=210, error=ERROR),
     Scene("removed", State.CANCELLED),
-    Scene("done", State.SUCCEEDED, step=400, turns=True),
+    Scene("done", State.SUCCEEDED, step=400, turns=True, odd=True),
     Scene("no_samples", State.SUCCEEDED, step=400, prompts=0, scored=False, knobs={"held_out": "none"}),
     Scene("one_prompt", State.RUNNING, step=230, prompts=1, phase="training"),
     Scene("four_prompts", State.SUCCEEDED, step=400, prompts=4),
@@ -154,6 +156,7 @@ def _metrics(session: Session, run: Run, scene: Scene) -> None:
         scores = {"held_out": value, "held_out_loss": value * 0.4, f"held_out_photo/{held_out}": value}
         scores |= {f"held_out/{band}": value * (1 + 0.03 * (band - 1.5)) if step else 1.0 for band in range(4)}
         scores |= {f"photo/{number}": 0.9 + 0.05 * number for number in range(1, 8) if number != held_out and step}
+        scores |= {f"photo/{ODD_PHOTO}": 2.1} if scene.odd and step else {}
         session.add(Event(job_id=run.job_id, attempt=1, kind="metric", step=step, payload=scores))
     session.add(
         Event(

@@ -7,8 +7,8 @@ A few photos of one can would teach the model that every can is this one. The cl
 drew before: the same loss, with the class prompt as caption, on the latents that the sampler ended with (not decoded
 and encoded again).
 
-The user's own pictures of the class (knob `class_folder`) are trained on beside the drawn ones, with the same caption:
-each is cut to the bucket of the photos that is nearest to its shape, and a bucket that none is nearest to has the picture
+The user's own pictures of the class (knob `class_folder`) are trained on beside the drawn ones, with the same caption.
+Each is cut to the bucket of the photos that is nearest to its shape; a bucket that none is nearest to has the picture
 that fits it best.
 
     cache/class/<key>.safetensors         key = hash of model, precision, prompt, seed, size, sampler steps, guidance

@@ -18,8 +18,8 @@ constants. No gradient is computed before the first block that has an adapter. W
 CPUs) a vjp is evaluated in stages, because MLX allocates memory for a hundred operations ahead: for a block that is a
 third of its memory (core/numerics/staged_eval.py).
 
-The last `preserved` examples of a batch learn what the network predicts without the adapter (core/loss.py): one forward
-pass with the adapter off comes first, block by block and without a gradient, and its velocity is a constant of the loss.
+The last `preserved` examples of a batch learn what the network predicts without the adapter (core/loss.py). A forward
+pass with the adapter off comes first, block by block and without a gradient; its velocity is a constant of the loss.
 
 Shapes   B batch   L image tokens   C channels of one token
 Dtypes   losses float32; gradients in the dtype of `parameters`, or float32 where a batch is computed one by one;
