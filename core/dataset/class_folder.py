@@ -18,20 +18,24 @@ from core.errors import ConfigProblem, DataProblem, FieldProblem
 
 KNOB = "class_folder"
 PICTURES_AT_MOST = 2000
+SHOWN_CHARACTERS = 200  # of a wrong path
 SHOWN = 5  # unreadable pictures in a sentence
 
 
 def check(folder: str) -> list[Path]:
     """The pictures in the folder, by name. Raises ConfigProblem."""
-    path = Path(folder).expanduser()
-    if not path.is_absolute():
-        raise _problem(f"is {folder!r}; give the whole path of the folder, from the root on")
-    if not path.is_dir():
-        raise _problem(f"is {folder!r}, which is not a folder on this computer; give the one that the pictures are in")
+    shown = repr(folder if len(folder) <= SHOWN_CHARACTERS else f"{folder[:SHOWN_CHARACTERS]} …")
     try:
+        path = Path(folder).expanduser()
+        if not path.is_absolute():
+            raise _problem(f"is {shown}; give the whole path of the folder, from the root on")
+        if not path.is_dir():
+            raise _problem(f"is {shown}, which is not a folder on this computer; give the one that the pictures are in")
         found = photos.find(path)
     except DataProblem as problem:
         raise _problem(f"cannot be used: {problem.message}") from None
+    except (OSError, RuntimeError, ValueError):  # too long, of an unknown user, not allowed
+        raise _problem(f"is {shown}, which cannot be read; give another folder, or allow reading it") from None
     if len(found) > PICTURES_AT_MOST:
         raise _problem(f"has {len(found)} pictures; at most {PICTURES_AT_MOST} are taken, so move some elsewhere")
     return found
