@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from app.tables import Adapter, Checkpoint, Run
+from app.jobs.states import State
+from app.tables import Adapter, Checkpoint, Job, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +48,11 @@ def children_of(session: Session, run: Run) -> list[Relative]:
     """The runs that began from this one, the oldest first."""
     rows = session.exec(select(Run).where(Run.parent_id == run.id).order_by(col(Run.id)))
     return [Relative(row.id, row.name, row.parent["step"], list(row.parent["without"])) for row in rows]
+
+
+def waiting_for(session: Session, run: Run) -> str:
+    """The name of a run that still needs an adapter of this one: it has not ended, and saved nothing yet; else ""."""
+    of_child = select(Run.name).join(Job, col(Job.id) == Run.job_id).where(Run.parent_id == run.id)
+    going_on = of_child.where(col(Job.state).in_([State.QUEUED, State.RUNNING]))
+    saved = select(Checkpoint.id).where(Checkpoint.run_id == Run.id).exists()
+    return session.exec(going_on.where(~saved)).first() or ""

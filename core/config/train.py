@@ -200,7 +200,7 @@ class TrainConfig:
         "loss", above=0, at_most=10,
     )  # fmt: skip
     class_preservation: float = knob(
-        0.0, "Class protection",
+        0.0, "Class preservation",
         "Weight of differential output preservation: on each photo's caption without the trigger the model is drawn to "
         "what it predicts without the adapter, so that the class word keeps its meaning, without class pictures; 1 is "
         "a good start. A step takes about XX times as long. 0 turns this off.",

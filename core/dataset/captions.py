@@ -79,7 +79,7 @@ def preservation_advice(weight: float, captions: Sequence[str], trigger: str) ->
         return ""
     photos = "photo whose caption lacks" if same == 1 else "photos whose captions lack"
     return (
-        f"Class protection keeps {same} {photos} the trigger word {trigger!r} from being learned: there it draws the "
+        f"Class preservation keeps {same} {photos} the trigger word {trigger!r} from being learned: there it draws the "
         "same caption to the base. Add the trigger."
     )
 

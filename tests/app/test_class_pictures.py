@@ -37,7 +37,7 @@ def test_the_time_of_a_run_counts_its_class_pictures(client: TestClient, project
     assert each == pytest.approx(40 * 0.3 * none["seconds_per_step"] / 2)
 
 
-def test_the_time_of_a_run_counts_what_class_protection_costs(client: TestClient, project: int) -> None:
+def test_the_time_of_a_run_counts_what_class_preservation_costs(client: TestClient, project: int) -> None:
     def each(**knobs: int) -> float:
         asked = "&".join(f"{name}={value}" for name, value in knobs.items())
         return client.get(f"/api/projects/{project}/suggestion?model=pocket&{asked}").json()["seconds_per_step"]

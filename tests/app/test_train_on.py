@@ -70,7 +70,10 @@ def test_the_photo_is_set_aside_and_the_new_run_begins_from_the_checkpoint(
     assert aside(client) == [ODD_PHOTO]
     assert client.post("/api/projects/1/undo").json()["done"].endswith(f"{odd['name']} set aside")
     assert aside(client) == []
-    client.delete(f"/api/runs/{earlier['id']}")
+    refused = problem_of(client.delete(f"/api/runs/{earlier['id']}"), 409)["message"]
+    assert refused.startswith(f"{new['name']} begins from {earlier['name']} and has no checkpoint of its own yet.")
+    client.post(f"/api/runs/{new['id']}/stop")
+    assert client.delete(f"/api/runs/{earlier['id']}").status_code == 204
     assert client.get(f"/api/runs/{new['id']}").json()["parent"] == {**new["parent"], "run_id": None}
     assert f"Begun from {earlier['name']}, which was deleted, step 50" in client.get(f"/runs/{new['id']}").text
 

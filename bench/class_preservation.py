@@ -1,6 +1,6 @@
-"""What class protection and class pictures cost a training step of Pocket, as a multiple of a step without them.
+"""What class preservation and class pictures cost a training step of Pocket, as a multiple of a step without them.
 
-    python -m bench.class_protection [--steps 12] [--repeats 4]
+    python -m bench.class_preservation [--steps 12] [--repeats 4]
 
 The three are measured in turn, `repeats` times each, so that a busy machine slows all of them alike. Without the first
 two steps of each run. Printed are the median and the range of the multiples over the repeats.
@@ -13,7 +13,7 @@ import statistics
 
 from bench.step_time import measure
 
-WAYS = {"class protection": {"class_preservation": 1.0}, "class pictures": {"class_pictures": 1}}
+WAYS = {"class preservation": {"class_preservation": 1.0}, "class pictures": {"class_pictures": 1}}
 NOT_COUNTED = 2  # steps of each run
 
 
