@@ -8,6 +8,7 @@ Nobody executes these runs: serve the home with `create_app(home, with_jobs=Fals
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import random
 import shutil
@@ -29,6 +30,7 @@ from app.jobs.states import State
 from app.main import create_app
 from app.tables import Adapter, Checkpoint, Event, Job, Run, Sample, Version, now
 from core import files
+from core.estimate.architecture import Architecture
 from core.pocket import assets
 
 SIDE_PX = 256
@@ -193,8 +195,7 @@ def _checkpoint(session: Session, home: Home, run: Run, step: int) -> None:
     folder = home.run(int(run.id or 0)) / "checkpoints" / str(step)
     folder.mkdir(parents=True)
     adapter = folder / "adapter.safetensors"
-    with adapter.open("wb") as file:
-        file.truncate(1_700_000)
+    _write_adapter(adapter)
     row = Checkpoint(
         run_id=int(run.id or 0), step=step, folder=home.relative(folder), bytes=5_100_000, sha256=f"{step:064x}"
     )
@@ -213,3 +214,18 @@ def _checkpoint(session: Session, home: Home, run: Run, step: int) -> None:
             trigger="sks",
         )
     )
+
+
+def _write_adapter(path: Path) -> None:
+    """A file that a run of Pocket can begin with, as far as its header says: every layer at rank 16, all zeros."""
+    header: dict[str, object] = {}
+    end = 0
+    for layer, (size_in, size_out) in Architecture.of(assets.WEIGHTS).layers.sizes.items():
+        for name, shape in (("lora_A", (16, size_in)), ("lora_B", (size_out, 16))):
+            start, end = end, end + 2 * math.prod(shape)
+            entry = {"dtype": "F16", "shape": shape, "data_offsets": [start, end]}
+            header[f"transformer.{layer}.{name}.weight"] = entry
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)

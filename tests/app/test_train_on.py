@@ -23,10 +23,11 @@ SCENES = (
 HELD_OUT = 8  # the id of the photo that is held out: the last one
 
 
-@pytest.fixture
-def studio(tmp_path: Path) -> Iterator[tuple[TestClient, dict[str, int]]]:
-    runs = run_states.make(tmp_path / "home", SCENES)
-    application = create_app(tmp_path / "home", with_jobs=False)
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, dict[str, int]]]:
+    home = tmp_path_factory.mktemp("studio") / "home"
+    runs = run_states.make(home, SCENES)
+    application = create_app(home, with_jobs=False)
     with TestClient(application, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         yield client, runs
 
@@ -37,6 +38,30 @@ def aside(client: TestClient) -> list[int]:
 
 def without(client: TestClient, run: int, *photos: int, **more: Any) -> Any:
     return client.post(f"/api/runs/{run}/without", json={"photo_ids": list(photos), **more})
+
+
+@pytest.mark.parametrize(
+    ("scene", "photos", "step", "words"),
+    [
+        ("young", [ODD_PHOTO], None, "has no checkpoint to begin from. Press “Save now”, or wait for its first one."),
+        ("done", [ODD_PHOTO], 60, "There is no checkpoint of step 60; there is 50, 100."),
+        ("done", [], None, "Name the photos to train on without."),
+        ("done", [99], None, "This run has no photo 99."),
+        ("done", [HELD_OUT], None, "is held out: the run is scored on it and does not train on it. It is the only one"),
+        ("done", [1, 2, 3, 4, 5, 6, 7], None, "no photo is left to train on. Add others to the set first"),
+    ],
+)
+def test_what_stands_against_it_is_a_sentence_and_nothing_is_set_aside(
+    studio: tuple[TestClient, dict[str, int]], scene: str, photos: list[int], step: int | None, words: str
+) -> None:
+    client, runs = studio
+    count = len(client.get("/api/runs").json())
+    error = problem_of(without(client, runs[scene], *photos, step=step), 422)
+    assert any(words in each["message"] for each in error["problems"]), error
+    body = {"photo_ids": photos, "step": step}
+    planned = client.post(f"/api/runs/{runs[scene]}/without/check", json=body).json()["problems"]
+    assert planned == error["problems"]
+    assert (aside(client), len(client.get("/api/runs").json())) == ([], count)
 
 
 def test_the_photo_is_set_aside_and_the_new_run_begins_from_the_checkpoint(
@@ -68,7 +93,7 @@ def test_the_photo_is_set_aside_and_the_new_run_begins_from_the_checkpoint(
     later = f"{new['name']}</a> began from its step 50, without {odd['name']}."
     assert later in client.get(f"/runs/{earlier['id']}").text
     assert aside(client) == [ODD_PHOTO]
-    assert client.post("/api/projects/1/undo").json()["done"].endswith(f"{odd['name']} set aside")
+    assert client.post("/api/projects/1/undo").json()["done"] == f"Undone: {odd['name']} set aside."
     assert aside(client) == []
     refused = problem_of(client.delete(f"/api/runs/{earlier['id']}"), 409)["message"]
     assert refused.startswith(f"{new['name']} begins from {earlier['name']} and has no checkpoint of its own yet.")
@@ -88,27 +113,3 @@ def test_a_run_that_goes_on_is_stopped_or_waited_for_as_one_asks(studio: tuple[T
     assert (first.status_code, stop(), first.json()["state"]) == (201, "none", "queued")
     assert without(client, runs["running"], ODD_PHOTO, stop=True).status_code == 201, "set aside already"
     assert stop() == "stop"
-
-
-@pytest.mark.parametrize(
-    ("scene", "photos", "step", "words"),
-    [
-        ("young", [ODD_PHOTO], None, "has no checkpoint to begin from. Press “Save now”, or wait for its first one."),
-        ("done", [ODD_PHOTO], 60, "There is no checkpoint of step 60; there is 50, 100."),
-        ("done", [], None, "Name the photos to train on without."),
-        ("done", [99], None, "This run has no photo 99."),
-        ("done", [HELD_OUT], None, "is held out: the run is scored on it and does not train on it. It is the only one"),
-        ("done", [1, 2, 3, 4, 5, 6, 7], None, "no photo is left to train on. Add others to the set first"),
-    ],
-)
-def test_what_stands_against_it_is_a_sentence_and_nothing_is_set_aside(
-    studio: tuple[TestClient, dict[str, int]], scene: str, photos: list[int], step: int | None, words: str
-) -> None:
-    client, runs = studio
-    count = len(client.get("/api/runs").json())
-    error = problem_of(without(client, runs[scene], *photos, step=step), 422)
-    assert any(words in each["message"] for each in error["problems"]), error
-    body = {"photo_ids": photos, "step": step}
-    planned = client.post(f"/api/runs/{runs[scene]}/without/check", json=body).json()["problems"]
-    assert planned == error["problems"]
-    assert (aside(client), len(client.get("/api/runs").json())) == ([], count)

@@ -104,11 +104,11 @@ def test_an_adapter_that_is_zero_has_no_term_and_no_gradient_of_it(family: Famil
     try:
         gradient = Gradient(family, adapter, GUIDANCE, kept)
         found = {}
-        for weight in (0.0, 50.0):
+        for weight in (0.0, 5.0):
             batch = batches(family, settings(batch_size=2, class_preservation=weight)).batch(1, 0)
             losses_B, found[weight] = gradient(adapter.parameters(), batch)
-            assert losses_B[2:].tolist() == [0.0] * batch.preserved
-        assert difference(found[50.0], found[0.0]) <= 1e-6
+            assert losses_B[2:].tolist() == pytest.approx([0.0] * batch.preserved, abs=1e-10)
+        assert difference(found[5.0], found[0.0]) <= 1e-5
     finally:
         adapter.detach()
 
@@ -130,7 +130,7 @@ def test_training_on_the_term_alone_brings_the_class_back_to_the_base(tmp_path: 
     family = load_family(tiny.make_model_folder(tmp_path / "model"))
     adapter = attached(family)
     try:
-        config = settings(class_preservation=100, learning_rate=3e-3, steps=30)
+        config = settings(class_preservation=100, steps=30)
         w = adapter.parameters()
         state = State(0, w, init(OPTIMIZERS["adamw"], w, with_ema=False), {}, "", {}, 0)
         step, examples = Step(family, adapter, config, state), batches(family, config)
@@ -138,7 +138,7 @@ def test_training_on_the_term_alone_brings_the_class_back_to_the_base(tmp_path: 
         for number in range(1, 31):
             step.submit(number, examples)
             (taken,) = step.read()
-            drift.append(taken.loss - taken.subject_loss / 2)  # the mean of both halves, less that of the photos
+            drift.append(taken.loss - taken.subject_loss)  # a hundred times the term
         assert sum(drift[-5:]) < 0.3 * sum(drift[:5])
     finally:
         adapter.detach()
