@@ -233,6 +233,8 @@ class Run(SQLModel, table=True):
     config: dict[str, Any] = _json(dict)  # core.config.resolve.Resolved.as_json()
     versions: dict[str, str] = _json(dict)  # likeness, mlx, python, device
     hashes: dict[str, str] = _json(dict)  # of the base model's parts
+    parent_id: int | None = _owner("run", optional=True, on_delete="SET NULL")  # the run whose adapter it began with
+    parent: dict[str, Any] = _json(dict)  # {name, step, without: [names of photos]} of that run then; empty without one
     created_at: datetime = Field(default_factory=now)
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app.actions import jobs, progress
+from app.actions.lineage import Relative, children_of, parent_of
 from app.jobs import store
 from app.jobs.states import State, Stop
 from app.tables import Checkpoint, Event, Project, Run, Sample, Version
@@ -96,6 +97,9 @@ class RunDetail(RunView):
 
     config: dict[str, Any]  # {knob: {"value", "source"}}
     started_from: str | None  # the adapter that it began with, by name
+    parent: Relative | None  # the run that this is the adapter of
+    children: list[Relative]  # the runs that began with an adapter of this one
+    own_class_pictures: int  # the user's own, which it trains on beside those that are drawn
     items: list[dict[str, Any]]  # what it trains on: [{photo_id, sha256, extension, name, crop, caption}]
     versions: dict[str, str]
     hashes: dict[str, str]
@@ -180,6 +184,9 @@ def detail_of(session: Session, run: Run) -> RunDetail:
         ended_at=view.ended_at,
         config=run.config,
         started_from=job.params.get("start_from", {}).get("name"),
+        parent=parent_of(session, run),
+        children=children_of(session, run),
+        own_class_pictures=len(job.params.get("class_pictures", ())),
         items=version.items if version else [],
         versions=run.versions,
         hashes=run.hashes,

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from app.actions import models, progress, projects, unreferenced
+from app.actions import lineage, models, progress, projects, unreferenced
 from app.actions.run_views import RunDetail, RunView, detail_of, list_view
 from app.database import Database
 from app.errors import Conflict, NotFound
@@ -157,6 +157,9 @@ def delete(database: Database, run_id: int) -> None:
         job = store.get(session, run.job_id)
         if job.state is State.RUNNING:
             raise Conflict(f"{run.name} is running; stop it first.")
+        if waiting := lineage.waiting_for(session, run):
+            words = "has no checkpoint of its own yet. Wait for its first one, or stop it"
+            raise Conflict(f"{waiting} begins from {run.name} and {words}, before you delete {run.name}.")
         version = session.get(Version, run.version_id)
         exported = unreferenced.files_of_exports(session, database.home, run_id)
         deleted = unreferenced.UnreferencedFiles(others=[database.home.run(run_id), *exported])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.config.train import TrainConfig
+from core.dataset import class_folder
 from core.dataset.examples import Example
 from core.errors import ConfigProblem, FieldProblem
 from core.models.base import Family
@@ -44,8 +45,12 @@ class Run:
         self.prompts = prompts_of(config, trigger, class_word)
         self.class_prompt = prompt_of(config, trigger, class_word)  # empty without class pictures
         self.bare_prompts = pairs_of(config, self.prompts, trigger)  # empty where no pictures are measured
+        self.own_class_pictures: list[Example] = []
+        if config.class_folder:
+            self.own_class_pictures = class_folder.read(config.class_folder, *self.class_prompt)
         names = [each.label for each in examples]
         self.held_out = validation.choose(config.held_out, names, config.seed)  # by place among the examples
-        words_used = [*([trigger] if config.trigger_dropout else []), *self.class_prompt]
+        words_used = [*([trigger] if config.untriggers else []), *self.class_prompt]
+        words_used += [each.sha256 for each in self.own_class_pictures]
         self.data_hash = identity.data_hash_of(examples, words_used)
         self.started_at = time.time()
