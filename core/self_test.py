@@ -3,7 +3,7 @@
     python -m core.self_test [KERNEL ...]     JSON lines: all names, then {"begins": name} and the result of each
 
     error   = max |kernel - reference| / (|reference| + its root mean square), both from the same rounded inputs
-    right   = error <= tolerance, a few times the rounding error of the dtype; a wrong tile or sign gives a third and more
+    right   = error <= tolerance, a few times the rounding error of the dtype; a wrong tile or sign gives 0.3 and more
 
 Sizes are those at which faults have been reported: attention with heads of 64 and 128, masked and not, forward and
 backward; quantized products both ways at 1,024 x 2,048 and larger, with 8, 6 and 4 bits. A kernel is called as the

@@ -45,6 +45,7 @@ def test_all_kernels_that_this_computer_uses_are_right() -> None:
     assert not capabilities.sentences(results)
 
 
+@pytest.mark.slow
 def test_rounding_to_bfloat16_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on GPUs. On an H200 the largest numbers of a gradient were once taken for a wrong kernel."""
     policy = replace(backend.policy(), dtype="bfloat16")
