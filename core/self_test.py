@@ -2,8 +2,8 @@
 
     python -m core.self_test [KERNEL ...]     JSON lines: all names, then {"begins": name} and the result of each
 
-    error   = max |kernel - reference| / root mean square of the reference, both from the same rounded inputs
-    right   = error <= tolerance, a few times the rounding error of the dtype; a wrong tile or sign gives 1 and more
+    error   = max |kernel - reference| / (|reference| + its root mean square), both from the same rounded inputs
+    right   = error <= tolerance, a few times the rounding error of the dtype; a wrong tile or sign gives 0.3 and more
 
 Sizes are those at which faults have been reported: attention with heads of 64 and 128, masked and not, forward and
 backward; quantized products both ways at 1,024 x 2,048 and larger, with 8, 6 and 4 bits. A kernel is called as the
@@ -38,10 +38,10 @@ Outputs = list[mx.array]
 Comparison = Iterator[tuple[Outputs, list[Array]]]
 """What a kernel returns, not evaluated yet, and what it should be."""
 
-TOLERANCE = {mx.bfloat16: 0.1, mx.float16: 0.02, mx.float32: 1e-3}
+TOLERANCE = {mx.bfloat16: 0.15, mx.float16: 0.02, mx.float32: 1e-3}
 FLOAT32_PRODUCT = 1e-4
 TF32 = 2e-2  # MLX's CUDA build multiplies float32 with 11 bits
-FLOAT32 = ("float32_product", "convolution", "quantization")  # kernels that are used with float32 alone
+FLOAT32 = ("float32_product", "convolution")  # kernels that are used with float32 alone
 EPSILON, THETA = 1e-6, 10_000.0
 MASKED = 67  # keys at the end that a mask hides
 
@@ -145,7 +145,8 @@ def _difference(found: Outputs, exact: Sequence[Array]) -> float:
         given = np.array(one.astype(mx.float32)).astype(np.float64)
         if given.shape != other.shape or not np.isfinite(given).all():
             return float("inf")
-        worst = max(worst, float(np.abs(given - other).max() / np.sqrt(np.square(other).mean())))
+        size = np.abs(other) + np.sqrt(np.square(other).mean())  # a gradient's largest numbers are ten times the mean
+        worst = max(worst, float((np.abs(given - other) / size).max()))
     return worst
 
 
