@@ -202,6 +202,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("choice-out"))
     parser.add_argument("--runs", type=int, nargs="*", default=list(range(len(PLANS))), help="only these, from 0")
     parser.add_argument("--side", type=int, default=256, help="picture size; Pocket's own is 256")
+    parser.add_argument("--steps", type=int, help="of each run, in place of its own number")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="pictures of each of the judge's prompts")
     parser.add_argument("--again", type=Path, metavar="FILE", help="apply the rule to an earlier choice.json")
     parser.add_argument("--shrink", action="store_true", help="a few small steps: to try the command, not to measure")
@@ -212,6 +213,7 @@ def main() -> None:
     if not options.photos:
         parser.error("name at least one folder of photos")
     knobs = SHRUNK if options.shrink else {"side_px": options.side}
+    knobs |= {"steps": options.steps} if options.steps else {}
     options.out.mkdir(parents=True, exist_ok=True)
     entry = catalog.find("pocket")
     family, records, rows = load_family(entry.folder), [], []

@@ -124,12 +124,12 @@ class Judging:
         ceiling = among = _among(photos_MD)
         if held_M.any() and not held_M.all():
             ceiling = float(np.mean(drawn.likeness(photos_MD[~held_M], unseen_MD)))
-        apart = drawn.distances(drawn.whole_features(self._photos))
+        apart = drawn.distances(drawn.varying_features(self._photos))
         return Drawn(
             step,
             drawn.likeness(drawn.subject_features(own), unseen_MD),
             drawn.likeness(drawn.subject_features(bare), photos_MD),
-            drawn.distances(drawn.whole_features(own)),
+            drawn.distances(drawn.varying_features(own)),
             (ceiling, among, float(np.mean(apart)) if apart else 0.0),
             bool(held_M.any()),
         )
