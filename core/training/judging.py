@@ -29,6 +29,7 @@ from core.training.events import Measured, Note
 from core.training.likeness import Drawn
 from core.vision import analysers, drawn
 from core.vision.base import Analyser
+from core.vision.pictures import Floats
 from core.vision.results import Analysis
 
 SEED_STEP = 1000  # between two seeds of one prompt; the samples' own are next to each other
@@ -159,7 +160,7 @@ class Judging:
             self._held.append(number in self._held_out)
 
 
-def _among(photos_MD: drawn.Floats) -> float:
+def _among(photos_MD: Floats) -> float:
     """The mean likeness of two photos; 1 for a single one."""
     count = len(photos_MD)
     total = float((photos_MD @ photos_MD.T).sum()) - count
