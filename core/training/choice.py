@@ -6,17 +6,18 @@
     bar(n)     sqrt(noise^2 + spread(n)^2 / 2), at least BAR_AT_LEAST: the error bar of score(n) beside that of the best
         noise      the standard deviation of a score around the curve of all scores           core/training/trend.py
         spread(n)  the standard error over photos of their difference to the lowest; 0 for a single photo
-    kept(n)    (1 - score(n)) / (1 - score(lowest)), within -1..1: the share of the best gain that is left
+    excess(n)  score(n) - score(lowest), at most 1
     worth(n)   likeness gained, less lost variety, less leak, of the pictures of step n     core/training/likeness.py
-    merit(n)   worth(n) + KEPT_WEIGHT kept(n);   without pictures, -score(n)
+    merit(n)   worth(n) - EXCESS_WEIGHT excess(n);   without pictures, -score(n)
     best       the checkpoint with the highest merit
     close      those whose error bars overlap that of the best: merit(best) - merit(n) < sqrt 2 * the error bar of that
                difference, which is that of the two parts in squares;   without pictures, < 2 bar(n)
     too close to call   one of them is FAR_SHARE of the run away, or more: nearer ones are much the same adapter
 
 Pictures come first, since they are what the adapter is for. The score on held-out photos sees memorising before they
-do; its part is bounded, since a subject is often drawn well when its score has long been rising. Where pictures are
-measured, a checkpoint without them, such as one after the last samples, is not chosen.
+do, but its part is small: with few photos a subject is only drawn well when its score has long been rising (Pocket with
+three photos: lowest at step 16, a can from step 80 on). Where pictures are measured, a checkpoint without them, such as
+one after the last samples, is not chosen.
 
 Both scores of a difference are of the same photos at the same noise, so what the photos have in common cancels out; and
 so it is with pictures of the same prompts and seeds.
@@ -45,8 +46,7 @@ BAR_AT_LEAST = 0.005  # half a percent of the base's loss: less is no difference
 NAMED_AT_MOST = 2  # checkpoints in a sentence
 REASONS_AT_MOST = 4  # about other checkpoints
 FAR_SHARE = 0.25  # of the newest checkpoint's step
-KEPT_WEIGHT = 0.5
-GAIN_AT_LEAST = 0.02  # of the score: a smaller one is not divided by
+EXCESS_WEIGHT = 0.5
 
 NO_CHECKPOINT = "There is no checkpoint to choose yet."
 UNSCORED = (
@@ -126,10 +126,9 @@ def choose(
     best, close = _closest(finite, bars, lowest)
     pictured = [step for step in finite if drawn.figures(step) is not None]
     if pictured:
-        gain = max(1 - finite[lowest], GAIN_AT_LEAST)
-        kept = {step: KEPT_WEIGHT * min(max((1 - finite[step]) / gain, -1.0), 1.0) for step in pictured}
-        kept_bars = {step: KEPT_WEIGHT * math.sqrt(2) * bars[step] / gain for step in pictured}
-        best, close = drawn.best(kept, kept_bars)
+        excess = {step: min(finite[step] - finite[lowest], 1.0) for step in pictured}
+        excess_bars = {step: EXCESS_WEIGHT * math.sqrt(2) * bars[step] for step in pictured}
+        best, close = drawn.best({step: -EXCESS_WEIGHT * each for step, each in excess.items()}, excess_bars)
     seen = _seen(scores)
     measures = tuple(
         _measure(step, value, bars[step], step in close, drawn.figures(step), seen) for step, value in finite.items()

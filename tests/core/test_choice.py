@@ -139,18 +139,23 @@ ALIKE = [1.0, 0.95, 0.853, 0.85, 0.852, 0.93, 0.99, 1.02, 1.05]  # the score of 
 BASE = drawn(0, 0.3)
 
 
+LATE = drawn(400, 0.6, distance=0.3)
+
+
 @pytest.mark.parametrize(
     ("pictures", "step", "close"),
     [
-        ([drawn(100, 0.5), drawn(150, 0.5), drawn(200, 0.6), drawn(400, 0.8)], 200, False),
-        ([drawn(100, 0.6), drawn(150, 0.5), drawn(200, 0.5), drawn(400, 0.8)], 100, False),
-        ([drawn(100, 0.6, leak=1.0), drawn(150, 0.55), drawn(200, 0.5), drawn(400, 0.8)], 150, False),
-        ([drawn(100, 0.6, distance=0.3), drawn(150, 0.55), drawn(200, 0.5), drawn(400, 0.8)], 150, False),
-        ([drawn(100, 0.7), drawn(150, 0.5), drawn(200, 0.71, noise=0.2), drawn(400, 0.8)], 200, True),
+        ([drawn(100, 0.5), drawn(150, 0.5), drawn(200, 0.6), LATE], 200, False),
+        ([drawn(100, 0.6), drawn(150, 0.5), drawn(200, 0.5), LATE], 100, False),
+        ([drawn(100, 0.6), drawn(150, 0.5), drawn(200, 0.5), drawn(400, 0.61)], 100, False),
+        ([drawn(100, 0.6), drawn(150, 0.5), drawn(200, 0.5), drawn(400, 0.8)], 400, False),
+        ([drawn(100, 0.6, leak=1.0), drawn(150, 0.55), drawn(200, 0.5), LATE], 150, False),
+        ([drawn(100, 0.6, distance=0.3), drawn(150, 0.55), drawn(200, 0.5), LATE], 150, False),
+        ([drawn(100, 0.7), drawn(150, 0.5), drawn(200, 0.71, noise=0.2), LATE], 200, True),
     ],
-    ids=["the most alike", "an earlier one", "one that leaks", "one without variety", "within error bars"],
+    ids=["most alike", "earlier", "the score", "far more alike", "one that leaks", "no variety", "within error bars"],
 )
-def test_likeness_less_lost_variety_and_leak_decides_with_a_bounded_part_of_the_score(
+def test_likeness_less_lost_variety_and_leak_decides_with_a_small_part_of_the_score(
     pictures: list[Drawn], step: int, close: bool
 ) -> None:
     found = choose(scored(ALIKE), [100, 150, 200, 400], MEMORISING, so_far=False, pictures=[BASE, *pictures])
