@@ -81,7 +81,7 @@ def follow(family: Family, subject: Subject, plan: Plan, knobs: dict[str, Any], 
     every = max(knobs["steps"] // CHECKPOINTS, 1)
     rhythm = {"save_every": every, "sample_every": every, "score_every": every}
     names = {"held_out": ", ".join(each.name for each in held)}
-    config = resolve(plan.knobs | KNOBS | knobs | rhythm | names, catalog.find("pocket").defaults).config
+    config = resolve(plan.knobs | KNOBS | knobs | rhythm | names, family.defaults).config
     unseen = subject.examples[trained:]
     judge = Judge(family, config, subject, unseen, seeds, min(SAMPLER_STEPS, config.sample_steps))
     started = time.monotonic()
@@ -202,8 +202,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("choice-out"))
     parser.add_argument("--runs", type=int, nargs="*", default=list(range(len(PLANS))), help="only these, from 0")
     parser.add_argument("--side", type=int, default=256, help="picture size; Pocket's own is 256")
+    parser.add_argument("--steps", type=int, help="of each run, in place of its own number")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="pictures of each of the judge's prompts")
     parser.add_argument("--again", type=Path, metavar="FILE", help="apply the rule to an earlier choice.json")
+    parser.add_argument("--model", default="pocket", help="pocket, or the folder of another model")
     parser.add_argument("--shrink", action="store_true", help="a few small steps: to try the command, not to measure")
     options = parser.parse_args()
     if options.again:
@@ -212,8 +214,9 @@ def main() -> None:
     if not options.photos:
         parser.error("name at least one folder of photos")
     knobs = SHRUNK if options.shrink else {"side_px": options.side}
+    knobs |= {"steps": options.steps} if options.steps else {}
     options.out.mkdir(parents=True, exist_ok=True)
-    entry = catalog.find("pocket")
+    entry = catalog.find(options.model)
     family, records, rows = load_family(entry.folder), [], []
     with tempfile.TemporaryDirectory() as folder:
         config = resolve(knobs, entry.defaults).config

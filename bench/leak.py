@@ -66,7 +66,7 @@ def follow(
     """One run: the leak of each picture by the meter and by the judge, and one of the judge's pictures."""
     every = {"save_every": knobs["steps"], "sample_every": knobs["steps"], "seed": seed, "sample_seed": 42 + 50 * seed}
     own = WAYS[way] | ({"class_pictures": 2} if way == "pictures" and knobs["steps"] < 10 else {})
-    config = resolve(knobs | every | own, catalog.find("pocket").defaults).config
+    config = resolve(knobs | every | own, family.defaults).config
     drawn: list[Drawn] = []
     words = {"trigger": TRIGGER, "class_word": subject.class_word}
     dinov2, cache = place_of(DINOV2_SMALL).complete, place.parent / "cache"
@@ -147,6 +147,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=KNOBS["steps"], help="of each run")
     parser.add_argument("--run-seeds", type=int, default=RUN_SEEDS, help="runs of each subject and protection")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="pictures of each of the judge's prompts")
+    parser.add_argument("--model", default="pocket", help="pocket, or the folder of another model")
     parser.add_argument("--shrink", action="store_true", help="a few small steps: to try the command, not to measure")
     options = parser.parse_args()
     knobs = KNOBS | (SHRUNK if options.shrink else {"side_px": options.side, "steps": options.steps})
@@ -154,7 +155,7 @@ def main() -> None:
     for way in WAYS.keys() - ways:
         print(f"This version has no {', '.join(WAYS[way])}: {way!r} is left out.")
     options.out.mkdir(parents=True, exist_ok=True)
-    entry = catalog.find("pocket")
+    entry = catalog.find(options.model)
     family, records, rows = load_family(entry.folder), [], []
     with tempfile.TemporaryDirectory() as folder:
         config = resolve(knobs, entry.defaults).config

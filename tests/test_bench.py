@@ -21,6 +21,7 @@ import pytest
 from bench import full_size, precision
 from core.pocket.assets import EXAMPLES
 from tests import tiny_dinov2
+from tests.tiny import make_model_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCH = "\n".join(line for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines() if "-m bench." in line)
@@ -169,7 +170,8 @@ def test_features_of_photos_are_compared_within_sets_and_between_them(
 
 @pytest.fixture
 def toy_subject(tmp_path: Path) -> Path:
-    """A folder with one subject of four photos."""
+    """A folder with one subject of four photos, beside a tiny model."""
+    make_model_folder(tmp_path / "model")
     folder = tmp_path / "photos" / "toy"
     folder.mkdir(parents=True)
     for name in ("01.jpg", "02.jpg", "05.jpg", "06.jpg"):
@@ -181,7 +183,8 @@ def toy_subject(tmp_path: Path) -> Path:
 def test_the_suggested_checkpoint_is_held_to_a_judge_of_its_own(
     toy_subject: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--shrink", "--runs", "2", "--seeds", "2", "--out", str(tmp_path / "out")]
+    options = ["--model", str(tmp_path / "model"), "--shrink", "--runs", "2", "--seeds", "2"]
+    options += ["--out", str(tmp_path / "out")]
     run(monkeypatch, "choice", str(toy_subject), *options)
     output = capsys.readouterr().out
     assert re.search(r"^toy +2 +0.004 +2 +\d +-?\d\.\d{3} +\d\.\d{3} ", output, re.MULTILINE)
@@ -200,7 +203,8 @@ def test_the_leak_meter_is_held_to_a_judge_of_its_own(
 ) -> None:
     leak = importlib.import_module("bench.leak")
     monkeypatch.setattr(leak, "WAYS", {**leak.WAYS, "magic": {"magic": 1}})
-    options = ["--shrink", "--run-seeds", "1", "--seeds", "2", "--out", str(tmp_path / "out")]
+    options = ["--model", str(tmp_path / "model"), "--shrink", "--run-seeds", "1", "--seeds", "2"]
+    options += ["--out", str(tmp_path / "out")]
     run(monkeypatch, "leak", str(toy_subject), *options)
     output = capsys.readouterr().out
     assert "This version has no magic: 'magic' is left out." in output

@@ -6,19 +6,24 @@
     bar(n)     sqrt(noise^2 + spread(n)^2 / 2), at least BAR_AT_LEAST: the error bar of score(n) beside that of the best
         noise      the standard deviation of a score around the curve of all scores           core/training/trend.py
         spread(n)  the standard error over photos of their difference to the lowest; 0 for a single photo
-    in reach   the checkpoints whose error bar overlaps that of the lowest: score(n) - score(lowest) < 2 bar(n)
+    excess(n)  score(n) - score(lowest), at most 1
+    worth(n)   likeness gained, less lost variety, less leak, of the pictures of step n     core/training/likeness.py
+    merit(n)   worth(n) - EXCESS_WEIGHT excess(n);   without pictures, -score(n)
+    best       the checkpoint with the highest merit
+    close      those whose error bars overlap that of the best: merit(best) - merit(n) < sqrt 2 * the error bar of that
+               difference, which is that of the two parts in squares;   without pictures, < 2 bar(n)
+    too close to call   one of them is FAR_SHARE of the run away, or more: nearer ones are much the same adapter
 
-    worth(n)   likeness gained, less leak, less lost variety, of the pictures of step n    core/training/likeness.py
-    best       the one in reach with the highest worth, where that is above the worth of the lowest by more than
-               2 worth_bar; else, and without pictures, the lowest
-    close      those in reach whose worth is not below that of the best by more than 2 worth_bar
-    too close to call   one of them is NEAR_SHARE of the run away or more: nearer ones are nearly the same adapter
+Pictures come first, since they are what the adapter is for. The score on held-out photos sees memorising before they
+do, but its part is small: with few photos a subject is only drawn well when its score has long been rising (Pocket with
+three photos: lowest at step 16, a can from step 80 on). Where pictures are measured, a checkpoint without them, such as
+one after the last samples, is not chosen.
 
 Both scores of a difference are of the same photos at the same noise, so what the photos have in common cancels out; and
 so it is with pictures of the same prompts and seeds.
 
-Where no photo is held out, all checkpoints are in reach, but not those that came after the photos were known by heart
-(core/training/diagnosis.py): from there on only the photos themselves come back.
+Where no photo is held out, merit is worth alone, and the checkpoints after the photos were known by heart
+(core/training/diagnosis.py) do not count: from there on only the photos themselves come back.
 
 Pure functions of numbers, without MLX, for the web process too.
 """
@@ -40,7 +45,8 @@ from core.training.trend import deviation
 BAR_AT_LEAST = 0.005  # half a percent of the base's loss: less is no difference that a picture shows
 NAMED_AT_MOST = 2  # checkpoints in a sentence
 REASONS_AT_MOST = 4  # about other checkpoints
-NEAR_SHARE = 0.15  # of the newest checkpoint's step
+FAR_SHARE = 0.25  # of the newest checkpoint's step
+EXCESS_WEIGHT = 0.5
 
 NO_CHECKPOINT = "There is no checkpoint to choose yet."
 UNSCORED = (
@@ -117,16 +123,29 @@ def choose(
         return Choice(None, False, BROKEN, (), ())
     lowest = min(finite, key=lambda step: finite[step])
     bars = {step: _bar(scores, step, lowest) for step in finite}
-    in_reach = [step for step, value in finite.items() if step == lowest or value - finite[lowest] < 2 * bars[step]]
-    best = drawn.best(in_reach, lowest)
-    close = {step for step in in_reach if step != best and not drawn.is_behind(step, best)}
+    best, close = _closest(finite, bars, lowest)
+    pictured = [step for step in finite if drawn.figures(step) is not None]
+    if pictured:
+        excess = {step: min(finite[step] - finite[lowest], 1.0) for step in pictured}
+        excess_bars = {step: EXCESS_WEIGHT * math.sqrt(2) * bars[step] for step in pictured}
+        best, close = drawn.best({step: -EXCESS_WEIGHT * each for step, each in excess.items()}, excess_bars)
+    seen = _seen(scores)
     measures = tuple(
-        _measure(step, value, bars[step], step in close, drawn.figures(step), _seen(scores))
-        for step, value in finite.items()
+        _measure(step, value, bars[step], step in close, drawn.figures(step), seen) for step, value in finite.items()
     )
-    far = [step for step in sorted(close) if abs(step - best) >= NEAR_SHARE * newest]
-    words = _sentence(scores, best, lowest, finite[best], bars[best], far, diagnosis, newest, so_far)
-    return Choice(best, bool(far), words, _reasons(scores, best, measures, diagnosis), measures)
+    chosen = next(each for each in measures if each.step == best)
+    words = _sentence(scores, chosen, lowest, _far(close, best, newest), diagnosis, newest, so_far)
+    return Choice(best, bool(_far(close, best, newest)), words, _reasons(scores, best, measures, diagnosis), measures)
+
+
+def _closest(values: Mapping[int, float], bars: Mapping[int, float], lowest: int) -> tuple[int, set[int]]:
+    """The best by scores alone, and those close to it."""
+    close = {step for step, value in values.items() if value - values[lowest] < 2 * bars[step]}
+    return lowest, close - {lowest}
+
+
+def _far(close: set[int], best: int, newest: int) -> list[int]:
+    return [step for step in sorted(close) if abs(step - best) >= FAR_SHARE * newest]
 
 
 class _Pictures:
@@ -146,21 +165,23 @@ class _Pictures:
     def steps(self) -> list[int]:
         return list(self._of)
 
-    def best(self, steps: Sequence[int], otherwise: int) -> int:
-        """The one with the highest worth, if that is surely above that of `otherwise`."""
-        worth = {step: each.worth for step in steps if (each := self.figures(step)) is not None}
-        if otherwise not in worth:
-            return otherwise
-        found = max(worth, key=lambda step: worth[step])
-        return found if self.is_behind(otherwise, found) else otherwise
+    def best(self, others: Mapping[int, float], bars: Mapping[int, float]) -> tuple[int, set[int]]:
+        """The best of the steps of `others`, and those close to it.
 
-    def is_behind(self, step: int, best: int) -> bool:
-        """Whether its pictures are surely worth less than those of the best; False where that is not known."""
-        one, other = self._of.get(step), self._of.get(best)
-        if one is None or other is None or self._base is None:
-            return False
-        difference = likeness.figures(other, self._base).worth - likeness.figures(one, self._base).worth
-        return difference > 2 * likeness.worth_bar(one, other, self._base)
+        others   what is added to the worth of each
+        bars     the error bars of that, beside another step
+        """
+        merit = {step: each.worth + others[step] for step in others if (each := self.figures(step)) is not None}
+        best = max(merit, key=lambda step: merit[step])
+        apart = {step: merit[best] - merit[step] for step in merit if step != best}
+        return best, {
+            step for step, each in apart.items() if each < math.sqrt(2) * math.hypot(self._bar(step, best), bars[step])
+        }
+
+    def _bar(self, step: int, best: int) -> float:
+        if self._base is None:
+            return math.inf
+        return likeness.worth_bar(self._of[step], self._of[best], self._base)
 
 
 def _by_pictures(checkpoints: Sequence[int], drawn: _Pictures, diagnosis: Diagnosis, *, so_far: bool) -> Choice:
@@ -169,12 +190,10 @@ def _by_pictures(checkpoints: Sequence[int], drawn: _Pictures, diagnosis: Diagno
     if not drawn.steps:
         return Choice(None, False, UNSCORED.format(newest), (), ())
     since = diagnosis.since if diagnosis.kind == "memorising" else None
-    in_reach = [step for step in drawn.steps if since is None or step <= since] or drawn.steps[:1]
-    worth = {step: each.worth for step in drawn.steps if (each := drawn.figures(step)) is not None}
-    best = max(in_reach, key=lambda step: worth[step])
-    close = {step for step in in_reach if step != best and not drawn.is_behind(step, best)}
+    allowed = dict.fromkeys([step for step in drawn.steps if since is None or step <= since] or drawn.steps[:1], 0.0)
+    best, close = drawn.best(allowed, allowed)
     measures = tuple(_measure(step, None, None, step in close, drawn.figures(step), "") for step in drawn.steps)
-    far = [step for step in sorted(close) if abs(step - best) >= NEAR_SHARE * newest]
+    far = _far(close, best, newest)
     words = f"Best{' so far' if so_far else ''} by its pictures: step {best}"
     if far:
         words = f"{words}; too close to call beside {_named(far)}"
@@ -230,24 +249,23 @@ def _at(scores: Sequence[HeldOutScore], step: int, value: Callable[[HeldOutScore
 
 def _sentence(
     scores: Sequence[HeldOutScore],
-    best: int,
+    chosen: Measure,
     lowest: int,
-    value: float,
-    bar: float,
-    close: Sequence[int],
+    far: Sequence[int],
     diagnosis: Diagnosis,
     newest: int,
     so_far: bool,
 ) -> str:
-    rank = "Best" if value < 1 else "Nearest"
-    lead = f"{rank}{' so far' if so_far else ''}: step {best}, {than_base(value)} on {_seen(scores)}"
-    if close:
-        return f"{lead}; too close to call beside {_named(close)}."
-    if best != lowest:
-        return f"{lead}, and its pictures are better than those of step {lowest}."
+    best, value, bar = chosen.step, chosen.held_out or 0.0, chosen.bar or 0.0
+    rank = f"{'Best' if value < 1 or chosen.figures else 'Nearest'}{' so far' if so_far else ''}"
+    lead = f"{rank}: step {best}, {than_base(value)} on {_seen(scores)}"
+    if chosen.figures is not None and best != lowest:
+        lead = f"{lead}, with pictures {max(round(100 * chosen.figures.gained), 0)}% of the way to the subject"
+    if far:
+        return f"{lead}; too close to call beside {_named(far)}."
     if diagnosis.kind == "memorising" and best != newest:
         return f"{lead}; later it memorises the others."
-    since = next(each.step for each in scores if each.relative <= value + bar)
+    since = next((each.step for each in scores if each.relative <= value + bar), best)
     return f"{lead}; it has gained little since step {since}." if 0 < since < best else f"{lead}."
 
 

@@ -65,11 +65,11 @@ def _held_out(value: float, bar: float, seen: str) -> Gauge:
 def _likeness(figures: Figures) -> Gauge:
     of = figures.likeness
     gap = max(of.photos - of.base, SHARE_OF)
-    share, bar = (of.value - of.base) / gap, None if of.bar is None else of.bar / gap
+    share, bar = figures.gained, None if of.bar is None else of.bar / gap
     photos = "the photos that it has never seen" if figures.held_out else "the photos that it is trained on"
     why = (
-        f"How near the drawn pictures come to {photos}: 1 is the same, the base has {of.base:.2f} (left tick), and the "
-        f"photos among themselves {of.photos:.2f} (right tick)."
+        f"How near the drawn pictures come to {photos}: 1 is the same, the base has {of.base:.2f} (solid tick), and "
+        f"the photos among themselves {of.photos:.2f} (dotted tick)."
     )
     words = f"{of.value:.2f}{_bar(of.bar, 1, 2)}"
     return _gauge("likeness", "Looks like the subject", words, share, bar, (-0.25, 1.25), 0.0, 1.0, share <= 0, why)
@@ -88,8 +88,8 @@ def _leak(of: Figure) -> Gauge:
 def _variety(of: Figure) -> Gauge:
     stiff = of.value < STIFF * of.photos
     why = (
-        f"The drawn pictures differ from one another {_percent(of.value)} as much as the base’s (the outer tick); the "
-        f"photos among themselves, {_percent(of.photos)}."
+        f"The drawn pictures differ from one another {_percent(of.value)} as much as the base’s (solid tick); the "
+        f"photos among themselves, {_percent(of.photos)} (dotted tick)."
     ) + (" Less than the photos: some of it was learned by heart. A lower strength gives part of it back." * stiff)
     words = f"{_percent(of.value)} of the base’s{_bar(of.bar, 100, 0)}"
     return _gauge("variety", "Still free to vary", words, of.value, of.bar, (0.0, 1.5), 1.0, of.photos, stiff, why)

@@ -29,6 +29,7 @@ from core.training.events import Measured, Note
 from core.training.likeness import Drawn
 from core.vision import analysers, drawn
 from core.vision.base import Analyser
+from core.vision.pictures import Floats
 from core.vision.results import Analysis
 
 SEED_STEP = 1000  # between two seeds of one prompt; the samples' own are next to each other
@@ -124,12 +125,12 @@ class Judging:
         ceiling = among = _among(photos_MD)
         if held_M.any() and not held_M.all():
             ceiling = float(np.mean(drawn.likeness(photos_MD[~held_M], unseen_MD)))
-        apart = drawn.distances(drawn.whole_features(self._photos))
+        apart = drawn.distances(drawn.varying_features(self._photos))
         return Drawn(
             step,
             drawn.likeness(drawn.subject_features(own), unseen_MD),
             drawn.likeness(drawn.subject_features(bare), photos_MD),
-            drawn.distances(drawn.whole_features(own)),
+            drawn.distances(drawn.varying_features(own)),
             (ceiling, among, float(np.mean(apart)) if apart else 0.0),
             bool(held_M.any()),
         )
@@ -159,7 +160,7 @@ class Judging:
             self._held.append(number in self._held_out)
 
 
-def _among(photos_MD: drawn.Floats) -> float:
+def _among(photos_MD: Floats) -> float:
     """The mean likeness of two photos; 1 for a single one."""
     count = len(photos_MD)
     total = float((photos_MD @ photos_MD.T).sum()) - count

@@ -10,7 +10,8 @@
                    0: the class looks as before; 1: it looks like the subject, as much as the photos do
     variety(n)   = mean d_i(n) / mean d_i(0) = v                bar  sd(d_i(n) - v d_i(0)) / sqrt(I) / mean d_i(0)
                    1: as different as the base's pictures; v* = d* / mean d_i(0): as the photos among themselves
-    worth(n)     = (likeness(n) - likeness(0)) / (s* - likeness(0)) - max(leak(n), 0) - max(v* - variety(n), 0)
+    gained(n)    = (likeness(n) - likeness(0)) / (s* - likeness(0))
+    worth(n)     = gained(n) - max(1 - variety(n), 0) - LEAK_WEIGHT * max(leak(n), 0)                        0 at step 0
 
 A difference of two steps is one of the same prompts and seeds, so its bar comes from the differences of the pictures:
 sd(s_i(m) - s_i(n)) / sqrt(I), and so on; the bars of the three parts of a worth add in squares. sd is the standard
@@ -29,6 +30,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+LEAK_WEIGHT = 0.25  # most people draw with the trigger; for them likeness and variety count for more
 SHARE_OF = 0.02  # the least likeness, or distance, that is divided by
 
 
@@ -71,6 +73,7 @@ class Figures:
     likeness: Figure
     leak: Figure | None
     variety: Figure | None
+    gained: float  # likeness, as a share of the way from the base to the photos
     worth: float
     held_out: bool
 
@@ -106,7 +109,10 @@ def figures(now: Drawn, base: Drawn) -> Figures:
         statistics.fmean(now.likeness), _error(now.likeness), statistics.fmean(base.likeness), now.photos[0]
     )
     leak, variety = _leak(now, base), _variety(now, base)
-    return Figures(likeness, leak, variety, _worth(likeness, leak, variety), now.held_out)
+    gained = (likeness.value - likeness.base) / max(likeness.photos - likeness.base, SHARE_OF)
+    leaked = LEAK_WEIGHT * max(leak.value, 0.0) if leak else 0.0
+    lost = max(1 - variety.value, 0.0) if variety else 0.0
+    return Figures(likeness, leak, variety, gained, gained - lost - leaked, now.held_out)
 
 
 def worth_bar(one: Drawn, other: Drawn, base: Drawn) -> float:
@@ -114,8 +120,8 @@ def worth_bar(one: Drawn, other: Drawn, base: Drawn) -> float:
     parts = [_error(_differences(one.likeness, other.likeness)) / _gap(base.likeness, one.photos[0])]
     leaks, varieties = [_leak(each, base) for each in (one, other)], [_variety(each, base) for each in (one, other)]
     if any(each is not None and each.value > 0 for each in leaks):
-        parts.append(_error(_differences(one.bare, other.bare)) / _gap(base.bare, one.photos[1]))
-    if any(each is not None and each.value < each.photos for each in varieties):
+        parts.append(LEAK_WEIGHT * _error(_differences(one.bare, other.bare)) / _gap(base.bare, one.photos[1]))
+    if any(each is not None and each.value < 1 for each in varieties):
         mean = max(statistics.fmean(base.distance), SHARE_OF)
         parts.append(_error(_differences(one.distance, other.distance)) / mean)
     return math.hypot(*parts)
@@ -135,12 +141,6 @@ def _variety(now: Drawn, base: Drawn) -> Figure | None:
     ratio = statistics.fmean(now.distance) / mean
     bar = _error([one - ratio * other for one, other in zip(now.distance, base.distance, strict=True)]) / mean
     return _figure(ratio, bar, 1.0, now.photos[2] / mean)
-
-
-def _worth(likeness: Figure, leak: Figure | None, variety: Figure | None) -> float:
-    gained = (likeness.value - likeness.base) / max(likeness.photos - likeness.base, SHARE_OF)
-    leaked = max(leak.value, 0.0) if leak else 0.0
-    return gained - leaked - (max(variety.photos - variety.value, 0.0) if variety else 0.0)
 
 
 def _figure(value: float, bar: float, base: float, photos: float) -> Figure:

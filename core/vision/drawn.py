@@ -1,7 +1,8 @@
 """How like a subject drawn pictures are, and how they differ among themselves, by the features of an analyser.
 
     x            the features of a picture or photo, of length 1: the network's print where the analyser has one, else
-                 the colours of its subject; for what differs among pictures, the colours of its background too
+                 the colours of its subject; for what differs among pictures, the colours around the subject, since the
+                 subject itself should be the same in all of them
     likeness(x)  = mean over the photos p of <x, p>               1 the same, 0 nothing in common
     distance(x)  = mean over the other pictures y of 1 - <x, y>
 
@@ -12,7 +13,6 @@ Shapes   N pictures   M photos   D features
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -58,13 +58,12 @@ def subject_features(analyses: Sequence[Analysis]) -> Floats:
     return np.stack([similarity.colours_array(each.colours)[0] for each in analyses])
 
 
-def whole_features(analyses: Sequence[Analysis]) -> Floats:
-    """(N, D), each of length 1: the subject and what surrounds it."""
+def varying_features(analyses: Sequence[Analysis]) -> Floats:
+    """(N, D), each of length 1: what may differ from picture to picture."""
     prints_ND = similarity.prints_array([each.print for each in analyses])
     if prints_ND is not None:
         return prints_ND
-    both = np.stack([similarity.colours_array(each.colours) for each in analyses]) / math.sqrt(2)
-    return np.asarray(both.reshape(len(analyses), -1), np.float32)
+    return np.stack([similarity.colours_array(each.colours)[1] for each in analyses])
 
 
 def likeness(pictures_ND: Floats, photos_MD: Floats) -> tuple[float, ...]:

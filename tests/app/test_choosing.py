@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,10 @@ from PIL import Image
 from sqlmodel import col, select
 from starlette.testclient import TestClient
 
-from app.actions import timelapse
+from app.actions import progress, timelapse
 from app.database import Database
 from app.main import create_app
-from app.tables import Event, Sample
+from app.tables import Event, Run, Sample
 from tests import run_states
 from tests.app.conftest import problem_of
 
@@ -56,6 +57,32 @@ def test_the_suggestion_is_the_checkpoint_with_the_lowest_held_out_score(
     assert all(each["adapter_bytes"] == 1_700_000 and each["bytes"] > each["adapter_bytes"] for each in listed)
     assert studio.get(f"/api/runs/{runs['no_samples']}/suggestion").json()["step"] is None
     problem_of(studio.get("/api/runs/99/suggestion"), 404)
+
+
+def test_what_the_pictures_show_is_listed_for_each_checkpoint_and_void_after_a_rewind(
+    studio: TestClient, runs: dict[str, int]
+) -> None:
+    def measured(run: str) -> dict[int, list[float | None]]:
+        listed = studio.get(f"/api/runs/{runs[run]}/checkpoints").json()
+        names = ("likeness", "leak", "variety", "likeness_bar", "leak_bar", "variety_bar")
+        return {each["step"]: [each[name] for name in names] for each in listed}
+
+    found = measured("done")
+    assert all(None not in values for values in found.values())
+    likeness, leak, variety, *bars = found[400]
+    assert likeness == pytest.approx(0.31 + 0.4 * (1 - math.exp(-6)))
+    assert leak == pytest.approx(0.08 / (0.8 - 0.3), abs=0.01)
+    assert variety < found[100][2]
+    assert all(0 <= bar < 0.1 for bar in bars)
+    assert set(map(tuple, measured("no_samples").values())) <= {(None,) * 6}
+    with database_of(studio).write() as session:
+        job = session.get_one(Run, runs["stopped"]).job_id
+        before = progress.drawn(session, job)
+        session.add(Event(job_id=job, attempt=2, kind="rewind", step=100, payload={"to_step": 100}))
+        session.flush()
+        assert [each.step for each in before] == [0, 50, 100, 150]
+        assert progress.drawn(session, job) == before[:3]
+        session.rollback()
 
 
 def test_the_star_is_what_is_downloaded_drawn_with_and_shown_and_can_be_taken_back(

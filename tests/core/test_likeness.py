@@ -31,7 +31,8 @@ def test_likeness_leak_and_variety_are_means_over_pictures_with_their_standard_e
     assert found.variety.value == pytest.approx(ratio)
     assert found.variety.bar == pytest.approx(statistics.stdev(rest) / math.sqrt(3) / 0.5)
     assert found.variety.photos == pytest.approx(0.3 / 0.5)
-    assert found.worth == pytest.approx(0.3 / 0.5 - 0.2 - (0.6 - 0.4))
+    assert found.gained == pytest.approx(0.3 / 0.5)
+    assert found.worth == pytest.approx(0.6 - (1 - 0.4) - 0.25 * 0.2)
 
 
 def test_the_base_is_worth_nothing_and_leaks_nothing() -> None:
@@ -46,7 +47,7 @@ def test_a_difference_of_two_steps_has_the_bar_of_its_pictures_differences() -> 
     assert likeness.worth_bar(shifted, LATER, BASE) == pytest.approx(0), "every picture has gained as much"
     parts = [
         statistics.stdev([0.3, 0.4, 0.2]) / 0.5,
-        statistics.stdev([0.1, 0.0, 0.2]) / 0.5,
+        0.25 * statistics.stdev([0.1, 0.0, 0.2]) / 0.5,
         statistics.stdev([-0.2, -0.4, -0.3]) / 0.5,
     ]
     assert likeness.worth_bar(LATER, BASE, BASE) == pytest.approx(math.hypot(*parts) / math.sqrt(3))

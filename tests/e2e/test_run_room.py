@@ -15,6 +15,7 @@ from app.home import Home
 from app.jobs.states import State
 from app.tables import Event, Job, Run, Sample
 from tests import run_states
+from tests.e2e.axe import faults
 from tests.e2e.conftest import wait_until
 
 NAMES = ("running", "done", "four_prompts", "no_samples", "waiting")
@@ -283,3 +284,31 @@ def test_the_film_of_a_run_is_downloaded(page: Page, rooms: Callable[[str], str]
     expect(page.get_by_role("button", name="Stop playing")).to_be_visible()
     expect(page.locator("#shown-step")).to_have_text("Step 400")
     expect(page.get_by_role("button", name="Play the steps")).to_be_visible()  # it has ended by itself
+
+
+def test_the_gauges_of_a_checkpoint_are_those_of_the_step_that_is_shown(
+    page: Page, rooms: Callable[[str], str]
+) -> None:
+    opened(page, rooms("done"))
+    page.locator("#choice-why summary").click()
+    gauges = page.locator("#gauge-list li")
+    expect(page.locator("#gauges-step")).to_have_text("Step 200")
+    expect(gauges.locator("b")).to_have_text(
+        ["Photos it has never seen", "Looks like the subject", "The class keeps its looks", "Still free to vary"]
+    )
+    expect(gauges.nth(1).locator(".value")).to_have_text("0.69, ±0.01")
+    expect(page.locator(".gauge.warns")).to_have_count(0)
+    places = (
+        gauges.nth(1)
+        .locator(".gauge")
+        .evaluate(
+            "(one) => ['.of-base', 'u', '.of-photos'].map((part) => one.querySelector(part).getBoundingClientRect().x)"
+        )
+    )
+    assert places == sorted(places), "between the base and the photos"
+    assert not faults(page, "why this one")
+    page.locator('.frame[data-step="400"]').click()
+    expect(page.locator("#gauges-step")).to_have_text("Step 400")
+    expect(gauges.nth(3).locator(".gauge.warns")).to_have_count(1)
+    page.locator('.frame[data-step="150"]').click()
+    expect(page.locator("#gauges-step")).to_have_text("Step 200")  # no checkpoint there: the best one's
