@@ -77,7 +77,7 @@ def main() -> None:
             (plain, plain_work), (preserved, preserved_work) = taken
             wall.append(preserved / plain)
             processor.append(preserved_work / plain_work)
-            print(f"a step takes {plain:.3f} s, with class preservation {preserved:.3f} s: {processor[-1]:.2f}", flush=True)
+            print(f"a step takes {plain:.3f} s, with it {preserved:.3f} s: {processor[-1]:.2f}", flush=True)
     for name, values in (("wall time", wall), ("processor time", processor)):
         print(f"{name}: {statistics.median(values):.2f} times a step ({min(values):.2f} to {max(values):.2f})")
 
