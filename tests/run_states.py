@@ -35,6 +35,7 @@ from core.pocket import assets
 from core.training.likeness import Drawn
 
 SIDE_PX = 256
+ADAPTER_BYTES, RANK = 1_700_000, 10
 ODD_PHOTO = 3  # the id of the photo that stands out
 PROMPTS = (
     "a photo of {trigger} {class_word}",
@@ -235,15 +236,15 @@ def _checkpoint(session: Session, home: Home, run: Run, step: int) -> None:
 
 
 def _write_adapter(path: Path) -> None:
-    """A file that a run of Pocket can begin with, as far as its header says: every layer at rank 16, all zeros."""
+    """A file of ADAPTER_BYTES that a run of Pocket can begin with, as its header says: every layer, all zeros."""
     header: dict[str, object] = {}
     end = 0
     for layer, (size_in, size_out) in Architecture.of(assets.WEIGHTS).layers.sizes.items():
-        for name, shape in (("lora_A", (16, size_in)), ("lora_B", (size_out, 16))):
+        for name, shape in (("lora_A", (RANK, size_in)), ("lora_B", (size_out, RANK))):
             start, end = end, end + 2 * math.prod(shape)
             entry = {"dtype": "F16", "shape": shape, "data_offsets": [start, end]}
             header[f"transformer.{layer}.{name}.weight"] = entry
-    text = json.dumps(header).encode()
+    text = json.dumps(header).encode().ljust(ADAPTER_BYTES - 8 - end)  # the form allows spaces there
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + end)
+        file.truncate(ADAPTER_BYTES)

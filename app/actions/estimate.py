@@ -37,6 +37,7 @@ ROUGH_SIDE_PX = 256
 APPLE_GPU_TIMES = 8.0
 START_SECONDS = 15.0  # process, model, encoding
 FORWARD_SHARE = 0.3  # of a training step, for one evaluation of the network
+PRESERVED_SHARE = 1.5  # of a step, for class preservation: a forward pass beside another example (bench)
 SCORES_EARLY = 8  # of step 0, and around the first full interval (core/training/validation.py)
 
 
@@ -156,13 +157,13 @@ def _measured(session: Session, model: str, config: TrainConfig) -> float | None
 
 
 def _examples(config: TrainConfig) -> float:
-    """How many examples a step trains on; one that is preserved has a forward pass more."""
+    """How many examples a step trains on, by what they cost."""
     return _parts(config.has_class_pictures, config.class_preservation) * config.batch_size * config.accumulate
 
 
 def _parts(class_pictures: bool, class_preservation: float | None) -> float:
     """The cost of a batch against that of its photos."""
-    return 1 + class_pictures + (1 + FORWARD_SHARE if class_preservation else 0)
+    return 1 + class_pictures + (PRESERVED_SHARE if class_preservation else 0)
 
 
 def _scored(choice: str) -> int:

@@ -190,7 +190,7 @@ class TrainConfig:
         0.0, "Class preservation",
         "Weight of differential output preservation: on each photo's caption without the trigger the model is drawn to "
         "what it predicts without the adapter, so that the class word keeps its meaning, without class pictures; 1 is "
-        "a good start. A step takes about XX times as long. 0 turns this off.",
+        "a good start. A step takes about 2.5 times as long. 0 turns this off.",
         "loss", at_least=0, at_most=100,
     )  # fmt: skip
     flip: bool = knob(

@@ -42,8 +42,8 @@ def test_the_time_of_a_run_counts_what_class_preservation_costs(client: TestClie
         asked = "&".join(f"{name}={value}" for name, value in knobs.items())
         return client.get(f"/api/projects/{project}/suggestion?model=pocket&{asked}").json()["seconds_per_step"]
 
-    assert each(class_preservation=1) == pytest.approx(2.3 * each())
-    assert each(class_preservation=1, class_pictures=1) == pytest.approx(3.3 * each())
+    assert each(class_preservation=1) == pytest.approx(2.5 * each())
+    assert each(class_preservation=1, class_pictures=1) == pytest.approx(3.5 * each())
 
 
 def test_own_class_pictures_are_checked_pinned_and_counted(client: TestClient, project: int, tmp_path: Path) -> None:

@@ -6,7 +6,13 @@ import { onPress, onSubmit } from "../lib/forms.js";
 
 const RUNNING = ["queued", "running"];
 const room = (photo, tool = "") => `/projects/${page.dataset.project}#photo-${photo}${tool}`;
-const percent = (relative) => (relative === null ? "–" : `${relative >= 1 ? "+" : "−"}${Math.round(100 * Math.abs(relative - 1))}%`);
+const PERCENT = "Below: each one’s loss against the others’ at the same noise.";
+
+function percent(relative) {
+  if (relative === null) return "–";
+  const whole = Math.round(100 * (relative - 1));
+  return `${whole > 0 ? "+" : whole < 0 ? "−" : ""}${Math.abs(whole)}%`;
+}
 
 export class Harm {
   // `state()` is the run's, `step()` the checkpoint that is in use, null before there is one.
@@ -33,8 +39,9 @@ export class Harm {
   words(here, odd) {
     const known = here.filter((one) => !one.held_out && one.relative !== null);
     if (!known.length) return "A photo is compared with the others once it has been trained on five times.";
-    if (odd.length) return `${odd.length === 1 ? "One stands out" : `${odd.length} stand out`}: the model learns ${odd.length === 1 ? "it" : "them"} far worse than the others.`;
-    return known.length < 4 ? "With fewer than four photos none can stand out." : "None stands out. Percent: its loss against the others’.";
+    if (odd.length === 1) return `One stands out: the model learns it far worse than the others. ${PERCENT}`;
+    if (odd.length) return `${odd.length} stand out: the model learns them far worse than the others. ${PERCENT}`;
+    return `${known.length < 4 ? "With fewer than four photos none can stand out." : "None stands out."} ${PERCENT}`;
   }
 
   fill(list, items) {
