@@ -32,6 +32,10 @@ def train(work: Work) -> Outcome:
 
 def sample(work: Work) -> Outcome:
     with on_the_device(work, trains=False):
+        if "grid" in work.job.params:
+            from app.worker.sheets import draw_grid
+
+            return draw_grid(work)
         from app.worker.drawing import draw_pictures
 
         return draw_pictures(work)
