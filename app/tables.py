@@ -272,7 +272,7 @@ class Sample(SQLModel, table=True):
 
 
 class Grid(SQLModel, table=True):
-    """Pictures over one to three axes, drawn by one job: each is a `Sample` of that job with its cell as `prompt_id`."""
+    """Pictures over one to three axes, drawn by one job; each is a `Sample`, its cell the `prompt_id`."""
 
     __table_args__ = IDS_ONCE
 

@@ -63,7 +63,7 @@ def draw_pictures(work: Work) -> Outcome:
 
 
 def attach_adapters(work: Work, family: Family, chosen: Sequence[dict[str, Any]]) -> list[Attached[OnLayer]]:
-    """Attach the adapter files {"file", "strength", ...} to the transformer. Raises AdapterProblem, with none attached."""
+    """Attach the files {"file", "strength", ...} to the transformer. Raises AdapterProblem, and none is attached."""
     read = []
     names = _names(work, chosen)
     for each, name in zip(chosen, names, strict=True):
