@@ -123,6 +123,8 @@ def adapter_options(database: Database, views: Sequence[AdapterView]) -> tuple[A
         AdapterOption(
             value=str(view.id),
             label=f"{names.get(view.run_id, view.name)}, step {view.step}"
+            if view.run_id and view.step is not None
+            else view.name
             if view.run_id
             else f"{view.name} (imported)",
             model=view.model,
