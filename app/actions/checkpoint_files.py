@@ -38,7 +38,7 @@ class RunDisk:
     checkpoints: int
     rest: int  # samples and log
     free: int  # on the disk
-    spare_steps: list[int]  # all but those that are always kept
+    spare_steps: list[int]  # that go when only those that are always kept stay, two at least
     spare_bytes: int
 
 
@@ -54,8 +54,8 @@ def disk_use(database: Database, run_id: int) -> RunDisk:
     """What the run takes, and what thinning it would free. Raises NotFound."""
     with database.read() as session:
         rows, always = _rows(session, run_id)
+        spare = _surplus(session, rows, always, KEPT_AT_LEAST)
     home = database.home
-    spare = [row for row in rows if row.step not in always]
     checkpoints = sum(row.bytes for row in rows)
     folder, whole = home.run(run_id), disk.size_of(home.run(run_id))
     rest = max(whole - disk.size_of(folder / "checkpoints"), 0)

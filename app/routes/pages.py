@@ -36,9 +36,13 @@ def project(request: Request, db: Db, project_id: Id) -> HTMLResponse:
 
 @router.get("/projects/{project_id}/train")
 def new_run(
-    request: Request, db: Db, project_id: Id, again: Annotated[int | None, Query(ge=1, le=ID_AT_MOST)] = None
+    request: Request,
+    db: Db,
+    project_id: Id,
+    again: Annotated[int | None, Query(ge=1, le=ID_AT_MOST)] = None,
+    step: Annotated[int | None, Query(ge=0, le=ID_AT_MOST)] = None,
 ) -> HTMLResponse:
-    return _show(request, db, new_run_page(db, project_id, again))
+    return _show(request, db, new_run_page(db, project_id, again, step))
 
 
 @router.get("/runs/{run_id}")

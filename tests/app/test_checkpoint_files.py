@@ -93,7 +93,7 @@ def test_thinning_keeps_the_star_the_newest_and_an_even_spread(scene: Scene) -> 
 @pytest.mark.parametrize(
     ("steps", "always", "keep", "left"),
     [
-        ([10, 20, 30, 40, 50], {50}, 3, [20, 30, 50]),
+        ([10, 20, 30, 40, 50], {50}, 3, [20, 40, 50]),
         ([10, 20, 30, 40, 50], {10, 50}, 3, [10, 30, 50]),
         ([10, 20, 30], {10, 20, 30}, 2, [10, 20, 30]),
         ([1, 2, 100], {100}, 2, [2, 100]),
@@ -109,7 +109,6 @@ def test_a_run_thins_its_checkpoints_as_the_settings_say(scene: Scene) -> None:
     assert scene.client.patch("/api/settings", json={"keep_checkpoints": "2"}).json()["keep_checkpoints"] == 2
     with scene.database.write() as session:
         run, project = session.get_one(Run, scene.run), session.get_one(Project, scene.project)
-        store.requeue(session, run.job_id) if store.get(session, run.job_id).state is not State.CANCELLED else None
         job = store.enqueue(session, Kind.TRAIN, {})
         run.job_id = int(job.id or 0)
         session.add(run)
