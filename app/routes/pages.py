@@ -56,8 +56,9 @@ def pictures(
     db: Db,
     run: Annotated[int | None, Query(ge=1, le=ID_AT_MOST)] = None,
     step: Annotated[int | None, Query(ge=0, le=ID_AT_MOST)] = None,
+    adapter: Annotated[int | None, Query(ge=1, le=ID_AT_MOST)] = None,
 ) -> HTMLResponse:
-    return _show(request, db, pictures_page(db, run, step))
+    return _show(request, db, pictures_page(db, run, step, adapter))
 
 
 @router.get("/queue")
