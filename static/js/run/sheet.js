@@ -22,7 +22,7 @@ export function evenly(steps, count) {
 
 export class Sheet {
   constructor(run, checkpoints, samples) {
-    Object.assign(this, { run, checkpoints, data: JSON.parse($("#sheet-data").textContent), grids: [], grid: null, touched: false, timer: null });
+    Object.assign(this, { run, checkpoints, data: JSON.parse($("#sheet-data").textContent), grids: [], grid: null, star: null, touched: false, timer: null });
     this.form = $("#sheet-form");
     this.table = new SheetTable($("#sheet-table"));
     this.blind = new Blind(run, checkpoints, samples, () => this.grids);
@@ -95,7 +95,12 @@ export class Sheet {
       if (steps.length) this.checkSoon();
     }
     show($("#compare-blind"), steps.length > 1);
-    if (this.grid) this.table.draw(this.grid, starred);
+    if (this.grid && starred !== this.star) this.drawTable();
+  }
+
+  drawTable() {
+    this.star = this.checkpoints.starred;
+    this.table.draw(this.grid, this.star);
   }
 
   chip(step, checked) {
@@ -150,7 +155,7 @@ export class Sheet {
   follow() {
     clearTimeout(this.timer);
     const { grid } = this;
-    this.table.draw(grid, this.checkpoints.starred);
+    this.drawTable();
     writeProgress($("#sheet-words"), grid);
     show($("#sheet-file"), grid.pictures.some(({ url }) => url));
     this.showActs();

@@ -37,7 +37,7 @@ export class SheetTable {
     const head = element("thead");
     columns.forEach(([axis, values], depth) => {
       const below = columns.slice(depth + 1).reduce((total, [, each]) => total * each.length, 1);
-      const line = element("tr", {}, element(rows ? "th" : "td", { className: "corner" }));
+      const line = element("tr", {}, element("td"));
       for (let number = 0; number < count / below; number += 1) {
         const text = NAMES[axis](values[number % values.length]);
         line.append(element("th", { scope: below > 1 ? "colgroup" : "col", colSpan: below, title: text }, element("span", { textContent: text })));
@@ -46,7 +46,7 @@ export class SheetTable {
     });
     const body = element("tbody");
     rows[1].forEach((value, row) => {
-      const line = element("tr", {}, element("th", { scope: "row", textContent: rows[0] ? NAMES[rows[0]](value) : "" }));
+      const line = element("tr", {}, rows[0] ? element("th", { scope: "row", textContent: NAMES[rows[0]](value) }) : element("td"));
       for (let number = 0; number < count; number += 1) line.append(element("td", {}, this.empty(row * count + number)));
       body.append(line);
     });
