@@ -134,7 +134,7 @@ def test_checkpoints_are_deleted_brought_back_and_thinned(page: Page, room: Room
     expect(page.locator(".toast").last).to_contain_text("the newest")
     expect(lines).to_have_count(4)
     thin = page.locator("#thin")
-    expect(thin).to_contain_text("Keep only 2, free 10 MB")
+    expect(thin).to_contain_text("Keep only the starred, the newest and the best: frees 10 MB")
     thin.click()
     expect(lines).to_have_count(2)
     page.get_by_role("button", name="Undo").click()

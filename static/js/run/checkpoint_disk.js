@@ -48,8 +48,7 @@ export class CheckpointDisk {
     [disk.checkpoints, disk.rest].forEach((bytes, part) => { parts[part].style.width = `${used ? (100 * bytes) / used : 0}%`; });
     write($("#run-disk-words"), `Checkpoints ${fileSize(disk.checkpoints)}, the rest of the run ${fileSize(disk.rest)}; the disk has ${fileSize(disk.free)} free.`);
     show($("#thin"), this.spare.length > 0);
-    write($("#thin"), `Keep only ${this.checkpoints.all.size - this.spare.length}, free ${fileSize(disk.spare_bytes)}`);
-    $("#thin").title = "The starred, the newest and the best by its score stay.";
+    write($("#thin"), `Keep only the starred, the newest and the best: frees ${fileSize(disk.spare_bytes)}`);
   }
 
   async remove(step) {

@@ -51,8 +51,6 @@ export class SheetTable {
       body.append(line);
     });
     this.table.replaceChildren(head, body);
-    const first = $("thead tr", this.table);
-    if (first) this.table.style.setProperty("--head", `${first.offsetHeight}px`);
   }
 
   // [axis, values], the rows first; a single axis makes one row.
