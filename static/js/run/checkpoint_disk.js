@@ -4,6 +4,7 @@ import { api, quietly } from "../lib/api.js";
 import { $, $$, copy, page, show, throttled, toast, write } from "../lib/dom.js";
 import { fileSize, plural } from "../lib/format.js";
 import { onPress, onSubmit } from "../lib/forms.js";
+import { wording } from "../lib/wording.js";
 
 const POLL_MS = 400;
 const ENDED = ["succeeded", "failed", "stopped", "cancelled"];
@@ -95,7 +96,7 @@ export class CheckpointDisk {
     const { job_id: id } = await api("POST", `/runs/${this.run}/averages`, { steps, name: form.elements.name.value });
     for (;;) {
       const job = await api("GET", `/jobs/${id}`);
-      write($("#average-words"), job.state === "queued" ? "Waiting for its turn" : job.phase);
+      write($("#average-words"), job.state === "queued" ? wording.queued : job.phase);
       if (job.state === "succeeded") break;
       if (ENDED.includes(job.state)) {
         write($("#average-words"), job.error?.message ?? "It was stopped.");
