@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,8 @@ from app.worker.work import Shutdown
 from core.config.resolve import resolve
 from tests.tiny import make_model_folder
 
-LAYERS = ("transformer_blocks.0.attn.to_q", "single_transformer_blocks.1.proj_out")
+Shapes = Mapping[str, tuple[int, int]]  # (out, in) by layer
+SHAPES: Shapes = {"transformer_blocks.0.attn.to_q": (64, 64), "single_transformer_blocks.1.proj_out": (64, 320)}
 PROMPT = "a photo of sks can on the beach"
 SMALL = {"prompt": PROMPT, "seed": 7, "width": 64, "height": 64, "steps": 2}
 
@@ -58,14 +59,15 @@ class NoShutdown(Shutdown):
         self._requested = threading.Event()
 
 
-def add_checkpoint(database: Database, run: int, step: int) -> None:
-    """A checkpoint whose adapter has random factors."""
+def add_checkpoint(
+    database: Database, run: int, step: int, model: str = "tiny", shapes: Shapes = SHAPES, rank: int = 2
+) -> None:
+    """A checkpoint whose adapter has random factors for these layers."""
     folder = database.home.run(run) / "checkpoints" / str(step)
     folder.mkdir(parents=True)
-    shapes = {LAYERS[0]: (64, 64), LAYERS[1]: (64, 320)}
-    tensors, keys = {}, iter(mx.random.split(mx.random.key(step), 4))
+    tensors, keys = {}, iter(mx.random.split(mx.random.key(step), 2 * len(shapes)))
     for layer, (size_out, size_in) in shapes.items():
-        for which, shape in (("A", (2, size_in)), ("B", (size_out, 2))):
+        for which, shape in (("A", (rank, size_in)), ("B", (size_out, rank))):
             values = 0.3 * mx.random.normal(shape, key=next(keys))
             tensors[f"transformer.{layer}.lora_{which}.weight"] = values.astype(mx.bfloat16)
     path = folder / "adapter.safetensors"
@@ -76,14 +78,14 @@ def add_checkpoint(database: Database, run: int, step: int) -> None:
         session.add(row)
         session.flush()
         adapter = Adapter(
-            name=f"My can, step {step}", model="tiny", file=database.home.relative(path), sha256=sha256, rank=2
+            name=f"My can, step {step}", model=model, file=database.home.relative(path), sha256=sha256, rank=rank
         )
         adapter.run_id, adapter.checkpoint_id, adapter.trigger = run, row.id, "sks"
         session.add(adapter)
 
 
-def add_run(database: Database) -> tuple[int, int]:
-    config = resolve({"model": "tiny"}, {}, {"model": ("tiny",)}).as_json()
+def add_run(database: Database, model: str = "tiny") -> tuple[int, int]:
+    config = resolve({"model": model}, {}, {"model": (model,)}).as_json()
     with database.write() as session:
         project = Project(name="My can", trigger="sks", class_word="can")
         session.add(project)
