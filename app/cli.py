@@ -103,6 +103,9 @@ def train(
         Path | None,
         typer.Option("--from", metavar="FILE", help="Start from this adapter, with its layers and ranks."),
     ] = None,
+    class_images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of your own pictures of the class, to train on too.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the newest checkpoint in --out.")] = False,
     hosts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Hosts file of mlx.launch: the machines that share each step.")
@@ -127,7 +130,9 @@ def train(
         with out_folder.reserved(out, photos):
             stored = training.load_stored(out) if resume else training.StoredRun({}, None, None)
             user = stored.user | (config_file.read(config) if config is not None else {})
-            user |= {name: value for name, value in (("model", model), ("steps", steps)) if value is not None}
+            folder = str(class_images.expanduser().absolute()) if class_images is not None else None
+            named = (("model", model), ("steps", steps), ("class_folder", folder))
+            user |= {name: value for name, value in named if value is not None}
             word = class_word or (stored.subject.class_word if stored.subject else "")
             if not word.strip():
                 raise _wrong(

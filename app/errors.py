@@ -4,7 +4,8 @@ Problem
 + NotFound       there is no such project, photo, run ...   HTTP 404   code "not_found"
 + Conflict       the current state does not allow it        HTTP 409   code "conflict"
 + TooLarge       more bytes than the limit                  HTTP 413   code "too_large"
-+ HomeProblem    the home folder cannot be used             code "home"
++ HomeProblem    the home folder cannot be used             HTTP 500   code "home"
++ Busy           another program holds the database's lock  HTTP 503   code "busy"
 
 ClaimLost        the job was claimed by a newer attempt; this process ends without writing anything more
 """
@@ -33,9 +34,15 @@ class TooLarge(Problem):
 
 
 class HomeProblem(Problem):
-    """The home folder cannot be used: synced by a cloud service, on a network drive, or written by a newer version."""
+    """The home folder cannot be used: on a network drive, somebody else's, or its database is damaged or newer ..."""
 
     code = "home"
+
+
+class Busy(Problem):
+    """Another program has held the lock of the database for longer than a request waits."""
+
+    code = "busy"
 
 
 class ClaimLost(Exception):
@@ -50,4 +57,8 @@ def status_of(problem: Problem) -> int:
         return 409
     if isinstance(problem, TooLarge):
         return 413
+    if isinstance(problem, HomeProblem):
+        return 500
+    if isinstance(problem, Busy):
+        return 503
     return 507 if isinstance(problem, DiskProblem) else 422

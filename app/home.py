@@ -19,6 +19,9 @@ from core.errors import disk_errors_as_problem
 
 RESERVE_BYTES = 4 * 2**20  # freed when the disk is full, so that the error can still be written to the database
 
+OURS = {"locks", "logs", "cache", "trash", "photos", "thumbs", "masks"}
+OURS |= {"pictures", "adapters", "exports", "models", "captioner", "runs", "token"}
+OF_SYSTEMS = {"lost+found", "Icon\r", "desktop.ini", "Thumbs.db"}  # in any folder
 CLOUD_FOLDERS = (
     "Mobile Documents",
     "CloudStorage",
@@ -125,16 +128,40 @@ class Home:
         return path
 
     def create_folders(self) -> None:
-        """Create the folders with mode 700. Raises HomeProblem, DiskProblem."""
+        """Create the folders with mode 700; a home that is there keeps its own. Raises HomeProblem, DiskProblem."""
         refuse_shared_folder(self.root)
         folders = (self.locks, self.logs, self.cache, self.uploads, self.trash, self.photos, self.thumbs)
         with disk_errors_as_problem(self.root):
             if self.root.exists() and not self.root.is_dir():
                 raise HomeProblem(f"{self.root} is a file; the home must be a folder.")
-            self.root.mkdir(parents=True, exist_ok=True)
-            self.root.chmod(0o700)
+            if self.root.is_dir():
+                self._refuse_foreign_folder()
+            else:
+                if self.root.is_symlink():
+                    raise HomeProblem(f"{self.root} leads to {self.root.readlink()}, which is not there.")
+                self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             for folder in (*folders, self.masks, self.pictures, self.adapters, self.exports, self.runs):
                 folder.mkdir(mode=0o700, exist_ok=True)
+
+    def _refuse_foreign_folder(self) -> None:
+        """Raise HomeProblem for a folder with somebody else's files, and for a home whose database is gone."""
+        if self.database.is_file() and self.database.stat().st_size:
+            return
+        filled = [
+            each.name for each in (self.photos, self.runs, self.adapters) if each.is_dir() and any(each.iterdir())
+        ]
+        if filled:
+            raise HomeProblem(
+                f"{self.root} has files in {' and '.join(filled)}, but its database, {self.database.name}, is missing "
+                "or empty. Put it back from a backup, or move the folder away to begin anew."
+            )
+        names = {each.name for each in self.root.iterdir()} - OURS - OF_SYSTEMS
+        others = sorted(name for name in names if not name.startswith(("likeness", ".")))
+        if others:
+            raise HomeProblem(
+                f"{self.root} is not empty, and no home of Likeness: it has {others[0]!r}. Choose a new or an empty "
+                "folder: likeness --home FOLDER."
+            )
 
     def create_reserve(self) -> None:
         """Reserve a few megabytes of disk, if there is room for them."""

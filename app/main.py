@@ -30,7 +30,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from app import __version__, resources
-from app.actions import captioner, check_jobs, disk, models
+from app.actions import captioner, check_jobs, models, unreferenced
 from app.database import Database
 from app.errors import HomeProblem, status_of
 from app.events import ChangeWatcher
@@ -119,7 +119,7 @@ def _tidy(database: Database, *, with_jobs: bool) -> None:
     """What is due at the start: files that no row refers to any more, an installation of the captioner that was killed,
     and reviews of photos that have had none."""
     try:
-        disk.move_unreferenced(database, older_than_seconds=UPLOAD_SECONDS)
+        unreferenced.move_all(database, older_than_seconds=UPLOAD_SECONDS)
         captioner.remove_half_made(database)
         if with_jobs:
             check_jobs.request_all(database, models.analysis_model(database))

@@ -68,6 +68,24 @@ CREATE INDEX ix_event_job_id ON event (job_id);
 CREATE INDEX ix_event_project_id ON event (project_id)
 """
 
+LINEAGE = """
+ALTER TABLE run ADD COLUMN parent_id INTEGER REFERENCES run (id) ON DELETE SET NULL;
+ALTER TABLE run ADD COLUMN parent JSON NOT NULL DEFAULT '{}';
+CREATE INDEX ix_run_parent_id ON run (parent_id);
+UPDATE run SET parent_id = (
+    SELECT earlier.id FROM job
+    JOIN adapter ON adapter.id = json_extract(job.params, '$.start_from.id')
+    JOIN run AS earlier ON earlier.id = adapter.run_id
+    WHERE job.id = run.job_id);
+UPDATE run SET parent = (
+    SELECT json_object('name', earlier.name, 'step', checkpoint.step, 'without', json('[]')) FROM job
+    JOIN adapter ON adapter.id = json_extract(job.params, '$.start_from.id')
+    JOIN run AS earlier ON earlier.id = adapter.run_id
+    LEFT JOIN checkpoint ON checkpoint.id = adapter.checkpoint_id
+    WHERE job.id = run.job_id)
+WHERE parent_id IS NOT NULL
+"""
+
 GRIDS = """
 CREATE TABLE grid (
     id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
@@ -98,12 +116,17 @@ def curation(connection: Connection) -> None:
     _run(connection, EVENTS_OF_PROJECTS)
 
 
+def lineage(connection: Connection) -> None:
+    """3 to 4: which run a run began from; of those that began with a run's adapter it is known."""
+    _run(connection, LINEAGE)
+
+
 def grids(connection: Connection) -> None:
-    """To the version with grids of pictures."""
+    """4 to 5: grids of pictures."""
     _run(connection, GRIDS)
 
 
-MIGRATIONS: list[Callable[[Connection], None]] = [run_numbers, curation, grids]
+MIGRATIONS: list[Callable[[Connection], None]] = [run_numbers, curation, lineage, grids]
 """MIGRATIONS[n] migrates schema version n + 1 to n + 2. A new file gets the newest schema from `tables.py` at once."""
 
 

@@ -214,7 +214,8 @@ class Event(SQLModel, table=True):
     job_id: int | None = _owner("job", optional=True)  # None for an event of a project's photos
     project_id: int | None = _owner("project", optional=True)  # of an event without a job
     attempt: int = 0
-    kind: str  # state, phase, metric, sample, class_picture, checkpoint, rewind, log; of a project: edit, review
+    # state, phase, metric, measured, sample, class_picture, checkpoint, rewind, log; of a project: edit, review
+    kind: str
     step: int | None = None
     payload: dict[str, Any] = _json(dict)
     at: datetime = Field(default_factory=now)
@@ -233,6 +234,8 @@ class Run(SQLModel, table=True):
     config: dict[str, Any] = _json(dict)  # core.config.resolve.Resolved.as_json()
     versions: dict[str, str] = _json(dict)  # likeness, mlx, python, device
     hashes: dict[str, str] = _json(dict)  # of the base model's parts
+    parent_id: int | None = _owner("run", optional=True, on_delete="SET NULL")  # the run whose adapter it began with
+    parent: dict[str, Any] = _json(dict)  # {name, step, without: [names of photos]} of that run then; empty without one
     created_at: datetime = Field(default_factory=now)
 
 

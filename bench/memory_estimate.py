@@ -42,6 +42,8 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [  # model, changes to 
     ("chroma1-hd", CHROMA | {"num_single_layers": 8}, {"side_px": 320, "activations": "none", "rank": 32}),
     ("flux3-klein-base", FLUX, {"side_px": 256, "batch_size": 2}),
     ("flux3-klein-base", FLUX | {"num_single_layers": 8}, {"side_px": 320, "activations": "none"}),
+    ("pocket", {}, {"activations": "all", "class_preservation": 1.0}),
+    ("pocket", {}, {"side_px": 384, "activations": "none", "class_preservation": 1.0}),
 ]
 KNOBS = {"steps": 2, "sample_steps": 2, "sample_prompts": ["a photo of {trigger}"], "warmup_steps": 0}
 

@@ -39,7 +39,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
             flush_file(part)
             part.chmod(0o666 & ~_umask())
             os.replace(part, path)
-            _flush_folder(path.parent)
+            flush_folder(path.parent)
         finally:
             part.unlink(missing_ok=True)
 
@@ -57,7 +57,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             yield part
             for each in part.iterdir():
                 flush_file(each)
-            _flush_folder(part)
+            flush_folder(part)
             part.chmod(0o777 & ~_umask())
             if path.exists():
                 old = Path(tempfile.mkdtemp(prefix=".old-", dir=path.parent))
@@ -66,7 +66,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 shutil.rmtree(old, ignore_errors=True)
             else:
                 os.replace(part, path)
-            _flush_folder(path.parent)
+            flush_folder(path.parent)
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
@@ -121,7 +121,7 @@ def flush_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _flush_folder(path: Path) -> None:
+def flush_folder(path: Path) -> None:
     """Make a rename durable, where the system can flush folders (not on Windows)."""
     if not hasattr(os, "O_DIRECTORY"):
         return

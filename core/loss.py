@@ -10,6 +10,14 @@ Prior preservation adds the same loss on pictures of the class, drawn by the bas
     loss = mean over photos + prior_weight * mean over class pictures = mean over both of weight * error
            weight = 2 for a photo, 2 * prior_weight for a class picture, in a batch that is half of each
 
+Class preservation draws the network, on the caption without the trigger, to what it predicts there without the
+adapter, at the photo's own l_t and t. It is the same loss with the base's velocity in the place of eps - l_T:
+
+    loss = mean over photos + class_preservation * mean (T_theta+adapter(l_t, t, class) - T_theta(l_t, t, class))^2
+
+Both may be on; a batch then has three parts of one size, and their weights are 3, 3 * prior_weight and
+3 * class_preservation.
+
 A mask weighs the tokens of a photo, and the mean weight normalises the loss, so that a small subject counts as much as
 a large one. The gradient at a token is w / mean w times that of the loss without a mask:
 
@@ -21,7 +29,8 @@ a large one. The gradient at a token is w / mean w times that of the loss withou
 Shapes   B batch   L tokens   C channels of one 2x2 latent patch
 Dtypes   the error is squared and averaged in float32, whatever dtype the network computes in
 
-Sources: "DreamBooth loss" (Filip Strand, 2024-10-27); Ruiz et al. 2022, arXiv:2208.12242.
+Sources: "DreamBooth loss" (Filip Strand, 2024-10-27); Ruiz et al. 2022, arXiv:2208.12242; class preservation is
+"differential output preservation" in AI Toolkit (Ostris, 2025).
 """
 
 from __future__ import annotations
@@ -50,6 +59,9 @@ def weighted_mean(loss_B: mx.array, weight_B: mx.array) -> mx.array:
     return (weight_B * loss_B).mean()
 
 
-def prior_weights(photos: int, prior_weight: float) -> mx.array:
-    """The weights of a batch of `photos` photos followed by as many class pictures: float32 (2 * photos,)."""
-    return mx.array([2.0] * photos + [2.0 * prior_weight] * photos)
+def part_weights(photos: int, *weights: float) -> mx.array:
+    """The weights of a batch of `photos` photos followed by parts of as many examples each, one part for each of
+    `weights`: float32 ((1 + len(weights)) * photos,). The weighted mean is that of the photos plus weight * mean of
+    each part."""
+    parts = (1.0, *weights)
+    return mx.array([len(parts) * weight for weight in parts for _ in range(photos)])

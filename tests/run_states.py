@@ -8,6 +8,7 @@ Nobody executes these runs: serve the home with `create_app(home, with_jobs=Fals
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import random
 import shutil
@@ -29,9 +30,12 @@ from app.jobs.states import State
 from app.main import create_app
 from app.tables import Adapter, Checkpoint, Event, Job, Run, Sample, Version, now
 from core import files
+from core.estimate.architecture import Architecture
 from core.pocket import assets
+from core.training.likeness import Drawn
 
 SIDE_PX = 256
+ODD_PHOTO = 3  # the id of the photo that stands out
 PROMPTS = (
     "a photo of {trigger} {class_word}",
     "{trigger} {class_word} on the beach",
@@ -58,17 +62,18 @@ class Scene:
     error: dict[str, str] | None = None
     scored: bool = True
     turns: bool = False  # the held-out score rises again: it memorises
+    odd: bool = False  # one of its photos stands out
     knobs: dict[str, object] = field(default_factory=dict)
 
 
 SCENES = (
     Scene("waiting", State.QUEUED),
     Scene("starting", State.RUNNING, phase="loading the model"),
-    Scene("running", State.RUNNING, step=312, phase="training"),
+    Scene("running", State.RUNNING, step=312, phase="training", odd=True),
     Scene("stopped", State.STOPPED, step=160),
     Scene("failed", State.FAILED, step=210, error=ERROR),
     Scene("removed", State.CANCELLED),
-    Scene("done", State.SUCCEEDED, step=400, turns=True),
+    Scene("done", State.SUCCEEDED, step=400, turns=True, odd=True),
     Scene("no_samples", State.SUCCEEDED, step=400, prompts=0, scored=False, knobs={"held_out": "none"}),
     Scene("one_prompt", State.RUNNING, step=230, prompts=1, phase="training"),
     Scene("four_prompts", State.SUCCEEDED, step=400, prompts=4),
@@ -154,7 +159,11 @@ def _metrics(session: Session, run: Run, scene: Scene) -> None:
         scores = {"held_out": value, "held_out_loss": value * 0.4, f"held_out_photo/{held_out}": value}
         scores |= {f"held_out/{band}": value * (1 + 0.03 * (band - 1.5)) if step else 1.0 for band in range(4)}
         scores |= {f"photo/{number}": 0.9 + 0.05 * number for number in range(1, 8) if number != held_out and step}
+        scores |= {f"photo/{ODD_PHOTO}": 2.1} if scene.odd and step else {}
         session.add(Event(job_id=run.job_id, attempt=1, kind="metric", step=step, payload=scores))
+    for step in range(0, scene.step + 1, scene.every):
+        drawn = _drawn(step, step / scene.steps).to_json()
+        session.add(Event(job_id=run.job_id, attempt=1, kind="measured", step=step, payload=drawn))
     session.add(
         Event(
             job_id=run.job_id,
@@ -162,6 +171,20 @@ def _metrics(session: Session, run: Run, scene: Scene) -> None:
             kind="log",
             payload={"level": "info", "text": f"{scene.steps} steps on 8 photos with pocket, rank 16, 256 px."},
         )
+    )
+
+
+def _drawn(step: int, share: float) -> Drawn:
+    """Pictures that come to look like the subject, and from half of the run on like one another."""
+    gain, late = 1 - math.exp(-6 * share), max(share - 0.5, 0.0)
+    apart = (-0.02, -0.01, 0.01, 0.02)
+    return Drawn(
+        step,
+        likeness=tuple(0.31 + 0.4 * gain + each for each in apart),
+        bare=tuple(0.3 + (0.08 + each) * share for each in apart),
+        distance=tuple(0.6 - 0.1 * gain - 0.8 * late + each * late for each in apart),
+        photos=(0.78, 0.8, 0.42),
+        held_out=True,
     )
 
 
@@ -190,8 +213,7 @@ def _checkpoint(session: Session, home: Home, run: Run, step: int) -> None:
     folder = home.run(int(run.id or 0)) / "checkpoints" / str(step)
     folder.mkdir(parents=True)
     adapter = folder / "adapter.safetensors"
-    with adapter.open("wb") as file:
-        file.truncate(1_700_000)
+    _write_adapter(adapter)
     row = Checkpoint(
         run_id=int(run.id or 0), step=step, folder=home.relative(folder), bytes=5_100_000, sha256=f"{step:064x}"
     )
@@ -210,3 +232,18 @@ def _checkpoint(session: Session, home: Home, run: Run, step: int) -> None:
             trigger="sks",
         )
     )
+
+
+def _write_adapter(path: Path) -> None:
+    """A file that a run of Pocket can begin with, as far as its header says: every layer at rank 16, all zeros."""
+    header: dict[str, object] = {}
+    end = 0
+    for layer, (size_in, size_out) in Architecture.of(assets.WEIGHTS).layers.sizes.items():
+        for name, shape in (("lora_A", (16, size_in)), ("lora_B", (size_out, 16))):
+            start, end = end, end + 2 * math.prod(shape)
+            entry = {"dtype": "F16", "shape": shape, "data_offsets": [start, end]}
+            header[f"transformer.{layer}.{name}.weight"] = entry
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)

@@ -167,6 +167,49 @@ def test_features_of_photos_are_compared_within_sets_and_between_them(
     assert "3 photos of their own sets: named 0" in output
 
 
+@pytest.fixture
+def toy_subject(tmp_path: Path) -> Path:
+    """A folder with one subject of four photos."""
+    folder = tmp_path / "photos" / "toy"
+    folder.mkdir(parents=True)
+    for name in ("01.jpg", "02.jpg", "05.jpg", "06.jpg"):
+        shutil.copy(EXAMPLES / name, folder / name)
+    return tmp_path / "photos"
+
+
+@pytest.mark.slow
+def test_the_suggested_checkpoint_is_held_to_a_judge_of_its_own(
+    toy_subject: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--shrink", "--runs", "2", "--seeds", "2", "--out", str(tmp_path / "out")]
+    run(monkeypatch, "choice", str(toy_subject), *options)
+    output = capsys.readouterr().out
+    assert re.search(r"^toy +2 +0.004 +2 +\d +-?\d\.\d{3} +\d\.\d{3} ", output, re.MULTILINE)
+    assert re.search(r"^(ok|NOT) +suggested within one checkpoint of the judge's best: [01] ", output, re.MULTILINE)
+    (record,) = json.loads((tmp_path / "out" / "choice.json").read_text(encoding="utf-8"))
+    assert list(record["judged"]) == ["1", "2"]
+    assert [each["step"] for each in record["drawn"]] == [0, 1, 2]
+    assert (tmp_path / "out" / "choice.jpg").stat().st_size > 1000
+    run(monkeypatch, "choice", "--again", str(tmp_path / "out" / "choice.json"))
+    assert capsys.readouterr().out in output
+
+
+@pytest.mark.slow
+def test_the_leak_meter_is_held_to_a_judge_of_its_own(
+    toy_subject: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leak = importlib.import_module("bench.leak")
+    monkeypatch.setattr(leak, "WAYS", {**leak.WAYS, "magic": {"magic": 1}})
+    options = ["--shrink", "--run-seeds", "1", "--seeds", "2", "--out", str(tmp_path / "out")]
+    run(monkeypatch, "leak", str(toy_subject), *options)
+    output = capsys.readouterr().out
+    assert "This version has no magic: 'magic' is left out." in output
+    for way in ("none", "pictures"):
+        assert re.search(rf"^toy +{way} +-?\d\.\d{{3}} +\d\.\d{{3}} ", output, re.MULTILINE)
+    assert re.search(r"the meter's order is the judge's in \d of \d sure pairs", output)
+    assert (tmp_path / "out" / "leak.jpg").stat().st_size > 1000
+
+
 @pytest.mark.slow
 def test_diagnoses_and_their_cost_are_compared_with_dense_scores(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlmodel import Session, col, select
 
-from app.actions import disk, models, runs
+from app.actions import models, runs, unreferenced
 from app.database import Database
 from app.errors import Conflict, NotFound
 from app.tables import Adapter, Checkpoint, Project
@@ -79,6 +79,7 @@ def import_file(
     assumed = contents.check(upload, header, parts, shown, settings)
     warnings = [contents.ALPHA_ASSUMED] if assumed else []
     trigger = trigger_of(header)
+    title = Path(name.replace("\\", "/")).name.removesuffix(".safetensors").strip()[:100] or "adapter"
     with database.write() as session:
         chosen = select(Adapter).where(Adapter.sha256 == sha256, col(Adapter.run_id).is_(None))
         same = [row for row in session.exec(chosen).all() if _config_of(database, row) == config]
@@ -87,9 +88,7 @@ def import_file(
             same[0].model = model  # and took every file of the Pictures page for Pocket's
             session.add(same[0])
             return replace(_view(session, same[0]), warnings=warnings), False
-    target = _place(database, upload, names.clean(name, "safetensors"), sha256, config)
-    title = Path(name.replace("\\", "/")).name.removesuffix(".safetensors").strip()[:100] or "adapter"
-    with database.write() as session:
+        target = _place(database, upload, names.clean(name, "safetensors"), sha256, config)
         rank = contents.largest_rank(parts)
         row = Adapter(name=title, model=model, file=database.home.relative(target), sha256=sha256, rank=rank)
         row.trigger = trigger
@@ -127,9 +126,9 @@ def delete(database: Database, adapter_id: int) -> None:
         row = find(session, adapter_id)
         if row.checkpoint_id is not None:
             raise Conflict("This adapter belongs to a run; delete the run to remove it.")
-        unreferenced = disk.files_of_adapter(database.home, row)
+        deleted = unreferenced.files_of_adapter(database.home, row)
         session.delete(row)
-    unreferenced.to_trash(f"adapter {row.name}")
+    deleted.to_trash(database, f"adapter {row.name}")
 
 
 def file_of(database: Database, adapter_id: int) -> runs.AdapterFile:
@@ -169,6 +168,8 @@ def _place(database: Database, upload: Path, file_name: str, sha256: str, config
         if config:
             files.write_bytes(folder / peft_config.FILE, config)
         os.replace(upload, folder / file_name)
+        files.flush_folder(folder)
+        files.flush_folder(folder.parent)
     return folder / file_name
 
 

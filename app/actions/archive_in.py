@@ -1,7 +1,7 @@
 """Photos, captions and masks from a zip, as one step that can be undone.
 
-    unpack a photo, check it, move it to its place     one after the other: memory and temporary disk are one photo's
-    rows of all photos, captions, masks                one transaction, one step
+    unpack each photo and check it                     one after the other: memory is one photo's
+    files and rows of all photos, captions, masks      one transaction, one step
 
 A file that cannot be used is left out with a sentence; the others come in.
 """
@@ -21,7 +21,7 @@ from sqlmodel import Session, select
 from app.actions import edits, masks, projects
 from app.actions.photo_changes import read_fields, write_field
 from app.actions.photo_views import newest_captions
-from app.actions.photos import StoredFile, add_row, same_bytes, store_file
+from app.actions.photos import CheckedFile, add_row, check_file, same_bytes
 from app.database import Database
 from app.home import Home
 from app.tables import Caption, Photo
@@ -54,7 +54,7 @@ class Found:
 
     path: str  # in the archive
     sha256: str
-    stored: StoredFile | None  # None where the project has the photo
+    checked: CheckedFile | None  # None where the project has the photo
     size: tuple[int, int]
     caption: str = ""
     mask: masks.Drawn | None = None
@@ -72,11 +72,11 @@ def add(database: Database, project_id: int, upload: Path) -> ArchiveAdded:
         if not found:
             raise DataProblem("None of the photos in this archive can be used.", problems)
         _read_captions(archive, found, Path(folder), problems)
-        _read_masks(database.home, archive, found, Path(folder), problems)
+        _read_masks(archive, found, Path(folder), problems)
         _read_facts(archive, found, Path(folder), problems)
-    with database.write() as session:
-        projects.find(session, project_id)
-        return _write(session, project_id, list(found.values()), problems)
+        with database.write() as session:
+            projects.find(session, project_id)
+            return _write(session, database.home, project_id, list(found.values()), problems)
 
 
 def _check_room(home: Home, upload: Path) -> None:
@@ -89,11 +89,11 @@ def _check_room(home: Home, upload: Path) -> None:
 def _read_photos(
     database: Database, project_id: int, archive: Archive, folder: Path, problems: list[FieldProblem]
 ) -> dict[str, Found]:
-    """The photos by path, their files in their places."""
+    """The photos by path."""
     found: dict[str, Found] = {}
     seen: dict[str, str] = {}
     for path in archive.contents.photos:
-        upload = folder / "photo"
+        upload = folder / f"photo {len(found)}"
         try:
             archive.unpack(path, upload, reading.BYTES_AT_MOST)
             sha256 = files.sha256_of(upload)
@@ -107,8 +107,8 @@ def _read_photos(
                 found[path] = Found(path, sha256, None, (row.width, row.height))
                 continue
             files.flush_file(upload)
-            stored = store_file(database.home, PurePosixPath(path).name, upload, sha256)
-            found[path] = Found(path, sha256, stored, (stored.facts.width, stored.facts.height))
+            checked = check_file(database.home, PurePosixPath(path).name, upload, sha256)
+            found[path] = Found(path, sha256, checked, (checked.facts.width, checked.facts.height))
         except DataProblem as problem:
             problems.append(FieldProblem(path, _words_of(problem)))
     return found
@@ -154,9 +154,7 @@ def _of_tables(tables: Mapping[str, Mapping[str, str]], photo: str) -> str:
     return ""
 
 
-def _read_masks(
-    home: Home, archive: Archive, found: Mapping[str, Found], folder: Path, problems: list[FieldProblem]
-) -> None:
+def _read_masks(archive: Archive, found: Mapping[str, Found], folder: Path, problems: list[FieldProblem]) -> None:
     matched, unused = archives.masks_of(archive.contents)
     problems += unused
     for photo, path in matched.items():
@@ -165,7 +163,7 @@ def _read_masks(
         file = folder / "mask"
         try:
             archive.unpack(path, file, masks.BYTES_AT_MOST)
-            found[photo].mask = masks.store(home, file, found[photo].size)
+            found[photo].mask = masks.read(file, found[photo].size)
         except DataProblem as problem:
             problems.append(FieldProblem(path, problem.message))
 
@@ -197,7 +195,9 @@ def _words_of(problem: DataProblem) -> str:
     return problem.problems[0].message if problem.problems else problem.message
 
 
-def _write(session: Session, project_id: int, found: list[Found], problems: list[FieldProblem]) -> ArchiveAdded:
+def _write(
+    session: Session, home: Home, project_id: int, found: list[Found], problems: list[FieldProblem]
+) -> ArchiveAdded:
     rows = {each.sha256: same_bytes(session, project_id, each.sha256) for each in found}
     there = [int(row.id or 0) for row in rows.values() if row is not None]
     captioned = newest_captions(session, there)
@@ -208,8 +208,8 @@ def _write(session: Session, project_id: int, found: list[Found], problems: list
     with edits.step(session, project_id, words, there) as touched:
         for each in found:
             row = rows[each.sha256]
-            if row is None and each.stored is not None:
-                row = add_row(session, project_id, each.stored, used)
+            if row is None and each.checked is not None:
+                row = add_row(session, home, project_id, each.checked, used)
                 used.append(row.name)
                 new.append(int(row.id or 0))
                 touched.add(new[-1])
@@ -222,7 +222,9 @@ def _write(session: Session, project_id: int, found: list[Found], problems: list
                 session.add(Caption(photo_id=number, text=each.caption, origin="user"))
                 captions += 1
             if each.mask and row.mask is None:
+                masks.keep(home, each.mask.png)
                 row.mask, row.mask_box = each.mask.sha256, each.mask.box
                 session.add(row)
                 drawn += 1
+    files.flush_folder(home.photos)
     return ArchiveAdded(len(new), len(there), captions, drawn, new, problems)

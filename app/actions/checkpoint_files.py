@@ -17,6 +17,7 @@ from pathlib import Path
 from sqlmodel import Session, col, select
 
 from app.actions import disk, run_views, runs
+from app.actions.unreferenced import UnreferencedFiles
 from app.database import Database
 from app.errors import Conflict, NotFound
 from app.home import Home
@@ -72,7 +73,7 @@ def delete(database: Database, run_id: int, step: int) -> Removed:
             raise NotFound(f"There is no checkpoint of step {step}.")
         _check_unneeded(session, row, rows)
         folder = _remove_rows(session, database.home, row)
-    disk.UnreferencedFiles(database.home, others=[folder]).to_trash(f"run {run_id}, step {step}")
+    UnreferencedFiles(others=[folder]).to_trash(database, f"run {run_id}, step {step}")
     return Removed([step], row.bytes)
 
 
@@ -85,7 +86,7 @@ def thin(database: Database, run_id: int, keep: int) -> Removed:
         rows, always = _rows(session, run_id)
         going = _surplus(session, rows, always, keep)
         folders = [_remove_rows(session, database.home, row) for row in going]
-    disk.UnreferencedFiles(database.home, others=folders).to_trash(f"run {run_id}, checkpoints")
+    UnreferencedFiles(others=folders).to_trash(database, f"run {run_id}, checkpoints")
     return Removed([row.step for row in going], sum(row.bytes for row in going))
 
 

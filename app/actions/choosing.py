@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from sqlmodel import Session, col, select
 
 from app.actions import runs
+from app.actions.run_views import CheckpointView
 from app.database import Database
 from app.errors import NotFound
 from app.tables import Checkpoint
-from core.training.choice import Choice
+from core.training.choice import Choice, Measure
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,12 @@ class CheckpointMeasures:
     starred: bool
     held_out: float | None  # loss on held-out photos relative to the base; None: not scored
     held_out_bar: float | None  # its error bar beside the best one's
-    likeness: float | None  # these three are not measured yet
+    likeness: float | None  # of the pictures drawn at its step (core/training/likeness.py); None: not measured
+    likeness_bar: float | None
     leak: float | None
+    leak_bar: float | None
     variety: float | None
+    variety_bar: float | None
 
 
 def suggestion(database: Database, run_id: int) -> Choice:
@@ -40,21 +44,33 @@ def suggestion(database: Database, run_id: int) -> Choice:
 def checkpoints(database: Database, run_id: int) -> list[CheckpointMeasures]:
     """The run's checkpoints, the oldest first. Raises NotFound."""
     detail = runs.get_run(database, run_id)
-    scored = {each.step: each for each in detail.suggestion.measures}
+    measured = {each.step: each for each in detail.suggestion.measures}
     return [
-        CheckpointMeasures(
-            step=each.step,
-            bytes=each.bytes,
-            adapter_bytes=runs.adapter_bytes(database, run_id, each.step),
-            starred=each.starred,
-            held_out=scored[each.step].held_out if each.step in scored else None,
-            held_out_bar=scored[each.step].bar if each.step in scored else None,
-            likeness=None,
-            leak=None,
-            variety=None,
-        )
+        _measures(each, runs.adapter_bytes(database, run_id, each.step), measured.get(each.step))
         for each in detail.checkpoints
     ]
+
+
+def _measures(of: CheckpointView, adapter_bytes: int | None, measure: Measure | None) -> CheckpointMeasures:
+    figures = measure.figures if measure else None
+    likeness, leak, variety = (
+        (None, None) if figure is None else (figure.value, figure.bar)
+        for figure in ((figures.likeness, figures.leak, figures.variety) if figures else (None, None, None))
+    )
+    return CheckpointMeasures(
+        step=of.step,
+        bytes=of.bytes,
+        adapter_bytes=adapter_bytes,
+        starred=of.starred,
+        held_out=measure.held_out if measure else None,
+        held_out_bar=measure.bar if measure else None,
+        likeness=likeness[0],
+        likeness_bar=likeness[1],
+        leak=leak[0],
+        leak_bar=leak[1],
+        variety=variety[0],
+        variety_bar=variety[1],
+    )
 
 
 def star(database: Database, run_id: int, step: int, *, starred: bool) -> CheckpointMeasures:

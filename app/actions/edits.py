@@ -8,7 +8,7 @@
 
 Rows are compared and written back as SQLite stores them, ids and times included, so undo returns the exact state. A
 deleted photo is a row in a step; files that a step names stay on the disk until it is forgotten
-(`app/actions/disk.py`). Each change appends an event of the project, so that its other pages refresh.
+(`app/actions/unreferenced.py`). Each change appends an event of the project, so that its other pages refresh.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sqlalchemy import bindparam, text
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, delete, func, select, update
 
-from app.actions import check_jobs, disk
+from app.actions import check_jobs, unreferenced
 from app.actions.photo_views import PhotoView, views
 from app.database import Database
 from app.errors import Conflict, NotFound
@@ -141,11 +141,10 @@ def forget(database: Database, project_id: int) -> int:
         _check_project(session, project_id)
         steps = session.exec(select(Edit).where(Edit.project_id == project_id)).all()
         hashes = {sha256 for each in steps for sha256 in each.hashes}
-        unreferenced = disk.files_of_hashes(database.home, hashes)
+        deleted = unreferenced.files_of_hashes(database.home, hashes)
         session.exec(delete(Edit).where(col(Edit.project_id) == project_id))
         session.add(Event(project_id=project_id, kind="edit", payload=dict(FORGOTTEN)))
-        unreferenced.keep_referenced(session)
-    unreferenced.to_trash("photos that were deleted")
+    deleted.to_trash(database, "photos that were deleted")
     return len(steps)
 
 

@@ -19,7 +19,7 @@ from core.config.optimizer_defaults import FOLLOWING, rate_advice
 from core.config.resolve import resolve
 from core.config.train import TrainConfig
 from core.dataset import split
-from core.dataset.captions import dropout_advice, trigger_advice
+from core.dataset.captions import dropout_advice, preservation_advice, trigger_advice
 from core.device.hardware import this_computer
 from core.errors import ModelProblem
 from core.estimate.architecture import Architecture
@@ -80,8 +80,9 @@ def suggest(
     origin = "at the pace of your last run" if measured is not None else "a rough figure until the first run here"
     free = resolve({**given, **dict.fromkeys(FOLLOWING)}, entry.defaults).config
     rate = rate_advice(config.optimizer, config.learning_rate)
-    dropout = dropout_advice(config.trigger_dropout, config.class_pictures, captions, trigger)
-    advice = (rate, trigger_advice(captions, trigger), dropout, _assistant_advice(entry))
+    dropout = dropout_advice(config.trigger_dropout, config.has_class_pictures, captions, trigger)
+    preserved = preservation_advice(config.class_preservation, captions, trigger)
+    advice = (rate, trigger_advice(captions, trigger), dropout, preserved, _assistant_advice(entry))
     return Suggestion(
         steps=steps,
         seconds=seconds,
@@ -106,7 +107,8 @@ def _seconds(config: TrainConfig, pace: float, best: TrainConfig) -> float:
     """Of a whole run at `pace` seconds a step; `best` is how the model draws best, as class pictures are drawn."""
     forward = pace * FORWARD_SHARE / _examples(config)  # of one picture
     rounds = config.steps // config.sample_every + 1 if config.sample_every else 0
-    samples = rounds * len(config.sample_prompts) * config.sample_steps * _evaluations(config)
+    judged = config.judged_prompts * (2 * config.judged_seeds - 1) * config.judged_steps
+    samples = rounds * (len(config.sample_prompts) * config.sample_steps + judged) * _evaluations(config)
     class_pictures = config.class_pictures * best.sample_steps * _evaluations(best)
     scores = (SCORES_EARLY + config.steps // config.score_every) * _scored(config.held_out)
     forwards = samples + class_pictures + scores * len(BANDS) * config.score_draws
@@ -155,15 +157,21 @@ def _measured(session: Session, model: str, config: TrainConfig) -> float | None
         attempt = session.exec(attempts.order_by(col(Event.id).desc()).limit(1)).first()
         pace = progress.seconds_per_step(session, run.job_id, attempt) if job and attempt is not None else None
         if pace is not None:
-            examples = int(used["batch_size"] * used["accumulate"]) * (2 if used.get("class_pictures") else 1)
+            parts = _parts(bool(used.get("class_pictures") or used.get("class_folder")), used.get("class_preservation"))
+            examples = int(used["batch_size"] * used["accumulate"]) * parts
             then = _pixels(used["side_px"], *used.get("more_sides_px", ())) * examples
             return pace * _pixels(*config.sides_px) * _examples(config) / then
     return None
 
 
-def _examples(config: TrainConfig) -> int:
-    """How many examples a step trains on."""
-    return config.examples_at_once * config.accumulate
+def _examples(config: TrainConfig) -> float:
+    """How many examples a step trains on; one that is preserved has a forward pass more."""
+    return _parts(config.has_class_pictures, config.class_preservation) * config.batch_size * config.accumulate
+
+
+def _parts(class_pictures: bool, class_preservation: float | None) -> float:
+    """The cost of a batch against that of its photos."""
+    return 1 + class_pictures + (1 + FORWARD_SHARE if class_preservation else 0)
 
 
 def _scored(choice: str) -> int:

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from app.actions import disk
 from app.actions.run_views import picture_url
+from app.actions.unreferenced import UnreferencedFiles
 from app.database import Database
 from app.errors import Conflict, NotFound
 from app.jobs import store
@@ -83,10 +83,9 @@ def delete(database: Database, grid_id: int) -> None:
         if job.state is State.RUNNING:
             raise Conflict("This grid is being drawn; stop it first.")
         drawn = session.exec(select(Sample).where(Sample.job_id == row.job_id)).all()
-        others = [database.home.file(each.file) for each in drawn]
-        unreferenced = disk.UnreferencedFiles(database.home, others=others)
+        deleted = UnreferencedFiles(others=[database.home.root / each.file for each in drawn])
         session.delete(job)  # cascades to the grid, its pictures and the events
-    unreferenced.to_trash(f"grid {grid_id}")
+    deleted.to_trash(database, f"grid {grid_id}")
 
 
 def drawn_with(database: Database, run_id: int, step: int) -> str | None:

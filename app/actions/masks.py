@@ -42,6 +42,7 @@ class Drawn:
 
     sha256: str | None  # None: no mask
     box: list[float] | None  # around its subject, in fractions; None where it has none
+    png: bytes = b""  # its file
 
 
 def get(database: Database, photo_id: int) -> MaskFile:
@@ -59,7 +60,7 @@ def put(database: Database, photo_id: int, content: Path | bytes) -> PhotoView:
     with database.read() as session:
         row = find(session, photo_id)
     try:
-        drawn = store(database.home, content, (row.width, row.height))
+        drawn = read(content, (row.width, row.height))
     except DataProblem as problem:
         words = [FieldProblem("mask", problem.message)]
         raise DataProblem(f"The mask of {row.name} {problem.message}", words) from None
@@ -71,23 +72,26 @@ def delete(database: Database, photo_id: int) -> PhotoView:
     return _change(database, photo_id, Drawn(None, None))
 
 
-def store(home: Home, content: Path | bytes, size: tuple[int, int]) -> Drawn:
-    """Check and keep the mask of a photo of `size`. Raises DataProblem, DiskProblem."""
+def read(content: Path | bytes, size: tuple[int, int]) -> Drawn:
+    """Check the mask of a photo of `size`. Raises DataProblem."""
     mask = masks.read(content, size)
     if masks.counts(mask)[masks.IGNORED] == size[0] * size[1]:
         raise DataProblem("ignores all of the photo (0 everywhere); paint the subject (255) or the background (128).")
     around = mask.point([255 * (grey == masks.SUBJECT) for grey in range(256)]).getbbox()
     box = [side / size[place % 2] for place, side in enumerate(around)] if around else None
-    return Drawn(store_picture(home, mask), box)
-
-
-def store_picture(home: Home, mask: Image.Image) -> str:
-    """Keep a grey picture of the three values, under the hash of its PNG. Raises DiskProblem."""
     png = io.BytesIO()
     mask.save(png, "PNG")
-    sha256 = files.sha256_of(png.getvalue())
+    return Drawn(files.sha256_of(png.getvalue()), box, png.getvalue())
+
+
+def keep(home: Home, png: bytes) -> str:
+    """Write a grey picture of the three values under its hash, and return that.
+
+    Called in the transaction that adds its row: nobody can move it away between the two. Raises DiskProblem.
+    """
+    sha256 = files.sha256_of(png)
     if not home.mask(sha256).is_file():
-        files.write_bytes(home.mask(sha256), png.getvalue())
+        files.write_bytes(home.mask(sha256), png)
     return sha256
 
 
@@ -112,6 +116,8 @@ def of_size(home: Home, sha256: str, size: tuple[int, int]) -> Path:
 def _change(database: Database, photo_id: int, drawn: Drawn) -> PhotoView:
     with database.write() as session:
         row = find(session, photo_id)
+        if drawn.png:
+            keep(database.home, drawn.png)
         with edits.step(session, row.project_id, f"the mask of {row.name}", [photo_id]):
             row.mask, row.mask_box = drawn.sha256, drawn.box
             session.add(row)

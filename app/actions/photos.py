@@ -15,6 +15,7 @@ from app.database import Database
 from app.errors import NotFound
 from app.home import Home
 from app.tables import Caption, Photo
+from core import files
 from core.dataset import dates, names
 from core.dataset import photos as reading
 from core.errors import DataProblem, FieldProblem, disk_errors_as_problem
@@ -58,9 +59,10 @@ def get_photo(database: Database, photo_id: int) -> PhotoView:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A photo's file in its place in the home, before it has a row."""
+class CheckedFile:
+    """A photo that was uploaded and can be used, before it has its place in the home and its row."""
 
+    upload: Path
     filename: str  # the user's
     sha256: str
     bytes: int
@@ -78,24 +80,27 @@ def add(
     """
     with database.read() as session:
         projects.find(session, project_id)
-        if same := same_bytes(session, project_id, sha256):
+        same = same_bytes(session, project_id, sha256)
+        if same is not None and database.home.photo(sha256, same.extension).is_file():
             return views(session, [same])[0], False
-    stored = store_file(database.home, filename, upload, sha256)
+    checked = check_file(database.home, filename, upload, sha256)
     with database.write() as session:
         projects.find(session, project_id)
-        if same := same_bytes(session, project_id, sha256):  # the same file, dropped twice at once
+        if same := same_bytes(session, project_id, sha256):  # the same file dropped twice at once, or lost since
+            _put_in_place(database.home, checked)
             return views(session, [same])[0], False
         key = f"upload {batch}" if batch else ""
         earlier = edits.photos_so_far(session, project_id, key)
         words = f"{earlier + 1} photos added" if earlier else f"{names.shown(filename)} added"
         with edits.step(session, project_id, words, key=key) as added:
-            row = add_row(session, project_id, stored)
+            row = add_row(session, database.home, project_id, checked)
             added.add(int(row.id or 0))
+        files.flush_folder(database.home.photos)
         return views(session, [row])[0], True
 
 
-def store_file(home: Home, filename: str, upload: Path, sha256: str) -> StoredFile:
-    """Check the photo at `upload`, make its thumbnail, and move it to its place.
+def check_file(home: Home, filename: str, upload: Path, sha256: str) -> CheckedFile:
+    """Check the photo at `upload`, and make its thumbnail.
 
     Raises DataProblem with a sentence about this file, DiskProblem.
     """
@@ -106,32 +111,41 @@ def store_file(home: Home, filename: str, upload: Path, sha256: str) -> StoredFi
         raise DataProblem(f"{shown} {problem.message}", [FieldProblem(shown, problem.message)]) from problem
     if not home.thumb(sha256).is_file():
         reading.write_thumb(upload, home.thumb(sha256), THUMB_SIDE_PX)
-    size, taken = upload.stat().st_size, dates.taken(upload)
-    target = home.photo(sha256, facts.extension)
-    if not target.is_file():
-        with disk_errors_as_problem(target):
-            os.replace(upload, target)  # the upload was flushed to the disk when it ended
-    return StoredFile(filename, sha256, size, facts, taken)
+    return CheckedFile(upload, filename, sha256, upload.stat().st_size, facts, dates.taken(upload))
 
 
-def add_row(session: Session, project_id: int, stored: StoredFile, used: Sequence[str] | None = None) -> Photo:
-    """The row of a stored file, within a step. `used` are the names in the project, for a caller that adds many."""
+def add_row(
+    session: Session, home: Home, project_id: int, checked: CheckedFile, used: Sequence[str] | None = None
+) -> Photo:
+    """Move the file to its place, and add its row, within a step: nobody can move it away between the two.
+
+    The caller flushes `home.photos` before it commits. `used` are the names in the project, for a caller that adds
+    many. Raises DiskProblem.
+    """
+    _put_in_place(home, checked)
     if used is None:
         used = session.exec(select(Photo.name).where(Photo.project_id == project_id)).all()
     row = Photo(
         project_id=project_id,
-        name=names.free(names.clean(stored.filename, stored.facts.extension), used),
-        sha256=stored.sha256,
-        extension=stored.facts.extension,
-        bytes=stored.bytes,
-        width=stored.facts.width,
-        height=stored.facts.height,
-        warnings=stored.facts.warnings,
-        taken=stored.taken,
+        name=names.free(names.clean(checked.filename, checked.facts.extension), used),
+        sha256=checked.sha256,
+        extension=checked.facts.extension,
+        bytes=checked.bytes,
+        width=checked.facts.width,
+        height=checked.facts.height,
+        warnings=checked.facts.warnings,
+        taken=checked.taken,
     )
     session.add(row)
     session.flush()
     return row
+
+
+def _put_in_place(home: Home, checked: CheckedFile) -> None:
+    target = home.photo(checked.sha256, checked.facts.extension)
+    if not target.is_file():
+        with disk_errors_as_problem(target):
+            os.replace(checked.upload, target)  # the upload was flushed to the disk when it ended
 
 
 def delete(database: Database, photo_id: int) -> None:

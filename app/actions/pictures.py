@@ -10,8 +10,9 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from app.actions import adapters, disk, models, runs
+from app.actions import adapters, models, runs
 from app.actions.run_views import SampleView, sample_view
+from app.actions.unreferenced import UnreferencedFiles
 from app.database import Database
 from app.errors import NotFound
 from app.jobs import store
@@ -104,9 +105,9 @@ def delete(database: Database, sample_id: int) -> None:
     """Remove a picture; its file goes to the trash. Raises NotFound."""
     with database.write() as session:
         row = find(session, sample_id)
-        unreferenced = disk.UnreferencedFiles(database.home, others=[database.home.file(row.file)])
+        deleted = UnreferencedFiles(others=[database.home.root / row.file])
         session.delete(row)
-    unreferenced.to_trash(f"picture {sample_id}")
+    deleted.to_trash(database, f"picture {sample_id}")
 
 
 def find(session: Session, sample_id: int) -> Sample:

@@ -19,6 +19,7 @@ from sqlmodel import Session, col, select
 from app.tables import Event, now
 from core.training.choice import HeldOutScore
 from core.training.diagnosis import BANDS, LOSSES_AVERAGED, Diagnosis, Score, diagnose
+from core.training.likeness import Drawn
 
 ETA_STEPS = 200  # the pace is that of the newest steps, since a laptop on battery slows down
 POINTS_DEFAULT = 1000
@@ -114,6 +115,19 @@ def scores(session: Session, job_id: int) -> Scores:
         if "held_out" in values
     )
     return Scores(diagnosis, _of_photos("held_out_photo/", newest), _of_photos("photo/", newest), by_step)
+
+
+def drawn(session: Session, job_id: int) -> list[Drawn]:
+    """What the pictures of each step showed, by step; empty for runs that measured none."""
+    kinds = or_(col(Event.kind) == "rewind", col(Event.kind) == "measured")
+    chosen = select(Event.kind, Event.step, Event.payload).where(Event.job_id == job_id, kinds)
+    found: dict[int, Drawn] = {}
+    for kind, step, payload in session.execute(chosen.order_by(col(Event.id))):
+        if kind == "rewind":
+            found = {each: values for each, values in found.items() if each <= payload["to_step"]}
+        else:
+            found[step or 0] = Drawn.from_json(payload)
+    return [found[step] for step in sorted(found)]
 
 
 def _newest_losses(session: Session, job_id: int) -> list[float | None]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from app.actions import disk, edits
+from app.actions import edits, unreferenced
 from app.actions.photo_views import newest_captions, thumb_url
 from app.database import Database
 from app.errors import Conflict, NotFound
@@ -119,11 +119,9 @@ def delete(database: Database, project_id: int) -> None:
         row = find(session, project_id)
         if _count_jobs(session, project_id, (State.RUNNING,)):
             raise Conflict(f"{row.name} has a running job; stop it first.")
-        unreferenced = disk.files_of_project(session, database.home, project_id)
+        deleted = unreferenced.files_of_project(session, database.home, project_id)
         session.delete(row)
-        session.flush()
-        unreferenced.keep_referenced(session)
-    unreferenced.to_trash(f"project {row.name}")
+    deleted.to_trash(database, f"project {row.name}")
 
 
 def find(session: Session, project_id: int) -> Project:

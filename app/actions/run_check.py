@@ -15,6 +15,7 @@ from app.tables import Adapter
 from core.config.layer_ranks import RANK_AT_MOST
 from core.config.resolve import Examined, Resolved, examine
 from core.config.train import TrainConfig
+from core.dataset import class_folder
 from core.errors import ConfigProblem, FieldProblem, Problem
 from core.estimate.architecture import Architecture
 from core.training.check import architecture_of, in_order, settings_problems, start_problems
@@ -35,6 +36,11 @@ class RunRequest:
     @property
     def resolved(self) -> Resolved:
         return self.examined.resolved
+
+    def class_hashes(self) -> list[str]:
+        """The hashes of the user's own class pictures. Raises ConfigProblem that names those that cannot be read."""
+        folder = self.resolved.config.class_folder
+        return [each.sha256 for each in class_folder.read(folder, "")] if folder else []
 
     def problems(self, photos: Sequence[str]) -> list[FieldProblem]:
         """Every problem with a run on the photos of these names, in the order of the form."""

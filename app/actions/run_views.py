@@ -12,11 +12,13 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app.actions import jobs, progress
+from app.actions.lineage import Relative, children_of, parent_of
 from app.jobs import store
 from app.jobs.states import State, Stop
 from app.tables import Checkpoint, Event, Project, Run, Sample, Version
 from core.training.choice import Choice, choose
 from core.training.diagnosis import Diagnosis, outliers, than_base
+from core.training.likeness import Drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,9 @@ class RunDetail(RunView):
 
     config: dict[str, Any]  # {knob: {"value", "source"}}
     started_from: str | None  # the adapter that it began with, by name
+    parent: Relative | None  # the run that this is the adapter of
+    children: list[Relative]  # the runs that began with an adapter of this one
+    own_class_pictures: int  # the user's own, which it trains on beside those that are drawn
     items: list[dict[str, Any]]  # what it trains on: [{photo_id, sha256, extension, name, crop, caption}]
     versions: dict[str, str]
     hashes: dict[str, str]
@@ -179,6 +184,9 @@ def detail_of(session: Session, run: Run) -> RunDetail:
         ended_at=view.ended_at,
         config=run.config,
         started_from=job.params.get("start_from", {}).get("name"),
+        parent=parent_of(session, run),
+        children=children_of(session, run),
+        own_class_pictures=len(job.params.get("class_pictures", ())),
         items=version.items if version else [],
         versions=run.versions,
         hashes=run.hashes,
@@ -186,7 +194,7 @@ def detail_of(session: Session, run: Run) -> RunDetail:
         samples=[sample_view(sample) for sample in grid.values()],
         verdict=scores.diagnosis,
         photo_scores=photo_scores(version.items if version else [], scores),
-        suggestion=_suggestion(scores, saved, job.state),
+        suggestion=_suggestion(scores, progress.drawn(session, run.job_id), saved, job.state),
         class_pictures=[sample_view(sample) for sample in rows if sample.step is None],
         deaths=job.deaths,
         not_responding=jobs.silent(job),
@@ -196,9 +204,11 @@ def detail_of(session: Session, run: Run) -> RunDetail:
     )
 
 
-def _suggestion(scores: progress.Scores, saved: Sequence[CheckpointView], state: State) -> Choice:
-    steps = [each.step for each in saved]
-    return choose(scores.by_step, steps, scores.diagnosis, so_far=state in (State.QUEUED, State.RUNNING))
+def _suggestion(
+    scores: progress.Scores, pictures: Sequence[Drawn], saved: Sequence[CheckpointView], state: State
+) -> Choice:
+    steps, so_far = [each.step for each in saved], state in (State.QUEUED, State.RUNNING)
+    return choose(scores.by_step, steps, scores.diagnosis, so_far=so_far, pictures=pictures)
 
 
 def sample_view(row: Sample) -> SampleView:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from app.actions import disk, models, progress, projects
+from app.actions import lineage, models, progress, projects, unreferenced
 from app.actions.run_views import RunDetail, RunView, detail_of, list_view
 from app.database import Database
 from app.errors import Conflict, NotFound
@@ -157,19 +157,20 @@ def delete(database: Database, run_id: int) -> None:
         job = store.get(session, run.job_id)
         if job.state is State.RUNNING:
             raise Conflict(f"{run.name} is running; stop it first.")
+        if waiting := lineage.waiting_for(session, run):
+            words = "has no checkpoint of its own yet. Wait for its first one, or stop it"
+            raise Conflict(f"{waiting} begins from {run.name} and {words}, before you delete {run.name}.")
         version = session.get(Version, run.version_id)
-        exported = disk.files_of_exports(session, database.home, run_id)
-        unreferenced = disk.UnreferencedFiles(database.home, others=[database.home.run(run_id), *exported])
+        exported = unreferenced.files_of_exports(session, database.home, run_id)
+        deleted = unreferenced.UnreferencedFiles(others=[database.home.run(run_id), *exported])
         for item in version.items if version else ():
             for sha256 in {item["sha256"], item.get("mask")} - {None}:
-                unreferenced.photos[sha256] = disk.files_of_hash(database.home, sha256)
+                deleted.photos[sha256] = unreferenced.files_of_hash(database.home, sha256)
         label = f"run {run.name}"
         session.delete(job)  # cascades to the run, its samples, checkpoints and adapters, and the events
         if version is not None:
             session.delete(version)
-        session.flush()
-        unreferenced.keep_referenced(session)
-    unreferenced.to_trash(label)
+    deleted.to_trash(database, label)
 
 
 def adapter_file(database: Database, run_id: int, step: int | None = None) -> AdapterFile:

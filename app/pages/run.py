@@ -20,6 +20,7 @@ from sqlmodel import col, select
 
 from app import wording
 from app.actions import models, projects, runs
+from app.actions.lineage import Relative
 from app.actions.photo_views import file_url, thumb_url
 from app.actions.projects import ProjectView
 from app.actions.run_views import PhotoScore, RunDetail, SampleView
@@ -50,6 +51,8 @@ class RunPage(Page):
     diagnosis: Diagnosis  # what the scores say so far
     held_out_photos: int  # on how many the run is scored; 0: on one that it trains on
     photo_scores: tuple[PhotoScore, ...]  # empty before the first score
+    parent: Relative | None  # the run that it began from
+    children: tuple[Relative, ...]  # the runs that began from it
     suggestion_data: Mapping[str, Any]  # `Choice` as JSON: which checkpoint to draw with
     prompts: int  # how many the run has samples of
     why_empty: str  # a sentence where there will be no samples
@@ -94,6 +97,7 @@ class SceneData:
     every: int  # steps between samples; 0: none are drawn by themselves
     base: str  # what step 0 is: "the base" or "as begun"
     photos: tuple[ScenePhoto, ...]  # that the run trains on or is scored on
+    scores: tuple[PhotoScore, ...]  # empty before the first one
     checkpoints: tuple[SavedStep, ...]  # the oldest first
     log: tuple[LogLine, ...]
 
@@ -127,6 +131,7 @@ class ScenePhoto:
     name: str
     url: str
     thumb_url: str
+    aside: bool  # by now
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +149,9 @@ class ClassPictures:
 
     prompt: str
     pictures: tuple[Picture, ...]
+    drawn: int  # how many are drawn in all; 0: the run trains on the user's own alone
+    own: int  # of the user's
+    folder: str  # of those
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +188,8 @@ def run_page(database: Database, run_id: int) -> RunPage:
         diagnosis=detail.verdict,
         held_out_photos=_held_out_photos(detail, config),
         photo_scores=tuple(detail.photo_scores),
+        parent=detail.parent,
+        children=tuple(detail.children),
         suggestion_data=asdict(detail.suggestion),
         prompts=len(data.prompts),
         why_empty=why_empty,
@@ -242,6 +252,7 @@ def _scene(
         every=every,
         base="as begun" if detail.started_from else "the base",
         photos=_photos(database, detail),
+        scores=tuple(detail.photo_scores),
         checkpoints=tuple(_saved_steps(database, detail)),
         log=_log(database, detail.job_id),
     )
@@ -254,7 +265,7 @@ def _photos(database: Database, detail: RunDetail) -> tuple[ScenePhoto, ...]:
     with database.read() as session:
         rows = {row.id: row for row in session.exec(select(Photo).where(col(Photo.id).in_(wanted)))}
     return tuple(
-        ScenePhoto(number, rows[number].name, file_url(rows[number]), thumb_url(rows[number]))
+        ScenePhoto(number, rows[number].name, file_url(rows[number]), thumb_url(rows[number]), rows[number].aside)
         for number in dict.fromkeys(wanted)
         if number in rows
     )
@@ -267,11 +278,13 @@ def _why_empty(every: int, has_prompts: bool) -> str:
 
 
 def _class_pictures(detail: RunDetail, config: Mapping[str, Any], project: ProjectView) -> ClassPictures | None:
-    if not config.get("class_pictures"):  # runs of older versions have no such knob
+    count, folder = config.get("class_pictures", 0), config.get("class_folder", "")  # older runs have no such knobs
+    if not count and not folder:
         return None
     drawn = detail.class_pictures
     prompt = drawn[0].prompt if drawn else _filled(config["class_prompt"], project)
-    return ClassPictures(prompt, tuple(_picture(sample) for sample in drawn))
+    pictures = tuple(_picture(sample) for sample in drawn)
+    return ClassPictures(prompt, pictures, count, detail.own_class_pictures, folder)
 
 
 def _picture(sample: SampleView) -> Picture:

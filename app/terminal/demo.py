@@ -35,7 +35,7 @@ def run_demo(out: Path, wanted_steps: str | None) -> dict[str, Any]:
     entry = catalog.find("pocket")
     steps = resolve({"steps": DEMO_STEPS if wanted_steps is None else wanted_steps}).config.steps
     every = max(1, steps // SHEETS)
-    user = {"steps": steps, "save_every": max(1, steps // 2), "sample_every": every}
+    user = {"steps": steps, "save_every": max(1, steps // 2), "sample_every": every, "judged_seeds": 0}
     resolved = resolve(user, entry.defaults)
     config = resolved.config
     _check_out(out)

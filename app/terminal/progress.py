@@ -8,7 +8,9 @@ from app.terminal.console import print_line
 from app.wording import duration
 from core.dataset.examples import Example
 from core.training.diagnosis import outliers
-from core.training.events import Note, Phase, Progress, Resumed, Saved, Scored, Stepped
+from core.training.events import Measured, Note, Phase, Progress, Resumed, Saved, Scored, Stepped
+from core.training.gauges import gauges_of
+from core.training.likeness import Drawn, comparable, figures
 
 STEP_LINES = 20  # about as many lines of steps as a run prints
 RECENT_STEPS = 20  # whose median duration predicts the time that is left
@@ -24,6 +26,7 @@ class ProgressPrinter:
         self._examples, self._steps, self._on_resumed = examples, steps, on_resumed
         self._seconds: list[float] = []
         self._score: Scored | None = None
+        self._drawn: list[Drawn] = []
 
     def report(self, progress: Progress) -> None:
         """Print a line for what a person wants to follow."""
@@ -40,6 +43,8 @@ class ProgressPrinter:
             case Scored(step=step, diagnosis=diagnosis) if step:
                 self._score = progress
                 print_line(f"  {diagnosis.title}: {diagnosis.words}")
+            case Measured():
+                self._print_measures(progress.drawn)
             case Saved(step=step, folder=folder):
                 print_line(f"  saved step {step}: {folder}")
 
@@ -53,6 +58,15 @@ class ProgressPrinter:
             percent = 100 * (self._score.learned[index] - 1)
             name = self._examples[index].name
             print_line(f"  {name} has a loss {percent:.0f}% above the other photos: check that it shows the subject.")
+
+    def _print_measures(self, drawn: Drawn) -> None:
+        """What the pictures show beside those of step 0, which a resumed run has not at hand."""
+        self._drawn.append(drawn)
+        base = comparable(self._drawn)[0]
+        if base.step == 0 and drawn.step:
+            gauges = gauges_of(None, None, "", figures(drawn, base))
+            found = "; ".join(each.words if each.name == "leak" else f"{each.name} {each.words}" for each in gauges)
+            print_line(f"  pictures of step {drawn.step}: {found}")
 
     def _print_step(self, progress: Stepped) -> None:
         self._seconds = [*self._seconds[1 - RECENT_STEPS :], progress.seconds]

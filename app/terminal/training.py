@@ -28,6 +28,7 @@ from core.distributed.hosts import Hosts
 from core.errors import DataProblem, FieldProblem
 from core.estimate.architecture import Architecture
 from core.estimate.memory import forecast
+from core.hub.analysis_models import DINOV2_SMALL, place_of
 from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint
@@ -154,6 +155,7 @@ def run(
         start_from=start_from,
         title=subject.trigger,
         group=group,
+        dinov2=place_of(DINOV2_SMALL).complete,
     )
     printer = ProgressPrinter(examples, config.steps, on_resumed)
     progress = next(training)

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     home = Home(options.home)
     if lanes.take_slot(home.locks, options.lane) is None:
         return EXIT_LANE_FULL
-    database = Database(home)
+    database = Database(home, for_job=True)
     claim = None if shutdown.requested else store.claim(database, options.lane, ProcessName.own())
     if claim is None:
         return EXIT_DONE

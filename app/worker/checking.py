@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sqlmodel import Session, col, select
 
-from app.actions import check_jobs, models
+from app.actions import check_jobs, masks, models
 from app.actions.photo_views import found_subjects
 from app.home import Home
 from app.jobs.states import State
@@ -28,7 +28,6 @@ from app.worker import subjects
 from app.worker.outcome import Outcome
 from app.worker.subjects import Found, Member
 from app.worker.work import Work, write_log
-from core import files
 from core.dataset import dates
 from core.errors import DataProblem, ModelProblem
 from core.hub.analysis_models import DINOV2_SMALL
@@ -150,7 +149,9 @@ def _store(
 
     Raises ClaimLost, DiskProblem.
     """
-    masks = {number: _keep_mask(work.home, subject) for number, subject in found.items() if subject is not None}
+    for subject in found.values():  # with all of their flushes before the transaction, which is short then
+        if subject is not None:
+            masks.keep(work.home, subject.mask)
     project_id = int(row.project_id or 0)
     of = sum(not each.row.aside for each in members.values())
     with work.transaction() as session:
@@ -161,7 +162,7 @@ def _store(
                     photo_id=number,
                     project_id=project_id,
                     of=of,
-                    mask=masks.get(number),
+                    mask=masks.keep(work.home, subject.mask) if subject is not None else None,
                     within=members[number].row.subject,
                 )
                 if subject is not None:
@@ -176,10 +177,3 @@ def _store(
             check_jobs.close(session, work.claim.job_id)
         session.add(Event(project_id=project_id, kind="review", payload={"done": finished, **row.verdict}))
         return finished
-
-
-def _keep_mask(home: Home, subject: results.Subject) -> str:
-    sha256 = files.sha256_of(subject.mask)
-    if not home.mask(sha256).is_file():
-        files.write_bytes(home.mask(sha256), subject.mask)
-    return sha256

@@ -2,7 +2,7 @@
 
     Phase -> phase      Stepped, Scored -> metric      Sampled      -> Sample row + sample event
     Note  -> log        Resumed         -> rewind      ClassPicture -> Sample row + class_picture event
-                                                       Saved        -> Checkpoint and Adapter rows + checkpoint event
+                        Measured        -> measured    Saved        -> Checkpoint and Adapter rows + checkpoint event
 
 The trainer writes a file before it yields its event, so a row never names a file that is not complete.
 """
@@ -23,7 +23,19 @@ from app.worker.samples import add_sample
 from app.worker.work import Work
 from core import files, safetensors_file
 from core.training import checkpoint
-from core.training.events import ClassPicture, Finished, Note, Phase, Progress, Resumed, Sampled, Saved, Scored, Stepped
+from core.training.events import (
+    ClassPicture,
+    Finished,
+    Measured,
+    Note,
+    Phase,
+    Progress,
+    Resumed,
+    Sampled,
+    Saved,
+    Scored,
+    Stepped,
+)
 
 
 class Reporter:
@@ -49,6 +61,10 @@ class Reporter:
                 self._step(progress)
             case Scored():
                 self._score(progress)
+            case Measured():
+                with self._work.transaction() as session:
+                    drawn = progress.drawn.to_json()
+                    store.append_event(session, self._work.claim, "measured", drawn, progress.step)
             case Sampled():
                 self._sample(progress)
             case ClassPicture():

@@ -22,6 +22,7 @@ from fastapi.concurrency import run_in_threadpool
 
 import app
 from app.database import Database
+from app.errors import Busy
 from app.events import ChangeWatcher
 from app.jobs import lane_queue, store
 from app.jobs.process import EXIT_CLAIM_LOST, EXIT_DONE, EXIT_LANE_FULL, ProcessName
@@ -82,7 +83,7 @@ class Supervisor:
             try:
                 await run_in_threadpool(self.check)
                 self._disk_problem = ""
-            except DiskProblem as problem:
+            except (Busy, DiskProblem) as problem:
                 if problem.message != self._disk_problem:  # once, not with each check until there is room
                     log.warning("%s", problem)
                 self._disk_problem = problem.message

@@ -20,7 +20,7 @@ automatic resume is off. A stop with "now" never gets here: the heartbeat thread
 from __future__ import annotations
 
 import platform
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 
 from sqlmodel import select
@@ -36,9 +36,11 @@ from app.worker.outcome import Outcome
 from app.worker.reporter import Reporter
 from app.worker.work import Work
 from core.config.resolve import Resolved
+from core.dataset import class_folder
 from core.device import backend
 from core.device.units import memory_size
 from core.distributed.launch import launched
+from core.errors import DataProblem
 from core.hub import catalog
 from core.models.load import load_family
 from core.training.events import Finished, Progress, Request
@@ -62,6 +64,8 @@ def train_run(work: Work) -> Outcome:
     items = completed(work, version)
     examples = [example_of(work.home, item, config, family.pixel_multiple) for item in items]
     start = work.job.params.get("start_from")
+    if config.class_folder:
+        _check_class_pictures(config.class_folder, work.job.params.get("class_pictures", ()))
     photos = "1 photo" if len(examples) == 1 else f"{len(examples)} photos"
     work.log(f"{config.steps} steps on {photos} with {config.model}, rank {config.rank}, {config.side_px} px.")
     if config.machines > 1:
@@ -82,9 +86,16 @@ def train_run(work: Work) -> Outcome:
             start_from=work.home.file(start["file"]) if start else None,
             title=project.name,
             group=group,
+            dinov2=models.dinov2_folder(work.database),
         )
         reporter = Reporter(work, run, project, config.model, [item["photo_id"] for item in items])
         return _follow(work, training, reporter)
+
+
+def _check_class_pictures(folder: str, pinned: Sequence[str]) -> None:
+    """Raise DataProblem if the user's own class pictures are not those that the run was created with."""
+    if sentence := class_folder.changed(pinned, class_folder.read(folder, "")):
+        raise DataProblem(sentence)
 
 
 def _follow(work: Work, training: Generator[Progress, Request | None, None], reporter: Reporter) -> Outcome:

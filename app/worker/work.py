@@ -27,7 +27,7 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
 from app.database import Database
-from app.errors import ClaimLost
+from app.errors import Busy, ClaimLost
 from app.jobs import store
 from app.jobs.process import EXIT_CLAIM_LOST, EXIT_DONE
 from app.jobs.states import State, Stop
@@ -137,7 +137,7 @@ class Work:
             except ClaimLost:
                 write_log("this attempt no longer owns the job; the process ends", "warning")
                 os._exit(EXIT_CLAIM_LOST)
-            except (OperationalError, DiskProblem) as error:  # the job's own writes report a full disk
+            except (OperationalError, Busy, DiskProblem) as error:  # the job's own writes report a full disk
                 write_log(f"no heartbeat: {error}", "warning")
                 continue
             if self.requests.stop is Stop.NOW or (self.interruptible and self.should_stop):
@@ -157,7 +157,7 @@ class Work:
                     store.end(self.database, self.claim, State.STOPPED)
             except ClaimLost:
                 os._exit(EXIT_CLAIM_LOST)
-            except (OperationalError, DiskProblem) as error:
+            except (OperationalError, Busy, DiskProblem) as error:
                 write_log(f"could not write the outcome; trying again: {error}", "warning")
                 return
             os._exit(EXIT_DONE)

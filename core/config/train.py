@@ -58,13 +58,10 @@ class TrainConfig:
     )
     accumulate: int = knob(1, "Accumulation", "Micro-steps averaged into one update.", "run", at_least=1, at_most=256)
     machines: int = knob(
-        1,
-        "Machines",
+        1, "Machines",
         "Machines that share each update, with one batch each; a single machine computes all batches in turn.",
-        "run",
-        at_least=1,
-        at_most=64,
-    )
+        "run", at_least=1, at_most=64,
+    )  # fmt: skip
     base_precision: BasePrecision = knob(
         "full",
         "Base precision",
@@ -104,12 +101,10 @@ class TrainConfig:
         "adapter",
     )
     ranks: str = knob(
-        "",
-        "Ranks by layer",
+        "", "Ranks by layer",
         "Layers with a rank, and optionally an alpha, of their own, such as attention=32, *.ff.*=8:4.",
-        "adapter",
-        may_be_empty=True,
-    )
+        "adapter", may_be_empty=True,
+    )  # fmt: skip
 
     optimizer: Optimizer = knob(
         "adamw",
@@ -136,25 +131,17 @@ class TrainConfig:
         3, "Cosine cycles", "Cosines in a row, with the schedule cosine_restarts.", "optimizer", at_least=1, at_most=100
     )
     warmup_steps: int = knob(
-        10,
-        "Warm-up",
-        "Steps over which the learning rate rises from zero.",
-        "optimizer",
-        at_least=0,
-        at_most=10_000,
-        unit="steps",
-    )
+        10, "Warm-up", "Steps over which the learning rate rises from zero.",
+        "optimizer", at_least=0, at_most=10_000, unit="steps",
+    )  # fmt: skip
     weight_decay: float = knob(
         1e-4, "Weight decay", "Pulls the adapter's weights towards zero.", "optimizer", at_least=0, at_most=1
     )
     clip_norm: float = knob(
-        1.0,
-        "Gradient clipping",
+        1.0, "Gradient clipping",
         "Largest norm of the gradient over the whole adapter; larger ones are scaled down. 0 turns it off.",
-        "optimizer",
-        at_least=0,
-        at_most=1000,
-    )
+        "optimizer", at_least=0, at_most=1000,
+    )  # fmt: skip
     ema_decay: float = knob(
         0.0,
         "Weight average (EMA)",
@@ -175,37 +162,42 @@ class TrainConfig:
         0.05, "Caption dropout", "Share of examples trained with an empty caption.", "loss", at_least=0, at_most=1
     )
     trigger_dropout: float = knob(
-        0.0,
-        "Trigger dropout",
+        0.0, "Trigger dropout",
         "Share of examples trained without the trigger in the caption, so that the class word alone brings the subject "
         "too; not together with class pictures, which teach the opposite.",
-        "loss",
-        at_least=0,
-        at_most=1,
-    )
+        "loss", at_least=0, at_most=1,
+    )  # fmt: skip
     class_pictures: int = knob(
-        0,
-        "Class pictures",
+        0, "Class pictures",
         "Pictures of the class, drawn by the base model before training and trained on beside the photos, so that the "
         "model does not forget the class; a step takes about twice as long. 0 turns this off.",
-        "loss",
-        at_least=0,
-        at_most=2000,
-        unit="pictures",
-    )
+        "loss", at_least=0, at_most=2000, unit="pictures",
+    )  # fmt: skip
     class_prompt: str = knob(
         "a photo of {class_word}", "Class prompt", "Prompt and caption of the class pictures.", "loss"
     )
+    class_folder: str = knob(
+        "", "Own class pictures",
+        "Folder of your own pictures of the class, given in full, to train on beside the photos; the base model draws "
+        "the class pictures above in addition.",
+        "loss", may_be_empty=True,
+    )  # fmt: skip
     prior_weight: float = knob(
         1.0, "Prior weight", "Weight of the class pictures in the loss, relative to the photos.",
         "loss", above=0, at_most=10,
     )  # fmt: skip
+    class_preservation: float = knob(
+        0.0, "Class preservation",
+        "Weight of differential output preservation: on each photo's caption without the trigger the model is drawn to "
+        "what it predicts without the adapter, so that the class word keeps its meaning, without class pictures; 1 is "
+        "a good start. A step takes about XX times as long. 0 turns this off.",
+        "loss", at_least=0, at_most=100,
+    )  # fmt: skip
     flip: bool = knob(
-        False,
-        "Mirror photos",
+        False, "Mirror photos",
         "Also train on left-right mirrored photos; not for text, logos or asymmetric subjects.",
         "loss",
-    )
+    )  # fmt: skip
     find_subjects: bool = knob(
         True, "Find the subject",
         "Keep the subject in the crop of a photo that has no crop of its own; with a background weight below 1 its "
@@ -218,69 +210,52 @@ class TrainConfig:
     )  # fmt: skip
 
     held_out: str = knob(
-        "auto",
-        "Held-out photos",
+        "auto", "Held-out photos",
         "Photos held out to score the run: auto (one of 8 or more), none, a number, or names with commas.",
         "loss",
-    )
+    )  # fmt: skip
     score_every: int = knob(
-        200,
-        "Score every",
+        200, "Score every",
         "Score the held-out photos every this many steps, and more often at first: six times within the first "
         "interval and once within the second.",
-        "loss",
-        at_least=1,
-        at_most=100_000,
-        unit="steps",
-    )
+        "loss", at_least=1, at_most=100_000, unit="steps",
+    )  # fmt: skip
     score_draws: int = knob(
-        1,
-        "Draws per score",
+        1, "Draws per score",
         "Noise draws for each held-out photo at each of four noise levels; more make the diagnosis more reliable and "
         "scoring slower.",
-        "loss",
-        at_least=1,
-        at_most=16,
-    )
+        "loss", at_least=1, at_most=16,
+    )  # fmt: skip
 
     sample_every: int = knob(
-        100,
-        "Sample every",
-        "Draw sample pictures every this many steps, and at step 0; 0 draws none.",
-        "samples",
-        at_least=0,
-        at_most=100_000,
-        unit="steps",
-    )
+        100, "Sample every", "Draw sample pictures every this many steps, and at step 0; 0 draws none.",
+        "samples", at_least=0, at_most=100_000, unit="steps",
+    )  # fmt: skip
     save_every: int = knob(
-        100,
-        "Save every",
-        "Write a checkpoint every this many steps, and one at the end.",
-        "samples",
-        at_least=1,
-        at_most=100_000,
-        unit="steps",
-    )
+        100, "Save every", "Write a checkpoint every this many steps, and one at the end.",
+        "samples", at_least=1, at_most=100_000, unit="steps",
+    )  # fmt: skip
     sample_prompts: tuple[str, ...] = knob(
-        ("a photo of {trigger} {class_word}", "{trigger} {class_word} on the beach"),
-        "Sample prompts",
-        "One picture per prompt, with the same seed every time; one prompt per line.",
-        "samples",
-    )
+        ("a photo of {trigger} {class_word}", "{trigger} {class_word} on the beach"), "Sample prompts",
+        "One picture per prompt, with the same seed every time; one prompt per line.", "samples",
+    )  # fmt: skip
     sample_seed: int = knob(
-        42,
-        "Sample seed",
-        "Seed of the first prompt; each further prompt adds 1.",
-        "samples",
-        at_least=0,
-        at_most=2**31 - 1,
-    )
+        42, "Sample seed", "Seed of the first prompt; each further prompt adds 1.",
+        "samples", at_least=0, at_most=2**31 - 1,
+    )  # fmt: skip
     sample_steps: int = knob(
         20, "Sampler steps", "Euler steps from noise to picture.", "samples", at_least=1, at_most=200, unit="steps"
     )
     sample_guidance: float = knob(
         3.5, "Sample guidance", "How strongly a sample picture follows its prompt.", "samples", at_least=0, at_most=20
     )
+    judged_seeds: int = knob(
+        0, "Judged seeds",
+        "Beside the samples, draw the first two prompts with so many seeds, with and without the trigger, to measure "
+        "likeness, leak and variety, which the suggested checkpoint goes by; a seed adds the time of two samples to "
+        "each round, less one for the first. 0 measures nothing.",
+        "samples", at_least=0, at_most=16,
+    )  # fmt: skip
 
     @property
     def base_bits(self) -> int | None:
@@ -289,8 +264,28 @@ class TrainConfig:
 
     @property
     def examples_at_once(self) -> int:
-        """Examples in a micro-step: photos, and as many class pictures where there are any."""
-        return self.batch_size * (2 if self.class_pictures else 1)
+        """Examples in a micro-step: photos, as many class pictures where there are any, and as many preserved ones."""
+        return self.batch_size * (1 + self.has_class_pictures + (self.class_preservation > 0))
+
+    @property
+    def has_class_pictures(self) -> bool:
+        """Whether it trains on pictures of the class, drawn ones or the user's own."""
+        return self.class_pictures > 0 or bool(self.class_folder)
+
+    @property
+    def untriggers(self) -> bool:
+        """Whether it needs captions without the trigger."""
+        return self.trigger_dropout > 0 or self.class_preservation > 0
+
+    @property
+    def judged_prompts(self) -> int:
+        """Sample prompts whose pictures are measured, with and without the trigger."""
+        return min(len(self.sample_prompts), 2) if self.judged_seeds and self.sample_every else 0
+
+    @property
+    def judged_steps(self) -> int:
+        """Sampler steps of a picture that is drawn to be measured alone: half of a sample's, or one."""
+        return max(self.sample_steps // 2, 1)
 
     @property
     def highest_rank(self) -> int:

@@ -10,8 +10,9 @@ every micro-step has the same weight, and a step compiles once per bucket. Withi
 a bucket has as many turns as examples, evenly spread, so all photos are seen equally often, once in each round of their
 bucket. With a single bucket this is a shuffled epoch.
 
-With prior preservation a batch has a second half: as many class pictures of the same bucket, in rounds of their own.
-The first half is the same as without them.
+With prior preservation a batch has a second part: as many class pictures of the same bucket, in rounds of their own.
+With class preservation it has another: the photos again, at the same l_t and sigma, with their captions without the
+trigger. The first part is the same as without them.
 
 So a resumed run sees the same batches as an uninterrupted one. The batches of several machines are consecutive parts of
 one large batch: `machines` of them with batch b see the examples of one machine with batch `machines` * b.
@@ -30,7 +31,7 @@ import mlx.core as mx
 
 from core import flow
 from core.config.train import TrainConfig
-from core.loss import prior_weights
+from core.loss import part_weights
 from core.models.base import Conditioning, Grid, stacked
 from core.randomness import fraction_for, key_for, order_for
 
@@ -44,7 +45,7 @@ class Encoded:
     conditioning: Conditioning
     grid: Grid  # of its bucket
     photo: int = 0  # index of its photo; a photo has one example for each of its crops and sizes
-    untriggered: Conditioning | None = None  # of its caption without the trigger, for trigger dropout
+    untriggered: Conditioning | None = None  # of its caption without the trigger: dropout, class preservation
     weight_BL: mx.array | None = None  # of its tokens in the loss, by the photo's mask; None: all the same
 
 
@@ -60,16 +61,19 @@ class Batch:
     photos: tuple[int, ...] = ()  # indices of the photos; empty outside of a run
     weight_B: mx.array = field(default_factory=lambda: mx.array(1.0))  # in the loss; a scalar applies to all
     weight_BL: mx.array | None = None  # of the tokens in an example's loss; None where no example of the run has one
+    preserved: int = 0  # of the last examples: they learn the velocity of the base in the place of eps - l_T
 
     def one_by_one(self) -> Iterator[Batch]:
         """Batches of one example, with weights such that their losses add up to the loss of this batch."""
         count = len(self.sigma_B)
         weight_B = mx.broadcast_to(self.weight_B, (count,)) / count
-        for here in (slice(number, number + 1) for number in range(count)):
+        for number in range(count):
+            here = slice(number, number + 1)
             conditioning = {name: array[here] for name, array in self.conditioning.items()}
             arrays = (self.clean_BLC[here], self.noise_BLC[here], self.sigma_B[here], conditioning)
             weight_BL = None if self.weight_BL is None else self.weight_BL[here]
-            yield Batch(*arrays, self.grid, weight_B=weight_B[here], weight_BL=weight_BL)
+            preserved = int(number >= count - self.preserved)
+            yield Batch(*arrays, self.grid, weight_B=weight_B[here], weight_BL=weight_BL, preserved=preserved)
 
 
 CACHED_ROUNDS = 64  # whose orders are cached: more than consecutive steps use
@@ -142,15 +146,20 @@ class Batches:
         """The batch of micro-step `micro` (0, 1, ..., over all machines) of `step` (1, 2, ...)."""
         config, indices = self._config, self._indices(step, micro)
         drawn = [self._of_photo(step, index) for index in indices]
-        weight_B = mx.array(1.0)
+        photos, weights_of_parts = list(drawn), []
         if self._prior:
             drawn += [self._of_class(step, index) for index in indices]
-            weight_B = prior_weights(config.batch_size, config.prior_weight)
+            weights_of_parts.append(config.prior_weight)
+        if config.class_preservation:
+            drawn += [self._preserved(index, photo) for index, photo in zip(indices, photos, strict=True)]
+            weights_of_parts.append(config.class_preservation)
+        weight_B = part_weights(config.batch_size, *weights_of_parts) if weights_of_parts else mx.array(1.0)
         clean, noise, sigma, conditionings, weights = (list(each) for each in zip(*drawn, strict=True))
         grid, _ = self._place(indices.start)
         arrays = (mx.concatenate(clean), mx.concatenate(noise), mx.concatenate(sigma), stacked(conditionings))
         weight_BL = mx.concatenate(weights) if self._masked else None
-        return Batch(*arrays, grid, self.photos(step, micro), weight_B, weight_BL)
+        preserved = config.batch_size if config.class_preservation else 0
+        return Batch(*arrays, grid, self.photos(step, micro), weight_B, weight_BL, preserved)
 
     def _of_photo(self, step: int, index: int) -> Drawn:
         where = (self._config.seed, step, index)
@@ -165,6 +174,13 @@ class Batches:
         one = self._prior[self.class_picture_at(index)]
         noise, sigma = self._noised("class ", one, (self._config.seed, step, index))
         return one.l_T, noise, sigma, one.conditioning, _weights_of(one)
+
+    def _preserved(self, index: int, photo: Drawn) -> Drawn:
+        """The photo's l_T, eps and sigma with the caption without the trigger; all tokens weigh the same."""
+        one = self._examples[self.example_at(index)]
+        assert one.untriggered is not None, "encode.py encodes it for every run with class preservation"
+        l_T, noise, sigma, _, _ = photo
+        return l_T, noise, sigma, one.untriggered, mx.ones((1, one.grid.tokens))
 
     def _noised(self, whose: str, one: Encoded, where: tuple[int, int, int]) -> tuple[mx.array, mx.array]:
         """eps, float32 (1, L, C), and sigma, float32 (1,)."""

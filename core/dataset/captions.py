@@ -59,7 +59,7 @@ def trigger_advice(captions: Sequence[str], trigger: str) -> str:
     return f"{words}: their photos do not teach what it means. Add it there."
 
 
-def dropout_advice(share: float, class_pictures: int, captions: Sequence[str], trigger: str) -> str:
+def dropout_advice(share: float, class_pictures: bool, captions: Sequence[str], trigger: str) -> str:
     """Warnings about trigger dropout with these captions, or ""."""
     found = []
     if share and class_pictures:
@@ -70,6 +70,18 @@ def dropout_advice(share: float, class_pictures: int, captions: Sequence[str], t
     if share and captions and all(without_trigger(each, trigger) == without_trigger(each, "") for each in captions):
         found.append(f"Trigger dropout does nothing here: no caption has the word {trigger!r}.")
     return " ".join(found)
+
+
+def preservation_advice(weight: float, captions: Sequence[str], trigger: str) -> str:
+    """A warning about class preservation with these captions, or ""."""
+    same = sum(not has_trigger(each, trigger) for each in captions)
+    if not weight or not same:
+        return ""
+    photos = "photo whose caption lacks" if same == 1 else "photos whose captions lack"
+    return (
+        f"Class preservation keeps {same} {photos} the trigger word {trigger!r} from being learned: there it draws the "
+        "same caption to the base. Add the trigger."
+    )
 
 
 def check(template: str) -> None:

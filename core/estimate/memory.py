@@ -101,7 +101,8 @@ def needs(
     """The forecast for a run with these settings on so many photos, and so many crops beyond one of each."""
     item, of = computer.item, multiples(computer)
     tokens = (config.side_px // PATCH_PX) ** 2
-    texts = photos + len(config.sample_prompts) + 1  # captions, prompts, and the empty one
+    # captions, prompts with and without the trigger, and the empty one
+    texts = photos + len(config.sample_prompts) + config.judged_prompts + 1
     conditionings = item * texts * architecture.text_tokens * architecture.text_width
     resident = conditionings + _base(architecture, config.base_bits, item) + adapter_bytes(architecture, config)
     vae = 4 * architecture.vae

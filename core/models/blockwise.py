@@ -10,8 +10,9 @@ queued. `BlockwiseVelocity` has no gradient; core/training/gradient.py computes 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mlx.core as mx
@@ -81,12 +82,14 @@ def with_signature(blocks: Sequence[FunctionalBlock], signature: Signature) -> F
 class BlockwiseVelocity:
     """The velocity of a family as it is now; it holds the functions that were compiled for it.
 
-    Between two calls the arrays of an adapter may change, but not which adapters are on, nor their strengths.
+    Between two calls the arrays of an adapter may change, but not which adapters are on, nor their strengths. The
+    adapter `without` is off during each call, and its arrays are no input, so that an update can reuse their memory.
     """
 
-    def __init__(self, family: Family) -> None:
-        self._family = family
-        self._blocks = [FunctionalBlock.of(block) for block in family.blocks]
+    def __init__(self, family: Family, without: Adapter | None = None) -> None:
+        self._family, self._without = family, without
+        blocks = [FunctionalBlock.of(block, without) for block in family.blocks]
+        self._blocks = [replace(block, trained=[], names=[]) for block in blocks]
         self._forward = functools.cache(self._forward_of)
         self._evaluate = Evaluation()  # one for all calls, so that two calls in a row do not overlap
 
@@ -94,6 +97,12 @@ class BlockwiseVelocity:
         self, l_t_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning, grid: Grid, guidance: float
     ) -> mx.array:
         """`Family.velocity`; a device that runs ahead may still be computing it."""
+        with _off(self._without):
+            return self._velocity(l_t_BLC, sigma_B, conditioning, grid, guidance)
+
+    def _velocity(
+        self, l_t_BLC: mx.array, sigma_B: mx.array, conditioning: Conditioning, grid: Grid, guidance: float
+    ) -> mx.array:
         stream = self._family.embed(l_t_BLC, sigma_B, conditioning, grid, guidance)
         self._evaluate(stream)
         for block in self._blocks:
@@ -107,6 +116,19 @@ class BlockwiseVelocity:
     def _forward_of(self, signature: Signature) -> Callable[[Arrays, Stream], Stream]:
         block = with_signature(self._blocks, signature)
         return backend.compile_step(lambda frozen, stream: block(frozen, [], stream))
+
+
+@contextmanager
+def _off(adapter: Adapter | None) -> Iterator[None]:
+    """The adapter, if there is one, at strength 0."""
+    before = adapter.strength if adapter is not None else 0.0
+    if adapter is not None:
+        adapter.strength = 0.0
+    try:
+        yield
+    finally:
+        if adapter is not None:
+            adapter.strength = before
 
 
 class Evaluation:

@@ -5,6 +5,8 @@
     targets, ranks                  match layers of the model
     start_from                      an adapter file that fits the model's layers
     held_out                        photos that are there, and leaves one to train on
+    class_folder                    a folder with pictures; whether each can be read is checked when the run is created
+    class_preservation              not with trigger_dropout, which teaches the opposite
 
 Ranges are checked where the knobs are read (core/config/resolve.py). A run would fail for each of these when it has
 loaded a model or encoded photos, so what is added to training with a condition of its own is checked here too.
@@ -22,7 +24,7 @@ from core.adapters.layers import resolve_ranks, resolve_targets
 from core.config import layer_ranks
 from core.config.resolve import Examined
 from core.config.train import TrainConfig, knobs
-from core.dataset import captions, split
+from core.dataset import captions, class_folder, split
 from core.errors import AdapterProblem, ConfigProblem, DataProblem, FieldProblem, ModelProblem
 from core.estimate.architecture import Architecture
 
@@ -47,6 +49,7 @@ def settings_problems(
     """
     config, wrong = examined.resolved.config, examined.wrong
     found = [each for each in _prompt_problems(config) if each.field not in wrong]
+    found += [each for each in _class_problems(config) if each.field not in wrong]
     if architecture is not None:
         found += [each for each in _size_problems(config, architecture) if each.field not in wrong]
         found += [] if starts else _layer_problems(config, wrong, architecture)
@@ -84,6 +87,18 @@ def _prompt_problems(config: TrainConfig) -> Iterator[FieldProblem]:
                 captions.check(prompt)
             except DataProblem as problem:
                 yield FieldProblem(name, problem.message)
+
+
+def _class_problems(config: TrainConfig) -> Iterator[FieldProblem]:
+    if config.class_folder:
+        try:
+            class_folder.check(config.class_folder)
+        except ConfigProblem as problem:
+            yield from problem.problems
+    if config.class_preservation and config.trigger_dropout:
+        both = f"is {config.class_preservation:g}, and trigger_dropout is {config.trigger_dropout:g}"
+        words = "one keeps what the class word means, the other teaches it your subject; set one of them to 0"
+        yield FieldProblem("class_preservation", f"{both}: {words}")
 
 
 def _size_problems(config: TrainConfig, architecture: Architecture) -> Iterator[FieldProblem]:

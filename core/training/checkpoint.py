@@ -44,9 +44,10 @@ FORMAT = 1
 ADAPTER, OPTIMIZER, STATE = "adapter.safetensors", "optimizer.safetensors", "state.json"
 MAY_CHANGE = (
     "steps", "score_every", "sample_every", "sample_prompts", "sample_seed", "sample_steps", "sample_guidance",
-    "save_every", "activations",
+    "save_every", "activations", "judged_seeds", "class_folder",
 )  # fmt: skip
-"""Knobs that a resumed run may change; the others affect the weights."""
+"""Knobs that a resumed run may change; the others affect the weights. Class pictures may move: their hashes may not
+change (identity.py)."""
 FOLDERS = ("checkpoints", "samples", "class_pictures")  # of a run
 REQUIRED_FIELDS = {
     "step": int, "next_example": int, "config": dict, "data_hash": str, "model_hashes": dict, "files": dict,

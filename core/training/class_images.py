@@ -7,6 +7,10 @@ A few photos of one can would teach the model that every can is this one. The cl
 drew before: the same loss, with the class prompt as caption, on the latents that the sampler ended with (not decoded
 and encoded again).
 
+The user's own pictures of the class (knob `class_folder`) are trained on beside the drawn ones, with the same caption.
+Each is cut to the bucket of the photos that is nearest to its shape; a bucket that none is nearest to has the picture
+that fits it best.
+
     cache/class/<key>.safetensors         key = hash of model, precision, prompt, seed, size, sampler steps, guidance
     <run>/class_pictures/<number>.png     for people to look at
 
@@ -19,22 +23,26 @@ Source: Ruiz et al. 2022, arXiv:2208.12242, section 3.3.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.config.choices import precision_of
 from core.config.resolve import resolve
 from core.config.train import TrainConfig
-from core.dataset import captions, latents
+from core.dataset import captions, latents, photos
 from core.dataset.batches import Encoded
+from core.dataset.buckets import Bucket
+from core.dataset.examples import Example
+from core.errors import DataProblem, FieldProblem
 from core.models.base import Conditioning, Family, Grid
 from core.models.quantized import bits_of
 from core.randomness import number_for
 from core.sampling import drawing, ticks, to_image
 from core.training.background_writer import Work, writing
-from core.training.events import ClassPicture
+from core.training.events import ClassPicture, Note, Phase, Progress, Request
 
 PARTS = ("transformer", "vae", "text")  # of the model; a training assistant does not affect pictures
 
@@ -105,7 +113,67 @@ class ClassImages:
 
 def prompt_of(config: TrainConfig, trigger: str, class_word: str) -> tuple[str, ...]:
     """The run's class prompt with placeholders filled in; empty without class pictures. Raises DataProblem."""
-    return (captions.fill(config.class_prompt, trigger, class_word),) if config.class_pictures else ()
+    return (captions.fill(config.class_prompt, trigger, class_word),) if config.has_class_pictures else ()
+
+
+def encode_own(
+    family: Family,
+    pictures: Sequence[Example],
+    conditioning: Conditioning,
+    grids: Sequence[Grid],
+    config: TrainConfig,
+    cache: Path,
+) -> Generator[Progress, Request | None, list[Encoded]]:
+    """The user's own class pictures, each in its bucket among `grids`, those of the photos.
+
+    Raises DataProblem that names every picture that cannot be read, DiskProblem.
+    """
+    encoded: list[Encoded] = []
+    problems: list[FieldProblem] = []
+    sizes = [photos.size_of(each.photo) for each in pictures]
+    wanted = assign(sizes, grids, config.sides_px, family.pixel_multiple)
+    yield Phase("encoding class pictures", 0, len(wanted))
+    for done, (number, grid) in enumerate(wanted, start=1):
+        bucket = Bucket(grid.columns * family.pixel_multiple, grid.rows * family.pixel_multiple)
+        try:
+            l_T = latents.latents_of(family, pictures[number], bucket, cache)
+            encoded.append(Encoded(l_T, None, conditioning, grid))
+        except DataProblem as problem:
+            problems.append(FieldProblem(pictures[number].label, problem.message))
+        yield Phase("encoding class pictures", done, len(wanted))
+    family.free("vae")
+    if problems:
+        raise DataProblem("Some of your class pictures cannot be trained on; replace or remove them.", problems)
+    yield Note(f"{len(pictures)} class picture{'' if len(pictures) == 1 else 's'} of your own.")
+    return encoded
+
+
+def assign(
+    sizes: Sequence[tuple[int, int]], grids: Sequence[Grid], sides_px: Sequence[int], multiple: int
+) -> list[tuple[int, Grid]]:
+    """(number of the picture, its bucket) of each example, for pictures of these (width, height).
+
+    For each picture size of the run, a picture is in the bucket of nearest shape; every bucket has one at least.
+    """
+    by_side: dict[int, list[Grid]] = {}
+    for grid in dict.fromkeys(grids):
+        side = min(sides_px, key=lambda each: abs(each**2 - grid.tokens * multiple**2))
+        by_side.setdefault(side, []).append(grid)
+
+    def apart(size: tuple[int, int], grid: Grid) -> float:
+        return abs(math.log(size[0] / size[1]) - math.log(grid.columns / grid.rows))
+
+    found: list[tuple[int, Grid]] = []
+    for choices in by_side.values():
+        nearest = [min(choices, key=lambda grid: apart(size, grid)) for size in sizes]
+        found += enumerate(nearest)
+        numbers = range(len(sizes))
+        found += [
+            (min(numbers, key=lambda number: apart(sizes[number], grid)), grid)
+            for grid in choices
+            if grid not in nearest
+        ]
+    return found
 
 
 def distribute(count: int, photos: Sequence[Grid]) -> tuple[Grid, ...]:

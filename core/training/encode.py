@@ -49,7 +49,7 @@ def read_texts(
 def captions_of(examples: Sequence[Example], config: TrainConfig, trigger: str) -> list[str]:
     """Every text that a photo may be trained with."""
     whole = [example.caption for example in examples]
-    return whole + [captions.without_trigger(each, trigger) for each in whole] if config.trigger_dropout else whole
+    return whole + [captions.without_trigger(each, trigger) for each in whole] if config.untriggers else whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class PhotoEncoder:
         l_T = latents.latents_of(self.family, crop, bucket, self.cache)
         flipped = latents.latents_of(self.family, crop, bucket, self.cache, flip=True) if self.config.flip else None
         conditioning, untriggered = self.texts[crop.caption], None
-        if self.config.trigger_dropout:
+        if self.config.untriggers:
             untriggered = self.texts[captions.without_trigger(crop.caption, self.trigger)]
         grid = self.family.grid(bucket.height, bucket.width)
         return Encoded(l_T, flipped, conditioning, grid, place, untriggered, weight_BL)
@@ -139,8 +139,9 @@ def encode_photos(
         words = f"Enlarged, so soft: {'; '.join(enlarged)}. Choose a smaller picture size, larger photos or crops."
         yield Note(words, "warning")
     texts_trained = [example.caption for example in trained]
-    dropout = captions.dropout_advice(config.trigger_dropout, config.class_pictures, texts_trained, trigger)
-    for advice in (captions.trigger_advice(texts_trained, trigger), dropout):
+    dropout = captions.dropout_advice(config.trigger_dropout, config.has_class_pictures, texts_trained, trigger)
+    preserved = captions.preservation_advice(config.class_preservation, texts_trained, trigger)
+    for advice in (captions.trigger_advice(texts_trained, trigger), dropout, preserved):
         if advice:
             yield Note(advice, "warning")
     return encoded

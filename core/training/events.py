@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core.training.diagnosis import Diagnosis
+from core.training.likeness import Drawn
 
 
 class Request(Flag):
@@ -78,6 +79,14 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """The pictures of a step were measured: its samples, and others that were drawn for that."""
+
+    step: int
+    drawn: Drawn
+
+
+@dataclass(frozen=True, slots=True)
 class Sampled:
     """A sample picture was drawn and written."""
 
@@ -128,4 +137,4 @@ class Finished:
     peak_memory_bytes: int
 
 
-Progress = Phase | Note | Resumed | Stepped | Scored | Sampled | ClassPicture | Saved | Finished
+Progress = Phase | Note | Resumed | Stepped | Scored | Measured | Sampled | ClassPicture | Saved | Finished

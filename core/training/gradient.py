@@ -18,6 +18,9 @@ constants. No gradient is computed before the first block that has an adapter. W
 CPUs) a vjp is evaluated in stages, because MLX allocates memory for a hundred operations ahead: for a block that is a
 third of its memory (core/numerics/staged_eval.py).
 
+The last `preserved` examples of a batch learn what the network predicts without the adapter (core/loss.py). A forward
+pass with the adapter off comes first, block by block and without a gradient; its velocity is a constant of the loss.
+
 Shapes   B batch   L image tokens   C channels of one token
 Dtypes   losses float32; gradients in the dtype of `parameters`, or float32 where a batch is computed one by one;
          Layout.pack casts them to float32
@@ -37,7 +40,15 @@ from core.dataset.batches import Batch
 from core.device import backend
 from core.loss import dreambooth_loss, weighted_mean
 from core.models.base import Conditioning, Family, Grid, Stream
-from core.models.blockwise import Arrays, Evaluation, FunctionalBlock, Signature, evaluated_in_stages, with_signature
+from core.models.blockwise import (
+    Arrays,
+    BlockwiseVelocity,
+    Evaluation,
+    FunctionalBlock,
+    Signature,
+    evaluated_in_stages,
+    with_signature,
+)
 from core.numerics.functional import swapped_in
 
 Tensors = dict[str, mx.array]
@@ -53,6 +64,7 @@ class Gradient:
     def __init__(self, family: Family, adapter: Adapter, guidance: float, kept: int | None = None) -> None:
         """`kept` is the number of blocks, counted from the last, that keep their activations; None means all."""
         self._family, self._guidance = family, guidance
+        self._base = BlockwiseVelocity(family, without=adapter)
         self._blocks = [FunctionalBlock.of(block, adapter) for block in family.blocks]
         count = len(self._blocks)
         split = count - min(count, count if kept is None else kept)
@@ -84,8 +96,9 @@ class Gradient:
     def _of_batch(self, parameters: Tensors, batch: Batch) -> tuple[mx.array, Tensors]:
         """Forward through all blocks, then in reverse through those that are recomputed."""
         evaluate = Evaluation()
+        target = self._target(batch)
         stream, inputs = self._forward_through_recomputed(parameters, batch, evaluate)
-        losses_B, gradient, g = self._through_kept(parameters, batch, stream, inputs)
+        losses_B, gradient, g = self._through_kept(parameters, batch, target, stream, inputs)
         del stream
         for block in reversed(self._recomputed[self._first_trained :]):
             block_input, changed = inputs.pop()
@@ -100,6 +113,21 @@ class Gradient:
         return losses_B, gradient
 
     # Forward
+
+    def _target(self, batch: Batch) -> tuple[mx.array, mx.array]:
+        """(l_T, eps) of the loss, whose eps - l_T is the velocity to learn: for preserved examples 0 and the base's."""
+        if not batch.preserved:
+            return batch.clean_BLC, batch.noise_BLC
+        others, last = slice(-batch.preserved), slice(-batch.preserved, None)
+        clean_BLC, noise_BLC, sigma_B = (each[last] for each in (batch.clean_BLC, batch.noise_BLC, batch.sigma_B))
+        conditioning = {name: array[last] for name, array in batch.conditioning.items()}
+        l_t_BLC = flow.interpolate(clean_BLC, noise_BLC, sigma_B)
+        velocity_BLC = self._base(l_t_BLC, sigma_B, conditioning, batch.grid, self._guidance).astype(mx.float32)
+        zeros_BLC = mx.zeros_like(velocity_BLC)
+        return (
+            mx.concatenate([batch.clean_BLC[others], zeros_BLC]),
+            mx.concatenate([batch.noise_BLC[others], velocity_BLC]),
+        )
 
     def _forward_through_recomputed(
         self, parameters: Tensors, batch: Batch, evaluate: Evaluation
@@ -117,13 +145,13 @@ class Gradient:
         return stream, inputs
 
     def _through_kept(
-        self, parameters: Tensors, batch: Batch, stream: Stream, inputs: BlockInputs
+        self, parameters: Tensors, batch: Batch, target: tuple[mx.array, mx.array], stream: Stream, inputs: BlockInputs
     ) -> tuple[mx.array, Tensors, Stream]:
         """The losses, the gradient of the kept blocks' parameters, and that of what recomputed blocks changed."""
         trained = {name: parameters[name] for block in self._kept for name in block.names}
         changed = {name: stream[name] for _, names in inputs for name in names}
         constant = {name: value for name, value in stream.items() if name not in changed}
-        arguments = (trained, changed, constant, batch.clean_BLC, batch.noise_BLC, batch.weight_B, batch.weight_BL)
+        arguments = (trained, changed, constant, *target, batch.weight_B, batch.weight_BL)
         g: Stream = {}
         if inputs:
             (_, losses_B), (gradient, g) = self._grad_of_kept_and_input(*arguments)

@@ -36,7 +36,8 @@ def check_same_run(
         raise ConfigProblem("Some settings need another look.", [problem])
     if data_hash != state.data_hash:
         raise TrainingProblem(
-            "The photos, crops, masks, captions or words have changed since this run began; start a new run."
+            "Class pictures, photos, crops, masks, captions or words have changed since this run began; "
+            "start a new run."
         )
     if start != state.start_hash:
         problem = FieldProblem("start_from", "is another adapter file than the run began with")

@@ -14,6 +14,7 @@ from core.device import backend
 from core.errors import AdapterProblem, TrainingProblem
 from core.training import assistant, checkpoint, ema, preview
 from core.training.events import Note, Request
+from core.training.judging import Judging
 from core.training.preview import Previews
 from core.training.reporter import Events, Reporter
 from core.training.run import Run
@@ -43,8 +44,17 @@ class Outputs(Protocol):
 class RunOutputs:
     """The outputs of a run that has a folder and a caller."""
 
-    def __init__(self, run: Run, attached: Attached, scoring: Scoring, previews: Previews, reporter: Reporter) -> None:
-        self._run, self._scoring, self._previews, self._reporter = run, scoring, previews, reporter
+    def __init__(
+        self,
+        run: Run,
+        attached: Attached,
+        scoring: Scoring,
+        previews: Previews,
+        judging: Judging,
+        reporter: Reporter,
+    ) -> None:
+        self._run, self._scoring, self._reporter = run, scoring, reporter
+        self._previews, self._judging = previews, judging
         self._state, self._adapter, self._assistant = attached.state, attached.adapter, attached.assistant
         self._copied = Event()  # of the newest checkpoint: its tensors are in files
         self._copied.set()
@@ -67,7 +77,12 @@ class RunOutputs:
         previews = self._previews
         with ema.applied(self._adapter, self._state):
             pictures = previews.pictures(self._state.step)
-            yield from self._reporter.draw("drawing samples", len(previews.prompts), pictures)
+            more = self._judging.count > 0
+            yield from self._reporter.draw("drawing samples", len(previews.prompts), pictures, more=more)
+            if more and not self._reporter.stopping:
+                yield from self._reporter.draw("drawing pictures to measure", 0, self._judging.draw(previews.images))
+        for event in self._judging.measure(self._state.step):
+            yield from self._reporter.report(event)
 
     def save(self) -> Events:
         """Submit a checkpoint to the writer; an adapter that is still zero has none.

@@ -17,10 +17,11 @@ from core.dataset.batches import Batches, Encoded
 from core.models.base import Conditioning, Family, Grid
 from core.training import checkpoint, identity, setup
 from core.training.checkpoint import State
-from core.training.class_images import ClassImages, distribute
+from core.training.class_images import ClassImages, distribute, encode_own
 from core.training.encode import Material, captions_of, encode_photos, read_texts
 from core.training.events import Note, Progress, Request, Resumed
 from core.training.group import Group, Start
+from core.training.judging import Judging
 from core.training.outputs import Outputs, RunOutputs
 from core.training.preview import Previews
 from core.training.reporter import Reporter
@@ -66,7 +67,10 @@ def prepare(
     scored = material.held or material.learned[:1]  # without held-out photos, score the first training photo
     scoring = Scoring(family, attached.adapter, scored, bool(material.held), config, shift)
     previews = Previews(family, config, run.folder, run.prompts, material.texts, attached.state.start_hash)
-    outputs = RunOutputs(run, attached, scoring, previews, reporter)
+    judging = Judging(
+        family, config, run.prompts, run.bare_prompts, material.texts, run.examples, run.held_out, run.dinov2
+    )
+    outputs = RunOutputs(run, attached, scoring, previews, judging, reporter)
     yield from outputs.begin()
     return PreparedRun(
         family, config, attached.state, attached.adapter, attached.assistant, batches, group, outputs, reporter
@@ -100,7 +104,7 @@ def encode_material(run: Run, reporter: Reporter) -> Generator[Progress, Request
     """Texts, photos and class pictures as the network reads them; None when the caller stops the run."""
     family, config = run.family, run.config
     captions = captions_of(run.examples, config, run.trigger)
-    wanted = ["", *run.prompts, *captions, *run.class_prompt]
+    wanted = ["", *run.prompts, *run.bare_prompts.values(), *captions, *run.class_prompt]
     texts = yield from reporter.forward(read_texts(family, wanted, run.cache))
     if texts is None:
         return None
@@ -118,13 +122,24 @@ def encode_material(run: Run, reporter: Reporter) -> Generator[Progress, Request
 def _class_images(
     run: Run, reporter: Reporter, photos: Sequence[Encoded], texts: dict[str, Conditioning]
 ) -> Generator[Progress, Request | None, Sequence[Encoded]]:
-    """Draw the class pictures in the buckets of the photos; fewer when the caller stops the run."""
+    """The user's own class pictures, then those that the base draws, in the buckets of the photos.
+
+    Fewer when the caller stops the run.
+    """
     if not run.class_prompt:
         return ()
     (prompt,) = run.class_prompt
-    grids = distribute(run.config.class_pictures, [each.grid for each in photos])
+    buckets = [each.grid for each in photos]
+    own: Sequence[Encoded] = ()
+    if run.own_class_pictures:
+        encoding = encode_own(run.family, run.own_class_pictures, texts[prompt], buckets, run.config, run.cache)
+        encoded = yield from reporter.forward(encoding)
+        if encoded is None or not run.config.class_pictures:
+            return encoded or ()
+        own = encoded
+    grids = distribute(run.config.class_pictures, buckets)
     images = ClassImages(run.family, run.config, run.folder, run.cache, prompt, texts, grids)
     yield from reporter.draw("drawing class pictures", len(grids), images.pictures())
     yield from reporter.flush()
     yield from reporter.report(Note(images.summary()))
-    return images.encoded
+    return [*own, *images.encoded]

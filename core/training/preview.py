@@ -6,9 +6,11 @@ samples/<step>-<prompt_id>.png        prompt i is drawn with seed sample_seed + 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+
+from PIL import Image
 
 from core.config.train import TrainConfig
 from core.dataset import captions
@@ -29,6 +31,7 @@ class Previews:
     prompts: tuple[str, ...]
     texts: dict[str, Conditioning]  # of every prompt and of ""
     start: str = ""  # SHA-256 of the adapter file that the run began with
+    images: dict[int, Image.Image] = field(default_factory=dict)  # the newest of each prompt
 
     def missing(self, step: int) -> bool:
         """Whether a picture of `step` is not on disk; a run that was killed while drawing draws them again."""
@@ -44,6 +47,7 @@ class Previews:
         instead of a file.
         """
         config = self.config
+        self.images.clear()
         drawn_with = {"step": step} if step else {"sha256": self.start}
         adapters = [{**drawn_with, "strength": 1.0}] if step or self.start else []
         for prompt_id, prompt in enumerate(self.prompts):
@@ -65,6 +69,7 @@ class Previews:
             except PictureProblem as problem:
                 yield partial(_warning, f"Sample {prompt_id + 1} of step {step} is left out. {problem.message}")
                 continue
+            self.images[prompt_id] = picture.image
             target = self.file(step, prompt_id)
             sampled = Sampled(step, prompt_id, prompt, seed, 1.0, target, *picture.image.size, picture.recipe)
             yield writing(picture.image, sampled)

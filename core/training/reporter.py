@@ -60,8 +60,11 @@ class Reporter:
         self._family.free("text", "vae")  # one of them was in use
         return None
 
-    def draw(self, phase: str, count: int, pictures: Iterable[Work | None]) -> Events:
-        """Submit each picture to the writer; a None comes between two sampler steps. Raises MachineLost."""
+    def draw(self, phase: str, count: int, pictures: Iterable[Work | None], *, more: bool = False) -> Events:
+        """Submit each picture to the writer; a None comes between two sampler steps. Raises MachineLost.
+
+        With `more` to be drawn at once, the decoder stays in memory.
+        """
         done, reported = 0, time.monotonic()
         yield from self.report(Phase(phase, 0, count))
         for picture in pictures:
@@ -74,4 +77,5 @@ class Reporter:
             self._group.check()
             if self.stopping:
                 break
-        self._family.free("vae")
+        if not more or self.stopping:
+            self._family.free("vae")

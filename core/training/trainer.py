@@ -52,6 +52,7 @@ def train(
     start_from: Path | None = None,
     title: str = "",
     group: Group = ALONE,
+    dinov2: Path | None = None,
 ) -> Generator[Progress, Request | None, None]:
     """Train an adapter in `folder`, yielding progress; the last event is `Finished`.
 
@@ -63,6 +64,8 @@ def train(
     is not loaded. If it still exists, its hash must match the checkpoint's.
 
     With a `group` this process is rank 0, and the peers take their shares of each step (core/distributed/peer.py).
+
+    `dinov2` is the folder of that model, whose features measure the pictures (core/training/judging.py).
 
     A stop requested before the first step is obeyed too; what was encoded by then stays in the cache.
 
@@ -79,6 +82,7 @@ def train(
     run = Run(
         family, examples, config, folder,
         trigger=trigger, class_word=class_word, cache=cache, start_from=start_from, title=title, group=group,
+        dinov2=dinov2,
     )  # fmt: skip
     with ExitStack() as cleanup, closing(Writer()) as writer:
         reporter = Reporter(family, group, writer)

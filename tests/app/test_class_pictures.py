@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
 from app.tables import Sample
-from tests.app.conftest import Studio, picture, until
+from core.dataset import class_folder
+from tests.app.conftest import Studio, fields, picture, until
 
 Start = Callable[..., Studio]
 
@@ -33,6 +35,37 @@ def test_the_time_of_a_run_counts_its_class_pictures(client: TestClient, project
     each = (many["seconds"] - one["seconds"]) / 100
     # Pocket: 20 sampler steps with guidance, so 40 passes of 0.3 of a step's time on one of its two photos
     assert each == pytest.approx(40 * 0.3 * none["seconds_per_step"] / 2)
+
+
+def test_the_time_of_a_run_counts_what_class_preservation_costs(client: TestClient, project: int) -> None:
+    def each(**knobs: int) -> float:
+        asked = "&".join(f"{name}={value}" for name, value in knobs.items())
+        return client.get(f"/api/projects/{project}/suggestion?model=pocket&{asked}").json()["seconds_per_step"]
+
+    assert each(class_preservation=1) == pytest.approx(2.3 * each())
+    assert each(class_preservation=1, class_pictures=1) == pytest.approx(3.3 * each())
+
+
+def test_own_class_pictures_are_checked_pinned_and_counted(client: TestClient, project: int, tmp_path: Path) -> None:
+    own = tmp_path / "dogs"
+    own.mkdir()
+    (own / "a.png").write_bytes(picture("blue"))
+    (own / "b.png").write_bytes(b"no picture")
+    knobs = {"class_folder": str(own)}
+    answer = client.post(f"/api/projects/{project}/runs", json=knobs | {"steps": 0})
+    assert (answer.status_code, fields(answer.json()["error"])) == (422, ["steps", "class_folder"])
+    assert "b.png" in answer.text
+    (own / "b.png").write_bytes(picture("green"))
+    run = client.post(f"/api/projects/{project}/runs", json=knobs).json()
+    assert run["own_class_pictures"] == 2
+    page = client.get(f"/runs/{run['id']}").text
+    assert f"2 pictures of your own, from {own}, with the caption “a photo of can”." in page
+    assert 'id="no-class-pictures" hidden>' in page
+    pinned = [each.sha256 for each in class_folder.read(str(own), "")]
+    assert class_folder.changed(pinned, class_folder.read(str(own), "")) == ""
+    (own / "b.png").write_bytes(picture("yellow"))
+    words = class_folder.changed(pinned, class_folder.read(str(own), ""))
+    assert "has changed since this run was created (1 missing or changed, 1 new)" in words
 
 
 def test_class_pictures_are_no_samples_and_no_cover(client: TestClient, project: int) -> None:

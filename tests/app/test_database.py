@@ -13,7 +13,7 @@ from sqlmodel import select
 
 from app import database as module
 from app.database import Database
-from app.errors import HomeProblem
+from app.errors import Busy, HomeProblem, status_of
 from app.home import Home
 from app.jobs.states import Kind, Lane
 from app.migrations import run_numbers
@@ -29,6 +29,107 @@ def test_only_the_user_may_read_the_home(database: Database) -> None:
     assert database.home.root.stat().st_mode & 0o777 == 0o700
     assert database.home.database.stat().st_mode & 0o777 == 0o600
     assert database.home.photos.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("name", ["q?a", "a#b", "100%", "ä ö", "?mode=ro"])
+def test_a_home_may_have_any_name(tmp_path: Path, name: str) -> None:
+    Database(Home(tmp_path / name)).close()
+    assert (tmp_path / name / "likeness.db").is_file()
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    home.chmod(0o755)
+    Database(Home(home)).close()
+    assert home.stat().st_mode & 0o777 == 0o755
+    assert (home / "likeness.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_with_somebody_elses_files_is_refused_and_left_alone(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.tex").write_text("mine")
+    with pytest.raises(HomeProblem, match=r"not empty.*'thesis\.tex'.*--home"):
+        Database(Home(home))
+    assert [each.name for each in home.iterdir()] == ["thesis.tex"]
+
+
+def test_a_link_that_leads_nowhere_is_a_sentence(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.symlink_to(tmp_path / "gone")
+    with pytest.raises(HomeProblem, match=r"leads to .*gone"):
+        Database(Home(home))
+
+
+@pytest.mark.parametrize("content", [None, b""])
+def test_a_home_without_its_database_is_no_empty_studio(tmp_path: Path, content: bytes | None) -> None:
+    home = Home(tmp_path / "home")
+    Database(home).close()
+    (home.photos / "one.jpg").write_bytes(b"a photo")
+    home.database.unlink()
+    if content is not None:
+        home.database.write_bytes(content)
+    with pytest.raises(HomeProblem, match=r"files in photos.*likeness\.db.*backup"):
+        Database(home)
+
+
+def filled(home: Home) -> bytes:
+    """The file of a database with a few hundred projects."""
+    one = Database(home)
+    with one.write() as session:
+        session.add_all(project() for _ in range(500))
+    one.close()
+    with closing(sqlite3.connect(home.database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return home.database.read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "overwritten", "garbage"])
+def test_a_damaged_database_is_a_sentence_with_the_file_and_the_remedy(tmp_path: Path, damage: str) -> None:
+    home = Home(tmp_path / "home")
+    whole = filled(home)
+    middle = len(whole) // 2
+    broken = {
+        "truncated": whole[:middle],
+        "overwritten": whole[: middle - 4096] + bytes(8192) + whole[middle + 4096 :],
+        "garbage": b"no database " * 1000,
+    }[damage]
+    home.database.write_bytes(broken)
+    (home.root / "likeness-v2-20261130-120000-000000.db").write_bytes(whole)
+    with pytest.raises(HomeProblem, match=r"likeness\.db is damaged.*likeness-v2-20261130-120000-000000\.db"):
+        Database(home)
+    assert home.database.read_bytes() == broken
+
+
+@pytest.mark.parametrize("version", [0, 2])
+def test_a_database_of_another_program_is_refused(tmp_path: Path, version: int) -> None:
+    home = Home(tmp_path / "home")
+    home.root.mkdir()
+    with closing(sqlite3.connect(home.database)) as connection:
+        connection.execute("CREATE TABLE songs (title TEXT)")
+        connection.execute(f"PRAGMA user_version={version}")
+        connection.commit()
+    with pytest.raises(HomeProblem, match="another program"):
+        Database(home)
+
+
+def test_a_request_says_that_another_program_holds_the_lock_and_a_job_waits(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REQUEST_WAITS_SECONDS", 0.1)
+    hasty, patient = Database(database.home), Database(database.home, for_job=True)
+    with closing(sqlite3.connect(database.home.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Busy, match=r"lock .*likeness"), hasty.write() as session:
+            session.add(project())
+    with patient.read() as session:
+        waits = session.connection().execute(text("PRAGMA busy_timeout")).scalar()
+    assert waits == 600_000
+    assert status_of(Busy("")) == 503
+    hasty.close()
+    patient.close()
 
 
 def test_a_connection_is_set_up_for_many_processes(database: Database) -> None:

@@ -242,12 +242,12 @@ def test_other_pages_of_the_project_are_sent_each_change(client: TestClient, pro
 
 
 def test_files_of_deleted_photos_stay_until_their_steps_are_forgotten(client: TestClient, project: int) -> None:
-    from app.actions import disk
+    from app.actions import unreferenced
 
     database = client.app.state.database  # type: ignore[attr-defined]
     photo = add(client, project, 1)
     client.delete(f"/api/photos/{photo}")
-    assert disk.move_unreferenced(database) == 0
+    assert unreferenced.move_all(database) == 0
     assert len(list(database.home.photos.iterdir())) == 1
     assert client.delete(f"/api/projects/{project}/edits").json() == {"steps": 2}
     problem_of(client.post(f"/api/projects/{project}/undo"), 409)

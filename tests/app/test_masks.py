@@ -85,7 +85,9 @@ def test_a_found_mask_is_shown_at_the_photos_size_until_there_is_an_own_one(clie
     database = client.app.state.database  # type: ignore[attr-defined]
     small = Image.new("L", (40, 32), 128)
     ImageDraw.Draw(small).ellipse((10, 8, 30, 24), fill=255)
-    sha256 = masks.store_picture(database.home, small)
+    content = io.BytesIO()
+    small.save(content, "PNG")
+    sha256 = masks.keep(database.home, content.getvalue())
     with database.write() as session:
         session.add(Subject(photo_id=photo, project_id=1, box=[0.25, 0.25, 0.75, 0.75], sure=0.8, mask=sha256))
     answer = client.get(f"/api/photos/{photo}/mask")

@@ -181,6 +181,8 @@ def test_a_migrated_file_is_like_a_new_one(tmp_path: Path) -> None:
     assert migrated.keys() == fresh.keys()
     for table in ("photo", "caption", "event", "edit", "analysis", "subject", "review", "grid"):
         assert migrated[table] == fresh[table], table
+    for part in ("columns", "keys"):  # the old file above lacks indexes
+        assert migrated["run"][part] == fresh["run"][part]
 
 
 @pytest.mark.slow
@@ -189,3 +191,27 @@ def test_photos_of_an_older_home_are_reviewed_when_the_studio_starts(tmp_path: P
     with TestClient(create_app(home.root), base_url="http://127.0.0.1") as client:
         until(lambda: client.get("/api/projects/1/review").json()["state"] == "done")
         assert client.get("/api/projects/1/review").json()["counts"]["photos"] == 2
+
+
+def test_a_run_that_began_with_the_adapter_of_another_has_it_as_its_parent(tmp_path: Path) -> None:
+    home = old_home(tmp_path / "home")
+    with closing(sqlite3.connect(home.database)) as connection:
+        run = connection.execute
+        run("INSERT INTO checkpoint VALUES (1, 1, 2, 'runs/1/checkpoints/2', 9, ?, 0, ?)", (SHA256, AT))
+        run("INSERT INTO adapter VALUES (1, 'My can', 'pocket', 1, 1, 'a.safetensors', ?, 4, 'sks', ?)", (SHA256, AT))
+        start = json.dumps({"start_from": {"id": 1, "name": "My can"}})
+        columns = "kind, lane, state, position, project_id, attempt, deaths, stop, save, sample, phase, step, steps"
+        columns += ", error, result"
+        run(
+            f"INSERT INTO job (id, params, created_at, {columns}) SELECT 2, ?, created_at, {columns} FROM job",
+            (start,),
+        )
+        run(
+            "INSERT INTO run "
+            "SELECT 2, 2, project_id, version_id, 'Run 2', config, versions, hashes, created_at FROM run"
+        )
+        connection.commit()
+    with TestClient(create_app(home.root, with_jobs=False), base_url="http://127.0.0.1") as client:
+        first, second = (client.get(f"/api/runs/{number}").json() for number in (1, 2))
+        assert (first["parent"], first["children"][0]["run_id"]) == (None, 2)
+        assert second["parent"] == {"run_id": 1, "name": "Run 1", "step": 2, "without": []}

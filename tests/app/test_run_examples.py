@@ -14,6 +14,7 @@ from app.worker.examples import example_of
 from core.config.train import TrainConfig
 from core.dataset import buckets
 from core.dataset.crops import Box, pixel_box
+from tests.app.conftest import picture
 from tests.app.test_masks import mask_png
 
 BOX = {"left": 0.25, "top": 0.0, "right": 0.75, "bottom": 1.0}
@@ -57,12 +58,13 @@ def test_without_a_crop_the_subject_is_kept_in_the_shape_that_is_trained(home: H
 
 
 def test_a_mask_is_handed_over_at_the_photos_size(home: Home) -> None:
-    drawn = masks.store(home, mask_png((80, 64)), (80, 64))
+    drawn = masks.read(mask_png((80, 64)), (80, 64))
+    masks.keep(home, drawn.png)
     item = ITEM | NEW | {"width": 80, "height": 64, "mask": drawn.sha256}
     mask = example_of(home, item, TrainConfig(), 16).mask
     assert mask is not None
     assert mask.file == home.mask(str(drawn.sha256))
-    small = masks.store_picture(home, Image.new("L", (20, 16), 255))
+    small = masks.keep(home, picture(255, (20, 16), mode="L"))
     found = example_of(home, item | {"mask": small}, TrainConfig(), 16).mask
     assert found is not None
     assert found.sha256 == small

@@ -72,6 +72,7 @@ def training(
     start_from: Path | None = None,
     cache: Path | None = None,
     group: Group = ALONE,
+    dinov2: Path | None = None,
     **knobs: Any,
 ) -> Any:
     """A run of `TINY_RUN` with other knobs, not started."""
@@ -86,6 +87,7 @@ def training(
         resume=resume,
         start_from=start_from,
         group=group,
+        dinov2=dinov2,
     )
 
 

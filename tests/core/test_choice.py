@@ -1,4 +1,4 @@
-"""Which checkpoint is suggested: the lowest held-out score, and too close to call where error bars overlap."""
+"""Which checkpoint is suggested: by held-out score and pictures, and too close to call where error bars overlap."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from core.training.choice import ONLY_LOSS, Choice, HeldOutScore, choose
 from core.training.diagnosis import Diagnosis
+from core.training.likeness import Drawn
 
 LEARNING = Diagnosis("learning", None, "Still learning", "", ())
 MEMORISING = Diagnosis("memorising", 150, "Memorising since step 150", "Photos it has never seen get worse.", ())
@@ -119,3 +120,67 @@ def test_without_scores_nothing_is_suggested(values: list[float], checkpoints: l
 
 def test_a_checkpoint_that_is_not_finite_is_never_chosen() -> None:
     assert choose(scored([1.0, 0.9, math.inf]), [50, 100], LEARNING, so_far=True).step == 50
+
+
+def drawn(step: int, likeness: float, leak: float = 0.0, distance: float = 0.6, noise: float = 0.001) -> Drawn:
+    """Four pictures; the base is 0.3 like the photos, which are 0.8 like each other."""
+    apart = (-noise, noise, -noise, noise) if step else (noise, noise, -noise, -noise)
+    return Drawn(
+        step,
+        tuple(likeness + each for each in apart),
+        tuple(0.3 + 0.5 * leak + each for each in apart),
+        tuple(distance + each for each in apart),
+        (0.8, 0.8, 0.5),
+        held_out=True,
+    )
+
+
+ALIKE = [1.0, 0.95, 0.853, 0.85, 0.852, 0.93, 0.99, 1.02, 1.05]  # steps 100, 150 and 200 are in reach of each other
+BASE = drawn(0, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "step", "close"),
+    [
+        ([drawn(100, 0.5), drawn(150, 0.5), drawn(200, 0.6), drawn(400, 0.8)], 200, False),
+        ([drawn(100, 0.6), drawn(150, 0.5), drawn(200, 0.5), drawn(400, 0.8)], 100, False),
+        ([drawn(100, 0.6, leak=0.3), drawn(150, 0.55), drawn(200, 0.5), drawn(400, 0.8)], 150, False),
+        ([drawn(100, 0.6, distance=0.3), drawn(150, 0.55), drawn(200, 0.5), drawn(400, 0.8)], 150, False),
+        ([drawn(100, 0.6, noise=0.2), drawn(150, 0.5), drawn(200, 0.7, noise=0.2), drawn(400, 0.8)], 150, False),
+    ],
+    ids=["the most alike", "an earlier one", "one that leaks", "one without variety", "within error bars"],
+)
+def test_among_those_in_reach_the_pictures_decide_where_they_surely_differ(
+    pictures: list[Drawn], step: int, close: bool
+) -> None:
+    found = choose(scored(ALIKE), [100, 150, 200, 400], MEMORISING, so_far=False, pictures=[BASE, *pictures])
+    assert (found.step, found.close_call) == (step, close)
+    assert [each.step for each in found.measures] == [100, 150, 200, 400]
+    assert all(len(each.gauges) == 4 for each in found.measures)
+    if step != 150:
+        assert found.words.endswith(f"{SEEN}, and its pictures are better than those of step 150.")
+    assert found.reasons[-1] != ONLY_LOSS
+
+
+def test_pictures_that_do_not_surely_differ_are_too_close_to_call_unless_the_steps_are_near() -> None:
+    flat = [1.0, 0.9, 0.852, 0.85, 0.851, 0.8515, 0.85, 0.851, 0.8512]
+    same = [BASE, *(drawn(step, 0.5, noise=0.1 + step / 10_000) for step in range(100, 401, 50))]
+    assert choose(scored(flat), [150, 400], LEARNING, so_far=False, pictures=same).close_call
+    assert not choose(scored(flat), [350, 400], LEARNING, so_far=False, pictures=same).close_call
+    better = [*same[:-1], drawn(400, 0.7)]
+    found = choose(
+        scored(flat), [150, 400], LEARNING, so_far=False, pictures=[each for each in better if each.step != 200]
+    )
+    assert (found.step, found.close_call) in {(400, False), (150, True)}
+
+
+def test_without_held_out_photos_the_pictures_choose_and_never_after_the_photos_are_known_by_heart() -> None:
+    pictures = [BASE, drawn(50, 0.4), drawn(100, 0.5), drawn(150, 0.6), drawn(200, 0.7)]
+    by_heart = Diagnosis("memorising", 120, "Known by heart since step 120", "", ())
+    steps = [50, 100, 150, 200]
+    assert choose([], steps, LEARNING, so_far=False, pictures=pictures).step == 200
+    found = choose([], steps, by_heart, so_far=True, pictures=pictures)
+    assert found.step == 100
+    assert found.words == "Best so far by its pictures: step 100; later it knows the photos by heart."
+    assert [each.held_out for each in found.measures] == [None] * 4
+    assert choose([], steps, LEARNING, so_far=False, pictures=pictures[1:]).step is None, "the base is unknown"

@@ -13,12 +13,12 @@ from PIL import Image
 
 from core.adapters import lora
 from core.dataset.batches import Batches, Encoded
-from core.errors import DataProblem, TrainingProblem
+from core.errors import ConfigProblem, DataProblem, TrainingProblem
 from core.models.base import Family, Grid
 from core.models.load import load_family
 from core.sampling import draw
 from core.training import checkpoint, class_images
-from core.training.class_images import distribute
+from core.training.class_images import assign, distribute
 from core.training.events import ClassPicture, Finished, Note, Phase, Request, Stepped
 from core.training.trainer import train
 from tests import tiny_z_image
@@ -176,6 +176,49 @@ def test_a_class_picture_that_was_damaged_is_drawn_again(
     list(training(family, photos, tmp_path / "two", **PRIOR))
     assert len(drawn) == 4
     assert_same(tmp_path / "one", tmp_path / "two", 4)
+
+
+# The user's own
+
+
+def test_an_own_picture_is_in_the_bucket_of_its_shape_and_no_bucket_is_without_one() -> None:
+    square, wide, tall, small = Grid(4, 4, 2), Grid(3, 5, 2), Grid(5, 3, 2), Grid(2, 2, 2)
+    grids = [square, wide, wide, tall, small]
+    found = assign([(100, 100), (900, 500)], grids, (64, 32), 16)
+    assert found == [(0, square), (1, wide), (0, tall), (0, small), (1, small)]
+
+
+def test_own_pictures_are_trained_on_beside_drawn_ones_and_belong_to_the_run(
+    family: Family, photos: Path, tmp_path: Path, drawn: list[int]
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    for number in range(3):
+        picture(number + 5, 60, 60).save(own / f"{number}.png")
+    (own / "again.png").write_bytes((own / "0.png").read_bytes())
+    knobs = PRIOR | {"class_pictures": 0, "class_folder": str(own), "shapes": "square"}
+
+    def losses(name: str, **more: Any) -> list[float]:
+        out = tmp_path / name
+        notes = [note.text for note in of_kind(training(family, photos, out, learning_rate=1e-9, **more), Note)]
+        assert ("3 class pictures of your own." in notes) == bool(more.get("class_folder"))
+        return checkpoint.load(out / "checkpoints" / "4").losses
+
+    none, alone = losses("none", shapes="square", sample_prompts=()), losses("alone", **knobs)
+    assert drawn == []
+    assert all(both > photo for both, photo in zip(alone, none, strict=True))
+    assert losses("beside", **knobs | {"class_pictures": 2}) != alone
+    assert len(drawn) == 2
+
+    (own / "2.png").unlink()
+    with pytest.raises(TrainingProblem, match="have changed since this run began"):
+        list(training(family, photos, tmp_path / "alone", resume=True, learning_rate=1e-9, **knobs | {"steps": 6}))
+    (own / "2.png").write_bytes(b"no picture")
+    with pytest.raises(ConfigProblem) as refused:
+        list(training(family, photos, tmp_path / "new", **knobs))
+    (problem,) = refused.value.problems
+    assert problem.field == "class_folder"
+    assert problem.message.startswith("has pictures that cannot be used; replace or remove them. 2.png ")
 
 
 # The loss

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from core import flow
-from core.loss import dreambooth_loss, prior_weights, weighted_mean
+from core.loss import dreambooth_loss, part_weights, weighted_mean
 
 CLEAN = [[[0.5, -1.0], [2.0, 0.25]], [[1.0, 1.0], [-0.5, 3.0]]]  # l_T, (B, L, C) = (2, 2, 2)
 NOISE = [[[1.5, 0.5], [-2.0, 1.0]], [[0.0, -1.0], [0.75, 2.0]]]  # eps
@@ -80,7 +80,7 @@ def test_weights_that_are_all_the_same_are_no_mask() -> None:
 def test_class_pictures_add_their_own_mean_times_the_prior_weight() -> None:
     photos, pictures = (mx.array(CLEAN), mx.array(NOISE)), (mx.array(NOISE), mx.array(CLEAN))
     both = [mx.concatenate(each) for each in zip(photos, pictures, strict=True)]
-    loss = weighted_mean(losses(*both), prior_weights(2, 0.3)).item()
+    loss = weighted_mean(losses(*both), part_weights(2, 0.3)).item()
     assert loss == pytest.approx(losses(*photos).mean().item() + 0.3 * losses(*pictures).mean().item(), rel=1e-6)
 
 

@@ -112,7 +112,8 @@ def test_more_of_anything_needs_more_memory(dev: Architecture) -> None:
     assert peak(rank=64) > plain
     assert peak(activations="none") < 0.7 * plain
     assert peak(base_precision="4-bit") < plain - 11 * GIB
-    assert peak(class_pictures=4, class_prompt="a dog") > plain
+    assert peak(class_pictures=4, class_prompt="a dog") == peak(class_preservation=1) > plain
+    assert peak(class_pictures=4, class_preservation=1) > peak(class_preservation=1)
 
 
 @pytest.mark.parametrize("targets", ["all_linear", "*"])  # the star is modulation too

@@ -156,7 +156,7 @@ def difference(one: Path, other: Path, step: int, of: str = "") -> float:
         {"optimizer": "adamw", "activations": "as_fit"},
         {"optimizer": "adafactor", "ranks": "attention=3", "class_pictures": 2, "held_out": "1", "score_every": 3},
         {"optimizer": "lion", "activations": "none", "trigger_dropout": 0.5, "flip": True, "accumulate": 2},
-        {"optimizer": "prodigy", "learning_rate": 1, "ema_decay": 0.9, "caption_dropout": 0.2, "sample_prompts": ()},
+        {"optimizer": "prodigy", "learning_rate": 1, "ema_decay": 0.9, "sample_prompts": (), "class_preservation": 0.5},
     ],
     ids=lambda knobs: knobs["optimizer"],
 )

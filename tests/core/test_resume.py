@@ -56,7 +56,7 @@ def assert_same(one: Path, other: Path, step: int) -> None:
         (5, {"ema_decay": 0.9}),
         (5, {"optimizer": "adafactor", "ema_decay": 0.9}),
         (5, {"optimizer": "adafactor", "ranks": "attention=3, *.proj_out=1:4"}),
-        (5, {"optimizer": "lion", "ema_decay": 0.9, "class_pictures": 2, "held_out": "1"}),
+        (5, {"optimizer": "lion", "ema_decay": 0.9, "class_pictures": 2, "held_out": "1", "class_preservation": 0.5}),
         (5, {"optimizer": "lion", "schedule": "cosine_restarts", "ranks": "attention=3, *.proj_out=1:4"}),
         (5, {"optimizer": "prodigy", "learning_rate": 1, "schedule": "linear", "ema_decay": 0.5}),
     ],

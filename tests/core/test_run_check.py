@@ -57,6 +57,26 @@ def test_a_name_in_a_prompt_that_is_not_known_is_told(tiny: Architecture, name: 
     assert words in found[name]
 
 
+def test_a_class_that_is_kept_and_taught_at_once_is_told(tiny: Architecture) -> None:
+    found = problems(tiny, {"class_preservation": 2, "trigger_dropout": 0.3})
+    assert found.keys() == {"class_preservation"}
+    assert found["class_preservation"].startswith("is 2, and trigger_dropout is 0.3: one keeps what the class word")
+    assert problems(tiny, {"class_preservation": 2, "class_pictures": 4}) == {}
+
+
+def test_a_folder_of_class_pictures_that_cannot_be_used_is_told(tiny: Architecture, tmp_path: Path) -> None:
+    def said(folder: object) -> str:
+        found = problems(tiny, {"class_folder": str(folder)})
+        assert found.keys() == {"class_folder"}
+        return found["class_folder"]
+
+    assert said("dogs") == "is 'dogs'; give the whole path of the folder, from the root on"
+    assert "is not a folder on this computer" in said(tmp_path / "none")
+    assert "has no photos in it; put JPEG" in said(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    assert problems(tiny, {"class_folder": str(tmp_path)}) == {}, "it is not opened at each look"
+
+
 def test_every_wrong_prompt_is_named(tiny: Architecture) -> None:
     found = problems(tiny, {"sample_prompts": ["{a}", "fine", "{b}"]})
     assert "'{a}'" in found["sample_prompts"]

@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import torch
 
-from core.loss import dreambooth_loss, prior_weights, weighted_mean
+from core.loss import dreambooth_loss, part_weights, weighted_mean
 from tests.interop.reference import noise, relative_error
 
 
@@ -24,7 +24,7 @@ def test_the_masked_loss_and_its_gradient_equal_torchs() -> None:
 
     def ours(given: mx.array) -> mx.array:
         losses_B = dreambooth_loss(given, mx.array(clean), mx.array(eps), mx.array(w))
-        return weighted_mean(losses_B, prior_weights(2, 0.7))
+        return weighted_mean(losses_B, part_weights(2, 0.7))
 
     found, gradient = mx.value_and_grad(ours)(mx.array(velocity))
     assert relative_error(found, loss) < 1e-6

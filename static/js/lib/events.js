@@ -8,7 +8,7 @@ import { api } from "./api.js";
 import { $, show, throttled, write } from "./dom.js";
 import { check, onBack, onGone } from "./server.js";
 
-const KINDS = ["state", "phase", "metric", "sample", "class_picture", "checkpoint", "rewind", "log", "edit"];
+const KINDS = ["state", "phase", "metric", "measured", "sample", "class_picture", "checkpoint", "rewind", "log", "edit"];
 const RETRY_MS = 2000; // after an answer that is no stream
 
 // The number beside "Queue" in the navigation.

@@ -1,6 +1,7 @@
-// Which checkpoint to draw with: the sentence, its reasons, and the two buttons. The user's star goes before the scores.
+// Which checkpoint to draw with: the sentence, its reasons, and the two buttons. The user's star goes before the scores. The
+// gauges are those of the step that is shown, else of the best.
 
-import { $, page, show, write } from "../lib/dom.js";
+import { $, copy, page, show, write } from "../lib/dom.js";
 import { fileSize } from "../lib/format.js";
 import { wording } from "../lib/wording.js";
 
@@ -10,7 +11,7 @@ export class ChoiceCard {
     this.suggestion = suggestion;
   }
 
-  draw(state, checkpoints) {
+  draw(state, checkpoints, shown) {
     const { step, words, reasons } = this.suggestion;
     const { starred, steps } = checkpoints;
     const used = starred ?? step ?? steps.at(-1) ?? null;
@@ -19,6 +20,7 @@ export class ChoiceCard {
     write($("#choice-words"), own + sentence);
     show($("#choice-words"), !(state === "failed" && used === null));
     show($("#choice-why"), reasons.length > 0);
+    this.drawGauges(checkpoints.measures.get(shown) ?? checkpoints.measures.get(step));
     $("#choice-reasons").replaceChildren(...reasons.map((reason) => Object.assign(document.createElement("li"), { textContent: reason })));
     const again = ["failed", "stopped"].includes(state) && used === null;
     $("#resume").classList.toggle("primary", again);
@@ -30,4 +32,23 @@ export class ChoiceCard {
     const { size } = checkpoints.all.get(used);
     write($("#download-size"), `step ${used}${size ? `, ${fileSize(size)}` : ""}`);
   }
+
+  drawGauges(measure) {
+    const gauges = measure?.gauges ?? [];
+    show($("#gauges"), gauges.length > 0);
+    write($("#gauges-step"), gauges.length ? `Step ${measure.step}` : "");
+    $("#gauge-list").replaceChildren(...gauges.map(gaugeLine));
+  }
+}
+
+function gaugeLine({ label, words, why, warns, at, low, high, base, photos }) {
+  const line = copy("gauge-template");
+  write($("b", line), label);
+  write($(".value", line), words);
+  write($(".why", line), why);
+  const bar = $(".gauge", line);
+  bar.classList.toggle("warns", warns);
+  show($(".of-photos", bar), photos !== null);
+  for (const [name, place] of Object.entries({ at, low, high, base, photos: photos ?? 0 })) bar.style.setProperty(`--${name}`, `${place}%`);
+  return line;
 }

@@ -77,7 +77,7 @@ export class Room {
     const { step } = scene;
     this.strip.update({ step, best, starred, checkpoints: new Set(steps), running: now.state === "running" || now.state === "queued" });
     checkpoints.draw(step);
-    this.card.draw(now.state, checkpoints);
+    this.card.draw(now.state, checkpoints, step);
     this.charts.mark(steps, samples.steps);
     this.charts.head(samples.steps.length ? step : null);
     write($("#shown-step"), samples.steps.length ? `Step ${step.toLocaleString("en")}${step ? "" : `, ${this.data.base}`}` : "No picture yet");

@@ -10,6 +10,7 @@ import { clearErrors, onPress, onSubmit, textsOf } from "../lib/forms.js";
 import { onBack } from "../lib/server.js";
 import { wording } from "../lib/wording.js";
 import { ClassPictures } from "./class_pictures.js";
+import { Harm } from "./harm.js";
 import { Log } from "./log.js";
 import { Room } from "./room.js";
 import { SCORE_COLUMNS, showDiagnosis } from "./score_chart.js";
@@ -21,6 +22,7 @@ const POINTS = 20000; // of the curve, as many as the server gives: fewer would 
 const room = new Room(id, now, (text) => drawFigure("#loss-now", text));
 const { charts, scene, checkpoints } = room;
 const log = new Log(room.data.log);
+const harm = new Harm(id, room.data, { state: () => now.state, step: () => room.used });
 const classPictures = $("#class-pictures") ? new ClassPictures($("#class-pictures")) : null;
 
 // ---- the numbers ----
@@ -185,6 +187,7 @@ const events = {
     drawNumbersSoon();
     speak(`Step ${now.step} of ${now.steps}, loss ${loss(payload.loss)}.`);
   },
+  measured: () => refreshSoon(),
   sample: (payload, row) => scene.add(row.step ?? 0, payload),
   class_picture: (payload) => classPictures?.add(payload),
   checkpoint(payload, row) {
@@ -208,6 +211,7 @@ async function refresh() {
   if (run.state === now.state && run.state !== "running") now.step = run.step;
   showDiagnosis(run);
   room.update(run);
+  harm.update(run.photo_scores);
   if (now.diagnosis && now.diagnosis !== run.verdict.kind) speak(`${run.verdict.title}.`, true);
   now.diagnosis = run.verdict.kind;
   drawNumbers();
