@@ -86,6 +86,18 @@ UPDATE run SET parent = (
 WHERE parent_id IS NOT NULL
 """
 
+GRIDS = """
+CREATE TABLE grid (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    job_id INTEGER NOT NULL REFERENCES job (id) ON DELETE CASCADE,
+    project_id INTEGER REFERENCES project (id) ON DELETE CASCADE,
+    run_id INTEGER REFERENCES run (id) ON DELETE SET NULL,
+    axes JSON NOT NULL, cells JSON NOT NULL, problems JSON NOT NULL, created_at DATETIME NOT NULL);
+CREATE INDEX ix_grid_job_id ON grid (job_id);
+CREATE INDEX ix_grid_project_id ON grid (project_id);
+CREATE INDEX ix_grid_run_id ON grid (run_id)
+"""
+
 
 def run_numbers(connection: Connection) -> None:
     """1 to 2: runs that nobody named are numbered within their project: they had the number of their id."""
@@ -109,7 +121,12 @@ def lineage(connection: Connection) -> None:
     _run(connection, LINEAGE)
 
 
-MIGRATIONS: list[Callable[[Connection], None]] = [run_numbers, curation, lineage]
+def grids(connection: Connection) -> None:
+    """4 to 5: grids of pictures."""
+    _run(connection, GRIDS)
+
+
+MIGRATIONS: list[Callable[[Connection], None]] = [run_numbers, curation, lineage, grids]
 """MIGRATIONS[n] migrates schema version n + 1 to n + 2. A new file gets the newest schema from `tables.py` at once."""
 
 

@@ -21,6 +21,7 @@ from core.errors import ConfigProblem, FieldProblem, Problem
 from core.hub import comfyui, foreign
 from core.hub.layout import index_of
 
+COUNT_AT_MOST = 1000  # of a setting of the kind "count"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CAPTION_PROMPT = (
     "Describe this photo for training an image model, in one or two plain sentences: the subject's pose and "
@@ -48,6 +49,14 @@ SETTINGS: dict[str, Choice] = {
             "Resume automatically",
             "A run that was interrupted, or was running when the studio closed, resumes from its last checkpoint.",
             "bool",
+        ),
+        Choice(
+            "keep_checkpoints",
+            0,
+            "Checkpoints to keep",
+            "How many of a run stay when it saves: the starred, the newest, the best by its score, and others evenly "
+            "spread. The rest is deleted for good. 0 keeps all.",
+            "count",
         ),
         Choice(
             "hosts_file",
@@ -131,6 +140,10 @@ def _read(choice: Choice, value: Any) -> tuple[Any, str]:
         words = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False, "": False}
         read = value if isinstance(value, bool) else words.get(str(value).strip().lower())
         return read, "" if read is not None else f"is {value!r}; it can be on or off"
+    if choice.kind == "count":
+        text = str(value).strip() or "0"
+        good = not isinstance(value, bool) and text.isdecimal() and len(text) < 10 and int(text) <= COUNT_AT_MOST
+        return int(text) if good else None, "" if good else f"is {text[:20]!r}; it can be 0 to {COUNT_AT_MOST}"
     if not isinstance(value, str):
         return None, f"is {value!r}; it must be text"
     text = value.strip()

@@ -37,7 +37,7 @@ class AdapterView:
     model: str
     run_id: int | None  # None for an imported one
     project_id: int | None
-    step: int | None
+    step: int | None  # None also for the mean of several checkpoints of a run
     rank: int
     trigger: str
     class_word: str
@@ -104,10 +104,13 @@ def trigger_of(header: Header) -> str:
 
 
 def rename(database: Database, adapter_id: int, name: str) -> AdapterView:
-    """Rename an imported adapter. Raises NotFound, ConfigProblem, and Conflict for one of a run."""
+    """Rename an imported adapter, or the mean of several checkpoints.
+
+    Raises NotFound, ConfigProblem, and Conflict for one of a run.
+    """
     with database.write() as session:
         row = find(session, adapter_id)
-        if row.run_id is not None:
+        if row.checkpoint_id is not None:
             raise Conflict("This adapter belongs to a run; rename the run instead.")
         row.name = runs.checked_name(name, "adapter")
         session.add(row)
@@ -115,10 +118,13 @@ def rename(database: Database, adapter_id: int, name: str) -> AdapterView:
 
 
 def delete(database: Database, adapter_id: int) -> None:
-    """Remove an imported adapter; its file goes to the trash. Raises NotFound, Conflict for one of a run."""
+    """Remove an imported adapter, or the mean of several checkpoints; its file goes to the trash.
+
+    Raises NotFound, Conflict for one of a run.
+    """
     with database.write() as session:
         row = find(session, adapter_id)
-        if row.run_id is not None:
+        if row.checkpoint_id is not None:
             raise Conflict("This adapter belongs to a run; delete the run to remove it.")
         deleted = unreferenced.files_of_adapter(database.home, row)
         session.delete(row)
@@ -129,7 +135,7 @@ def file_of(database: Database, adapter_id: int) -> runs.AdapterFile:
     """The file and the name to save it under. Raises NotFound."""
     with database.read() as session:
         view = _view(session, row := find(session, adapter_id))
-    if view.run_id is not None:
+    if view.run_id is not None and view.step is not None:
         return runs.adapter_file(database, view.run_id, view.step)
     path = database.home.file(row.file)
     if not path.is_file():

@@ -56,13 +56,13 @@ def list_pictures(database: Database, after: int = 0, limit: int = 200) -> list[
 def draw(database: Database, request: PictureRequest) -> int:
     """Queue the pictures; returns the job's id. Raises ConfigProblem, naming every wrong field."""
     here = models.names(database)
-    numbers, problems = _read(request, here)
+    numbers, problems = read_numbers(request, here)
     entry = models.find(database, request.model) if request.model in here else None
     with database.write() as session:
         stack: list[dict[str, Any]] = []
         project_id = None
         for index, chosen in enumerate(request.adapters):
-            row, strength, problem = _adapter(session, chosen)
+            row, strength, problem = chosen_adapter(session, chosen)
             if problem or row is None:
                 problems.append(FieldProblem(f"adapters.{index}", problem))
                 continue
@@ -118,15 +118,13 @@ def find(session: Session, sample_id: int) -> Sample:
     return row
 
 
-def _read(request: PictureRequest, here: Sequence[str]) -> tuple[dict[str, Any], list[FieldProblem]]:
+def read_numbers(request: PictureRequest, here: Sequence[str]) -> tuple[dict[str, Any], list[FieldProblem]]:
     """The numbers that were given, by field, and every problem with the request apart from its adapters."""
     problems: list[FieldProblem] = []
     if request.model not in here:
         problems.append(FieldProblem("model", f"is {request.model!r}; it can be {' or '.join(here)}"))
-    if len(request.prompt) > PROMPT_CHARACTERS:
-        problems.append(FieldProblem("prompt", f"has {len(request.prompt)} characters; at most {PROMPT_CHARACTERS}"))
-    elif not request.prompt.strip():
-        problems.append(FieldProblem("prompt", "is empty; describe the picture"))
+    if trouble := prompt_trouble(request.prompt):
+        problems.append(FieldProblem("prompt", trouble))
     if request.base_precision not in BITS:
         problems.append(FieldProblem("base_precision", f"is {request.base_precision!r}; it can be {', '.join(BITS)}"))
     given: dict[str, Number | None] = {
@@ -142,7 +140,14 @@ def _read(request: PictureRequest, here: Sequence[str]) -> tuple[dict[str, Any],
     return {field: value for field, (value, _) in read.items()}, problems
 
 
-def _adapter(session: Session, chosen: Mapping[str, Any]) -> tuple[Adapter | None, float, str]:
+def prompt_trouble(prompt: str) -> str:
+    """What is wrong with a prompt; empty if nothing is."""
+    if len(prompt) > PROMPT_CHARACTERS:
+        return f"has {len(prompt)} characters; at most {PROMPT_CHARACTERS}"
+    return "" if prompt.strip() else "is empty; describe the picture"
+
+
+def chosen_adapter(session: Session, chosen: Mapping[str, Any]) -> tuple[Adapter | None, float, str]:
     """(row, strength, "") of one entry of `adapters`, or (None, 0, the problem with it)."""
     strength, trouble = drawing_limits.read("strength", chosen.get("strength", 1.0))
     if trouble:

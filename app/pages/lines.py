@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -55,7 +55,7 @@ class AdapterOption:
     model: str
     trigger: str
     class_word: str
-    imported: str = ""  # the name of one that can be renamed and deleted
+    imported: str = ""  # the name of one that can be renamed and deleted: also of an average
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +122,17 @@ def adapter_options(database: Database, views: Sequence[AdapterView]) -> tuple[A
     return tuple(
         AdapterOption(
             value=str(view.id),
-            label=f"{names.get(view.run_id, view.name)}, step {view.step}"
-            if view.run_id
-            else f"{view.name} (imported)",
+            label=_adapter_label(view, names),
             model=view.model,
             trigger=view.trigger,
             class_word=view.class_word,
-            imported="" if view.run_id else view.name,
+            imported=view.name if view.step is None else "",
         )
         for view in views
     )
+
+
+def _adapter_label(view: AdapterView, names: Mapping[int | None, str]) -> str:
+    if view.run_id is None:
+        return f"{view.name} (imported)"
+    return view.name if view.step is None else f"{names.get(view.run_id, view.name)}, step {view.step}"

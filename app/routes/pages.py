@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 
 from app.database import Database
 from app.pages import error
+from app.pages.begun_from import begun_from
 from app.pages.home import home_page
 from app.pages.lines import active_jobs
 from app.pages.models import models_page
@@ -36,9 +37,14 @@ def project(request: Request, db: Db, project_id: Id) -> HTMLResponse:
 
 @router.get("/projects/{project_id}/train")
 def new_run(
-    request: Request, db: Db, project_id: Id, again: Annotated[int | None, Query(ge=1, le=ID_AT_MOST)] = None
+    request: Request,
+    db: Db,
+    project_id: Id,
+    again: Annotated[int | None, Query(ge=1, le=ID_AT_MOST)] = None,
+    step: Annotated[int | None, Query(ge=0, le=ID_AT_MOST)] = None,
 ) -> HTMLResponse:
-    return _show(request, db, new_run_page(db, project_id, again))
+    page = new_run_page(db, project_id, again)
+    return _show(request, db, page if step is None else begun_from(db, page, step))
 
 
 @router.get("/runs/{run_id}")
@@ -52,8 +58,9 @@ def pictures(
     db: Db,
     run: Annotated[int | None, Query(ge=1, le=ID_AT_MOST)] = None,
     step: Annotated[int | None, Query(ge=0, le=ID_AT_MOST)] = None,
+    adapter: Annotated[int | None, Query(ge=1, le=ID_AT_MOST)] = None,
 ) -> HTMLResponse:
-    return _show(request, db, pictures_page(db, run, step))
+    return _show(request, db, pictures_page(db, run, step, adapter))
 
 
 @router.get("/queue")

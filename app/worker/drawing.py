@@ -43,7 +43,7 @@ def draw_pictures(work: Work) -> Outcome:
     bits = BITS[params.get("base_precision", "full")]
     family = load_family(catalog.find(params["model"], models.folders(work.database)).path, quantize=bits)
     texts = family.encode_each([params["prompt"], ""])  # once, and before the transformer is in memory
-    adapters = _attach_adapters(work, family, params["adapters"])
+    adapters = attach_adapters(work, family, params["adapters"])
     variants = (True, False) if params["without"] else (True,)
     pictures = [(number, with_adapter) for number in range(params["count"]) for with_adapter in variants]
     for place, (number, with_adapter) in list(enumerate(pictures))[work.job.step :]:  # after those of earlier attempts
@@ -52,27 +52,29 @@ def draw_pictures(work: Work) -> Outcome:
         for adapter, strength in zip(adapters, strengths, strict=True):
             adapter.strength = strength
         seed = (params["seed"] + number) % 2**31
-        earlier = None if any(strengths) else _without_adapters(work, family, params, seed)
-        row = _copied(work, earlier, params, strengths, place) if earlier is not None else None
+        earlier = None if any(strengths) else drawn_without_adapters(work, family, params, seed)
+        row = copied(work, earlier, params, strengths, place) if earlier is not None else None
         if row is None:
-            row = _draw_one(work, family, params, texts, strengths, place, seed)
+            row = draw_one(work, family, params, texts, strengths, place, seed)
         with work.transaction(step=place + 1) as session:
             store.append_event(session, work.claim, "sample", add_sample(session, row))
     work.report_phase("drawing", len(pictures), len(pictures))
     return Outcome(State.SUCCEEDED)
 
 
-def _attach_adapters(work: Work, family: Family, chosen: Sequence[dict[str, Any]]) -> list[Attached[OnLayer]]:
-    """Attach the adapter files {"file", "strength", ...} to the transformer. Raises AdapterProblem."""
-    adapters = []
+def attach_adapters(work: Work, family: Family, chosen: Sequence[dict[str, Any]]) -> list[Attached[OnLayer]]:
+    """Attach the files {"file", "strength", ...} to the transformer. Raises AdapterProblem, and none is attached."""
+    read = []
     names = _names(work, chosen)
-    for place, (each, name) in enumerate(zip(chosen, names, strict=True)):
+    for each, name in zip(chosen, names, strict=True):
         path = work.home.file(each["file"])
         if not path.is_file():
             raise AdapterProblem(f"The file of {name} is no longer there; choose another adapter.")
-        held = adapter_file.read_to_draw(path, family.name, name)
-        adapters.append(
-            dense.attach(
+        read.append(adapter_file.read_to_draw(path, family.name, name))
+    adapters: list[Attached[OnLayer]] = []
+    try:
+        for place, (held, each, name) in enumerate(zip(read, chosen, names, strict=True)):
+            attached = dense.attach(
                 family.transformer,
                 held.factors,
                 held.parts,
@@ -80,11 +82,15 @@ def _attach_adapters(work: Work, family: Family, chosen: Sequence[dict[str, Any]
                 strength=each["strength"],
                 title=name,
             )
-        )
+            adapters.append(attached)
+    except AdapterProblem:
+        for earlier in reversed(adapters):
+            earlier.detach()
+        raise
     return adapters
 
 
-def _draw_one(
+def draw_one(
     work: Work,
     family: Family,
     params: dict[str, Any],
@@ -127,7 +133,7 @@ def _draw_one(
     )
 
 
-def _without_adapters(work: Work, family: Family, params: dict[str, Any], seed: int) -> Sample | None:
+def drawn_without_adapters(work: Work, family: Family, params: dict[str, Any], seed: int) -> Sample | None:
     """An earlier picture that is the same without any adapter: its recipe is equal and its file is there."""
     wanted = recipe_of(
         family,
@@ -153,7 +159,7 @@ def _without_adapters(work: Work, family: Family, params: dict[str, Any], seed: 
     return None
 
 
-def _copied(
+def copied(
     work: Work, earlier: Sample, params: dict[str, Any], strengths: Sequence[float], place: int
 ) -> Sample | None:
     """The earlier picture as one of this job, with a file of its own, so that either can be deleted.

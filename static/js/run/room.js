@@ -7,6 +7,7 @@ import { Checkpoints } from "./checkpoints.js";
 import { ChoiceCard } from "./choice.js";
 import { Samples } from "./samples.js";
 import { Scene } from "./scene.js";
+import { Sheet } from "./sheet.js";
 import { Strip } from "./strip.js";
 
 const parse = (id) => JSON.parse(document.getElementById(id).textContent);
@@ -34,6 +35,7 @@ export class Room {
     this.listPhotos();
     this.checkpoints.update(this.data.checkpoints, this.card.suggestion);
     if (!["queued", "running"].includes(now.state)) this.scene.step = this.samples.before(this.used ?? this.samples.newest);
+    this.sheet = new Sheet(run, this.checkpoints, this.samples);
     this.scene.draw();
     this.scene.wipe(0);
     this.listen();
@@ -87,6 +89,7 @@ export class Room {
     show($("#stage"), drawn);
     show($("#no-samples"), !drawn);
     for (const button of $$("#set button")) button.setAttribute("aria-pressed", scene.against === `photo ${button.dataset.photo}`);
+    this.sheet?.draw();
   }
 
   // The photos of the set beside the pictures; a press wipes against one, a second press ends that.
