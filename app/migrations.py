@@ -68,6 +68,15 @@ CREATE INDEX ix_event_job_id ON event (job_id);
 CREATE INDEX ix_event_project_id ON event (project_id)
 """
 
+DARKROOM = """
+ALTER TABLE sample ADD COLUMN favourite BOOLEAN NOT NULL DEFAULT 0;
+CREATE TABLE removed (
+    id INTEGER NOT NULL PRIMARY KEY,
+    job_id INTEGER NOT NULL REFERENCES job (id) ON DELETE CASCADE,
+    "row" JSON NOT NULL, trash VARCHAR NOT NULL, at DATETIME NOT NULL);
+CREATE INDEX ix_removed_job_id ON removed (job_id)
+"""
+
 
 def run_numbers(connection: Connection) -> None:
     """1 to 2: runs that nobody named are numbered within their project: they had the number of their id."""
@@ -86,7 +95,12 @@ def curation(connection: Connection) -> None:
     _run(connection, EVENTS_OF_PROJECTS)
 
 
-MIGRATIONS: list[Callable[[Connection], None]] = [run_numbers, curation]
+def darkroom(connection: Connection) -> None:
+    """Favourites, and pictures that were deleted and can be brought back."""
+    _run(connection, DARKROOM)
+
+
+MIGRATIONS: list[Callable[[Connection], None]] = [run_numbers, curation, darkroom]
 """MIGRATIONS[n] migrates schema version n + 1 to n + 2. A new file gets the newest schema from `tables.py` at once."""
 
 

@@ -14,7 +14,7 @@ from sqlmodel import Session, col, select
 from app.actions import disk, models, runs
 from app.database import Database
 from app.errors import Conflict, NotFound
-from app.tables import Adapter, Checkpoint, Project
+from app.tables import Adapter, Checkpoint, Project, Run
 from core import files
 from core.adapters import contents, key_maps, peft_config
 from core.adapters.contents import Part
@@ -52,6 +52,29 @@ def list_adapters(database: Database, after: int = 0, limit: int = 500) -> list[
     with database.read() as session:
         chosen = select(Adapter).where(col(Adapter.id) > after).order_by(col(Adapter.id)).limit(limit)
         return [_view(session, row) for row in session.exec(chosen).all()]
+
+
+def labels(database: Database) -> dict[int, str]:
+    """How an adapter is called where one is chosen, by its id: "Miso, Run 3, step 300", "Red can (imported)"."""
+    query = (
+        select(Adapter.id, Adapter.name, Project.name, Run.name, Checkpoint.step)
+        .outerjoin(Run, col(Run.id) == col(Adapter.run_id))
+        .outerjoin(Project, col(Project.id) == col(Run.project_id))
+        .outerjoin(Checkpoint, col(Checkpoint.id) == col(Adapter.checkpoint_id))
+    )
+    with database.read() as session:
+        rows = session.exec(query).all()
+    return {
+        int(number or 0): f"{project}, {run}, step {step}" if run is not None else f"{name} (imported)"
+        for number, name, project, run, step in rows
+    }
+
+
+def with_hash(session: Session, database: Database, sha256: str, settings: str = "") -> Adapter | None:
+    """The adapter whose file has this hash, and whose adapter_config.json, if it has one, has the hash `settings`."""
+    rows = session.exec(select(Adapter).where(Adapter.sha256 == sha256).order_by(col(Adapter.id).desc()))
+    fitting = (row for row in rows if settings_of(database, row).get("settings", "") == settings)
+    return next((row for row in fitting if database.home.file(row.file).is_file()), None)
 
 
 def get_adapter(database: Database, adapter_id: int) -> AdapterView:

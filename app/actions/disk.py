@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import text
+from sqlalchemy import delete, text
 from sqlmodel import Session, select
 
 from app.database import Database
@@ -18,7 +18,7 @@ from app.errors import Conflict
 from app.home import Home
 from app.jobs import lane_queue
 from app.jobs.states import Kind
-from app.tables import Adapter, Analysis, Job, Run
+from app.tables import Adapter, Analysis, Job, Removed, Run
 
 HASH_CHARACTERS = 64
 REFERENCES = (  # to files of photos and masks, by hash; each of these rows belongs to a project
@@ -65,12 +65,16 @@ class UnreferencedFiles:
         needed = hashes_needed(session)
         self.photos = {sha256: paths for sha256, paths in self.photos.items() if sha256 not in needed}
 
-    def to_trash(self, label: str) -> None:
-        """Move them to a folder of the trash named after `label` and the time; thumbnails are deleted."""
+    def to_trash(self, label: str) -> dict[Path, Path]:
+        """Move them to a folder of the trash named after `label` and the time; thumbnails are deleted.
+
+        Returns where each is now.
+        """
         paths = [path for group in self.photos.values() for path in group] + self.others
         paths = [path for path in paths if path.exists()]
+        moved: dict[Path, Path] = {}
         if not paths:
-            return
+            return moved
         safe = "".join(c if c.isalnum() or c in " -_" else "_" for c in label)[:80].strip()
         folder = self.home.trash / f"{datetime.now():%Y%m%d-%H%M%S-%f} {safe}"
         folder.mkdir(parents=True)
@@ -81,6 +85,8 @@ class UnreferencedFiles:
             target = folder / path.relative_to(self.home.root)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, target)
+            moved[path] = target
+        return moved
 
 
 def hashes_needed(session: Session) -> set[str]:
@@ -168,6 +174,8 @@ def use(database: Database) -> DiskUse:
 
 def empty_trash(database: Database) -> int:
     """Delete everything in the trash for good; returns the bytes freed."""
+    with database.write() as session:
+        session.connection().execute(delete(Removed))
     return _empty(database.home.trash)
 
 
