@@ -53,7 +53,8 @@ function drawCost() {
   const variants = combinations + (without() ? 1 : 0);
   const pictures = variants * seeds;
   write($("#draw-words"), pictures > 1 ? `Draw ${pictures}` : "Draw");
-  const strengths = asked.length ? [`${plural(combinations, asked.length > 1 ? "combination" : "strength")}${without() ? " and without" : ""}`] : [];
+  const counted = combinations ? plural(combinations, asked.length > 1 ? "combination" : "strength") : "no strength";
+  const strengths = asked.length ? [`${counted}${without() ? " and without" : ""}`] : [];
   const parts = [...strengths, ...(seeds > 1 ? [plural(seeds, "seed")] : [])].join(" × ");
   const time = pictures ? seconds(pictures) : null;
   write($("#cost"), [parts, time === null ? "" : `about ${roughly(time)}`].filter(Boolean).join(", "));

@@ -4,12 +4,13 @@
 
 import { $, $$, show, write } from "../lib/dom.js";
 import { room } from "./state.js";
-import { drawingHead, element, pictureTile, placeTile } from "./tiles.js";
+import { drawingHead, element, pictureTile, placeTile, tagOf } from "./tiles.js";
 import { openViewer } from "./viewer.js";
 
 const NEAR = 60; // pictures looked at for the one above or below
 const box = $("#gallery");
 const sections = new Map(); // key -> {section, of: the text of what it shows}
+const tiles = new Map(); // picture -> {tile, of}
 let current = null; // the picture that the keyboard is at
 let use = () => {};
 let openGrid = () => {};
@@ -31,6 +32,16 @@ function groups() {
   return found;
 }
 
+// A picture that has not changed keeps its element, and so what is loaded, also when it goes to another section.
+function tileFor(drawing, picture) {
+  const of = JSON.stringify([picture, drawing.prompt, tagOf(drawing, picture)]);
+  const known = tiles.get(picture.id);
+  if (known?.of === of) return known.tile;
+  const tile = pictureTile(drawing, picture);
+  tiles.set(picture.id, { tile, of });
+  return tile;
+}
+
 function makeSection(group) {
   const [{ drawing }] = group;
   const section = element("section", "drawing");
@@ -44,7 +55,7 @@ function makeSection(group) {
   if (drawing.error) section.append(element("p", "error", drawing.error));
   const list = element("ul", "pictures");
   for (const { drawing: of, pictures, places } of group) {
-    list.append(...pictures.map((picture) => pictureTile(of, picture)));
+    list.append(...pictures.map((picture) => tileFor(of, picture)));
     list.append(...places.map((place, at) => placeTile(of, place, at === 0)));
   }
   section.append(list);
@@ -69,6 +80,7 @@ function draw() {
     sections.set(key, made);
     if (box.children[place] !== made.section) box.insertBefore(made.section, box.children[place] ?? null);
   });
+  for (const id of tiles.keys()) if (!room.pictures.has(id)) tiles.delete(id);
   drawCounts(wanted.length);
   drawCurrent();
   if (focused && tileOf(focused)) tileOf(focused).focus({ preventScroll: true });
