@@ -68,6 +68,18 @@ CREATE INDEX ix_event_job_id ON event (job_id);
 CREATE INDEX ix_event_project_id ON event (project_id)
 """
 
+GRIDS = """
+CREATE TABLE grid (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    job_id INTEGER NOT NULL REFERENCES job (id) ON DELETE CASCADE,
+    project_id INTEGER REFERENCES project (id) ON DELETE CASCADE,
+    run_id INTEGER REFERENCES run (id) ON DELETE SET NULL,
+    axes JSON NOT NULL, cells JSON NOT NULL, problems JSON NOT NULL, created_at DATETIME NOT NULL);
+CREATE INDEX ix_grid_job_id ON grid (job_id);
+CREATE INDEX ix_grid_project_id ON grid (project_id);
+CREATE INDEX ix_grid_run_id ON grid (run_id)
+"""
+
 DARKROOM = """
 ALTER TABLE sample ADD COLUMN favourite BOOLEAN NOT NULL DEFAULT 0;
 CREATE TABLE removed (
@@ -95,12 +107,17 @@ def curation(connection: Connection) -> None:
     _run(connection, EVENTS_OF_PROJECTS)
 
 
+def grids(connection: Connection) -> None:
+    """To the version with grids of pictures."""
+    _run(connection, GRIDS)
+
+
 def darkroom(connection: Connection) -> None:
     """Favourites, and pictures that were deleted and can be brought back."""
     _run(connection, DARKROOM)
 
 
-MIGRATIONS: list[Callable[[Connection], None]] = [run_numbers, curation, darkroom]
+MIGRATIONS: list[Callable[[Connection], None]] = [run_numbers, curation, grids, darkroom]
 """MIGRATIONS[n] migrates schema version n + 1 to n + 2. A new file gets the newest schema from `tables.py` at once."""
 
 

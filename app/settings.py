@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 from sqlmodel import Session, select
 
 from app.tables import Setting
+from core.config import knob
+from core.config.knob import Knob
 from core.dataset import captions
 from core.distributed import hosts
 from core.distributed.hosts import Hosts
@@ -21,6 +23,7 @@ from core.errors import ConfigProblem, FieldProblem, Problem
 from core.hub import comfyui, foreign
 from core.hub.layout import index_of
 
+COUNT = Knob("", "", "", at_least=0, at_most=1000)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CAPTION_PROMPT = (
     "Describe this photo for training an image model, in one or two plain sentences: the subject's pose and "
@@ -36,7 +39,7 @@ class Choice:
     default: Any
     label: str
     sentence: str
-    kind: str  # "bool", "text", "url", "hosts", "folders" or "comfyui"
+    kind: str  # "bool", "text", "url", "hosts", "folders", "comfyui" or "count"
 
 
 SETTINGS: dict[str, Choice] = {
@@ -48,6 +51,14 @@ SETTINGS: dict[str, Choice] = {
             "Resume automatically",
             "A run that was interrupted, or was running when the studio closed, resumes from its last checkpoint.",
             "bool",
+        ),
+        Choice(
+            "keep_checkpoints",
+            0,
+            "Checkpoints to keep",
+            "How many of a run stay when it saves: the starred, the newest, the best by its score, and others evenly "
+            "spread. The rest is deleted for good. 0 keeps all.",
+            "count",
         ),
         Choice(
             "hosts_file",
@@ -131,6 +142,8 @@ def _read(choice: Choice, value: Any) -> tuple[Any, str]:
         words = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False, "": False}
         read = value if isinstance(value, bool) else words.get(str(value).strip().lower())
         return read, "" if read is not None else f"is {value!r}; it can be on or off"
+    if choice.kind == "count":
+        return knob.read("int", 0 if value == "" else value, COUNT, ())
     if not isinstance(value, str):
         return None, f"is {value!r}; it must be text"
     text = value.strip()

@@ -3,6 +3,7 @@
     Project --< Photo --< Caption (the newest counts)      Project --< Version (a frozen list of photos)
             |--< Edit  (undo and redo), Review                     '--< Run --- Job --< Event
             '--< Run --< Checkpoint, Sample                        Adapter --- Run + Checkpoint, or imported
+    Job --< Sample, Grid: the job that draws the pictures of a grid
     Photo --- Subject, as it was found     Analysis, by the hash of a photo's file: what is in it
 
 Times are UTC. JSON columns hold values that no query reads. Ids are never reused (AUTOINCREMENT): a browser
@@ -279,6 +280,21 @@ class Removed(SQLModel, table=True):
     row: dict[str, Any] = _json(dict)  # of `sample`
     trash: str = ""  # its file, relative to the home folder; empty until it was moved there
     at: datetime = Field(default_factory=now)
+
+
+class Grid(SQLModel, table=True):
+    """Pictures over one to three axes, drawn by one job; each is a `Sample`, its cell the `prompt_id`."""
+
+    __table_args__ = IDS_ONCE
+
+    id: int | None = Field(default=None, primary_key=True)
+    job_id: int = _owner("job")
+    project_id: int | None = _owner("project", optional=True)
+    run_id: int | None = _owner("run", optional=True, on_delete="SET NULL")
+    axes: dict[str, list[Any]] = _json(dict)  # by name, the slowest first
+    cells: list[dict[str, Any]] = _json(list)  # [{checkpoint, adapter, strength, prompt, seed}]; adapter: its id
+    problems: dict[str, str] = _json(dict)  # by the number of the cell: why it has no picture
+    created_at: datetime = Field(default_factory=now)
 
 
 class Adapter(SQLModel, table=True):

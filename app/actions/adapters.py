@@ -37,7 +37,7 @@ class AdapterView:
     model: str
     run_id: int | None  # None for an imported one
     project_id: int | None
-    step: int | None
+    step: int | None  # None also for the mean of several checkpoints of a run
     rank: int
     trigger: str
     class_word: str
@@ -55,7 +55,7 @@ def list_adapters(database: Database, after: int = 0, limit: int = 500) -> list[
 
 
 def labels(database: Database) -> dict[int, str]:
-    """How an adapter is called where one is chosen, by its id: "Miso, Run 3, step 300", "Red can (imported)"."""
+    """Each adapter's name where one is chosen, by its id: "Miso, Run 3, step 300", "Red can (imported)"."""
     query = (
         select(Adapter.id, Adapter.name, Project.name, Run.name, Checkpoint.step)
         .outerjoin(Run, col(Run.id) == col(Adapter.run_id))
@@ -65,9 +65,16 @@ def labels(database: Database) -> dict[int, str]:
     with database.read() as session:
         rows = session.exec(query).all()
     return {
-        int(number or 0): f"{project}, {run}, step {step}" if run is not None else f"{name} (imported)"
+        int(number or 0): _label(name, f"{project}, {run}" if run is not None else "", step)
         for number, name, project, run, step in rows
     }
+
+
+def _label(name: str, run: str, step: int | None) -> str:
+    """An average of a run's checkpoints has no step, and its name says what it is."""
+    if not run:
+        return f"{name} (imported)"
+    return name if step is None else f"{run}, step {step}"
 
 
 def with_hash(session: Session, database: Database, sha256: str, settings: str = "") -> Adapter | None:
@@ -128,10 +135,13 @@ def trigger_of(header: Header) -> str:
 
 
 def rename(database: Database, adapter_id: int, name: str) -> AdapterView:
-    """Rename an imported adapter. Raises NotFound, ConfigProblem, and Conflict for one of a run."""
+    """Rename an imported adapter, or the mean of several checkpoints.
+
+    Raises NotFound, ConfigProblem, and Conflict for one of a run.
+    """
     with database.write() as session:
         row = find(session, adapter_id)
-        if row.run_id is not None:
+        if row.checkpoint_id is not None:
             raise Conflict("This adapter belongs to a run; rename the run instead.")
         row.name = runs.checked_name(name, "adapter")
         session.add(row)
@@ -139,10 +149,13 @@ def rename(database: Database, adapter_id: int, name: str) -> AdapterView:
 
 
 def delete(database: Database, adapter_id: int) -> None:
-    """Remove an imported adapter; its file goes to the trash. Raises NotFound, Conflict for one of a run."""
+    """Remove an imported adapter, or the mean of several checkpoints; its file goes to the trash.
+
+    Raises NotFound, Conflict for one of a run.
+    """
     with database.write() as session:
         row = find(session, adapter_id)
-        if row.run_id is not None:
+        if row.checkpoint_id is not None:
             raise Conflict("This adapter belongs to a run; delete the run to remove it.")
         unreferenced = disk.files_of_adapter(database.home, row)
         session.delete(row)
@@ -153,7 +166,7 @@ def file_of(database: Database, adapter_id: int) -> runs.AdapterFile:
     """The file and the name to save it under. Raises NotFound."""
     with database.read() as session:
         view = _view(session, row := find(session, adapter_id))
-    if view.run_id is not None:
+    if view.run_id is not None and view.step is not None:
         return runs.adapter_file(database, view.run_id, view.step)
     path = database.home.file(row.file)
     if not path.is_file():

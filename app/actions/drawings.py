@@ -15,12 +15,12 @@ from sqlmodel import Session, col, select
 from app import wording
 from app.actions import adapters, models, runs
 from app.actions import jobs as jobs_of
-from app.actions.picture_plan import Planned, plan
+from app.actions.picture_plan import plan
 from app.actions.run_views import picture_url
 from app.database import Database
 from app.jobs import store
 from app.jobs.states import Kind, State, Stop
-from app.tables import Event, Job, Sample
+from app.tables import Event, Grid, Job, Sample
 
 GOING = (State.QUEUED, State.RUNNING)
 TIMED = 12  # newest drawings that the time of the next is read from
@@ -33,9 +33,10 @@ class PictureView:
 
     id: int
     place: int  # among those of its drawing
+    prompt: str  # of a grid's picture; empty for the drawing's own
     url: str
     thumb_url: str
-    label: str  # "0.8", "0.8 + 1", "without" or "base"
+    label: str  # "0.8", "0.8 + 1", "without" or "base"; of a grid's picture "step 300, 0.8"
     seed: int
     width: int
     height: int
@@ -68,7 +69,7 @@ class DrawingView:
     height: int
     pictures: list[PictureView]
     to_come: list[PlaceView]
-    form: dict[str, Any]  # the form as it was filled in
+    form: dict[str, Any]  # the form as it was filled in; empty for a grid
     grid: int | None  # the grid that its pictures are the cells of
 
 
@@ -78,6 +79,16 @@ class Pace:
 
     start_seconds: float  # until the first picture is begun
     seconds: float  # of one sampler step of a picture of a million pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One picture of a drawing, as it is planned."""
+
+    place: int
+    seed: int
+    label: str
+    prompt: str = ""
 
 
 class Drawn(NamedTuple):
@@ -134,12 +145,11 @@ def paces(database: Database) -> dict[str, Pace]:
 
 def _timed(job: Job, events: Sequence[Event]) -> Iterator[float]:
     """The seconds of each of its pictures that was really drawn: those without the adapters may be copies."""
-    planned = plan(job.params)
+    copies = {each.place for each in plan(job.params) if each.label == "without"}
     for before, after in pairwise(events):
         if before.payload.get("name") != "drawing" or after.kind != "sample" or before.attempt != after.attempt:
             continue
-        place = int(before.payload["done"])
-        if place < len(planned) and planned[place].label != "without":
+        if int(before.payload["done"]) not in copies:
             yield (after.at - before.at).total_seconds()
 
 
@@ -156,38 +166,76 @@ def _pictures(session: Session, which: ColumnElement[bool]) -> dict[int, list[Dr
 def _views(database: Database, jobs: Sequence[Job], drawn: Mapping[int, list[Drawn]]) -> list[DrawingView]:
     names = adapters.labels(database)
     titles = {name: models.title(database, name) for name in {str(job.params.get("model", "")) for job in jobs}}
-    return [_view(job, drawn.get(int(job.id or 0), []), names, titles) for job in jobs]
+    of_grids = [job.id for job in jobs if "grid" in job.params]
+    with database.read() as session:
+        grids = {row.job_id: row for row in session.exec(select(Grid).where(col(Grid.job_id).in_(of_grids)))}
+    views = []
+    for job in jobs:
+        job_id = int(job.id or 0)
+        grid = grids.get(job_id)
+        cells = _cells_of_grid(grid, names) if grid is not None else _cells(job.params)
+        views.append(_view(job, grid, cells, drawn.get(job_id, []), names, titles))
+    return views
 
 
-def _view(job: Job, rows: Sequence[Drawn], names: Mapping[int, str], titles: Mapping[str, str]) -> DrawingView:
+def _cells(params: Mapping[str, Any]) -> list[Cell]:
+    return [Cell(each.place, each.seed, each.label) for each in plan(params)]
+
+
+def _cells_of_grid(grid: Grid, names: Mapping[int, str]) -> list[Cell]:
+    """Each named by what varies in the grid, apart from its prompt and seed."""
+    words = {
+        "checkpoint": lambda cell: f"step {cell['checkpoint']}",
+        "adapter": lambda cell: names.get(cell["adapter"], "a deleted adapter"),
+        "strength": lambda cell: f"{cell['strength']:g}",
+    }
+    varies = [axis for axis in grid.axes if axis in words] or ["strength"]
+    return [
+        Cell(number, cell["seed"], ", ".join(words[axis](cell) for axis in varies), cell["prompt"])
+        for number, cell in enumerate(grid.cells)
+    ]
+
+
+def _view(
+    job: Job,
+    grid: Grid | None,
+    cells: Sequence[Cell],
+    rows: Sequence[Drawn],
+    names: Mapping[int, str],
+    titles: Mapping[str, str],
+) -> DrawingView:
     params = job.params
-    stack = params.get("adapters") or []
-    planned = plan(params)
     title = titles[str(params.get("model", ""))]
-    used = [_name(each, names) for each in stack]
+    used = [_name(each, names) for each in params.get("adapters") or ()]
+    together = " and ".join(used) or f"{title} without an adapter"
+    there = {row.place for row in rows} if grid is not None else set(range(job.step))
     return DrawingView(
         job_id=int(job.id or 0),
         state=job.state,
         prompt=str(params.get("prompt", "")),
         words=_words(job),
-        drawn_with=" and ".join(used) or f"{title} without an adapter",
+        drawn_with=together if grid is None else f"grid of {' by '.join(grid.axes)}",
         model=title,
         can_stop=job.state in GOING and job.stop is Stop.NONE,
         error=wording.error(job.error) if jobs_of.failure_shown(job) else "",
         width=int(params.get("width", 0)),
         height=int(params.get("height", 0)),
-        pictures=[_picture(planned, used, title, row) for row in rows],
-        to_come=[PlaceView(each.place, each.label, each.seed) for each in planned[job.step :] if job.state in GOING],
-        form=_form(params, planned),
-        grid=params.get("grid"),
+        pictures=[_picture(cells, used, title, row) for row in rows],
+        to_come=[
+            PlaceView(each.place, each.label, each.seed)
+            for each in cells
+            if job.state in GOING and each.place not in there
+        ],
+        form=_form(params) if grid is None else {},
+        grid=grid.id if grid is not None else None,
     )
 
 
-def _form(params: Mapping[str, Any], planned: Sequence[Planned]) -> dict[str, Any]:
+def _form(params: Mapping[str, Any]) -> dict[str, Any]:
     """The request that a drawing was made with, for "Use again"."""
     without = bool(params.get("without"))
     stack = params.get("adapters") or []
-    adapted = [each.strengths for each in planned if each.label != "without" or not without]
+    adapted = [each.strengths for each in plan(params) if each.label != "without" or not without]
     chosen = [
         {"id": adapter.get("id"), "strengths": list(dict.fromkeys(strengths))}
         for adapter, strengths in zip(stack, zip(*adapted, strict=True), strict=bool(stack))
@@ -227,13 +275,15 @@ def _name(chosen: Mapping[str, Any], names: Mapping[int, str]) -> str:
     return names.get(int(chosen.get("id") or 0), deleted)
 
 
-def _picture(planned: Sequence[Planned], used: Sequence[str], title: str, row: Drawn) -> PictureView:
-    label = planned[row.place].label if row.place < len(planned) else ""
+def _picture(cells: Sequence[Cell], used: Sequence[str], title: str, row: Drawn) -> PictureView:
+    cell = cells[row.place] if row.place < len(cells) else Cell(row.place, row.seed, "")
+    label = cell.label
     strength = [] if label in ("base", "without", "1", "") else [f"strength {label}"]
     words = [*([title] if label in ("base", "without") else used), *strength, f"seed {row.seed}"]
     return PictureView(
         id=row.id,
         place=row.place,
+        prompt=cell.prompt,
         url=picture_url(row.id),
         thumb_url=f"/api/pictures/{row.id}/thumb",
         label=label,

@@ -113,6 +113,15 @@ def _seconds(config: TrainConfig, pace: float, best: TrainConfig) -> float:
     return START_SECONDS + config.steps * pace + forwards * forward
 
 
+def picture_seconds(database: Database, model: str, config: TrainConfig) -> float | None:
+    """Of one sample, at the pace of the model's newest run here; None without one."""
+    with database.read() as session:
+        pace = _measured(session, model, config)
+    if pace is None:
+        return None
+    return pace * FORWARD_SHARE / _examples(config) * config.sample_steps * _evaluations(config)
+
+
 def _evaluations(config: TrainConfig) -> int:
     """Of the network for each sampler step: two with guidance."""
     return 2 if config.sample_guidance > 1 else 1

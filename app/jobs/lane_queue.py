@@ -7,7 +7,7 @@ from sqlmodel import Session, col, select
 from app import wording
 from app.errors import Conflict
 from app.jobs import store
-from app.jobs.states import Lane, State
+from app.jobs.states import Kind, Lane, State
 from app.tables import Job
 
 
@@ -20,6 +20,16 @@ def queued(session: Session, lane: Lane) -> list[Job]:
 def running(session: Session) -> list[Job]:
     """The jobs that a process has claimed."""
     return list(session.exec(select(Job).where(Job.state == State.RUNNING)))
+
+
+def behind_runs(session: Session, lane: Lane) -> float | None:
+    """A position behind the last run that waits in the lane, before whatever waits behind that; None without a run."""
+    waiting = queued(session, lane)
+    runs = [job.position for job in waiting if job.kind is Kind.TRAIN]
+    if not runs:
+        return None
+    after = [job.position for job in waiting if job.position > runs[-1]]
+    return (runs[-1] + (after[0] if after else runs[-1] + 2)) / 2
 
 
 def move(session: Session, job_id: int, index: int) -> Job:

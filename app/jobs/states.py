@@ -5,8 +5,8 @@
                  |  ^            |  |------------------> FAILED      `error` says why
                  |  |            |  '------------------> STOPPED     ended by the user
                  |  |            |
-                 |  |            |  release: the server shuts down; STOPPED if a stop was pending or automatic resume
-                 |  |            |           is off
+                 |  |            |  release: the server shuts down, or a run goes first; STOPPED if a stop was
+                 |  |            |           pending, or at a shutdown if automatic resume is off
                  |  |<-----------'  record_death: the process died; STOPPED if a stop was pending, FAILED at
                  |  |                             MAX_DEATHS deaths without a new checkpoint, and at once when
                  |  |                             automatic resume is off

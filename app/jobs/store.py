@@ -90,8 +90,8 @@ def requeue(session: Session, job_id: int, *, steps: int | None = None) -> Job:
         raise Conflict("This job was removed before it ran, so it cannot be resumed. Start a new one.")
     if job.state not in ENDED:
         raise Conflict(f"Only a job that has ended can be resumed; this one is {wording.STATES[job.state]}.")
-    columns: dict[str, Any] = {"error": None, "deaths": 0, "ended_at": None}
-    columns["position"] = _last_position(session, job.lane) + 1
+    position = _last_position(session, job.lane) + 1
+    columns: dict[str, Any] = {"error": None, "deaths": 0, "ended_at": None, "position": position}
     if steps is not None:
         columns["steps"] = steps
     return _move_to(session, job, State.QUEUED, columns)
@@ -219,23 +219,23 @@ def end(
 ) -> None:
     """Write the outcome, as the last act of the process: RUNNING -> SUCCEEDED, FAILED, STOPPED. Raises ClaimLost."""
     columns: dict[str, Any] = {"ended_at": now(), "phase": "", "error": dict(error) if error else None}
-    if result is not None:
-        columns["result"] = dict(result)
+    columns |= {} if result is None else {"result": dict(result)}
     with database.write() as session:
         _transition_claimed(session, claim, state, columns)
 
 
-def release(database: Database, claim: Claim) -> State:
-    """Give the job back, because the server shuts down: RUNNING -> QUEUED, STOPPED.
+def release(database: Database, claim: Claim, position: float | None = None) -> State:
+    """Give the job back, because the server shuts down, or to wait at a `position`: RUNNING -> QUEUED, STOPPED.
 
-    STOPPED if a stop is pending, which the last heartbeat may not have read, or if automatic resume is off. Returns the
-    new state. Raises ClaimLost.
+    STOPPED if a stop is pending, which the last heartbeat may not have read, or if the server shuts down and automatic
+    resume is off. Returns the new state. Raises ClaimLost.
     """
+    moved = {} if position is None else {"position": position}
     with database.write() as session:
         stop_pending = _update_claimed(session, claim, {}).stop is not Stop.NONE
-        resumes = not stop_pending and value_of(session, "resume_automatically")
+        resumes = not stop_pending and (bool(moved) or value_of(session, "resume_automatically"))
         state = State.QUEUED if resumes else State.STOPPED
-        _transition_claimed(session, claim, state, {"phase": "", "ended_at": None if resumes else now()})
+        _transition_claimed(session, claim, state, {"phase": "", "ended_at": None if resumes else now()} | moved)
     return state
 
 

@@ -55,7 +55,7 @@ class AdapterOption:
     model: str
     trigger: str
     class_word: str
-    imported: str = ""  # the name of one that can be renamed and deleted
+    imported: str = ""  # the name of one that can be renamed and deleted: also of an average
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def adapter_options(database: Database, views: Sequence[AdapterView]) -> tuple[A
             model=view.model,
             trigger=view.trigger,
             class_word=view.class_word,
-            imported="" if view.run_id else view.name,
+            imported=view.name if view.step is None else "",
         )
         for view in views
     )

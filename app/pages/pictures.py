@@ -55,8 +55,10 @@ class DarkroomData:
     steps: dict[str, tuple[int, int]]  # by adapter of a run: (run, step)
 
 
-def pictures_page(database: Database, run_id: int | None = None, step: int | None = None) -> PicturesPage:
-    """The page, with an adapter of `run_id` chosen when it has one, else the newest of all.
+def pictures_page(
+    database: Database, run_id: int | None = None, step: int | None = None, adapter_id: int | None = None
+) -> PicturesPage:
+    """The page, with this adapter chosen, or one of `run_id` when it has one, else the newest of all.
 
     Of a run it is that of `step`, else the starred one, else the newest.
     """
@@ -67,9 +69,10 @@ def pictures_page(database: Database, run_id: int | None = None, step: int | Non
     draws_with = {model: models.draws_with(database, model) for model in trained_on}
     options = tuple(replace(each, model=draws_with[each.model]) for each in adapter_options(database, views))
     newest = options[0].value if options else ""
-    of_run = {view.step: str(view.id) for view in reversed(views) if view.run_id == run_id}
+    of_run = {view.step: str(view.id) for view in reversed(views) if view.run_id == run_id and view.step}
     starred = runs.starred_step(database, run_id) if run_id else None
     value = of_run.get(step) or of_run.get(starred) or next(reversed(of_run.values()), newest)
+    value = str(adapter_id) if any(view.id == adapter_id for view in views) else value
     chosen = next((each for each in options if each.value == value), None)
     words = f"{chosen.trigger} {chosen.class_word}".strip() if chosen else ""
     base = chosen.model if chosen else NO_ADAPTER

@@ -28,6 +28,7 @@ from app.jobs.states import State, Stop
 from app.knob_fields import KnobField, fields
 from app.pages.lines import NOT_RESPONDING, newest_event
 from app.pages.render import Page
+from app.pages.run_sheet import sheet_data
 from app.tables import Event, Photo
 from core.config.train import knobs
 from core.dataset import split
@@ -54,6 +55,7 @@ class RunPage(Page):
     why_empty: str  # a sentence where there will be no samples
     has_checkpoint: bool
     data: Mapping[str, Any]  # `SceneData` as JSON
+    sheet_data: Mapping[str, Any]  # `SheetData` as JSON
     class_pictures: ClassPictures | None  # None for a run that trains on none
     elsewhere: str  # which programs miss layers of the downloaded file, in a sentence; empty for none
     first_checkpoint: int  # the step after which the first one comes
@@ -183,6 +185,7 @@ def run_page(database: Database, run_id: int) -> RunPage:
         why_empty=why_empty,
         has_checkpoint=bool(detail.checkpoints),
         data=asdict(data),
+        sheet_data=asdict(sheet_data(database, detail, [each.text for each in data.prompts], _subject(project))),
         class_pictures=_class_pictures(detail, config, project),
         elsewhere=models.elsewhere(database, detail.model),
         first_checkpoint=min(int(config.get("save_every", detail.steps)), detail.steps),
@@ -273,6 +276,10 @@ def _class_pictures(detail: RunDetail, config: Mapping[str, Any], project: Proje
 
 def _picture(sample: SampleView) -> Picture:
     return Picture(sample.prompt_id, sample.prompt, sample.url, sample.seed, sample.width, sample.height, sample.step)
+
+
+def _subject(project: ProjectView) -> str:
+    return f"{project.trigger} {project.class_word}".strip()
 
 
 def _filled(prompt: str, project: ProjectView) -> str:

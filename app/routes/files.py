@@ -102,8 +102,8 @@ def attachment(path: Path, name: str) -> FileResponse:
 class StreamedFile(FileResponse):
     """A file made for this answer, to save under `name`; it is deleted once it is sent, or the reader leaves."""
 
-    def __init__(self, path: Path, name: str) -> None:
-        super().__init__(path, media_type="application/zip", filename=name)
+    def __init__(self, path: Path, name: str, media_type: str = "application/zip") -> None:
+        super().__init__(path, media_type=media_type, filename=name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

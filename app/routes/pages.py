@@ -36,9 +36,13 @@ def project(request: Request, db: Db, project_id: Id) -> HTMLResponse:
 
 @router.get("/projects/{project_id}/train")
 def new_run(
-    request: Request, db: Db, project_id: Id, again: Annotated[int | None, Query(ge=1, le=ID_AT_MOST)] = None
+    request: Request,
+    db: Db,
+    project_id: Id,
+    again: Annotated[int | None, Query(ge=1, le=ID_AT_MOST)] = None,
+    step: Annotated[int | None, Query(ge=0, le=ID_AT_MOST)] = None,
 ) -> HTMLResponse:
-    return _show(request, db, new_run_page(db, project_id, again))
+    return _show(request, db, new_run_page(db, project_id, again, step))
 
 
 @router.get("/runs/{run_id}")
@@ -52,8 +56,9 @@ def pictures(
     db: Db,
     run: Annotated[int | None, Query(ge=1, le=ID_AT_MOST)] = None,
     step: Annotated[int | None, Query(ge=0, le=ID_AT_MOST)] = None,
+    adapter: Annotated[int | None, Query(ge=1, le=ID_AT_MOST)] = None,
 ) -> HTMLResponse:
-    return _show(request, db, pictures_page(db, run, step))
+    return _show(request, db, pictures_page(db, run, step, adapter))
 
 
 @router.get("/queue")

@@ -82,7 +82,7 @@ def _run(work: Work) -> Outcome:
 def _end(database: Database, claim: Claim, outcome: Outcome) -> None:
     state = outcome.state
     if state is State.QUEUED:
-        state = store.release(database, claim)
+        state = store.release(database, claim, outcome.position)
     else:
         store.end(database, claim, state, error=outcome.error, result=outcome.result)
     write_log(f"ended: {state}")

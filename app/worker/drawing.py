@@ -67,16 +67,18 @@ def draw_pictures(work: Work) -> Outcome:
 
 
 def attach_adapters(work: Work, family: Family, chosen: Sequence[dict[str, Any]]) -> list[Attached[OnLayer]]:
-    """Attach the adapter files {"file", "strength", ...} to the transformer. Raises AdapterProblem."""
-    adapters = []
+    """Attach the files {"file", "strength", ...} to the transformer. Raises AdapterProblem, and none is attached."""
+    read = []
     names = _names(work, chosen)
-    for place, (each, name) in enumerate(zip(chosen, names, strict=True)):
+    for each, name in zip(chosen, names, strict=True):
         path = work.home.file(each["file"])
         if not path.is_file():
             raise AdapterProblem(f"The file of {name} is no longer there; choose another adapter.")
-        held = adapter_file.read_to_draw(path, family.name, name)
-        adapters.append(
-            dense.attach(
+        read.append(adapter_file.read_to_draw(path, family.name, name))
+    adapters: list[Attached[OnLayer]] = []
+    try:
+        for place, (held, each, name) in enumerate(zip(read, chosen, names, strict=True)):
+            attached = dense.attach(
                 family.transformer,
                 held.factors,
                 held.parts,
@@ -84,7 +86,11 @@ def attach_adapters(work: Work, family: Family, chosen: Sequence[dict[str, Any]]
                 strength=each["strength"],
                 title=name,
             )
-        )
+            adapters.append(attached)
+    except AdapterProblem:
+        for earlier in reversed(adapters):
+            earlier.detach()
+        raise
     return adapters
 
 

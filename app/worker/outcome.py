@@ -29,11 +29,12 @@ class Bug(Problem):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The state in which a job ends. QUEUED releases it, because the server shuts down."""
+    """The state in which a job ends. QUEUED releases it, because the server shuts down or a run goes first."""
 
     state: State
     error: Mapping[str, str] | None = None
     result: Mapping[str, Any] | None = None
+    position: float | None = None  # with QUEUED: where it waits, to let a run go first
 
 
 def failure(problem: Problem) -> Outcome:

@@ -16,6 +16,7 @@ from pathlib import Path
 from sqlalchemy import delete
 from sqlmodel import Session, col, select
 
+from app.actions import checkpoint_files
 from app.jobs import store
 from app.tables import Adapter, Checkpoint, Project, Run, Sample
 from app.worker.samples import add_sample
@@ -150,7 +151,12 @@ class Reporter:
             adapter_bytes = (folder / checkpoint.ADAPTER).stat().st_size
             payload = {"step": step, "bytes": size, "adapter_bytes": adapter_bytes, "sha256": sha256}
             store.append_event(session, self._work.claim, "checkpoint", payload, step)
+            thinned, folders = checkpoint_files.thin_as_set(session, self._work.home, self._run_id)
         self._work.log(f"Saved step {step} ({size / 2**20:.1f} MB).")
+        if thinned:
+            checkpoint_files.delete_for_good(folders)
+            steps = ", ".join(str(each) for each in thinned)
+            self._work.log(f"Deleted the checkpoint of step {steps}: the settings keep only some of them.")
 
     def _adopt_checkpoints(self) -> None:
         """Adds rows for checkpoints that are complete on disk, but whose process died before it wrote their rows."""

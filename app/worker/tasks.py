@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sqlmodel import select
 
+from app.actions import averages
 from app.database import Database
 from app.jobs import store
 from app.jobs.states import Kind
@@ -32,6 +33,10 @@ def train(work: Work) -> Outcome:
 
 def sample(work: Work) -> Outcome:
     with on_the_device(work, trains=False):
+        if "grid" in work.job.params:
+            from app.worker.sheets import draw_grid
+
+            return draw_grid(work)
         from app.worker.drawing import draw_pictures
 
         return draw_pictures(work)
@@ -41,6 +46,10 @@ def export(work: Work) -> Outcome:
     if this_machine().device in EXCLUSIVE:
         os.environ["LIKENESS_DEVICE"] = "cpu"  # exports run beside a training, which has the GPU
     backend.prepare()
+    if averages.KEY in work.job.params:
+        from app.worker.averaging import average_checkpoints
+
+        return average_checkpoints(work)
     from app.worker.exporting import export_adapter
 
     return export_adapter(work)

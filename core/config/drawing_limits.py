@@ -19,6 +19,9 @@ LIMITS: dict[str, tuple[int, int]] = {
 """Lowest and highest value of each, both allowed."""
 FRACTIONS = ("guidance", "strength")  # the others are whole numbers
 PIXEL_MULTIPLE = 16  # of width and height
+GRID_AXES = ("checkpoint", "adapter", "strength", "prompt", "seed")
+GRID_AXES_AT_MOST = 3
+GRID_PICTURES_AT_MOST = 200
 
 
 def read(name: str, given: object) -> tuple[Any, str]:

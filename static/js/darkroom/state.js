@@ -53,7 +53,7 @@ class Darkroom {
   matches(drawing, picture) {
     if (this.favourites && !picture.favourite) return false;
     if (!this.terms.length) return true;
-    const words = [drawing.prompt, drawing.drawn_with, drawing.model, picture.label, `seed ${picture.seed}`].join(" ").toLowerCase();
+    const words = [picture.prompt || drawing.prompt, drawing.drawn_with, drawing.model, picture.label, `seed ${picture.seed}`].join(" ").toLowerCase();
     return this.terms.every((term) => (/^\d+$/.test(term) ? words.split(/[^\w.]+/).includes(term) : words.includes(term)));
   }
 

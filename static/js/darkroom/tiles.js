@@ -23,7 +23,7 @@ export function tagOf(drawing, each) {
   const all = [...drawing.pictures, ...drawing.to_come];
   const [labels, seeds] = [new Set(all.map(({ label }) => label)), new Set(all.map(({ seed }) => seed))];
   const words = [];
-  if (labels.size > 1 || (drawing.form.adapters.length && each.label !== "1")) words.push(each.label);
+  if (labels.size > 1 || (drawing.form.adapters?.length && each.label !== "1")) words.push(each.label);
   if (seeds.size > 1) words.push(`seed ${each.seed}`);
   return words.join(", ");
 }
@@ -40,7 +40,7 @@ export function pictureTile(drawing, picture) {
   press.type = "button";
   press.dataset.picture = picture.id;
   press.tabIndex = -1;
-  press.setAttribute("aria-label", `${drawing.prompt}, ${picture.label}, seed ${picture.seed}${picture.favourite ? ", favourite" : ""}`);
+  press.setAttribute("aria-label", `${picture.prompt || drawing.prompt}, ${picture.label}, seed ${picture.seed}${picture.favourite ? ", favourite" : ""}`);
   const image = element("img", "");
   Object.assign(image, { loading: "lazy", decoding: "async", alt: "", width: picture.width, height: picture.height, draggable: false });
   image.src = picture.thumb_url;

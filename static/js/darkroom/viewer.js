@@ -21,7 +21,7 @@ const nameOf = ({ picture, drawing }) => tagOf(drawing, picture) || picture.labe
 
 function draw() {
   const { picture, drawing } = here();
-  write($("#viewer-title"), drawing.prompt);
+  write($("#viewer-title"), picture.prompt || drawing.prompt);
   write($("#viewer-words"), [nameOf(here()), `seed ${picture.seed}`, drawing.drawn_with].filter((one, at, all) => all.indexOf(one) === at).join(" · "));
   plate.style.setProperty("--ratio", picture.width / picture.height);
   setImage($(".now", plate), picture.url, `${drawing.prompt}, ${nameOf(here())}`);

@@ -3,6 +3,7 @@
 import { $, $$, copy, show, toast, write } from "../lib/dom.js";
 import { api } from "../lib/api.js";
 import { fileSize } from "../lib/format.js";
+import { CheckpointDisk, trainOn } from "./checkpoint_disk.js";
 
 const PICTURES = 4;
 
@@ -16,6 +17,7 @@ export class Checkpoints {
     this.best = null;
     this.changed = changed;
     this.box = $("#checkpoints");
+    this.disk = new CheckpointDisk(run, this);
     this.box.addEventListener("click", (event) => {
       const step = Number(event.target.closest("li")?.dataset.step);
       if (event.target.closest("[data-star]")) this.star(step, !this.all.get(step).starred);
@@ -42,8 +44,20 @@ export class Checkpoints {
     this.changed();
   }
 
-  // Stars and scores as the server has them.
+  remove(steps) {
+    for (const step of steps) this.all.delete(step);
+    this.changed();
+  }
+
+  restore(checkpoints) {
+    for (const { step, adapter_bytes: size, starred } of checkpoints) this.all.set(step, { size, starred });
+    this.changed();
+  }
+
+  // Stars and scores as the server has them. A step that it lacks, and that is older than its newest, was deleted.
   update(checkpoints, { step, measures }) {
+    const there = new Set(checkpoints.map((one) => one.step));
+    for (const known of this.steps) if (!there.has(known) && known < Math.max(...there)) this.all.delete(known);
     for (const one of checkpoints) if (this.all.has(one.step)) this.all.get(one.step).starred = one.starred;
     this.measures = new Map(measures.map((one) => [one.step, one]));
     this.best = step;
@@ -71,6 +85,7 @@ export class Checkpoints {
     for (const line of $$("li", this.box)) if (!this.all.has(Number(line.dataset.step))) line.remove();
     for (const step of this.steps.reverse()) this.drawLine(step, shown);
     show($("#no-checkpoints"), !this.all.size);
+    this.disk.draw();
   }
 
   drawLine(step, shown) {
@@ -98,11 +113,14 @@ export class Checkpoints {
       ["download", "Download the adapter of", file],
       ["export", "Export the adapter of"],
       ["look", "Show the pictures of"],
+      ["continue", "Train on from", trainOn(this.run, step)],
+      ["delete", "Delete"],
     ]) {
       const element = $(`[data-${part}]`, line);
       element.setAttribute("aria-label", `${words} step ${step}`);
       if (href) element.href = href;
     }
+    $("summary", line).setAttribute("aria-label", `More for step ${step}`);
     const later = $$("li", this.box).find((one) => Number(one.dataset.step) < step);
     this.box.insertBefore(line, later ?? null);
     return line;

@@ -7,6 +7,7 @@ import { Checkpoints } from "./checkpoints.js";
 import { ChoiceCard } from "./choice.js";
 import { Samples } from "./samples.js";
 import { Scene } from "./scene.js";
+import { Sheet } from "./sheet.js";
 import { Strip } from "./strip.js";
 
 const parse = (id) => JSON.parse(document.getElementById(id).textContent);
@@ -34,6 +35,7 @@ export class Room {
     this.listPhotos();
     this.checkpoints.update(this.data.checkpoints, this.card.suggestion);
     if (!["queued", "running"].includes(now.state)) this.scene.step = this.samples.before(this.used ?? this.samples.newest);
+    this.sheet = new Sheet(run, this.checkpoints, this.samples);
     this.scene.draw();
     this.scene.wipe(0);
     this.listen();
@@ -75,6 +77,7 @@ export class Room {
     const { step } = scene;
     this.strip.update({ step, best, starred, checkpoints: new Set(steps), running: now.state === "running" || now.state === "queued" });
     checkpoints.draw(step);
+    this.sheet?.draw();
     this.card.draw(now.state, checkpoints);
     this.charts.mark(steps, samples.steps);
     this.charts.head(samples.steps.length ? step : null);
