@@ -133,8 +133,7 @@ export class GridForm {
   }
 
   valuesOf(axis, asked) {
-    const own = this.first.closest("form") && adapters.strengthsOf(this.first).map(Number);
-    if (axis === "strength") return own;
+    if (axis === "strength") return adapters.strengthsOf(this.first).map(Number);
     if (axis === "prompt") return ($("#axis-prompts", this.values)?.value ?? "").split("\n").map((line) => line.trim()).filter(Boolean);
     if (axis === "seed") return Array.from({ length: Math.max(1, Number(asked.count) || 1) }, (_, at) => Number(asked.seed || 0) + at);
     return $$(`[data-values="${axis}"] input:checked`, this.values).map(({ value }) => Number(value));
