@@ -99,7 +99,8 @@ def draw(
             if not path.is_file():
                 _picture(path, job.params, recipe, max(each.strengths, default=0.0), job_id)
             at = now() - timedelta(seconds=50 - each.place)
-            for kind, payload, when in (("phase", {"name": "drawing", "done": each.place}, 1), ("sample", {}, 0)):
+            took = job.params["width"] * job.params["height"] / 256**2  # a second for a picture of Pocket
+            for kind, payload, when in (("phase", {"name": "drawing", "done": each.place}, took), ("sample", {}, 0)):
                 event = Event(job_id=job_id, attempt=1, kind=kind, payload=payload, at=at - timedelta(seconds=when))
                 session.add(event)
                 session.flush()
