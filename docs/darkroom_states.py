@@ -67,6 +67,8 @@ def form(page: Page) -> None:
 
 def viewer(page: Page) -> None:
     page.locator('[data-picture][aria-label*="1.4, seed 5"]').click()
+    page.locator("#viewer-recipe dt").first.wait_for()
+    page.wait_for_function("document.querySelector('#viewer-plate .now').complete")
 
 
 def wipe(page: Page) -> None:

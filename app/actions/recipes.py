@@ -25,7 +25,7 @@ from core.errors import ConfigProblem, FieldProblem
 
 SENTENCE = "This picture cannot be drawn again here."
 LABELS = {"seed": "Seed", "steps": "Steps", "guidance": "Guidance"}
-FACTS = ("device", "dtype", "precision", "mlx")
+FACTS = {"precision": "Precision of the base", "dtype": "Computed in", "device": "Device", "mlx": "MLX"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,5 +153,5 @@ def _lines(database: Database, recipe: Mapping[str, Any]) -> list[RecipeLine]:
             lines.append(RecipeLine("Its file’s SHA-256", f"{str(each.get('sha256'))[:12]}…"))
     lines += [RecipeLine(label, number(recipe[name])) for name, label in LABELS.items() if recipe.get(name) is not None]
     lines.append(RecipeLine("Size", f"{recipe.get('width_px')} × {recipe.get('height_px')} px"))
-    lines += [RecipeLine(name.replace("_", " ").capitalize(), str(recipe[name])) for name in FACTS if recipe.get(name)]
+    lines += [RecipeLine(label, str(recipe[name])) for name, label in FACTS.items() if recipe.get(name)]
     return lines

@@ -170,7 +170,7 @@ def test_a_recipe_says_all_and_what_of_it_is_not_here(studio: TestClient) -> Non
     found = studio.get(f"/api/pictures/{both['pictures'][0]['id']}/recipe").json()
     lines = [(each["label"], each["value"]) for each in found["lines"]]
     assert lines[:2] == [("Model", "Pocket"), ("Adapter", "Pip, Run 1, step 400, strength 0.8")]
-    assert {("Seed", "9"), ("Size", "256 × 256 px"), ("Precision", "full")} <= set(lines)
+    assert {("Seed", "9"), ("Size", "256 × 256 px"), ("Precision of the base", "full")} <= set(lines)
     assert [each["strength"] for each in found["form"]["adapters"]] == [0.8, 0.5]
     with database_of(studio).read() as session:
         recipe = session.exec(select(Sample).where(Sample.prompt == both["prompt"])).one().recipe

@@ -45,6 +45,12 @@ function roughly(time) {
   return time < 5400 ? plural(Math.round(time / 60), "minute") : `${(time / 3600).toFixed(1)} hours`;
 }
 
+function showCost(press, time, parts) {
+  write($("#draw-words"), press);
+  write($("#draw-time"), time);
+  write($("#cost"), [parts, time].filter(Boolean).join(", "));
+}
+
 function drawCost() {
   if (grid.isOn) return;
   const asked = adaptersAsked();
@@ -52,15 +58,14 @@ function drawCost() {
   const seeds = Math.max(1, Math.floor(Number(form.elements.count.value)) || 1);
   const variants = combinations + (without() ? 1 : 0);
   const pictures = variants * seeds;
-  write($("#draw-words"), pictures > 1 ? `Draw ${pictures}` : "Draw");
   const counted = combinations ? plural(combinations, asked.length > 1 ? "combination" : "strength") : "no strength";
   const strengths = asked.length ? [`${counted}${without() ? " and without" : ""}`] : [];
   const parts = [...strengths, ...(seeds > 1 ? [plural(seeds, "seed")] : [])].join(" × ");
   const time = pictures ? seconds(pictures) : null;
-  write($("#cost"), [parts, time === null ? "" : `about ${roughly(time)}`].filter(Boolean).join(", "));
+  showCost(pictures > 1 ? `Draw ${pictures}` : "Draw", time === null ? "" : `about ${roughly(time)}`, parts);
 }
 
-const grid = new GridForm(form, { request, first, onCost: (words, cost) => { write($("#draw-words"), words); write($("#cost"), cost); } });
+const grid = new GridForm(form, { request, first, onCost: showCost });
 
 // ---- what follows from a choice ----
 

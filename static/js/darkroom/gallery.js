@@ -1,6 +1,6 @@
 // All that was drawn, the newest first: rows of equal height, each picture in its shape. Pictures of one prompt that follow one
-// another share a heading. A section out of view is not laid out (content-visibility), and its pictures are not loaded, so a
-// thousand pictures scroll like ten. What has not changed stays: its elements are kept by the text of what they show.
+// another share a heading. Pictures are loaded as they come into view, and what has not changed stays (its elements are kept by
+// the text of what they show), so a thousand pictures scroll like ten.
 
 import { $, $$, show, write } from "../lib/dom.js";
 import { room } from "./state.js";
@@ -59,6 +59,9 @@ function makeSection(group) {
     list.append(...places.map((place, at) => placeTile(of, place, at === 0)));
   }
   section.append(list);
+  const shapes = [...list.children].map((tile) => Number(tile.style.getPropertyValue("--ratio")));
+  section.style.setProperty("--wide", shapes.reduce((sum, ratio) => sum + ratio, 0)); // in heights of a row
+  section.style.setProperty("--gaps", Math.max(shapes.length - 1, 0));
   return section;
 }
 

@@ -166,6 +166,7 @@ export class GridForm {
     }
     if (!this.isOn || this.newest !== body) return;
     write($("#grid-error"), cost.problems.map(({ field, message }) => `${field.replace("axes.", "").replace(/^./, (first) => first.toUpperCase())} ${message}.`.trim().replace("..", ".")).join(" "));
-    this.onCost(cost.pictures ? `Draw ${cost.pictures}` : "Draw", cost.pictures ? `${cost.words || plural(cost.pictures, "picture")}; a waiting run goes first` : "");
+    const time = cost.words.split(", ")[1] ?? "";
+    this.onCost(cost.pictures ? `Draw ${cost.pictures}` : "Draw", time, cost.pictures ? `${plural(cost.pictures, "picture")}, a run that waits goes first` : "");
   }
 }

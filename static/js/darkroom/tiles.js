@@ -13,8 +13,8 @@ export function button(words, sign, name, label) {
   const made = element("button", "button bare");
   made.type = "button";
   made.dataset[name] = "";
-  if (label) made.setAttribute("aria-label", label);
-  made.append(icon(sign), words);
+  if (label) Object.assign(made, { ariaLabel: label, title: words });
+  made.append(icon(sign), element("span", "", words));
   return made;
 }
 
@@ -67,17 +67,19 @@ export function placeTile(drawing, place, isFirst) {
 // The prompt, how far the drawing is, and what can be done with it.
 export function drawingHead(drawing, count) {
   const head = element("header", "drawing-head");
-  head.append(element("h3", "", drawing.prompt));
   const words = element("p", "small quiet");
   const state = element("span", "", drawing.words);
   state.dataset.words = "";
-  const counted = drawing.can_stop ? [] : [` · ${count === 1 ? "1 picture" : `${count} pictures`}`];
-  words.append(state, ...counted, ` · ${drawing.drawn_with}`);
-  const row = element("div", "row push");
+  const counted = drawing.can_stop || count < 2 ? "" : ` · ${count} pictures`;
+  words.append(state, `${counted} · ${drawing.drawn_with}`);
+  words.title = words.textContent;
+  const row = element("div", "row");
   if (drawing.can_stop) row.append(button("Stop", "stop", "stop", `Stop: ${drawing.prompt}`));
   if (drawing.error) row.append(button("Dismiss", "close", "dismiss", `Dismiss: ${drawing.prompt}`));
   if (drawing.grid) row.append(button("Open the grid", "grid", "openGrid", `Open the grid: ${drawing.prompt}`));
   else row.append(button("Use again", "brush", "use", `Use again: ${drawing.prompt}`));
-  head.append(words, row);
+  const title = element("h3", "", drawing.prompt);
+  title.title = drawing.prompt;
+  head.append(title, words, row);
   return head;
 }

@@ -132,11 +132,11 @@ async function drawRecipe() {
   }
   if (id !== view.id) return;
   view.recipe = recipe.form;
-  const { drawing, picture } = here();
+  const { drawing } = here();
   $("#viewer-use").disabled = !recipe.form;
   $("#viewer-again").disabled = !recipe.form;
   write($("#viewer-problems"), recipe.problems.length ? `It cannot be drawn again here. ${recipe.problems.join(" ")}` : "");
-  $("#viewer-recipe").replaceChildren(...[{ label: "Drawn", value: drawing.words }, { label: "Strength", value: picture.label }, ...recipe.lines].flatMap(({ label, value }) => [element("dt", "", label), element("dd", "", value)]));
+  $("#viewer-recipe").replaceChildren(...[{ label: "Drawn", value: drawing.words }, ...recipe.lines].flatMap(({ label, value }) => [element("dt", "", label), element("dd", "", value)]));
 }
 
 // ---- going on ----
