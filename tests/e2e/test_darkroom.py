@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests import darkroom_states, run_states
 from tests.e2e.axe import faults
@@ -138,6 +138,7 @@ def test_favourites_and_search_narrow_what_is_shown_and_stay(darkroom: Page) -> 
     pictures(page).click()
     page.get_by_role("button", name="Favourite", exact=True).click()
     expect(page.locator("#none-found")).to_contain_text("No favourites yet")
+    page.keyboard.press("Escape")
     page.get_by_role("button", name="All", exact=False).first.click()
     expect(pictures(page)).to_have_count(everything)
 
@@ -175,7 +176,7 @@ def test_deleting_is_taken_back_and_the_keyboard_goes_on_at_the_next_picture(dar
 
 def test_a_recipe_fills_the_form_from_the_viewer_a_drawing_and_a_dropped_file(darkroom: Page, tmp_path: Path) -> None:
     page = darkroom
-    page.get_by_role("button", name="two of them at once").click()
+    page.get_by_role("button", name="two of them at once, 0.8 + 0.5").click()
     expect(page.locator("#viewer-recipe")).to_contain_text("Pip, Run 1, step 300, strength 0.5")
     page.keyboard.press("u")
     expect(page.locator("#prompt")).to_be_focused()
@@ -211,6 +212,11 @@ def encoded(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
+def drawn_by(route: Route) -> None:
+    """As the studio answers, with the job of the run, which draws nothing."""
+    route.fulfill(status=202, json={"job_id": 1})
+
+
 def test_two_adapters_are_combined_and_each_has_its_strengths(darkroom: Page) -> None:
     page = darkroom
     page.get_by_role("button", name="Combine with another adapter").click()
@@ -223,7 +229,7 @@ def test_two_adapters_are_combined_and_each_has_its_strengths(darkroom: Page) ->
     expect(page.locator("#cost")).to_contain_text("4 combinations and without, about")
     expect(page.locator("#draw-button")).to_contain_text("Draw 5")
     sent = []
-    page.route("**/api/pictures", lambda route: (sent.append(route.request.post_data_json), route.abort()))
+    page.route("**/api/pictures", lambda route: (sent.append(route.request.post_data_json), drawn_by(route)))
     page.keyboard.press("Control+Enter")
     wait_until(page, lambda: bool(sent))
     assert [each["strengths"] for each in sent[0]["adapters"]] == [["1", "1.2"], ["0.4", "1"]]

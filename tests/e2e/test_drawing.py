@@ -7,20 +7,24 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.e2e.conftest import Studio, new_project, running_studio, start_tiny_run, wait_for_step
 
 STEPS = 3  # of the run whose adapter draws
 
 
-@pytest.fixture
-def own_studio(page: Page, tmp_path: Path, tiny_models: Path, photo_files: list[Path]) -> Iterator[Studio]:
-    """A studio with one run that is done, on the page where pictures are drawn with it."""
-    with running_studio(tmp_path / "home", tiny_models) as studio:
+@pytest.fixture(scope="module")
+def own_studio(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory, tiny_models: Path, photo_files: list[Path]
+) -> Iterator[Studio]:
+    """A studio with one run that is done, to draw with."""
+    with running_studio(tmp_path_factory.mktemp("drawing") / "home", tiny_models) as studio:
+        page = browser.new_page()
         new_project(page, studio, photo_files[:2], "Drawn house")
         start_tiny_run(page, steps=STEPS)
         expect(page.locator("#state")).to_contain_text("done", timeout=60_000)
+        page.close()
         yield studio
 
 
@@ -66,39 +70,6 @@ def drawings(page: Page) -> Locator:
     return page.locator("#gallery > .drawing")
 
 
-def test_a_drawing_that_waits_says_with_what_and_is_stopped_there(
-    page: Page, context: BrowserContext, own_studio: Studio
-) -> None:
-    occupy(page, own_studio)
-    open_darkroom(page, own_studio)
-    other = context.new_page()
-    open_darkroom(other, own_studio)
-    ask(page, "0.6", "without", Prompt="a photo of sks house in the rain")
-    page.get_by_label("Prompt", exact=True).fill("a photo of sks house at night")
-    choose(page, "0.6", "0.75", "without")
-    page.get_by_role("button", name="One seed more").click()
-    expect(page.locator("#draw-button")).to_contain_text("Draw 6")
-    expect(page.locator("#cost")).to_contain_text("2 strengths and without × 2 seeds")
-    page.get_by_label("Prompt", exact=True).press("Control+Enter")
-    for tab in (page, other):  # also where it was not asked for
-        expect(drawings(tab)).to_have_count(2)
-        first = drawings(tab).filter(has_text="in the rain")
-        expect(first).to_contain_text("Waiting for its turn · Drawn house, Run 1, step 3")
-        expect(first.locator(".waits")).to_have_text(["0.6 waits", "without waits"])
-        expect(drawings(tab).filter(has_text="at night").locator(".waits")).to_have_count(6)
-    page.reload()
-    expect(page.locator("#gallery .waits")).to_have_count(8)
-
-    page.get_by_role("button", name="Stop: a photo of sks house at night").click()
-    for tab in (page, other):
-        expect(drawings(tab)).to_have_count(1)
-    expect(page.locator("#history-title")).to_be_focused()
-    page.get_by_role("button", name="Stop: a photo of sks house in the rain").click()
-    for tab in (page, other):
-        expect(drawings(tab)).to_have_count(0)
-        expect(tab.locator("#no-drawings")).to_be_visible()
-
-
 def test_a_drawing_that_is_stopped_leaves_what_it_has_drawn_and_nothing_else(page: Page, own_studio: Studio) -> None:
     open_darkroom(page, own_studio, more=True)
     ask(page, **{"Prompt": "a long way", "Sampler steps": "200", "Width": "512", "Height": "512"})
@@ -125,10 +96,7 @@ def test_a_failed_drawing_can_be_dismissed_and_numbers_are_those_of_other_forms(
         expect(page.locator("#no-adapters")).to_be_hidden()
         expect(page.get_by_label("Model", exact=True)).to_have_value("tiny")
         expect(page.get_by_label("Sampler steps")).to_have_attribute("placeholder", "2")  # that of its model
-        page.get_by_role("button", name="More", exact=True).click()
-        ask(page, **{"Prompt": "a storm"})
-        page.get_by_role("button", name="Stop: a storm").click()
-        page.get_by_role("button", name="More", exact=True).click()
+        page.get_by_label("Prompt", exact=True).fill("a storm")
         texts = {"Sampler steps": "1.000", "Width": "100", "Seeds": "40"}
         for label, text in texts.items():
             page.get_by_label(label, exact=True).fill(text)
@@ -169,10 +137,10 @@ def test_pictures_come_live_stay_while_others_come_and_are_drawn_again_the_same(
     assert page.evaluate("window.kept.isConnected")
     expect(page.locator("#cost")).to_contain_text("1 strength and without")
 
-    page.locator('[data-picture="1"]').click()
+    page.get_by_role("button", name="a photo of sks house, 0.8, seed 1").click()
     viewer = page.locator("#viewer")
     expect(viewer.locator("#viewer-recipe")).to_contain_text("Drawn house, Run 1, step 3, strength 0.8")
-    expect(viewer.locator(".plate .now")).to_have_attribute("src", "/api/pictures/1/file")
+    expect(viewer.locator(".plate .now")).to_have_js_property("complete", True)
     expect(viewer.locator("#viewer-against option:checked")).to_have_text("without")
     with page.expect_download() as download:
         viewer.get_by_role("link", name="Save the picture").click()
@@ -183,3 +151,34 @@ def test_pictures_come_live_stay_while_others_come_and_are_drawn_again_the_same(
     expect(drawings(page).first).to_contain_text("the same, bit for bit")
     page.reload()
     expect(images).to_have_count(5)
+
+
+def test_a_drawing_that_waits_says_with_what_and_is_stopped_there(
+    page: Page, context: BrowserContext, own_studio: Studio
+) -> None:
+    occupy(page, own_studio)
+    open_darkroom(page, own_studio)
+    other = context.new_page()
+    open_darkroom(other, own_studio)
+    ask(page, "0.6", "without", Prompt="a photo of sks house in the rain")
+    page.get_by_label("Prompt", exact=True).fill("a photo of sks house at night")
+    choose(page, "0.6", "0.75", "without")
+    page.get_by_role("button", name="One seed more").click()
+    expect(page.locator("#draw-button")).to_contain_text("Draw 6")
+    expect(page.locator("#cost")).to_contain_text("2 strengths and without × 2 seeds")
+    page.get_by_label("Prompt", exact=True).press("Control+Enter")
+    for tab in (page, other):  # also where it was not asked for
+        first = drawings(tab).filter(has_text="in the rain")
+        expect(first).to_contain_text("Waiting for its turn · Drawn house, Run 1, step 3")
+        expect(first.locator(".waits")).to_have_text(["0.6 waits", "without waits"])
+        expect(drawings(tab).filter(has_text="at night").locator(".waits")).to_have_count(6)
+    page.reload()
+    expect(page.locator("#gallery .waits")).to_have_count(8)
+
+    page.get_by_role("button", name="Stop: a photo of sks house at night").click()
+    for tab in (page, other):
+        expect(drawings(tab).filter(has_text="at night")).to_have_count(0)
+        expect(tab.locator("#gallery .waits")).to_have_count(2)
+    page.get_by_role("button", name="Stop: a photo of sks house in the rain").click()
+    for tab in (page, other):
+        expect(tab.locator("#gallery .waits")).to_have_count(0)

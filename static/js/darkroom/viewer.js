@@ -175,9 +175,10 @@ function remove() {
 }
 
 function take() {
-  if (!view.recipe) return;
+  const { recipe } = view;
+  if (!recipe) return;
+  view.closed = () => use(recipe); // once it is closed: the form gets the keyboard
   dialog.close();
-  use(view.recipe);
 }
 
 const KEYS = {
