@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
 from app.actions import disk, models, runs
@@ -56,14 +57,16 @@ def list_adapters(database: Database, after: int = 0, limit: int = 500) -> list[
 
 def labels(database: Database) -> dict[int, str]:
     """Each adapter's name where one is chosen, by its id: "Miso, Run 3, step 300", "Red can (imported)"."""
+    columns = (col(Adapter.id), col(Adapter.name), col(Project.name), col(Run.name), col(Checkpoint.step))
     query = (
-        select(Adapter.id, Adapter.name, Project.name, Run.name, Checkpoint.step)
+        select_columns(*columns)
+        .select_from(Adapter)
         .outerjoin(Run, col(Run.id) == col(Adapter.run_id))
         .outerjoin(Project, col(Project.id) == col(Run.project_id))
         .outerjoin(Checkpoint, col(Checkpoint.id) == col(Adapter.checkpoint_id))
     )
     with database.read() as session:
-        rows = session.exec(query).all()
+        rows = session.connection().execute(query).all()
     return {
         int(number or 0): _label(name, f"{project}, {run}" if run is not None else "", step)
         for number, name, project, run, step in rows
