@@ -98,7 +98,7 @@ def plan_of(database: Database, session: Session, request: GridRequest) -> Plan:
     plan = Plan()
     _read_axes(request, plan)
     run = _run(session, request, plan)
-    subjects = _subjects(session, request, plan)
+    subjects = _subjects(session, request, run, plan)
     beside = _beside(session, request, plan)
     model = request.model or _model(database, run, subjects)
     chosen = [each.row for each in (*subjects, *beside) if each.row is not None]
@@ -186,26 +186,29 @@ def _number(plan: Plan, name: str, given: Any, place: str = "") -> Any:
 
 def _run(session: Session, request: GridRequest, plan: Plan) -> Run | None:
     """The run of the request, which must be one of the project."""
-    if request.project_id is not None and session.get(Project, request.project_id) is None:
+    other = request.project_id is not None and session.get(Project, request.project_id) is None
+    if other:
         plan.add_problem("project_id", f"is {request.project_id}; there is no such project")
     run = session.get(Run, request.run_id) if request.run_id is not None else None
     if request.run_id is not None and run is None:
         plan.add_problem("run_id", f"is {request.run_id}; there is no such run")
-    elif run is not None and request.project_id not in (None, run.project_id):
+    elif run is not None and not other and request.project_id not in (None, run.project_id):
         plan.add_problem("run_id", f"is {request.run_id}, a run of another project")
     if "checkpoint" in plan.axes and request.run_id is None:
         plan.add_problem("axes.checkpoint", "needs the run whose checkpoints they are; give its run_id")
     return run
 
 
-def _subjects(session: Session, request: GridRequest, plan: Plan) -> list[Subject]:
+def _subjects(session: Session, request: GridRequest, run: Run | None, plan: Plan) -> list[Subject]:
     """What the cells are drawn with: one for each value of the axis, else a single one."""
     if "checkpoint" in plan.axes:
-        return _checkpoints(session, request.run_id, plan)
+        return _checkpoints(session, run, plan)
     if "adapter" in plan.axes:
         return [_adapter(session, number, plan) for number in plan.axes["adapter"]] or [Subject()]
+    if run is not None:
+        return [_chosen(session, {"run": run.id}, plan, "run_id")]
     if request.run_id is not None:
-        return [_chosen(session, {"run": request.run_id}, plan, "run_id")]
+        return [Subject()]
     if request.adapters:
         return [_chosen(session, request.adapters[0], plan, "adapters.0")]
     return [Subject(strength=0.0)]
@@ -218,11 +221,12 @@ def _beside(session: Session, request: GridRequest, plan: Plan) -> list[Subject]
     return [_chosen(session, given, plan, f"adapters.{number}") for number, given in numbered]
 
 
-def _checkpoints(session: Session, run_id: int | None, plan: Plan) -> list[Subject]:
+def _checkpoints(session: Session, run: Run | None, plan: Plan) -> list[Subject]:
     chosen = select(Checkpoint.step, Adapter).join(Adapter, col(Adapter.checkpoint_id) == col(Checkpoint.id))
-    there = dict(session.exec(chosen.where(Checkpoint.run_id == run_id).order_by(col(Checkpoint.step))).all())
+    of_run = chosen.where(Checkpoint.run_id == (run.id if run is not None else None))
+    there = dict(session.exec(of_run.order_by(col(Checkpoint.step))).all())
     missing = [step for step in plan.axes["checkpoint"] if step not in there]
-    if missing and run_id is not None:
+    if missing and run is not None:
         words = f"there is {', '.join(str(step) for step in there)}" if there else "this run has none yet"
         plan.add_problem("axes.checkpoint", f"has {', '.join(str(step) for step in missing)}; {words}")
     return [Subject(there.get(step), step) for step in plan.axes["checkpoint"]] or [Subject()]

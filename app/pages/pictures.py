@@ -69,7 +69,9 @@ def pictures_page(
     draws_with = {model: models.draws_with(database, model) for model in trained_on}
     options = tuple(replace(each, model=draws_with[each.model]) for each in adapter_options(database, views))
     newest = options[0].value if options else ""
-    of_run = {view.step: str(view.id) for view in reversed(views) if view.run_id == run_id and view.step}
+    of_run: dict[int | None, str] = {
+        view.step: str(view.id) for view in reversed(views) if view.run_id == run_id and view.step
+    }
     starred = runs.starred_step(database, run_id) if run_id else None
     value = of_run.get(step) or of_run.get(starred) or next(reversed(of_run.values()), newest)
     value = str(adapter_id) if any(view.id == adapter_id for view in views) else value

@@ -92,8 +92,8 @@ class _Drawing:
         """Have these adapters on the transformer, in this order, which decides how their sum is rounded."""
         ids = [each["id"] for each in used]
         if ids != self._ids:
-            for each in reversed(self._attached):
-                each.detach()
+            for attached in reversed(self._attached):
+                attached.detach()
             self._attached, self._ids = [], []
             for each in used:
                 if not self._work.home.file(each["file"]).is_file():

@@ -100,9 +100,10 @@ def add_run(database: Database) -> tuple[int, int]:
 
 
 @contextmanager
-def made(home: Path) -> Iterator[Scene]:
+def made(home: Path, *, with_model: bool = True) -> Iterator[Scene]:
     """The scene in a folder that is empty."""
-    make_model_folder(home / "models" / "tiny", heads=4)
+    if with_model:
+        make_model_folder(home / "models" / "tiny", heads=4)
     application = create_app(home, with_jobs=False)
     with TestClient(application, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         database = application.state.database

@@ -26,8 +26,9 @@ from tests.app.conftest import fields, problem_of
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    with made(tmp_path / "home") as one:
+def scene(tmp_path: Path, models_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    monkeypatch.setenv("LIKENESS_MODELS", str(models_folder))
+    with made(tmp_path / "home", with_model=False) as one:
         yield one
 
 

@@ -55,6 +55,12 @@ def work_next(scene: Scene, between: Callable[[int], None] = lambda _: None) -> 
     return claim, outcome
 
 
+def process_next(scene: Scene) -> None:
+    """The next job of the memory lane in a process of its own."""
+    command = [sys.executable, "-m", "app.worker", "--home", str(scene.database.home.root), "--lane", "memory"]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+
+
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with made(tmp_path_factory.mktemp("grids") / "home") as one:
@@ -91,6 +97,8 @@ def test_the_star_of_a_checkpoint_is_on_its_pictures(scene: Scene, drawn: dict[s
         scene.client.patch(f"/api/runs/{scene.run}/checkpoints/4", json={"starred": starred})
         found = {each["checkpoint"] for each in scene.shown(drawn["id"])["pictures"] if each["starred"]}
         assert found == ({4} if starred else set())
+        cover = scene.client.get("/api/runs").json()[0]["cover_url"]
+        assert cover == (drawn["pictures"][7]["url"] if starred else None), "the newest with it, where no sample is"
 
 
 @pytest.mark.slow
@@ -104,8 +112,7 @@ def test_a_picture_is_drawn_again_from_its_recipe_in_a_fresh_process(scene: Scen
     body = {ours: recipe[name] for name, ours in (names | {"height_px": "height"}).items()}
     body |= {"model": "tiny", "adapters": [{"id": row.id, "strength": strength} for row, strength in used]}
     job = scene.client.post("/api/pictures", json=body).json()["job_id"]
-    command = [sys.executable, "-m", "app.worker", "--home", str(scene.database.home.root), "--lane", "memory"]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+    process_next(scene)
     (again,) = [each for each in scene.client.get("/api/pictures").json() if each["job_id"] == job]
     assert (used[0][0].name, again["seed"], again["adapter_strength"]) == ("My can, step 6", 8, 0.5)
     with Image.open(io.BytesIO(scene.content(again))) as one, Image.open(io.BytesIO(scene.content(cell))) as other:
@@ -141,6 +148,23 @@ def test_a_waiting_run_goes_first_after_each_picture_and_nothing_is_drawn_twice(
         events = session.exec(select(Event).where(Event.job_id == claim.job_id, Event.kind == "sample")).all()
     assert [each.payload["prompt_id"] for each in events] == [0, 1, 2, 3]
     assert work_next(scene)[0].job_id == scene.shown(behind)["job_id"]
+
+
+@pytest.mark.slow
+def test_its_process_lets_a_waiting_run_begin_whatever_the_setting_for_resuming(scene: Scene) -> None:
+    grid = scene.grid({"seed": [31, 32]})
+    with scene.database.write() as session:
+        run = int(store.enqueue(session, Kind.TRAIN, {}).id or 0)
+    scene.client.patch("/api/settings", json={"resume_automatically": False})
+    process_next(scene)
+    scene.client.patch("/api/settings", json={"resume_automatically": None})
+    assert scene.shown(grid)["state"] == "queued"
+    claim = store.claim(scene.database, Lane.MEMORY, ProcessName.own())
+    assert claim is not None
+    assert claim.job_id == run
+    store.end(scene.database, claim, State.STOPPED)
+    assert work_next(scene)[1].state is State.SUCCEEDED
+    assert scene.client.get("/pictures").status_code == 200
 
 
 def test_a_grid_that_is_stopped_goes_on_where_it_was(scene: Scene) -> None:

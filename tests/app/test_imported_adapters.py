@@ -94,7 +94,7 @@ def test_an_adapter_of_a_run_keeps_its_name(client: TestClient) -> None:
     run = run_with_checkpoint(database, {LAYER: (mx.ones((2, 8)), mx.ones((8, 2)))}, model="pocket")
     with database.write() as session:
         file = "runs/1/checkpoints/5/adapter.safetensors"
-        row = Adapter(name="My can", model="pocket", run_id=run, file=file, sha256="0", rank=2)
+        row = Adapter(name="My can", model="pocket", run_id=run, checkpoint_id=1, file=file, sha256="0", rank=2)
         session.add(row)
         session.flush()
         number = row.id

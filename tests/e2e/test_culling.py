@@ -171,6 +171,17 @@ def test_a_set_is_culled_by_touch_on_a_phone(phone: Page, studio: Studio, photo_
     expect(phone.locator("#photos .tile.aside")).to_have_count(3)
     phone.locator(".bar").get_by_role("button", name="Undo").tap()
     expect(phone.locator("#photos .tile.aside")).to_have_count(1)
+    first = tile(phone, order[0])
+    low = first.bounding_box()
+    phone.get_by_role("button", name="How photos are shown").tap()
+    phone.get_by_role("button", name="Whole").tap()
+    phone.get_by_label("Size of the photos").fill("200")
+    phone.touchscreen.tap(200, 10)  # beside it
+    expect(phone.get_by_role("button", name="Whole")).to_be_hidden()
+    high = first.bounding_box()
+    assert low
+    assert high
+    assert high["height"] > 1.5 * low["height"]
     wide = phone.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 0
 

@@ -4,6 +4,7 @@ import { api, quietly } from "../lib/api.js";
 import { $, $$, copy, page, show, throttled, toast, write } from "../lib/dom.js";
 import { fileSize, plural } from "../lib/format.js";
 import { onPress, onSubmit } from "../lib/forms.js";
+import { wording } from "../lib/wording.js";
 
 const POLL_MS = 400;
 const ENDED = ["succeeded", "failed", "stopped", "cancelled"];
@@ -48,8 +49,7 @@ export class CheckpointDisk {
     [disk.checkpoints, disk.rest].forEach((bytes, part) => { parts[part].style.width = `${used ? (100 * bytes) / used : 0}%`; });
     write($("#run-disk-words"), `Checkpoints ${fileSize(disk.checkpoints)}, the rest of the run ${fileSize(disk.rest)}; the disk has ${fileSize(disk.free)} free.`);
     show($("#thin"), this.spare.length > 0);
-    write($("#thin"), `Keep only ${this.checkpoints.all.size - this.spare.length}, free ${fileSize(disk.spare_bytes)}`);
-    $("#thin").title = "The starred, the newest and the best by its score stay.";
+    write($("#thin"), `Keep only the starred, the newest and the best: frees ${fileSize(disk.spare_bytes)}`);
   }
 
   async remove(step) {
@@ -96,7 +96,7 @@ export class CheckpointDisk {
     const { job_id: id } = await api("POST", `/runs/${this.run}/averages`, { steps, name: form.elements.name.value });
     for (;;) {
       const job = await api("GET", `/jobs/${id}`);
-      write($("#average-words"), job.state === "queued" ? "Waiting for its turn" : job.phase);
+      write($("#average-words"), job.state === "queued" ? wording.queued : job.phase);
       if (job.state === "succeeded") break;
       if (ENDED.includes(job.state)) {
         write($("#average-words"), job.error?.message ?? "It was stopped.");

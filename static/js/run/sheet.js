@@ -10,7 +10,7 @@ import { SheetTable, writeProgress } from "./sheet_table.js";
 
 const POLL_MS = { running: 700, queued: 4000 };
 const FIELDS = ["axes.checkpoint", "axes.strength", "axes.prompt", "axes", "seed"];
-const HINT = "Arrow keys: up and down through the steps, left and right through strengths and prompts; S stars the step";
+const HINT = "Arrow keys walk the sheet, S stars the step";
 const WAYS = { left: "Picture to the left", right: "Picture to the right", up: "Earlier step", down: "Later step" };
 const GOING = ["queued", "running"];
 

@@ -1,6 +1,7 @@
 // The pictures of a grid as a table: the first axis as rows, the others as columns. Cells fill in as pictures come.
 
 import { $, $$, icon, write } from "../lib/dom.js";
+import { wording } from "../lib/wording.js";
 
 const NAMES = {
   checkpoint: (step) => `Step ${step}`,
@@ -51,8 +52,6 @@ export class SheetTable {
       body.append(line);
     });
     this.table.replaceChildren(head, body);
-    const first = $("thead tr", this.table);
-    if (first) this.table.style.setProperty("--head", `${first.offsetHeight}px`);
   }
 
   // [axis, values], the rows first; a single axis makes one row.
@@ -124,7 +123,7 @@ export function progressOf(grid) {
   const of = `${drawn} of ${grid.pictures.length} pictures`;
   const lost = failed ? `, ${failed} could not be drawn` : "";
   return {
-    queued: `Waiting for its turn; ${of} are there.`,
+    queued: `${wording.queued}; ${of} are there.`,
     running: drawn || grid.phase === "drawing" ? `Drawing, ${of}${lost}.` : `${grid.phase || "starting"} …`,
     succeeded: `${drawn} pictures${lost}.`,
     stopped: `Stopped at ${of}${lost}.`,
