@@ -22,6 +22,7 @@ from tests.e2e.conftest import CHROMIUM
 
 WIDTHS = (390, 768, 1440)
 HEIGHT = 900
+HOME: list[Path] = []  # of the drawings
 
 
 def main() -> None:
@@ -34,6 +35,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
         drawn, empty = Path(place) / "drawn", Path(place) / "empty"
         darkroom_states.make(drawn)
+        HOME.append(drawn)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         for name in arguments.only:
             with serving(empty if name == "empty" else drawn) as address:
@@ -65,6 +67,16 @@ def form(page: Page) -> None:
     page.get_by_role("button", name="Combine with another adapter").click()
 
 
+def grid(page: Page) -> None:
+    page.get_by_role("button", name="Grid", exact=True).click()
+    page.locator("#strength-field").get_by_role("checkbox", name="0.6", exact=True).check(force=True)
+    page.wait_for_function("document.querySelector('#draw-words').textContent === 'Draw 8'")
+    page.locator("#draw-button").click()
+    page.locator("#grid-table td").first.wait_for()
+    darkroom_states.fill_grid(HOME[0], int(page.url.rpartition("grid=")[2]), range(6))
+    page.locator("#grid-table [data-cell]").nth(5).wait_for()
+
+
 def viewer(page: Page) -> None:
     page.locator('[data-picture][aria-label*="1.4, seed 5"]').click()
     page.locator("#viewer-recipe dt").first.wait_for()
@@ -81,6 +93,7 @@ STATES: dict[str, Callable[[Page], object]] = {
     "gallery": lambda page: None,
     "dense": lambda page: page.locator("#dense").click(),
     "form": form,
+    "grid": grid,
     "viewer": viewer,
     "wipe": wipe,
 }

@@ -6,7 +6,7 @@ Nobody executes these jobs: serve the home with `run_states.served`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from app.actions.pictures import PictureRequest
 from app.database import Database
 from app.home import Home
 from app.jobs.states import State
-from app.tables import Adapter, Event, Job, Sample, now
+from app.tables import Adapter, Event, Grid, Job, Sample, now
+from app.worker.samples import add_sample
 from core.pocket import assets
 from tests import run_states
 
@@ -111,6 +112,25 @@ def draw(
             row.file, row.width, row.height = database.home.relative(path), job.params["width"], job.params["height"]
             session.add(row)
     return job_id
+
+
+def fill_grid(folder: Path, grid_id: int, numbers: Iterable[int]) -> None:
+    """Draw these cells of a grid, as its job would, one after the other."""
+    database = Database(Home(folder))
+    for number in numbers:
+        with database.write() as session:
+            grid = session.get_one(Grid, grid_id)
+            job = session.get_one(Job, grid.job_id)
+            cell = grid.cells[number]
+            path = database.home.pictures / f"{grid.job_id}-{number}.png"
+            used = [each | {"strength": cell["strength"]} for each in job.params["adapters"][:1]]
+            params = {**job.params, "adapters": used, "prompt": cell["prompt"]}
+            recipe = recipe_of(params, cell["seed"], (cell["strength"],))
+            _picture(path, params, recipe, cell["strength"] * (cell["checkpoint"] or 400) / 400, cell["seed"])
+            row = Sample(job_id=grid.job_id, prompt_id=number, prompt=cell["prompt"], seed=cell["seed"], recipe=recipe)
+            row.file, row.width, row.height = database.home.relative(path), job.params["width"], job.params["height"]
+            session.add(Event(job_id=grid.job_id, kind="sample", payload=add_sample(session, row)))
+    database.close()
 
 
 def recipe_of(params: Mapping[str, Any], seed: int, strengths: tuple[float, ...]) -> dict[str, Any]:

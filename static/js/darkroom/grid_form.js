@@ -32,7 +32,7 @@ export class GridForm {
   constructor(form, { request, first, onCost }) {
     Object.assign(this, { form, asked: request, first, onCost });
     this.isOn = false;
-    this.made = ""; // of which axes and which run the values are shown
+    this.editors = new Map(); // of each axis (and run, or model): what was chosen stays
     this.box = $("#grid-axes");
     this.values = $("#axis-values");
     this.check = throttled(250, () => this.checkNow());
@@ -94,21 +94,23 @@ export class GridForm {
   }
 
   drawValues() {
-    const key = `${this.axes.join()} ${this.run?.run ?? ""}`;
-    if (this.made === key) return;
-    this.made = key;
-    const kept = $("textarea", this.values)?.value;
-    this.values.replaceChildren(...this.axes.filter((axis) => NAMES[axis]).map((axis) => this.editorOf(axis, kept)));
+    const shown = this.axes.filter((axis) => NAMES[axis]).map((axis) => {
+      const key = { checkpoint: `checkpoint ${this.run?.run}`, adapter: `adapter ${this.form.elements.model.value}` }[axis] ?? axis;
+      if (!this.editors.has(key)) this.editors.set(key, this.editorOf(axis));
+      return this.editors.get(key);
+    });
+    const there = [...this.values.children];
+    if (shown.length !== there.length || shown.some((each, at) => each !== there[at])) this.values.replaceChildren(...shown);
   }
 
-  editorOf(axis, kept) {
+  editorOf(axis) {
     const field = element("div", "field");
     field.dataset.values = axis;
     if (axis === "prompt") {
       const label = element("label", "", NAMES.prompt);
       label.htmlFor = "axis-prompts";
       const lines = element("textarea", "");
-      Object.assign(lines, { id: "axis-prompts", rows: 3, value: kept ?? this.form.elements.prompt.value });
+      Object.assign(lines, { id: "axis-prompts", rows: 3, value: this.form.elements.prompt.value });
       field.append(label, lines);
       return field;
     }
