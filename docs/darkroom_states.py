@@ -70,7 +70,7 @@ def form(page: Page) -> None:
 def grid(page: Page) -> None:
     page.get_by_role("button", name="Grid", exact=True).click()
     page.locator("#strength-field").get_by_role("checkbox", name="0.6", exact=True).check(force=True)
-    page.wait_for_function("document.querySelector('#draw-words').textContent === 'Draw 8'")
+    page.locator("#draw-words", has_text="Draw 8").wait_for()
     page.locator("#draw-button").click()
     page.locator("#grid-table td").first.wait_for()
     darkroom_states.fill_grid(HOME[0], int(page.url.rpartition("grid=")[2]), range(6))
@@ -80,7 +80,6 @@ def grid(page: Page) -> None:
 def viewer(page: Page) -> None:
     page.locator('[data-picture][aria-label*="1.4, seed 5"]').click()
     page.locator("#viewer-recipe dt").first.wait_for()
-    page.wait_for_function("document.querySelector('#viewer-plate .now').complete")
 
 
 def wipe(page: Page) -> None:

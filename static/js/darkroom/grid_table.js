@@ -93,6 +93,7 @@ function build() {
     parts.push(body);
   }
   table.replaceChildren(...parts);
+  table.style.setProperty("--columns", values.length);
 }
 
 function draw() {
