@@ -14,8 +14,6 @@ from urllib.parse import urlsplit
 from sqlmodel import Session, select
 
 from app.tables import Setting
-from core.config import knob
-from core.config.knob import Knob
 from core.dataset import captions
 from core.distributed import hosts
 from core.distributed.hosts import Hosts
@@ -23,7 +21,7 @@ from core.errors import ConfigProblem, FieldProblem, Problem
 from core.hub import comfyui, foreign
 from core.hub.layout import index_of
 
-COUNT = Knob("", "", "", at_least=0, at_most=1000)
+COUNT_AT_MOST = 1000  # of a setting of the kind "count"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CAPTION_PROMPT = (
     "Describe this photo for training an image model, in one or two plain sentences: the subject's pose and "
@@ -39,7 +37,7 @@ class Choice:
     default: Any
     label: str
     sentence: str
-    kind: str  # "bool", "text", "url", "hosts", "folders", "comfyui" or "count"
+    kind: str  # "bool", "text", "url", "hosts", "folders" or "comfyui"
 
 
 SETTINGS: dict[str, Choice] = {
@@ -143,7 +141,9 @@ def _read(choice: Choice, value: Any) -> tuple[Any, str]:
         read = value if isinstance(value, bool) else words.get(str(value).strip().lower())
         return read, "" if read is not None else f"is {value!r}; it can be on or off"
     if choice.kind == "count":
-        return knob.read("int", 0 if value == "" else value, COUNT, ())
+        text = str(value).strip() or "0"
+        good = not isinstance(value, bool) and text.isdecimal() and len(text) < 10 and int(text) <= COUNT_AT_MOST
+        return int(text) if good else None, "" if good else f"is {text[:20]!r}; it can be 0 to {COUNT_AT_MOST}"
     if not isinstance(value, str):
         return None, f"is {value!r}; it must be text"
     text = value.strip()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app.actions import disk
@@ -86,6 +87,16 @@ def delete(database: Database, grid_id: int) -> None:
         unreferenced = disk.UnreferencedFiles(database.home, others=others)
         session.delete(job)  # cascades to the grid, its pictures and the events
     unreferenced.to_trash(f"grid {grid_id}")
+
+
+def drawn_with(database: Database, run_id: int, step: int) -> str | None:
+    """The address of the newest picture that was drawn with this checkpoint, beside the run's samples."""
+    hashes = select(Checkpoint.sha256).where(Checkpoint.run_id == run_id, Checkpoint.step == step)
+    used = func.json_extract(Sample.recipe, "$.adapters[0].sha256")
+    drawn = select(Sample.id).where(col(Sample.run_id).is_(None), Sample.adapter_strength != 0, used.in_(hashes))
+    with database.read() as session:
+        newest = session.exec(drawn.order_by(col(Sample.id).desc())).first()
+    return picture_url(newest) if newest is not None else None
 
 
 def find(session: Session, grid_id: int) -> Grid:

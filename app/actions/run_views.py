@@ -122,8 +122,6 @@ def list_view(session: Session, run: Run) -> RunView:
         samples = samples.where(col(Sample.step) <= starred)
     newest_first = col(Sample.step).desc(), col(Sample.prompt_id)  # the first prompt is the plainest
     cover = session.exec(samples.order_by(*newest_first)).first()
-    if cover is None and starred is not None:
-        cover = _drawn_with(session, int(run.id or 0), starred)
     is_running = job.state is State.RUNNING
     return RunView(
         id=int(run.id or 0),
@@ -147,14 +145,6 @@ def list_view(session: Session, run: Run) -> RunView:
         started_at=job.started_at,
         ended_at=job.ended_at,
     )
-
-
-def _drawn_with(session: Session, run_id: int, step: int) -> int | None:
-    """The newest picture that was drawn with this checkpoint, beside the run: of a grid, or of the darkroom."""
-    hashes = select(Checkpoint.sha256).where(Checkpoint.run_id == run_id, Checkpoint.step == step)
-    used = func.json_extract(Sample.recipe, "$.adapters[0].sha256")
-    drawn = select(Sample.id).where(col(Sample.run_id).is_(None), Sample.adapter_strength != 0, used.in_(hashes))
-    return session.exec(drawn.order_by(col(Sample.id).desc())).first()
 
 
 def detail_of(session: Session, run: Run) -> RunDetail:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app import wording
-from app.actions import examples, photos, projects, runs
+from app.actions import examples, grid_views, photos, projects, runs
 from app.actions.photo_views import PhotoView
 from app.actions.projects import ProjectView
 from app.actions.run_views import RunView
@@ -58,13 +58,14 @@ def _card(database: Database, project: ProjectView) -> ProjectCard:
     first = photos.list_photos(database, project.id, limit=PHOTOS + 1) if project.photos or project.aside else []
     every = runs.list_runs(database, project.id, limit=ALL)
     newest = every[-1] if every else None
-    shown = [run for run in reversed(every) if run.cover_url]
+    covers = {run.id: url for run in every if (url := run.cover_url or _drawn_beside(database, run))}
+    shown = [run for run in reversed(every) if run.id in covers]
     drawn = next((run for run in shown if run.starred is not None), shown[0] if shown else None)
     return ProjectCard(
         project=project,
         photos=tuple(first[:PHOTOS]),
         more=max(0, project.photos + project.aside - PHOTOS),
-        drawn_url=drawn.cover_url if drawn else None,
+        drawn_url=covers[drawn.id] if drawn else None,
         drawn_step=(drawn.step if drawn.starred is None else drawn.starred) if drawn else None,
         job_id=newest.job_id if newest else None,
         state=newest.state if newest else None,
@@ -72,6 +73,11 @@ def _card(database: Database, project: ProjectView) -> ProjectCard:
         words=_words(project, every),
         action=_action(project, newest),
     )
+
+
+def _drawn_beside(database: Database, run: RunView) -> str | None:
+    """A picture of the starred checkpoint, for a run without samples."""
+    return grid_views.drawn_with(database, run.id, run.starred) if run.starred is not None else None
 
 
 def _words(project: ProjectView, every: Sequence[RunView]) -> str:

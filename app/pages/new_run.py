@@ -62,11 +62,8 @@ class KnobDefault(TypedDict):
     source: Source
 
 
-def new_run_page(database: Database, project_id: int, again: int | None = None, step: int | None = None) -> NewRunPage:
-    """The form, filled in as the run with the id `again` had it, if that is a run of this project.
-
-    With a `step` the new run starts from that run's checkpoint of it. Raises NotFound.
-    """
+def new_run_page(database: Database, project_id: int, again: int | None = None) -> NewRunPage:
+    """The form, filled in as the run with the id `again` had it, if that is a run of this project. Raises NotFound."""
     project = projects.get_project(database, project_id)
     trainable = [model for model in models.list_models(database) if model.usable and model.trains]
     with database.read() as session:
@@ -83,21 +80,9 @@ def new_run_page(database: Database, project_id: int, again: int | None = None, 
         jobs_before=sum(1 for job in jobs.queue(database) if job.kind.lane == Kind.TRAIN.lane),
         models=choices,
         adapters=adapter_options(database, adapters.list_adapters(database, limit=ALL)[::-1]),
-        again=_begun_from(database, _earlier_run(database, project_id, again), step) if again is not None else None,
+        again=_earlier_run(database, project_id, again) if again is not None else None,
         draft=f"new-run {project.id} {project.created_at.isoformat()}",
     )
-
-
-def _begun_from(database: Database, earlier: EarlierRun | None, step: int | None) -> EarlierRun | None:
-    """The form of the earlier run, which starts from its checkpoint of this step; its adapter has a rank of its own."""
-    if earlier is None or step is None:
-        return earlier
-    own = (each for each in adapters.list_adapters(database, limit=ALL) if each.run_id == earlier["id"])
-    start = next((each.id for each in own if each.step == step), None)
-    if start is None:
-        return earlier
-    edits = {name: value for name, value in earlier["edits"].items() if name not in ("rank", "alpha")}
-    return EarlierRun(id=earlier["id"], name=earlier["name"], edits=edits | {"start_from": str(start)})
 
 
 def _earlier_run(database: Database, project_id: int, run_id: int) -> EarlierRun | None:

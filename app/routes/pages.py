@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 
 from app.database import Database
 from app.pages import error
+from app.pages.begun_from import begun_from
 from app.pages.home import home_page
 from app.pages.lines import active_jobs
 from app.pages.models import models_page
@@ -42,7 +43,8 @@ def new_run(
     again: Annotated[int | None, Query(ge=1, le=ID_AT_MOST)] = None,
     step: Annotated[int | None, Query(ge=0, le=ID_AT_MOST)] = None,
 ) -> HTMLResponse:
-    return _show(request, db, new_run_page(db, project_id, again, step))
+    page = new_run_page(db, project_id, again)
+    return _show(request, db, page if step is None else begun_from(db, page, step))
 
 
 @router.get("/runs/{run_id}")

@@ -42,14 +42,21 @@ def sample(work: Work) -> Outcome:
         return draw_pictures(work)
 
 
+def _average(work: Work) -> Outcome:
+    if this_machine().device in EXCLUSIVE:
+        os.environ["LIKENESS_DEVICE"] = "cpu"
+    backend.prepare()
+    from app.worker.averaging import average_checkpoints
+
+    return average_checkpoints(work)
+
+
 def export(work: Work) -> Outcome:
+    if averages.KEY in work.job.params:
+        return _average(work)
     if this_machine().device in EXCLUSIVE:
         os.environ["LIKENESS_DEVICE"] = "cpu"  # exports run beside a training, which has the GPU
     backend.prepare()
-    if averages.KEY in work.job.params:
-        from app.worker.averaging import average_checkpoints
-
-        return average_checkpoints(work)
     from app.worker.exporting import export_adapter
 
     return export_adapter(work)

@@ -106,6 +106,7 @@ export class Checkpoints {
   newLine(step) {
     const line = copy("checkpoint-template");
     line.dataset.step = step;
+    $(".acts", line).append(copy("checkpoint-menu-template"));
     write($("h3 span", line), `Step ${step}`);
     const file = `/api/runs/${this.run}/adapter?step=${step}`;
     for (const [part, words, href] of [

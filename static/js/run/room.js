@@ -77,7 +77,6 @@ export class Room {
     const { step } = scene;
     this.strip.update({ step, best, starred, checkpoints: new Set(steps), running: now.state === "running" || now.state === "queued" });
     checkpoints.draw(step);
-    this.sheet?.draw();
     this.card.draw(now.state, checkpoints);
     this.charts.mark(steps, samples.steps);
     this.charts.head(samples.steps.length ? step : null);
@@ -90,6 +89,7 @@ export class Room {
     show($("#stage"), drawn);
     show($("#no-samples"), !drawn);
     for (const button of $$("#set button")) button.setAttribute("aria-pressed", scene.against === `photo ${button.dataset.photo}`);
+    this.sheet?.draw();
   }
 
   // The photos of the set beside the pictures; a press wipes against one, a second press ends that.
