@@ -9,15 +9,13 @@ takes a minute. Wants Chromium, as tests/e2e does.
 from __future__ import annotations
 
 import argparse
-import socket
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from tests import darkroom_states, run_states
+from tests import darkroom_states
 from tests.e2e.conftest import CHROMIUM
 
 WIDTHS = (390, 768, 1440)
@@ -38,7 +36,7 @@ def main() -> None:
         HOME.append(drawn)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         for name in arguments.only:
-            with serving(empty if name == "empty" else drawn) as address:
+            with darkroom_states.serving(empty if name == "empty" else drawn) as address:
                 for width in arguments.widths:
                     for scheme in ("light", "dark"):
                         size = {"width": width, "height": HEIGHT}
@@ -51,15 +49,6 @@ def main() -> None:
                         page.screenshot(path=path, full_page=name not in ("viewer", "wipe"))
                         page.close()
         browser.close()
-
-
-@contextmanager
-def serving(home: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with run_states.served(home, port) as address:
-        yield address
 
 
 def form(page: Page) -> None:

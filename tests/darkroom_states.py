@@ -1,12 +1,14 @@
 """A home whose darkroom has drawings in every state, made in seconds: rows and made-up pictures, no model is loaded.
 
-Nobody executes these jobs: serve the home with `run_states.served`.
+Nobody executes these jobs: serve the home with `serving`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,16 @@ def many(folder: Path, count: int) -> None:
         request = {"adapters": [{"id": newest, "strengths": [0.8, 1]}], "count": 4, "seed": 10 * number}
         draw(database, prompt=f"picture {number} of sks toy", shared_file=True, **request)
     database.close()
+
+
+@contextmanager
+def serving(home: Path) -> Iterator[str]:
+    """The studio over `home`, without its supervisor, on a port of its own; yields its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with run_states.served(home, port) as address:
+        yield address
 
 
 def adapters_of(database: Database) -> list[int]:

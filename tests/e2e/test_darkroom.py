@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import base64
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from tests import darkroom_states, run_states
+from tests import darkroom_states
 from tests.e2e.axe import faults
 from tests.e2e.conftest import wait_until
 
@@ -35,25 +33,11 @@ SCROLLED = """async () => {
 }"""
 
 
-@contextmanager
-def serving(home: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with run_states.served(home, port) as address:
-        yield address
-
-
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("darkroom") / "home"
-    darkroom_states.make(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def address(home: Path) -> Iterator[str]:
-    with serving(home) as found:
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    home = tmp_path_factory.mktemp("darkroom") / "home"
+    darkroom_states.make(home)
+    with darkroom_states.serving(home) as found:
         yield f"{found}/pictures"
 
 
@@ -243,76 +227,6 @@ def test_two_adapters_are_combined_and_each_has_its_strengths(darkroom: Page) ->
     expect(page.locator("#draw-button")).to_contain_text("Draw 3")
 
 
-def test_a_grid_is_asked_for_fills_in_live_and_is_walked_by_keys(darkroom: Page, home: Path) -> None:
-    page = darkroom
-    page.get_by_role("button", name="Grid", exact=True).click()
-    page.locator("#strength-field").get_by_role("checkbox", name="0.6", exact=True).check(force=True)
-    expect(page.locator("#draw-words")).to_have_text("Draw 8")  # four checkpoints at two strengths
-    page.get_by_role("checkbox", name="step 100").uncheck(force=True)
-    page.get_by_label("For each").select_option("prompt")
-    page.get_by_label("Prompts, one a line").fill("sks toy on the sand\nsks toy in the rain")
-    page.get_by_label("Prompts, one a line").press("Tab")
-    expect(page.locator("#draw-words")).to_have_text("Draw 12")
-    expect(page.locator("#cost")).to_contain_text("12 pictures, a run that waits goes first, about")
-    assert page.get_by_label("Rows").locator("option[value=prompt]").is_disabled(), "an axis has one place"
-    page.keyboard.press("Control+Enter")
-    expect(page.locator("#grid-title")).to_have_text("strength by checkpoint by prompt")
-    cells = page.locator("#grid-table [data-cells] td")
-    expect(cells).to_have_text(["waits"] * 12)
-    expect(page.locator("#grid-table thead th")).to_have_text(["0.6", "1"])
-    expect(page.locator("#grid-table th[scope=row]")).to_have_text(["Step 200", "Step 300", "Step 400"] * 2)
-    expect(page.locator("#grid-table th[scope=rowgroup]")).to_have_text(["sks toy on the sand", "sks toy in the rain"])
-    number = int(page.url.rpartition("grid=")[2])
-
-    darkroom_states.fill_grid(home, number, [each for each in range(12) if each != 1])
-    drawn = page.locator("#grid-table [data-cell]")
-    expect(drawn).to_have_count(11)
-    expect(cells.nth(1)).to_have_text("waits")
-    drawn.first.focus()
-    for key, place in (("ArrowRight", 2), ("ArrowDown", 4), ("ArrowDown", 6), ("ArrowUp", 4)):
-        page.keyboard.press(key)
-        expect(cells.nth(place).locator("button")).to_be_focused()
-    page.keyboard.press("Enter")
-    expect(page.locator("#viewer-title")).to_have_text("sks toy on the sand")
-    expect(page.locator("#viewer-words")).to_contain_text("step 400, 0.6")
-    page.keyboard.press("ArrowRight")
-    expect(page.locator("#viewer-words")).to_contain_text("step 400, 1")
-    page.keyboard.press("Escape")
-    expect(cells.nth(5).locator("button")).to_be_focused()
-
-    page.reload()
-    expect(drawn).to_have_count(11)
-    found = faults(page, "a grid")
-    page.get_by_role("button", name="Grid", exact=True).click()
-    expect(page.locator("#draw-words")).to_have_text("Draw 4")
-    found += faults(page, "the form of a grid")
-    assert not found, "\n".join(found)
-    page.locator("#grid-stop").click()
-    expect(page.locator("#grid-words")).to_contain_text("removed, 11 of 12 drawn")
-    page.get_by_role("button", name="Close the grid").click()
-    expect(page.locator("#grid")).to_be_hidden()
-    page.get_by_role("button", name="Open the grid: sks toy on the sand").click()
-    page.locator("#grid").get_by_role("button", name="Delete").click()
-    page.locator("#delete-grid").get_by_role("button", name="Delete grid").click()
-    expect(page.locator("#grid")).to_be_hidden()
-    expect(page.get_by_role("button", name="Open the grid")).to_have_count(0)
-
-
-@pytest.mark.refusals
-def test_what_is_wrong_with_a_grid_is_said_before_it_is_drawn(darkroom: Page) -> None:
-    page = darkroom
-    page.locator("#adapter").select_option("")
-    page.get_by_role("button", name="Grid", exact=True).click()
-    expect(page.locator("#grid-axes")).to_contain_text("Choose an adapter of a run above.")
-    expect(page.locator("#grid-error")).to_contain_text("Checkpoint is empty; give a list of values")
-    page.get_by_label("Rows").select_option("seed")
-    page.get_by_label("Columns").select_option("prompt")
-    page.get_by_label("Seeds", exact=True).fill("3")
-    page.get_by_label("Seeds", exact=True).press("Tab")
-    expect(page.locator("#draw-words")).to_have_text("Draw 3")
-    expect(page.locator("#grid-error")).to_be_empty()
-
-
 @pytest.mark.outage
 def test_a_request_that_nobody_answers_is_said(darkroom: Page) -> None:
     darkroom.route("**/api/pictures", lambda route: route.abort())
@@ -327,7 +241,7 @@ def test_a_thousand_pictures_stay_smooth_and_are_loaded_as_they_come_into_view(
     darkroom_states.many(home, COUNT)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "/thumb" in request.url else None)
-    with serving(home) as address:
+    with darkroom_states.serving(home) as address:
         page.goto(f"{address}/pictures")
         expect(page.locator("#all-count")).to_have_text(str(COUNT))
         page.wait_for_load_state("networkidle")
@@ -354,7 +268,7 @@ def test_axe_finds_nothing_in_the_darkroom(page: Page, address: str, tmp_path_fa
     page.get_by_role("button", name="Pictures alone").click()
     page.locator("#search").fill("nowhere")
     found += faults(page, "nothing found")
-    with serving(tmp_path_factory.mktemp("empty") / "home") as empty:
+    with darkroom_states.serving(tmp_path_factory.mktemp("empty") / "home") as empty:
         page.goto(f"{empty}/pictures")
         expect(page.locator("#no-drawings")).to_be_visible()
         found += faults(page, "empty")
