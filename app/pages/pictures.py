@@ -58,7 +58,7 @@ class DarkroomData:
 def pictures_page(
     database: Database, run_id: int | None = None, step: int | None = None, adapter_id: int | None = None
 ) -> PicturesPage:
-    """The page, with this adapter chosen, or one of `run_id` when it has one, else the newest of all.
+    """The page, with this adapter chosen, or one of `run_id` when it has one, else of the newest adapter's run.
 
     Of a run it is that of `step`, else the starred one, else the newest.
     """
@@ -69,6 +69,8 @@ def pictures_page(
     draws_with = {model: models.draws_with(database, model) for model in trained_on}
     options = tuple(replace(each, model=draws_with[each.model]) for each in adapter_options(database, views))
     newest = options[0].value if options else ""
+    if run_id is None and views and views[0].step is not None:
+        run_id = views[0].run_id
     of_run: dict[int | None, str] = {
         view.step: str(view.id) for view in reversed(views) if view.run_id == run_id and view.step
     }

@@ -127,6 +127,16 @@ def test_the_page_has_the_drawings_and_how_long_one_takes(studio: TestClient) ->
     assert data["fits"]["pocket"] == ["pocket"]
 
 
+def test_the_starred_checkpoint_is_what_its_run_draws_with(studio: TestClient) -> None:
+    def chosen() -> str:
+        return str(studio.get("/pictures").text.split(" selected>")[1].split("<")[0])
+
+    assert chosen() == "Pip, Run 1, step 400"
+    studio.patch("/api/runs/1/checkpoints/200", json={"starred": True})
+    assert chosen() == "Pip, Run 1, step 200"
+    studio.patch("/api/runs/1/checkpoints/200", json={"starred": False})
+
+
 def test_a_favourite_stays_one(studio: TestClient) -> None:
     number = newest_picture(studio)["id"]
     for wanted in (True, False):
