@@ -35,7 +35,17 @@ from app.database import Database
 from app.errors import HomeProblem, status_of
 from app.events import ChangeWatcher
 from app.home import Home
-from app.routes import api_checkpoints, api_choosing, api_curation, api_grids, api_projects, api_runs, api_studio, pages
+from app.routes import (
+    api_checkpoints,
+    api_choosing,
+    api_curation,
+    api_grids,
+    api_pictures,
+    api_projects,
+    api_runs,
+    api_studio,
+    pages,
+)
 from app.routes.given import ERRORS
 from app.security import HEADERS, Guard
 from app.worker import lanes
@@ -104,7 +114,8 @@ def create_app(home: Path, *, with_jobs: bool = True) -> FastAPI:
         responses=ERRORS,
     )
     application.state.database = database
-    for part in (api_projects, api_curation, api_runs, api_choosing, api_checkpoints, api_grids, api_studio, pages):
+    routes = (api_projects, api_curation, api_runs, api_choosing, api_checkpoints, api_grids, api_pictures, api_studio)
+    for part in (*routes, pages):
         application.include_router(part.router)
     application.mount("/static", _StaticFiles(directory=resources.folder("static")), name="static")
     application.add_exception_handler(Problem, _on_problem)

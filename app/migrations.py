@@ -98,6 +98,15 @@ CREATE INDEX ix_grid_project_id ON grid (project_id);
 CREATE INDEX ix_grid_run_id ON grid (run_id)
 """
 
+DARKROOM = """
+ALTER TABLE sample ADD COLUMN favourite BOOLEAN NOT NULL DEFAULT 0;
+CREATE TABLE removed (
+    id INTEGER NOT NULL PRIMARY KEY,
+    job_id INTEGER NOT NULL REFERENCES job (id) ON DELETE CASCADE,
+    "row" JSON NOT NULL, trash VARCHAR NOT NULL, at DATETIME NOT NULL);
+CREATE INDEX ix_removed_job_id ON removed (job_id)
+"""
+
 
 def run_numbers(connection: Connection) -> None:
     """1 to 2: runs that nobody named are numbered within their project: they had the number of their id."""
@@ -126,7 +135,12 @@ def grids(connection: Connection) -> None:
     _run(connection, GRIDS)
 
 
-MIGRATIONS: list[Callable[[Connection], None]] = [run_numbers, curation, lineage, grids]
+def darkroom(connection: Connection) -> None:
+    """Favourites, and pictures that were deleted and can be brought back."""
+    _run(connection, DARKROOM)
+
+
+MIGRATIONS: list[Callable[[Connection], None]] = [run_numbers, curation, lineage, grids, darkroom]
 """MIGRATIONS[n] migrates schema version n + 1 to n + 2. A new file gets the newest schema from `tables.py` at once."""
 
 

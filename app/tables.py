@@ -272,6 +272,17 @@ class Sample(SQLModel, table=True):
     width: int
     height: int
     created_at: datetime = Field(default_factory=now)
+    favourite: bool = False
+
+
+class Removed(SQLModel, table=True):
+    """A picture that was deleted, as long as undo can bring it back: until the trash is emptied."""
+
+    id: int | None = Field(default=None, primary_key=True)  # of the picture
+    job_id: int = _owner("job")
+    row: dict[str, Any] = _json(dict)  # of `sample`
+    trash: str = ""  # its file, relative to the home folder; empty until it was moved there
+    at: datetime = Field(default_factory=now)
 
 
 class Grid(SQLModel, table=True):

@@ -62,9 +62,6 @@ NO_CHECKPOINT: dict[State, str] = {
 SETTINGS_CODES = ("config", "data", "model", "adapter", "training", "memory")
 """Codes of core/errors.py for which a failed run offers to edit its settings: photos and model are chosen with them."""
 
-PLAIN, ADAPTED, UNADAPTED = "the model as it is", "with the adapter, strength", "without it"
-"""Labels of a picture: drawn with no adapter chosen, with the adapters, and without them for comparison."""
-
 SCRIPT_WORDS: dict[str, Any] = {
     "states": STATES,
     "sources": SOURCES,

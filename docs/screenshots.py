@@ -78,8 +78,11 @@ def take(browser: Browser, url: str, wanted: argparse.Namespace) -> None:
     expect(page.locator("#state")).to_contain_text("done", timeout=RUN_MS)
     page.set_viewport_size(WIDE)
     page.goto(f"{url}/pictures")
-    page.get_by_role("button", name="Draw", exact=True).click()
-    expect(page.locator("#gallery > li").first.locator("img")).to_have_count(2, timeout=RUN_MS)
+    for strength in ("0.6", "1.2"):
+        page.get_by_role("checkbox", name=strength, exact=True).check(force=True)
+    page.get_by_role("button", name="One seed more").click()
+    page.locator("#draw-button").click()
+    expect(page.locator("#gallery > .drawing").first.locator("img")).to_have_count(8, timeout=RUN_MS)
     page.wait_for_timeout(1500)
     keep(page, wanted.out / "pictures")
     page.close()

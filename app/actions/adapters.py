@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
 from app.actions import models, runs, unreferenced
 from app.database import Database
 from app.errors import Conflict, NotFound
-from app.tables import Adapter, Checkpoint, Project
+from app.tables import Adapter, Checkpoint, Project, Run
 from core import files
 from core.adapters import contents, key_maps, peft_config
 from core.adapters.contents import Part
@@ -52,6 +53,38 @@ def list_adapters(database: Database, after: int = 0, limit: int = 500) -> list[
     with database.read() as session:
         chosen = select(Adapter).where(col(Adapter.id) > after).order_by(col(Adapter.id)).limit(limit)
         return [_view(session, row) for row in session.exec(chosen).all()]
+
+
+def labels(database: Database) -> dict[int, str]:
+    """Each adapter's name where one is chosen, by its id: "Miso, Run 3, step 300", "Red can (imported)"."""
+    columns = (col(Adapter.id), col(Adapter.name), col(Project.name), col(Run.name), col(Checkpoint.step))
+    query = (
+        select_columns(*columns)
+        .select_from(Adapter)
+        .outerjoin(Run, col(Run.id) == col(Adapter.run_id))
+        .outerjoin(Project, col(Project.id) == col(Run.project_id))
+        .outerjoin(Checkpoint, col(Checkpoint.id) == col(Adapter.checkpoint_id))
+    )
+    with database.read() as session:
+        rows = session.connection().execute(query).all()
+    return {
+        int(number or 0): _label(name, f"{project}, {run}" if run is not None else "", step)
+        for number, name, project, run, step in rows
+    }
+
+
+def _label(name: str, run: str, step: int | None) -> str:
+    """An average of a run's checkpoints has no step, and its name says what it is."""
+    if not run:
+        return f"{name} (imported)"
+    return name if step is None else f"{run}, step {step}"
+
+
+def with_hash(session: Session, database: Database, sha256: str, settings: str = "") -> Adapter | None:
+    """The adapter whose file has this hash, and whose adapter_config.json, if it has one, has the hash `settings`."""
+    rows = session.exec(select(Adapter).where(Adapter.sha256 == sha256).order_by(col(Adapter.id).desc()))
+    fitting = (row for row in rows if settings_of(database, row).get("settings", "") == settings)
+    return next((row for row in fitting if database.home.file(row.file).is_file()), None)
 
 
 def get_adapter(database: Database, adapter_id: int) -> AdapterView:

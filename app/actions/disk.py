@@ -7,10 +7,13 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import delete
+
 from app.database import Database
 from app.errors import Conflict
 from app.jobs import lane_queue
 from app.jobs.states import Kind
+from app.tables import Removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ def use(database: Database) -> DiskUse:
 
 def empty_trash(database: Database) -> int:
     """Delete everything in the trash for good; returns the bytes freed."""
+    with database.write() as session:
+        session.connection().execute(delete(Removed))
     return _empty(database.home.trash)
 
 

@@ -38,6 +38,7 @@ class SampleView:
     height: int
     recipe: dict[str, Any]
     created_at: datetime
+    favourite: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +227,7 @@ def sample_view(row: Sample) -> SampleView:
         height=row.height,
         recipe=row.recipe,
         created_at=row.created_at,
+        favourite=row.favourite,
     )
 
 

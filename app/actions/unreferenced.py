@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from sqlmodel import Session, col, select
 from app.database import Database
 from app.home import Home
 from app.jobs.states import Kind
-from app.tables import Adapter, Analysis, Job, Run, Sample
+from app.tables import Adapter, Analysis, Job, Removed, Run, Sample
 from core import files
 from core.errors import disk_errors_as_problem
 
@@ -48,8 +48,8 @@ class UnreferencedFiles:
     photos: dict[str, list[Path]] = field(default_factory=dict)  # by SHA-256: original and thumbnail, or the mask
     others: list[Path] = field(default_factory=list)
 
-    def to_trash(self, database: Database, label: str) -> int:
-        """Move those that no row refers to, now that the deletion is committed; returns how many.
+    def to_trash(self, database: Database, label: str) -> dict[Path, Path]:
+        """Move those that no row refers to, now that the deletion is committed; returns where each is now.
 
         Their folder in the trash is named after `label` and the time. Thumbnails are deleted. Raises DiskProblem.
         """
@@ -58,13 +58,14 @@ class UnreferencedFiles:
             hashes, paths = hashes_needed(session), paths_needed(session, home) if self.others else set()
             groups = [group for sha256, group in self.photos.items() if sha256 not in hashes]
             groups += [[path] for path in self.others if path not in paths]
-            groups = [there for group in groups if (there := [path for path in group if path.exists()])]
-            if groups:
-                _move(home, [path for group in groups for path in group], label)
-        return len(groups)
+            there = [path for group in groups for path in group if path.exists()]
+            return _moved(home, there, label)
 
 
-def _move(home: Home, paths: Iterable[Path], label: str) -> None:
+def _moved(home: Home, paths: Sequence[Path], label: str) -> dict[Path, Path]:
+    moved: dict[Path, Path] = {}
+    if not paths:
+        return moved
     safe = "".join(c if c.isalnum() or c in " -_" else "_" for c in label)[:80].strip()
     folder = home.trash / f"{datetime.now():%Y%m%d-%H%M%S-%f} {safe}"
     folder.mkdir(parents=True)
@@ -75,7 +76,9 @@ def _move(home: Home, paths: Iterable[Path], label: str) -> None:
         target = folder / path.relative_to(home.root)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(path, target)
+        moved[path] = target
     files.flush_folder(home.trash)
+    return moved
 
 
 def hashes_needed(session: Session) -> set[str]:
@@ -97,7 +100,7 @@ def paths_needed(session: Session, home: Home) -> set[Path]:
 
 
 def move_all(database: Database, older_than_seconds: float = 0.0) -> int:
-    """Move everything in the home that no row refers to; returns how many photos, masks, folders and pictures.
+    """Move everything in the home that no row refers to; returns how many files and folders.
 
     For steps that were forgotten, and for what a process left that died between a file and its row, or between the
     deletion of a row and its file's. `older_than_seconds` leaves out files that are being written.
@@ -113,12 +116,14 @@ def move_all(database: Database, older_than_seconds: float = 0.0) -> int:
     for folder in (home.runs, home.exports, home.adapters, home.pictures):
         found.others += [path for path in _old(folder, latest) if not path.name.startswith(".")]
     with database.write() as session:
+        undoable = {home.root / each.row["file"] for each in session.exec(select(Removed)) if not each.trash}
+        found.others = [path for path in found.others if path not in undoable]
         session.connection().execute(text(FORGOTTEN_SUBJECTS))
         needed = hashes_needed(session)
         for row in session.exec(select(Analysis)).all():
             if row.sha256 not in needed:
                 session.delete(row)
-    return found.to_trash(database, "what was deleted")
+    return len(found.to_trash(database, "what was deleted"))
 
 
 def _old(folder: Path, latest: float) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,13 +10,13 @@ from sqlalchemy import func
 from sqlmodel import select
 
 from app import wording
-from app.actions import jobs, models
+from app.actions import adapters, jobs, models
 from app.actions.adapters import AdapterView
 from app.actions.jobs import JobView
 from app.actions.run_views import RunView
 from app.database import Database
 from app.jobs.states import Kind, State, Stop
-from app.tables import Event, Project, Run
+from app.tables import Event
 
 ALL = 10_000  # a page shows the whole list: people have dozens of photos and runs, not tens of thousands
 NOT_RESPONDING = "Not responding; the computer may have slept"
@@ -116,13 +116,11 @@ def job_progress(job: JobView) -> str:
 
 def adapter_options(database: Database, views: Sequence[AdapterView]) -> tuple[AdapterOption, ...]:
     """Adapters to choose from, named by project, run and step, each with the model that it was trained on."""
-    with database.read() as session:
-        rows = session.exec(select(Run, Project).join(Project)).all()
-    names = {run.id: f"{project.name}, {run.name}" for run, project in rows}
+    labels = adapters.labels(database)
     return tuple(
         AdapterOption(
             value=str(view.id),
-            label=_adapter_label(view, names),
+            label=labels.get(view.id, view.name),
             model=view.model,
             trigger=view.trigger,
             class_word=view.class_word,
@@ -130,9 +128,3 @@ def adapter_options(database: Database, views: Sequence[AdapterView]) -> tuple[A
         )
         for view in views
     )
-
-
-def _adapter_label(view: AdapterView, names: Mapping[int | None, str]) -> str:
-    if view.run_id is None:
-        return f"{view.name} (imported)"
-    return view.name if view.step is None else f"{names.get(view.run_id, view.name)}, step {view.step}"

@@ -1,4 +1,4 @@
-"""JSON: pictures, jobs, models, settings, the disk; and the event stream."""
+"""JSON: jobs, models, settings, the disk; and the event stream."""
 
 from __future__ import annotations
 
@@ -8,54 +8,17 @@ from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from pydantic import BaseModel
 
 from app import events
-from app.actions import captioner, disk, jobs, model_files, models, pictures, projects, runs, settings
+from app.actions import captioner, disk, jobs, model_files, models, projects, runs, settings
 from app.actions.captioner import CaptionerView
 from app.actions.jobs import JobView
 from app.actions.models import AnalysisModelView, ModelView
-from app.actions.pictures import Number, PictureRequest
-from app.actions.run_views import SampleView
 from app.jobs.states import Kind, State
 from app.routes.api_projects import JobStarted
 from app.routes.api_runs import StateNow, StopBody
-from app.routes.files import answers_with, cached
 from app.routes.given import ID_AT_MOST, After, Db, Id, Limit, StrictRoute
 
 router = APIRouter(prefix="/api", tags=["studio"], route_class=StrictRoute)
 MaybeId = Annotated[int | None, Query(ge=1, le=ID_AT_MOST)]
-
-
-class PictureBody(BaseModel):
-    """What to draw; fields left out take the model's own value, the seed a random one.
-
-    A number may be text, as somebody typed it.
-    """
-
-    prompt: str
-    model: str = "pocket"
-    adapters: list[dict[str, Any]] = []
-    seed: Number | None = None
-    count: Number = 1
-    steps: Number | None = None
-    guidance: Number | None = None
-    width: Number | None = None
-    height: Number | None = None
-    base_precision: str = "full"
-    without: bool = False
-
-    def as_request(self) -> PictureRequest:
-        return PictureRequest(
-            prompt=self.prompt,
-            model=self.model,
-            adapters=self.adapters,
-            seed=self.seed,
-            count=self.count,
-            steps=self.steps,
-            guidance=self.guidance,
-            width=self.width,
-            height=self.height,
-            base_precision=self.base_precision,
-            without=self.without,
-        )
 
 
 class DismissBody(BaseModel):
@@ -80,28 +43,6 @@ class Freed(BaseModel):
 @router.get("/alive", status_code=204)
 async def alive() -> None:
     """Answers at once. An open page asks this every few seconds, so it reads nothing and takes no thread."""
-
-
-@router.get("/pictures")
-def list_pictures(db: Db, after: After = 0, limit: Limit = 200) -> list[SampleView]:
-    return pictures.list_pictures(db, after, limit)
-
-
-@router.post("/pictures", status_code=202)
-def draw_pictures(db: Db, body: PictureBody) -> JobStarted:
-    return JobStarted(job_id=pictures.draw(db, body.as_request()))
-
-
-@router.get("/pictures/{sample_id}/file", **answers_with("image/png"))
-def picture_file(db: Db, sample_id: Id, request: Request) -> Response:
-    path = pictures.file_of(db, sample_id)
-    stat = path.stat()
-    return cached(request, path, "image/png", f"{sample_id}-{stat.st_mtime_ns:x}-{stat.st_size:x}")
-
-
-@router.delete("/pictures/{sample_id}", status_code=204)
-def delete_picture(db: Db, sample_id: Id) -> None:
-    pictures.delete(db, sample_id)
 
 
 @router.get("/jobs")

@@ -64,7 +64,7 @@ def draw_to_file(
         steps=steps if steps is not None else int(entry.drawing["steps"]),
         guidance=float(entry.drawing["guidance"]),
         seed=seed,
-        about={"adapters": adapters},
+        about={"model_name": model, "adapters": adapters},
         adapters=[f"{each['file']} at strength {strength:g}" for each in adapters if strength],
     )
     text = PngInfo()

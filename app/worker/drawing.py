@@ -1,19 +1,23 @@
 """Pictures of the drawing page as a job: the model is loaded once, and each picture is shown as soon as it is drawn.
 
 A picture without adapters is the same for every adapter and strength that it is compared with: it is drawn once, and
-copied from then on.
+copied from then on. A picture that is drawn again from its recipe is never copied, and compared with the first one.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from sqlmodel import col, select
 
 from app.actions import models
+from app.actions.picture_plan import plan
 from app.jobs import store
 from app.jobs.states import State
 from app.tables import Adapter, Sample
@@ -44,22 +48,22 @@ def draw_pictures(work: Work) -> Outcome:
     family = load_family(catalog.find(params["model"], models.folders(work.database)).path, quantize=bits)
     texts = family.encode_each([params["prompt"], ""])  # once, and before the transformer is in memory
     adapters = attach_adapters(work, family, params["adapters"])
-    variants = (True, False) if params["without"] else (True,)
-    pictures = [(number, with_adapter) for number in range(params["count"]) for with_adapter in variants]
-    for place, (number, with_adapter) in list(enumerate(pictures))[work.job.step :]:  # after those of earlier attempts
-        work.report_phase("drawing", place, len(pictures))
-        strengths = [each["strength"] if with_adapter else 0.0 for each in params["adapters"]]
-        for adapter, strength in zip(adapters, strengths, strict=True):
+    pictures = plan(params)
+    same: dict[str, Any] = {}
+    for each in pictures[work.job.step :]:  # after those of earlier attempts
+        work.report_phase("drawing", each.place, len(pictures))
+        for adapter, strength in zip(adapters, each.strengths, strict=True):
             adapter.strength = strength
-        seed = (params["seed"] + number) % 2**31
-        earlier = None if any(strengths) else drawn_without_adapters(work, family, params, seed)
-        row = copied(work, earlier, params, strengths, place) if earlier is not None else None
+        may_copy = not any(each.strengths) and "again" not in params
+        earlier = drawn_without_adapters(work, family, params, each.seed) if may_copy else None
+        row = copied(work, earlier, params, each.strengths, each.place) if earlier is not None else None
         if row is None:
-            row = draw_one(work, family, params, texts, strengths, place, seed)
-        with work.transaction(step=place + 1) as session:
+            row = draw_one(work, family, params, texts, each.strengths, each.place, each.seed)
+        same = _compared(work, params["again"], row) if "again" in params else same
+        with work.transaction(step=each.place + 1) as session:
             store.append_event(session, work.claim, "sample", add_sample(session, row))
     work.report_phase("drawing", len(pictures), len(pictures))
-    return Outcome(State.SUCCEEDED)
+    return Outcome(State.SUCCEEDED, result=same)
 
 
 def attach_adapters(work: Work, family: Family, chosen: Sequence[dict[str, Any]]) -> list[Attached[OnLayer]]:
@@ -99,7 +103,7 @@ def draw_one(
     place: int,
     seed: int,
 ) -> Sample:
-    """Draw one picture and write its file; returns its row. Raises Stopped between two sampler steps."""
+    """Draw one picture and write its file, with its recipe; returns its row. Raises Stopped between sampler steps."""
     picture = draw(
         family,
         texts[0],
@@ -118,8 +122,10 @@ def draw_one(
         ],
     )
     target = _target(work, place)
+    text = PngInfo()
+    text.add_text("recipe", json.dumps(picture.recipe))
     with files.atomic_file(target) as part:
-        picture.image.save(part, "PNG")
+        picture.image.save(part, "PNG", pnginfo=text)
     return Sample(
         job_id=work.claim.job_id,
         prompt_id=place,
@@ -153,7 +159,8 @@ def drawn_without_adapters(work: Work, family: Family, params: dict[str, Any], s
     with work.database.read() as session:
         for row in session.exec(earlier.order_by(col(Sample.id).desc())):
             used = row.recipe.get("adapters", ())
-            same = not any(each["strength"] for each in used) and {**row.recipe, "adapters": []} == wanted
+            plain = {"model_name": params["model"], **row.recipe, "adapters": []}  # earlier versions named no model
+            same = not any(each["strength"] for each in used) and plain == wanted
             if same and work.home.file(row.file).is_file():
                 return row
     return None
@@ -192,7 +199,26 @@ def _about(params: dict[str, Any], strengths: Sequence[float]) -> dict[str, Any]
         {**{key: adapter[key] for key in ("sha256", "settings") if key in adapter}, "strength": strength}
         for adapter, strength in zip(chosen, strengths, strict=True)
     ]
-    return {"prompt": params["prompt"], "negative_prompt": "", "adapters": used}
+    return {"prompt": params["prompt"], "negative_prompt": "", "model_name": params["model"], "adapters": used}
+
+
+def _compared(work: Work, sample_id: int, row: Sample) -> dict[str, Any]:
+    """Whether the picture of `row` equals the one that it draws again, bit for bit, and what of their recipes differs.
+
+    {"same": bool, "differs": [names]}; empty when the first one is no longer there.
+    """
+    with work.database.read() as session:
+        first = session.get(Sample, sample_id)
+    if first is None or not work.home.file(first.file).is_file():
+        return {}
+    same = _pixels(work.home.file(first.file)) == _pixels(work.home.file(row.file))
+    names = ("model", "device", "mlx", "dtype", "precision")
+    return {"same": same, "differs": [each for each in names if first.recipe.get(each) != row.recipe.get(each)]}
+
+
+def _pixels(path: Path) -> tuple[tuple[int, int], bytes]:
+    with Image.open(path) as image:
+        return image.size, image.convert("RGB").tobytes()
 
 
 def _target(work: Work, place: int) -> Path:

@@ -108,4 +108,4 @@ def test_the_page_knows_what_suits_the_model_of_an_adapter_that_is_imported_on_i
     monkeypatch.setenv("LIKENESS_MODELS", str(models_folder))
     page = client.get("/pictures").text
     suits = json.loads(page.partition('id="suits-data">')[2].partition("</script>")[0])
-    assert suits["tiny"] == {"steps": "2", "guidance": "2", "side": "64"}
+    assert suits["tiny"] == {"steps": "2", "guidance": "2", "width": "64", "height": "64"}

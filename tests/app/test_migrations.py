@@ -74,6 +74,10 @@ PRAGMA user_version = 1;
 """
 AT = "2026-08-01 10:00:00.000000"
 CROP = {"left": 0.1, "top": 0.30000000000000004, "right": 0.9, "bottom": 1.0}
+DRAWING = {  # the parameters of a job that drew
+    "model": "pocket", "prompt": "a can", "adapters": [{"id": 9, "sha256": "ab", "strength": 0.8}], "seed": 7,
+    "count": 1, "steps": 8, "guidance": 3.0, "width": 80, "height": 64, "base_precision": "full", "without": False,
+}  # fmt: skip
 ITEM = {
     "photo_id": 1,
     "sha256": SHA256,
@@ -114,6 +118,13 @@ def old_home(root: Path) -> Home:
             (AT,),
         )
         run("INSERT INTO run VALUES (1, 1, 1, 1, 'Run 1', ?, '{}', '{}', ?)", (config, AT))
+        run(
+            f"INSERT INTO job ({columns}, result, created_at) VALUES "
+            "(2, 'sample', 'memory', 'succeeded', 2.0, 1, ?, 1, 0, 'none', 0, 0, '', 1, 1, '{}', ?)",
+            (json.dumps(DRAWING), AT),
+        )
+        values = "(1, 2, NULL, NULL, 0, 'a can', 7, 0.8, '{}', 'pictures/2-0.png', 80, 64, ?)"
+        run(f"INSERT INTO sample VALUES {values}", (AT,))
         for number in range(1, 6):
             run("INSERT INTO event VALUES (?, 1, 1, 'metric', ?, '{\"loss\": 1}', ?)", (number, number, AT))
         run("DELETE FROM event WHERE id > 3")
@@ -157,6 +168,10 @@ def test_an_older_home_opens_with_captions_crops_and_versions(tmp_path: Path) ->
         assert [difference[what] for what in ("removed", "captions", "crops", "masks")] == [[], [], [], []]
         client.patch("/api/photos/1", json={"caption": "new"})
         assert client.post("/api/projects/1/undo").status_code == 200
+        drawn = client.get("/api/pictures").json()
+        assert [(each["id"], each["favourite"]) for each in drawn] == [(1, False)]
+        assert [each["label"] for each in client.get("/api/drawings").json()[0]["pictures"]] == ["0.8"]
+        assert client.patch("/api/pictures/1", json={"favourite": True}).json()["favourite"]
         assert client.get("/api/photos/1").json()["caption"] == "a photo of sks can"
     assert list(home.root.glob("likeness-v1-*.db"))
 
@@ -179,10 +194,11 @@ def test_a_migrated_file_is_like_a_new_one(tmp_path: Path) -> None:
     Database(new).close()
     migrated, fresh = schema(home.database), schema(new.database)
     assert migrated.keys() == fresh.keys()
-    for table in ("photo", "caption", "event", "edit", "analysis", "subject", "review", "grid"):
+    for table in ("photo", "caption", "event", "edit", "analysis", "subject", "review", "grid", "removed"):
         assert migrated[table] == fresh[table], table
     for part in ("columns", "keys"):  # the old file above lacks indexes
         assert migrated["run"][part] == fresh["run"][part]
+    assert migrated["sample"]["columns"] == fresh["sample"]["columns"]
 
 
 @pytest.mark.slow

@@ -94,10 +94,10 @@ def test_comfyuis_files_are_found_trained_on_and_drawn_with(
     page.goto(f"{own_studio.url}/pictures")
     page.wait_for_load_state()
     page.get_by_label("Prompt", exact=True).fill("a photo of sks house")
-    page.locator("summary", has_text="steps, guidance, size, precision").click()
-    for label, value in (("Size", "64"), ("Sampler steps", "2")):
+    page.get_by_role("button", name="More", exact=True).click()
+    for label, value in (("Width", "64"), ("Height", "64"), ("Sampler steps", "2")):
         page.get_by_label(label, exact=True).fill(value)
-    page.get_by_role("button", name="Draw", exact=True).click()
+    page.locator("#draw-button").click()
     picture = page.locator("#gallery img").first
     expect(picture).to_be_visible(timeout=60_000)
     expect(picture).to_have_js_property("naturalWidth", 64)

@@ -136,11 +136,11 @@ def test_a_run_that_is_done_can_go_on_and_be_drawn_with(page: Page, studio: Stud
     page.get_by_role("link", name="Draw with it").click()
     page.wait_for_url("**/pictures?*")
     expect(page.locator("#adapter option:checked")).to_contain_text("The good one, step 12")
-    page.get_by_role("button", name="Draw", exact=True).click()
-    drawn = page.locator("#gallery > li").first
+    page.wait_for_load_state()
+    page.locator("#draw-button").click()
+    drawn = page.locator("#gallery > .drawing").first
     expect(drawn.locator("img")).to_have_count(2, timeout=60_000)
-    expect(drawn).to_contain_text("without it")
-    expect(drawn.get_by_text("Recipe")).to_be_visible()
+    expect(drawn).to_contain_text("without")
 
 
 def test_a_run_begins_with_the_adapter_of_an_earlier_one(page: Page, studio: Studio, photo_files: list[Path]) -> None:

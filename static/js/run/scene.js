@@ -1,7 +1,8 @@
 // The large pictures: the samples of one step, each wiped against the same prompt at another step, or against a photo.
 // One prompt is the large one; a range over each plate moves the wipe, so mouse, finger and arrow keys all do.
 
-import { $, $$, copy, show, write } from "../lib/dom.js";
+import { $, copy, show, write } from "../lib/dom.js";
+import { setImage, setWipe } from "../lib/wipe.js";
 
 const BESIDE_AT_MOST = 4; // plates under one another, beside the large one
 const HALF = 50;
@@ -57,12 +58,7 @@ export class Scene {
 
   wipe(share) {
     this.share = share;
-    this.box.style.setProperty("--wipe", `${share}%`);
-    for (const input of $$(".wipe", this.box)) {
-      input.value = share;
-      input.setAttribute("aria-valuetext", `${share}% of ${input.dataset.other || "the same picture"}`);
-    }
-    this.box.classList.toggle("parked", share === 0);
+    setWipe(this.box, share);
   }
 
   compare(against) {
@@ -179,9 +175,4 @@ export class Scene {
       }
     }
   }
-}
-
-function setImage(image, url, alt) {
-  if (image.getAttribute("src") !== url) image.src = url;
-  if (image.alt !== alt) image.alt = alt;
 }
