@@ -68,6 +68,12 @@ CREATE INDEX ix_event_job_id ON event (job_id);
 CREATE INDEX ix_event_project_id ON event (project_id)
 """
 
+CONFIGURATIONS = """
+CREATE TABLE configuration (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, name VARCHAR NOT NULL, settings JSON NOT NULL,
+    created_at DATETIME NOT NULL, changed_at DATETIME NOT NULL, UNIQUE (name))
+"""
+
 
 def run_numbers(connection: Connection) -> None:
     """1 to 2: runs that nobody named are numbered within their project: they had the number of their id."""
@@ -86,7 +92,12 @@ def curation(connection: Connection) -> None:
     _run(connection, EVENTS_OF_PROJECTS)
 
 
-MIGRATIONS: list[Callable[[Connection], None]] = [run_numbers, curation]
+def configurations(connection: Connection) -> None:
+    """3 to 4: settings saved under a name."""
+    _run(connection, CONFIGURATIONS)
+
+
+MIGRATIONS: list[Callable[[Connection], None]] = [run_numbers, curation, configurations]
 """MIGRATIONS[n] migrates schema version n + 1 to n + 2. A new file gets the newest schema from `tables.py` at once."""
 
 

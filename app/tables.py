@@ -4,6 +4,7 @@
             |--< Edit  (undo and redo), Review                     '--< Run --- Job --< Event
             '--< Run --< Checkpoint, Sample                        Adapter --- Run + Checkpoint, or imported
     Photo --- Subject, as it was found     Analysis, by the hash of a photo's file: what is in it
+    Configuration: settings of a run under a name, of no project
 
 Times are UTC. JSON columns hold values that no query reads. Ids are never reused (AUTOINCREMENT): a browser
 may still cache the picture of a deleted row.
@@ -233,6 +234,18 @@ class Run(SQLModel, table=True):
     versions: dict[str, str] = _json(dict)  # likeness, mlx, python, device
     hashes: dict[str, str] = _json(dict)  # of the base model's parts
     created_at: datetime = Field(default_factory=now)
+
+
+class Configuration(SQLModel, table=True):
+    """Settings of a run, saved under a name, for any project."""
+
+    __table_args__ = (UniqueConstraint("name"), IDS_ONCE)
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str
+    settings: dict[str, Any] = _json(dict)  # values by knob, as config.json has them
+    created_at: datetime = Field(default_factory=now)
+    changed_at: datetime = Field(default_factory=now)
 
 
 class Checkpoint(SQLModel, table=True):

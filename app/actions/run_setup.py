@@ -8,7 +8,8 @@ from typing import Any
 from app.actions import estimate, projects, runs, versions
 from app.actions.estimate import Suggestion
 from app.actions.photo_views import active
-from app.actions.run_check import examine_request
+from app.actions.run_check import RunRequest, examine_request
+from app.actions.run_presets import Chosen
 from app.actions.run_views import RunDetail, detail_of
 from app.database import Database
 from app.jobs import store
@@ -30,27 +31,41 @@ def suggest(database: Database, project_id: int, model: str, knobs: Mapping[str,
     return estimate.suggest(database, model, len(rows), knobs, captions, project.trigger)
 
 
+NO_PRESETS = Chosen()
+
+
 def check(
-    database: Database, project_id: int, knobs: Mapping[str, Any], name: str = "", start_from: Any = None
+    database: Database,
+    project_id: int,
+    knobs: Mapping[str, Any],
+    name: str = "",
+    start_from: Any = None,
+    chosen: Chosen = NO_PRESETS,
 ) -> list[FieldProblem]:
     """Every problem for which `create` would refuse this run, in the order of the form. Raises NotFound."""
-    request = examine_request(database, knobs, name, start_from)
+    request = _request(database, project_id, knobs, name, start_from, chosen)
     with database.read() as session:
         projects.find(session, project_id)
         return request.problems([row.name for row in session.exec(active(project_id))])
 
 
 def create(
-    database: Database, project_id: int, knobs: Mapping[str, Any], name: str = "", start_from: Any = None
+    database: Database,
+    project_id: int,
+    knobs: Mapping[str, Any],
+    name: str = "",
+    start_from: Any = None,
+    chosen: Chosen = NO_PRESETS,
 ) -> RunDetail:
     """Check everything that a run may fail for, freeze the photos that are not set aside, and queue the training.
 
-    `start_from` is the id of an adapter to start from; its layers and rank override the knobs.
+    `start_from` is the id of an adapter to start from; its layers and rank override the knobs. The presets and the
+    configuration that are `chosen` lie under the knobs (core/config/resolve.py).
 
     Raises NotFound; ConfigProblem naming every wrong knob, and the photos when there are none; DataProblem when only
     the photos are missing.
     """
-    request = examine_request(database, knobs, name, start_from)
+    request = _request(database, project_id, knobs, name, start_from, chosen)
     with database.write() as session:
         project = projects.find(session, project_id)
         rows = session.exec(active(project_id)).all()
@@ -61,7 +76,7 @@ def create(
             raise ConfigProblem("Some settings need another look.", problems)
         version = Version(project_id=project_id, items=versions.frozen(session, project, rows))
         session.add(version)
-        params = {"start_from": request.start} if request.start else {}
+        params = ({"start_from": request.start} if request.start else {}) | request.presets
         job = store.enqueue(session, Kind.TRAIN, params, project_id=project_id, steps=request.resolved.config.steps)
         session.flush()
         config = request.resolved.as_json()
@@ -73,3 +88,13 @@ def create(
         session.add(run)
         session.flush()
         return detail_of(session, run)
+
+
+def _request(
+    database: Database, project_id: int, knobs: Mapping[str, Any], name: str, start_from: Any, chosen: Chosen
+) -> RunRequest:
+    """Raises NotFound for the project."""
+    with database.read() as session:
+        projects.find(session, project_id)
+        photos = len(session.exec(active(project_id)).all())
+    return examine_request(database, knobs, name, start_from, chosen, photos)

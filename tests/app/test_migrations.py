@@ -179,7 +179,7 @@ def test_a_migrated_file_is_like_a_new_one(tmp_path: Path) -> None:
     Database(new).close()
     migrated, fresh = schema(home.database), schema(new.database)
     assert migrated.keys() == fresh.keys()
-    for table in ("photo", "caption", "event", "edit", "analysis", "subject", "review"):
+    for table in ("photo", "caption", "event", "edit", "analysis", "subject", "review", "configuration"):
         assert migrated[table] == fresh[table], table
 
 
