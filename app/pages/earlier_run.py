@@ -25,7 +25,9 @@ class EarlierRun(TypedDict):
 
     id: int
     name: str
-    edits: dict[str, str]  # what differs from today's defaults of its model, and what the user had set, as text by field
+    edits: dict[
+        str, str
+    ]  # what differs from today's defaults of its model, and what the user had set, as text by field
     unknown: dict[str, str]  # settings of another version, which have no field
     presets: dict[str, str]  # the names of its goal, time and configuration
 
@@ -53,7 +55,10 @@ def earlier_run(database: Database, project_id: int, run_id: int) -> EarlierRun 
     ours = {"rank", "alpha"} if start else set()  # of the adapter that it began with
     edits = {
         knob: number(used[knob])
-        for knob in [*(each for each in config if each in known), *(each for each in OLD_DEFAULTS if each not in config)]
+        for knob in [
+            *(each for each in config if each in known),
+            *(each for each in OLD_DEFAULTS if each not in config),
+        ]
         if knob not in ours
         and (
             knob in ("model", "steps")

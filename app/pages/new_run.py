@@ -12,7 +12,6 @@ from app.actions.configurations import ConfigurationView
 from app.actions.models import ModelView
 from app.actions.projects import ProjectView
 from app.database import Database
-from app.jobs import store
 from app.jobs.states import Kind
 from app.knob_fields import KnobField, KnobGroup, Option, fields, front, groups
 from app.pages.earlier_run import BaseSample, EarlierRun, base_samples, earlier_run

@@ -68,7 +68,7 @@ def list_runs(db: Db, project_id: Id, after: After = 0, limit: Limit = 200) -> l
 def create_run(db: Db, project_id: Id, body: dict[str, Any] = Body()) -> RunDetail:  # noqa: B008
     """Every knob of core/config/train.py by its name, "name", and "start_from", an adapter's id to begin with.
 
-    Knobs left out take the value of "configuration" (an id), else that of the presets "goal" and "time", else the model's.
+    Knobs left out take the value of "configuration" (an id), else of the presets "goal" and "time", else the model's.
     """
     return run_setup.create(db, project_id, *_asked(body))
 

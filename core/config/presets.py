@@ -3,8 +3,8 @@
     person, animal, object, style        knobs that suit the subject, and prompts worth watching
     quick, balanced, thorough            steps, how often samples are drawn, picture size
 
-A preset sets documented knobs of `core/config/train.py` and nothing else; each with its reason, which says whether it is
-measured here, published by others, or a convention. Between the model's defaults and what the user sets
+A preset sets documented knobs of `core/config/train.py` and nothing else, each with its reason, which says whether it
+is published by others or a convention. They lie between the model's defaults and what the user sets
 (core/config/resolve.py). What differs by family of models names its families.
 """
 
@@ -82,7 +82,9 @@ GOALS: dict[str, Goal] = {
         "A face is what people look at first, so one of the samples is a close-up.",
         (
             _PLAIN,
-            Prompt("Close-up", "a close-up portrait of {trigger} {class_word}", "the face, where a likeness fails first"),
+            Prompt(
+                "Close-up", "a close-up portrait of {trigger} {class_word}", "the face: a likeness fails there first"
+            ),
             _BEACH,
             _STYLED,
             _BARE,
@@ -90,12 +92,15 @@ GOALS: dict[str, Goal] = {
         2,
         (
             Change(
-                "rank", 32, "AI Toolkit, PortOS and stephen37/workshops take 32 for people on FLUX.2 klein: a "
-                "convention, not measured here.", ("flux2",),
+                "rank",
+                32,
+                "AI Toolkit, PortOS and stephen37/workshops take 32 for people on FLUX.2 klein: a "
+                "convention, not measured here.",
+                ("flux2",),
             ),
             Change("flip", False, "No face is the same in a mirror: a convention."),
         ),
-    ),  # fmt: skip
+    ),
     "animal": Goal(
         "Animal",
         "The model's own settings; the samples show it plain and somewhere else.",
@@ -139,12 +144,15 @@ GOALS: dict[str, Goal] = {
             Change("find_subjects", False, "No crop should follow one thing in the picture: a convention."),
             Change("background_weight", 1.0, "A style has no background: all of the picture counts."),
             Change(
-                "sigma_draw", "model_shift", "More noise, where the whole of a picture is decided; AI Toolkit has a switch "
-                "for it. A convention, and only where the family's shift for training is known.", ("flux1", "flux2"),
+                "sigma_draw",
+                "model_shift",
+                "More noise, where the whole of a picture is decided; AI Toolkit has a switch for it. A convention, "
+                "and only where the family's shift for training is known.",
+                ("flux1", "flux2"),
             ),
         ),
     ),
-}  # fmt: skip
+}
 """By name, in the order in which they are shown."""
 
 TIMES: dict[str, Time] = {
@@ -156,31 +164,36 @@ STEPS_ROUNDED = 50
 THOROUGH_FROM_PX, THOROUGH_PX = 512, 768
 THOROUGH_DRAWS = 2
 
-ANIMALS = frozenset(
-    "animal bear bird bunny calf cat chicken cow crow deer dog dolphin donkey dragon duck eagle elephant ferret fish foal "
-    "fox frog giraffe goat goldfish goose guinea hamster hen hedgehog horse kitten lamb lion lizard monkey mouse octopus "
-    "otter owl panda parrot penguin pet pig pigeon pony puppy rabbit raccoon rat raven rooster seal shark sheep snake "
-    "spider squirrel swan tiger tortoise turtle whale wolf zebra "
-    "beagle bulldog chihuahua collie corgi dachshund dalmatian husky labrador mastiff poodle pug retriever rottweiler "
-    "schnauzer shepherd spaniel terrier whippet persian ragdoll siamese sphynx tabby".split()
-)
-PEOPLE = frozenset(
-    "actor actress adult artist athlete aunt baby boy bride brother character child couple dancer daughter dad elder "
-    "face father female friend gentleman girl grandfather grandmother groom guy hero human husband infant kid lady "
-    "male man model mom mother mum musician person player portrait princess queen king self selfie singer sister "
-    "soldier son teen teenager toddler uncle wife woman".split()
-)
-STYLES = frozenset(
-    "aesthetic anime animation art artwork cartoon comic drawing engraving etching fresco graphic illustration ink "
-    "lineart lithograph look manga mosaic painting pastel photography pixelart print render sketch style watercolor "
-    "watercolour woodcut".split()
-)
-THINGS = frozenset(
-    "ceramic costume doll drawn figure figurine knitted lego mask mini model mug ornament plastic plush plushie puppet "
-    "sculpture statue stuffed sticker toy wooden".split()
-)
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+ANIMALS = _words("""
+    animal bear bird bunny calf cat chicken cow crow deer dog dolphin donkey dragon duck eagle elephant ferret fish foal
+    fox frog giraffe goat goldfish goose guinea hamster hen hedgehog horse kitten lamb lion lizard monkey mouse octopus
+    otter owl panda parrot penguin pet pig pigeon pony puppy rabbit raccoon rat raven rooster seal shark sheep snake
+    spider squirrel swan tiger tortoise turtle whale wolf zebra
+    beagle bulldog chihuahua collie corgi dachshund dalmatian husky labrador mastiff poodle pug retriever rottweiler
+    schnauzer shepherd spaniel terrier whippet persian ragdoll siamese sphynx tabby
+""")
+PEOPLE = _words("""
+    actor actress adult artist athlete aunt baby boy bride brother character child couple dancer daughter dad elder
+    face father female friend gentleman girl grandfather grandmother groom guy hero human husband infant kid lady
+    male man model mom mother mum musician person player portrait princess queen king self selfie singer sister
+    soldier son teen teenager toddler uncle wife woman
+""")
+STYLES = _words("""
+    aesthetic anime animation art artwork cartoon comic drawing engraving etching fresco graphic illustration ink
+    lineart lithograph look manga mosaic painting pastel photography pixelart print render sketch style watercolor
+    watercolour woodcut
+""")
+THINGS = _words("""
+    ceramic costume doll drawn figure figurine knitted lego mask mini model mug ornament plastic plush plushie puppet
+    sculpture statue stuffed sticker toy wooden
+""")
 PLURALS = {"people": "person", "men": "man", "women": "woman", "children": "child", "mice": "mouse", "puppies": "puppy"}
-AFTER_THE_NOUN = frozenset("with of in on at from by wearing holding and who".split())
+AFTER_THE_NOUN = _words("with of in on at from by wearing holding and who")
 
 
 def proposed_goal(class_word: str) -> str:

@@ -5,7 +5,7 @@
     rank = 32
 
 One table of knobs by name. A name that begins with "_" is no setting: `_name` is the configuration's. A run's own
-config.json, with {"value", "source"} for each knob, is one too. Values are not checked here, but in core/config/resolve.py.
+config.json, with {"value", "source"} for each knob, is one too. core/config/resolve.py checks the values.
 """
 
 from __future__ import annotations

@@ -104,7 +104,9 @@ def test_settings_are_read_back_from_the_file_that_was_written(file_format: str)
     values = {"rank": 32, "learning_rate": 1e-05, "alpha": 16.0, "flip": True, "sample_prompts": ['a "b"\\', "\x7fü"]}
     values |= {"more_sides_px": [512, 768], "ranks": ""}
     text = settings_file.dumps("Soft", values, "Likeness 1", file_format)
-    assert settings_file.loads(b"\xef\xbb\xbf" + text.encode(), file_format) == settings_file.SettingsFile("Soft", values)
+    assert settings_file.loads(b"\xef\xbb\xbf" + text.encode(), file_format) == settings_file.SettingsFile(
+        "Soft", values
+    )
     read = json.loads(text) if file_format == "json" else tomllib.loads(text)
     assert list(read)[:2] == ["_name", "_program"]
 
