@@ -221,7 +221,8 @@ def _in(word: str, words: frozenset[str]) -> bool:
 def time_changes(name: str, defaults: Mapping[str, Any], steps: int) -> list[Change]:
     """What a time preset sets, on a model with these defaults for which so many steps suit the photos."""
     time = TIMES[name]
-    count = max(round(steps * time.steps_times / STEPS_ROUNDED) * STEPS_ROUNDED, min(STEPS_ROUNDED, steps))
+    rounded = STEPS_ROUNDED if steps * time.steps_times >= STEPS_ROUNDED else 1
+    count = max(round(steps * time.steps_times / rounded) * rounded, 1)
     if time.steps_times == 1.0:
         return [Change("steps", steps, "The model's own number, and more for many photos.")]
     words = "Half of" if time.steps_times < 1 else "Twice"

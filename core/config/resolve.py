@@ -118,8 +118,8 @@ def examine(
     for name, one in known.items():
         allowed = (choices or {}).get(name, one.choices)
         setting = [(source, layer[name]) for source, layer in layers.items() if layer.get(name) is not None]
-        origin: Source
-        origin, given = setting[-1] if setting else ("default", default_of(name))
+        plain: tuple[Source, Any] = ("default", default_of(name))
+        origin, given = setting[-1] if setting else plain
         value, trouble = read(kind_of(name), given, one, allowed)
         if origin == "user" and len(setting) > 1 and setting[-2][0] in CHOSEN:
             below, its_own = setting[-2]

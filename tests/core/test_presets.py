@@ -65,7 +65,7 @@ def test_a_time_preset_counts_from_the_steps_that_suit_the_photos() -> None:
 
     assert of("balanced", 850) == {"steps": 850}
     assert of("quick", 1000) == {"steps": 500, "sample_every": 100, "save_every": 100}
-    assert of("quick", 7)["steps"] == 7
+    assert of("quick", 7) == {"steps": 4, "sample_every": 1, "save_every": 1}
     thorough = {"steps": 2000, "sample_every": 200, "save_every": 200, "score_draws": 2}
     assert of("thorough", 1000, side_px=256) == thorough
     assert of("thorough", 1000, side_px=512, score_draws=3) == thorough | {"side_px": 768, "score_draws": 3}

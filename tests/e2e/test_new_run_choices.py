@@ -55,9 +55,9 @@ def test_goal_time_and_prompts_are_chosen_with_keys_alone(page: Page, studio: St
     page.keyboard.press("ArrowLeft")
     expect(page.get_by_label("Quick", exact=True)).to_be_checked()
     steps = page.get_by_label("Steps", exact=True)
-    expect(steps).to_have_value("400")
+    expect(steps).to_have_value("2")
     expect(page.locator('[data-knob="steps"] [data-mark]')).to_be_hidden()  # the preset's, so not changed
-    expect(page.locator("#time-quick-cost")).to_contain_text("400 steps")
+    expect(page.locator("#time-quick-cost")).to_contain_text("2 steps")
 
     assert prompts(page) == ["a photo of zwx dog", "zwx dog on the beach"]
     prompt(page, 2).focus()
@@ -84,7 +84,7 @@ def test_goal_time_and_prompts_are_chosen_with_keys_alone(page: Page, studio: St
     own = ["{trigger} {class_word} in the snow, a dog can run", "{trigger} {class_word} on the beach"]
     assert config["sample_prompts"] == {"value": [*own, "a photo of {class_word}"], "source": "user"}
     assert (config["steps"], config["find_subjects"]) == (
-        {"value": 400, "source": "preset"}, {"value": False, "source": "preset"},
+        {"value": 2, "source": "preset"}, {"value": False, "source": "preset"},
     )  # fmt: skip
 
 
