@@ -41,7 +41,7 @@ class LayerPreset:
     label: str
     sentence: str
     layers: int
-    share: float  # of the numbers in all layers that adapters can be put on, at one rank
+    share: float  # of the numbers of an adapter on all_linear, at one rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class LayersView:
     stacks: list[StackView]
     chosen: int
     of: int
-    share: float  # of all numbers, at one rank
+    share: float  # of the numbers of an adapter on all_linear, at one rank; modulation may make it more than 1
     problem: str  # why nothing is chosen; continues the name of the knob
 
 
@@ -110,5 +110,5 @@ def _stacks(known: ModelLayers, chosen: set[str]) -> list[StackView]:
 
 def _share(known: ModelLayers, paths: Sequence[str]) -> float:
     """Of the numbers in A and B, which are rank * (in + out)."""
-    total = sum(i + o for i, o in known.sizes.values())
+    total = sum(sum(known.sizes[path]) for path in known.presets["all_linear"])
     return sum(sum(known.sizes[path]) for path in paths) / total if total else 0.0

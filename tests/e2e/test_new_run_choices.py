@@ -90,12 +90,13 @@ def test_goal_time_and_prompts_are_chosen_with_keys_alone(page: Page, studio: St
 
 def test_only_what_is_changed_is_marked_and_each_has_a_way_back(page: Page, project: int) -> None:
     settled(page)
-    expect(page.locator("[data-mark]:visible")).to_have_count(0)
+    expect(page.locator("#changed-words")).to_have_text("1 setting changed.")
+    expect(page.locator("[data-mark]:visible")).to_have_count(1)  # the one that was chosen above
     rank = page.get_by_label("Rank", exact=True)
     rank.fill("9")
     unfold(page, "Loss and data")
     page.get_by_label("Mirror photos").check()
-    expect(page.locator("#changed-words")).to_have_text("2 settings changed.")
+    expect(page.locator("#changed-words")).to_have_text("3 settings changed.")
     page.get_by_label("Only what is changed").check()
     expect(page.get_by_label("Mirror photos")).to_be_visible()
     expect(page.get_by_label("Prior weight")).to_be_hidden()

@@ -55,7 +55,7 @@ function draw(found) {
     row.append(element("span", "small", label), cells, element("span", "small quiet", `${blocks} of ${counts.length} blocks`));
     return row;
   });
-  const words = found.problem ? "Nothing is chosen." : `${found.chosen} of ${found.of} layers: ${percent(found.share)} of the largest file.`;
+  const words = found.problem ? "Nothing is chosen." : `${found.chosen} of ${found.of} layers: a file of ${percent(found.share)} of what “Everything” makes.`;
   box.replaceChildren(presets, ...rows, element("p", "small quiet", words));
   if (held) $(`[data-preset="${CSS.escape(held)}"]`, box)?.focus();
 }

@@ -32,10 +32,13 @@ export function applyPresets() {
   write($("#preset-summary"), Object.keys(found).map((knob) => labelOf(knob).toLowerCase()).join(", ") || "nothing");
 }
 
-function costLine(cost) {
-  const parts = [`${cost.steps.toLocaleString("en")} steps`, duration(cost.seconds)];
-  if (cost.memory !== null) parts.push(`${(cost.memory / 2 ** 30).toFixed(1)} GB memory`, `${fileSize(cost.disk)} disk`);
-  return `${parts.join(" · ")}${cost.fits ? "" : " · does not fit"}`;
+// The time first, since it is what one chooses by; a second line for the rest.
+function showCost(line, cost) {
+  const rest = document.createElement("span");
+  const parts = cost.memory === null ? [] : [`${(cost.memory / 2 ** 30).toFixed(1)} GB memory`, `${fileSize(cost.disk)} disk`];
+  rest.textContent = [...parts, ...(cost.fits ? [] : ["does not fit"])].join(", ");
+  line.replaceChildren(`${cost.steps.toLocaleString("en")} steps, ${duration(cost.seconds)} `, rest);
+  if (!cost.fits) line.dataset.fits = "no";
 }
 
 let newest = 0;
@@ -61,9 +64,7 @@ export const showCosts = throttled(500, async () => {
   }
   for (const [kind, list] of [["goal", found.goals], ["time", found.times]]) {
     for (const { name, cost } of list) {
-      const line = $(`#${kind}-${name}-cost`);
-      write(line, costLine(cost));
-      if (!cost.fits) line.dataset.fits = "no";
+      showCost($(`#${kind}-${name}-cost`), cost);
     }
   }
 });

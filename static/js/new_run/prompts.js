@@ -2,7 +2,7 @@
 // {class_word}. A line shows the subject's own words; what it means stays a template, so that a renamed trigger follows.
 
 import { $, $$, copy, page, show, write } from "../lib/dom.js";
-import { fieldOf, filled, form, inputOf, typeInto, valueOf } from "./fields.js";
+import { fieldOf, filled, form, inputOf, proposed, typeInto, valueOf } from "./fields.js";
 
 const field = fieldOf("sample_prompts");
 const list = $("#prompts");
@@ -57,7 +57,7 @@ function draw() {
 // Proposals of the goal that are not in the list.
 function offer() {
   $("#add-prompt").disabled = prompts.length >= most;
-  const goal = form.elements.goal.value;
+  const goal = form.elements.goal.value || proposed.goal;
   const fresh = (proposals[goal] ?? []).filter(({ text }) => !prompts.some((one) => filled(one) === filled(text)));
   $("#proposals").replaceChildren(...(prompts.length >= most ? [] : fresh).map(({ label, text, reason }) => {
     const button = document.createElement("button");
