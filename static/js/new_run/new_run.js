@@ -102,7 +102,9 @@ const estimate = throttled(350, async () => {
     if (!(error instanceof ApiError)) throw error;
     write($("#estimate"), "–");
     write($("#estimate-why"), "No estimate with these settings.");
-    showFit(null);
+    write($("#fit"), "No forecast with these settings.");
+    show($("#fit-lack"), false);
+    show($("#use-fit"), false);
   }
 });
 
