@@ -1,22 +1,18 @@
-"""What earlier runs hand to the page of a new one: a run's settings, and what the base drew for its prompts."""
+"""The settings of an earlier run, for the page of a new one."""
 
 from __future__ import annotations
 
 from typing import Any, TypedDict
 
-from sqlmodel import col, select
-
 from app.actions import models
-from app.actions.run_views import picture_url
 from app.database import Database
 from app.errors import NotFound
 from app.jobs import store
-from app.tables import Job, Run, Sample
+from app.tables import Run
 from app.wording import number
 from core.config.resolve import OLD_DEFAULTS, examine
 from core.config.train import knobs
 
-BASES_AT_MOST = 200
 PRESETS = ("goal", "time", "configuration")  # of a job's parameters
 
 
@@ -30,15 +26,6 @@ class EarlierRun(TypedDict):
     ]  # what differs from today's defaults of its model, and what the user had set, as text by field
     unknown: dict[str, str]  # settings of another version, which have no field
     presets: dict[str, str]  # the names of its goal, time and configuration
-
-
-class BaseSample(TypedDict):
-    """A picture that the base drew at step 0 of an earlier run."""
-
-    model: str
-    prompt: str  # filled in
-    seed: int
-    url: str
 
 
 def earlier_run(database: Database, project_id: int, run_id: int) -> EarlierRun | None:
@@ -87,25 +74,3 @@ def _plain(database: Database, used: dict[str, Any]) -> dict[str, Any]:
         chosen["rank"] = used.get("rank")
     table = examine(chosen, defaults).resolved.as_json()
     return {knob: entry["value"] for knob, entry in table.items()}
-
-
-def base_samples(database: Database, project_id: int) -> list[BaseSample]:
-    """One picture for each model, prompt and seed, the newest; of runs that began with the base itself."""
-    chosen = (
-        select(Sample, Run, Job)
-        .join(Run, col(Sample.run_id) == col(Run.id))
-        .join(Job, col(Run.job_id) == col(Job.id))
-        .where(Run.project_id == project_id, Sample.step == 0)
-        .order_by(col(Sample.id).desc())
-        .limit(BASES_AT_MOST)
-    )
-    found: dict[tuple[str, str, int], BaseSample] = {}
-    with database.read() as session:
-        for sample, run, job in session.exec(chosen):
-            if not job.params.get("start_from"):
-                model = str(run.config["model"]["value"])
-                base = BaseSample(
-                    model=model, prompt=sample.prompt, seed=sample.seed, url=picture_url(int(sample.id or 0))
-                )
-                found.setdefault((model, sample.prompt, sample.seed), base)
-    return list(found.values())

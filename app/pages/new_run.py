@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypedDict
 
 from app import settings
 from app.actions import adapters, configurations, estimate, jobs, models, projects, run_presets
+from app.actions.base_samples import base_samples
 from app.actions.configurations import ConfigurationView
 from app.actions.models import ModelView
 from app.actions.projects import ProjectView
 from app.database import Database
 from app.jobs.states import Kind
 from app.knob_fields import KnobField, KnobGroup, Option, fields, front, groups
-from app.pages.earlier_run import BaseSample, EarlierRun, base_samples, earlier_run
+from app.pages.earlier_run import EarlierRun, earlier_run
 from app.pages.lines import ALL, AdapterOption, adapter_options
 from app.pages.render import Page
 from app.wording import number, plural
@@ -40,7 +41,7 @@ class NewRunPage(Page):
     times: tuple[PresetChoice, ...]
     goal: str  # proposed by the class word
     proposals: dict[str, list[ProposedPrompt]]  # sample prompts, by goal
-    bases: list[BaseSample]  # what the base drew for earlier runs
+    bases: list[dict[str, Any]]  # what the base drew for prompts and seeds: app.actions.base_samples.BaseSample
     configurations: list[SavedSettings]
     suggestion: str  # how many steps suit the photos and the first model
     jobs_before: int  # how many run or wait before the run would start
@@ -122,7 +123,7 @@ def new_run_page(database: Database, project_id: int, again: int | None = None) 
         times=tuple(PresetChoice(name, time.label, time.sentence) for name, time in TIMES.items()),
         goal=proposed_goal(project.class_word),
         proposals=_proposals(),
-        bases=base_samples(database, project_id),
+        bases=[asdict(each) for each in base_samples(database, project_id)],
         configurations=[_saved(each) for each in configurations.list_configurations(database, limit=ALL)],
         suggestion=choices[first.name]["why"] if first else "",
         jobs_before=sum(1 for job in jobs.queue(database) if job.kind.lane == Kind.TRAIN.lane),

@@ -10,6 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
 from app.actions import configurations, layers, run_presets, sizes
+from app.actions.base_samples import BaseSample, base_samples
 from app.actions.configurations import ConfigurationView
 from app.actions.layers import LayersView
 from app.actions.run_presets import PresetsView
@@ -93,6 +94,12 @@ def presets(
     """
     given = {k: v for k, v in request.query_params.items() if k not in ("model", "goal", "time") and v != ""}
     return run_presets.presets_view(db, project_id, model, goal, time, given)
+
+
+@router.get("/projects/{project_id}/bases")
+def bases(db: Db, project_id: Id) -> list[BaseSample]:
+    """What the base itself drew so far, the newest of each model, prompt and seed: step 0 of runs, and pictures."""
+    return base_samples(db, project_id)
 
 
 @router.get("/projects/{project_id}/sizes")

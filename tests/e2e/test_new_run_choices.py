@@ -88,13 +88,31 @@ def test_goal_time_and_prompts_are_chosen_with_keys_alone(page: Page, studio: St
     )  # fmt: skip
 
 
+def test_the_base_draws_a_prompt_before_any_run(page: Page, project: int) -> None:
+    settled(page)
+    page.get_by_label("Sampler steps").evaluate("field => field.closest('details').open = true")
+    page.get_by_label("Sampler steps").fill("1")
+    prompt(page, 1).fill("a red house in the rain")
+    page.get_by_role("button", name="Remove prompt 2").click()
+    page.get_by_role("button", name="See what the base draws").click()
+    picture = page.get_by_role("img", name="What the base draws for prompt 1")
+    expect(picture).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("button", name="See what the base draws")).to_be_hidden()
+    page.reload()
+    expect(picture).to_be_visible()
+    prompt(page, 1).fill("a red house in the snow")
+    expect(picture).to_be_hidden()
+
+
 def test_only_what_is_changed_is_marked_and_each_has_a_way_back(page: Page, project: int) -> None:
     settled(page)
     expect(page.locator("#changed-words")).to_have_text("1 setting changed.")
     expect(page.locator("[data-mark]:visible")).to_have_count(1)  # the one that was chosen above
     rank = page.get_by_label("Rank", exact=True)
-    usual = rank.input_value()
+    alpha = page.get_by_label("Alpha")
+    usual, alphas = rank.input_value(), alpha.input_value()
     rank.fill("9")
+    expect(alpha).to_have_value("9")  # as the run would have it
     unfold(page, "Loss and data")
     page.get_by_label("Mirror photos").check()
     expect(page.locator("#changed-words")).to_have_text("3 settings changed.")
@@ -106,7 +124,7 @@ def test_only_what_is_changed_is_marked_and_each_has_a_way_back(page: Page, proj
     expect(rank).to_have_value(usual)
     page.get_by_label("Only what is changed").uncheck()
     unfold(page, "Adapter")
-    expect(page.get_by_label("Alpha")).to_have_value(usual)
+    expect(alpha).to_have_value(alphas)
     page.get_by_role("button", name="Reset all").click()
     expect(page.get_by_label("Mirror photos")).not_to_be_checked()
     expect(page.locator("#changed-words")).to_have_text("Nothing is changed.")

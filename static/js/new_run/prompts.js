@@ -2,13 +2,13 @@
 // {class_word}. A line shows the subject's own words; what it means stays a template, so that a renamed trigger follows.
 
 import { $, $$, copy, page, show, write } from "../lib/dom.js";
+import { baseOf, offerBases, onDraw, seedOf } from "./bases.js";
 import { fieldOf, filled, form, inputOf, proposed, typeInto, valueOf } from "./fields.js";
 
 const field = fieldOf("sample_prompts");
 const list = $("#prompts");
 const most = Number(field.dataset.atMost);
 const proposals = JSON.parse($("#proposals-data").textContent);
-const bases = JSON.parse($("#bases-data").textContent);
 const { trigger, classWord } = page.dataset;
 let prompts = []; // templates, those that are empty included
 let dragged = null;
@@ -25,15 +25,20 @@ function store() {
 }
 
 function showSeed(row, index) {
-  const seed = Number(form.elements.sample_seed.value) + index;
-  const known = bases.find((one) => one.model === form.elements.model.value && one.seed === seed && one.prompt === filled(prompts[index]));
+  const seed = seedOf(index);
+  const known = baseOf(prompts[index], index);
   const picture = $(".seed img", row);
   if (known && picture.getAttribute("src") !== known.url) {
     picture.src = known.url;
-    picture.alt = `What the base draws for prompt ${index + 1}, from an earlier run`;
   }
+  picture.alt = `What the base draws for prompt ${index + 1}`;
   show(picture, Boolean(known));
   write($(".seed span", row), Number.isFinite(seed) ? `seed ${seed}` : "");
+}
+
+function showSeeds() {
+  $$(".prompt", list).forEach(showSeed);
+  offerBases(prompts);
 }
 
 function draw() {
@@ -56,6 +61,7 @@ function draw() {
 
 // Proposals of the goal that are not in the list.
 function offer() {
+  offerBases(prompts);
   $("#add-prompt").disabled = prompts.length >= most;
   const goal = form.elements.goal.value || proposed.goal;
   const fresh = (proposals[goal] ?? []).filter(({ text }) => !prompts.some((one) => filled(one) === filled(text)));
@@ -164,9 +170,10 @@ list.addEventListener("drop", (event) => {
 list.addEventListener("dragend", () => { dragged = null; });
 $("#add-prompt").addEventListener("click", () => add(""));
 
+onDraw(() => prompts, showSeeds);
 field.addEventListener("filled", follow);
 form.addEventListener("input", (event) => {
-  if (["sample_seed", "model"].includes(event.target.name)) $$(".prompt", list).forEach(showSeed);
+  if (["sample_seed", "model"].includes(event.target.name)) showSeeds();
 });
 form.addEventListener("change", (event) => { if (event.target.name === "goal") offer(); });
 follow();
