@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypedDict
 
-from app.actions import models
+from app.actions import configurations, models
 from app.database import Database
 from app.errors import NotFound
 from app.jobs import store
+from app.pages.lines import ALL
 from app.tables import Run
 from app.wording import number
+from core.config.presets import GOALS, THOROUGH_FROM_PX, TIMES, time_changes
 from core.config.resolve import OLD_DEFAULTS, examine
 from core.config.train import knobs
 
@@ -36,7 +39,8 @@ def earlier_run(database: Database, project_id: int, run_id: int) -> EarlierRun 
             return None
         config, name, params = run.config, run.name, store.get(session, run.job_id).params
     start = params.get("start_from")
-    known = knobs()
+    presets = {each: str(params[each]) for each in PRESETS if params.get(each)}
+    known, set_today = knobs(), _set_by(database, presets)
     used: dict[str, Any] = {**OLD_DEFAULTS, **{knob: entry["value"] for knob, entry in config.items()}}
     plain = _plain(database, used)
     ours = {"rank", "alpha"} if start else set()  # of the adapter that it began with
@@ -50,6 +54,7 @@ def earlier_run(database: Database, project_id: int, run_id: int) -> EarlierRun 
         and (
             knob in ("model", "steps")
             or config.get(knob, {}).get("source") == "user"
+            or knob in set_today
             or number(used[knob]) != number(plain[knob])
         )
     }
@@ -58,8 +63,20 @@ def earlier_run(database: Database, project_id: int, run_id: int) -> EarlierRun 
         name=name,
         edits=edits | ({"start_from": str(start["id"])} if start else {}),
         unknown={knob: number(used[knob]) for knob in used if knob not in known},
-        presets={each: str(params[each]) for each in PRESETS if params.get(each)},
+        presets=presets,
     )
+
+
+def _set_by(database: Database, presets: Mapping[str, str]) -> set[str]:
+    """The knobs that these presets and this configuration may set today: to other values than they did then."""
+    found: set[str] = set()
+    if "goal" in presets or "time" in presets:
+        found |= {change.knob for goal in GOALS.values() for change in (*goal.all_changes(""), *goal.changes)}
+        found |= {change.knob for time in TIMES for change in time_changes(time, {"side_px": THOROUGH_FROM_PX}, 1)}
+    if "configuration" in presets:
+        rows = configurations.list_configurations(database, limit=ALL)
+        found |= {knob for each in rows if each.name == presets["configuration"] for knob in each.settings}
+    return found
 
 
 def _plain(database: Database, used: dict[str, Any]) -> dict[str, Any]:

@@ -98,6 +98,9 @@ def test_a_run_records_where_each_setting_came_from(client: TestClient, full: in
     assert run["config"]["sample_prompts"]["value"][0] == "a lighthouse on a cliff, {trigger} {class_word}"
     again = again_of(client.get(f"/projects/{full}/train?again={run['id']}").text)
     assert again["presets"] == {"goal": "style", "time": "quick", "configuration": "Soft"}
+    client.patch(f"/api/configurations/{saved['id']}", json={"settings": {"rank": 4, "clip_norm": 2}})
+    edits = again_of(client.get(f"/projects/{full}/train?again={run['id']}").text)["edits"]
+    assert (edits["rank"], edits["clip_norm"]) == ("24", "1"), "as the run had them, not as they would be today"
     page = client.get(f"/runs/{run['id']}").text
     assert "from the preset" in page
     assert "from the configuration" in page

@@ -28,7 +28,7 @@ const fromView = ({ id, name, settings, unknown }) => ({
   unknown: Object.fromEntries(Object.entries(unknown).map(([knob, value]) => [knob, asText(value)])),
 });
 
-// Use the one with this id; "" for none. Its values are those that a field can show.
+// Use the one with this id; "" for none. Its values are those that a field can show. False where there is none of that id.
 export function useConfiguration(id) {
   const one = saved.get(id);
   used = one ? id : "";
@@ -39,8 +39,9 @@ export function useConfiguration(id) {
   show($("#unknown-settings"), lost.length > 0);
   if (lost.length) write($("#unknown-settings p"), `${one.name} also has ${lost.map(([knob, value]) => `${knob} = ${value}`).join(", ")}: there is no such setting or choice here, so it is left out.`);
   for (const part of $$("[data-of-saved]")) show(part, Boolean(one));
-  if (!one) return;
+  if (!one) return false;
   for (const kind of ["json", "toml"]) $(`#download-${kind}`).href = `/api/configurations/${id}/file?format=${kind}`;
+  return true;
 }
 
 function takes(knob, value) {

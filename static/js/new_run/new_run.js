@@ -131,7 +131,7 @@ function fillIn(wanted) {
   touched.clear();
   choose("goal", goal);
   choose("time", time);
-  useConfiguration(configuration);
+  if (!useConfiguration(configuration) && configuration) lost.push("the saved settings");
   putUsual(fieldOf("model"));
   if (model !== undefined && !putEdit(fieldOf("model"), model)) lost.push(`${labelOf("model")} ${model}`);
   followModel();
