@@ -140,6 +140,7 @@ def test_an_earlier_run_fills_in_what_differs_from_today_and_names_the_rest(clie
         session.add(row)
     again = again_of(client.get(f"/projects/{full}/train?again={run['id']}").text)
     assert again["unknown"] == {"old": "1"}
+    assert f'href="/projects/{full}/train?again={run["id"]}"' in client.get(f"/projects/{full}").text
     expected = {"model": "tiny", "steps": "9", "optimizer": "lion", "score_every": "77", "find_subjects": "off"}
     assert again["edits"] == expected
 

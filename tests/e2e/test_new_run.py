@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -195,9 +197,14 @@ def test_a_run_that_failed_for_its_settings_is_edited_and_started_again(
     expect(page.locator("#state")).to_contain_text("failed", timeout=60_000)
     expect(page.locator("#run-error-hint")).to_be_hidden()  # it has no checkpoint
     photo.write_bytes(content)
+    with contextlib.closing(sqlite3.connect(studio.home / "likeness.db")) as database:  # as an older version had it
+        other = """json_set(config, '$.no_longer', json('{"value": 5, "source": "user"}'))"""
+        database.execute(f"UPDATE run SET config = {other} WHERE id = ?", (run["id"],))
+        database.commit()
 
     edit.click()
     expect(page.locator("#filled-in")).to_contain_text("These are the settings of Blue.")
+    expect(page.locator("#filled-in")).to_contain_text("no such setting or choice any more: no_longer = 5.")
     expect(page.get_by_label("Model")).to_have_value("tiny")
     expect(page.get_by_label("Steps", exact=True)).to_have_value("5")
     expect(page.get_by_label("Rank", exact=True)).not_to_have_value("7")
