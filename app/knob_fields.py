@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,13 +80,15 @@ def front(fields_by_name: Mapping[str, KnobField]) -> tuple[KnobField, ...]:
     return tuple(fields_by_name[name] for name, knob in knobs().items() if knob.front)
 
 
-def groups(fields_by_name: Mapping[str, KnobField]) -> tuple[KnobGroup, ...]:
-    """The other fields, by group."""
+def groups(fields_by_name: Mapping[str, KnobField], without: Collection[str] = ()) -> tuple[KnobGroup, ...]:
+    """The other fields, by group; those of `without` have a place of their own."""
     known = knobs()
     found = []
     for name, label in GROUPS.items():
         members = tuple(
-            field for each, field in fields_by_name.items() if known[each].group == name and not known[each].front
+            field
+            for each, field in fields_by_name.items()
+            if known[each].group == name and not known[each].front and each not in without
         )
         if members:
             summary = ", ".join(member.label[:1].lower() + member.label[1:] for member in members)

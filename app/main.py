@@ -38,6 +38,7 @@ from app.home import Home
 from app.routes import (
     api_checkpoints,
     api_choosing,
+    api_configurations,
     api_curation,
     api_grids,
     api_pictures,
@@ -114,8 +115,8 @@ def create_app(home: Path, *, with_jobs: bool = True) -> FastAPI:
         responses=ERRORS,
     )
     application.state.database = database
-    routes = (api_projects, api_curation, api_runs, api_choosing, api_checkpoints, api_grids, api_pictures, api_studio)
-    for part in (*routes, pages):
+    routes = (api_projects, api_curation, api_runs, api_choosing, api_checkpoints, api_configurations, api_grids)
+    for part in (*routes, api_pictures, api_studio, pages):
         application.include_router(part.router)
     application.mount("/static", _StaticFiles(directory=resources.folder("static")), name="static")
     application.add_exception_handler(Problem, _on_problem)

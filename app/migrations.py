@@ -107,6 +107,12 @@ CREATE TABLE removed (
 CREATE INDEX ix_removed_job_id ON removed (job_id)
 """
 
+CONFIGURATIONS = """
+CREATE TABLE configuration (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, name VARCHAR NOT NULL, settings JSON NOT NULL,
+    created_at DATETIME NOT NULL, changed_at DATETIME NOT NULL, UNIQUE (name))
+"""
+
 
 def run_numbers(connection: Connection) -> None:
     """1 to 2: runs that nobody named are numbered within their project: they had the number of their id."""
@@ -136,11 +142,23 @@ def grids(connection: Connection) -> None:
 
 
 def darkroom(connection: Connection) -> None:
-    """Favourites, and pictures that were deleted and can be brought back."""
+    """5 to 6: favourites, and pictures that were deleted and can be brought back."""
     _run(connection, DARKROOM)
 
 
-MIGRATIONS: list[Callable[[Connection], None]] = [run_numbers, curation, lineage, grids, darkroom]
+def configurations(connection: Connection) -> None:
+    """6 to 7: settings saved under a name."""
+    _run(connection, CONFIGURATIONS)
+
+
+MIGRATIONS: list[Callable[[Connection], None]] = [
+    run_numbers,
+    curation,
+    lineage,
+    grids,
+    darkroom,
+    configurations,
+]
 """MIGRATIONS[n] migrates schema version n + 1 to n + 2. A new file gets the newest schema from `tables.py` at once."""
 
 

@@ -5,6 +5,7 @@
             '--< Run --< Checkpoint, Sample                        Adapter --- Run + Checkpoint, or imported
     Job --< Sample, Grid: the job that draws the pictures of a grid
     Photo --- Subject, as it was found     Analysis, by the hash of a photo's file: what is in it
+    Configuration: settings of a run under a name, of no project
 
 Times are UTC. JSON columns hold values that no query reads. Ids are never reused (AUTOINCREMENT): a browser
 may still cache the picture of a deleted row.
@@ -237,6 +238,18 @@ class Run(SQLModel, table=True):
     parent_id: int | None = _owner("run", optional=True, on_delete="SET NULL")  # the run whose adapter it began with
     parent: dict[str, Any] = _json(dict)  # {name, step, without: [names of photos]} of that run then; empty without one
     created_at: datetime = Field(default_factory=now)
+
+
+class Configuration(SQLModel, table=True):
+    """Settings of a run, saved under a name, for any project."""
+
+    __table_args__ = (UniqueConstraint("name"), IDS_ONCE)
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str
+    settings: dict[str, Any] = _json(dict)  # values by knob, as config.json has them
+    created_at: datetime = Field(default_factory=now)
+    changed_at: datetime = Field(default_factory=now)
 
 
 class Checkpoint(SQLModel, table=True):

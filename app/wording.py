@@ -36,6 +36,8 @@ KINDS: dict[Kind, str] = {
 SOURCES = {
     "default": "default",
     "model": "from the model",
+    "preset": "from the preset",
+    "configuration": "from the configuration",
     "user": "yours",
     "photos": "for your photos",
     "optimizer": "the optimizer's",

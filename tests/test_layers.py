@@ -60,7 +60,8 @@ SUPERVISES = ("app.worker.supervisor", "app.worker.lanes")  # and these two
 LIGHT_CORE = {  # the modules of core that the web process may import: none needs MLX or numpy
     "core.errors", "core.files", "core.safetensors_file", "core.strict_json",
     "core.config.choices", "core.config.drawing_limits", "core.config.knob", "core.config.layer_ranks",
-    "core.config.optimizer_defaults", "core.config.resolve", "core.config.train",
+    "core.config.optimizer_defaults", "core.config.presets", "core.config.resolve", "core.config.settings_file",
+    "core.config.train",
     "core.weights.forms", "core.weights.names", "core.weights.places", "core.weights.recognize",
     "core.hub.assembled", "core.hub.comfyui", "core.hub.foreign", "core.hub.analysis_models",
     "core.hub.cache", "core.hub.catalog", "core.hub.families", "core.hub.layout", "core.hub.registry",

@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlmodel import Session
 
-from app.actions import models, runs
+from app.actions import models, run_presets, runs
+from app.actions.run_presets import Chosen
 from app.database import Database
 from app.settings import hosts_of, value_of
 from app.tables import Adapter
@@ -29,6 +30,7 @@ class RunRequest:
 
     name: str  # empty for the studio's own
     start: dict[str, Any] | None  # the adapter to start from, as the job's parameters have it
+    presets: dict[str, Any]  # the names of presets and configuration, for the job's parameters
     examined: Examined
     architecture: Architecture | None  # None for a model that is not here, or whose files say too little
     others: list[FieldProblem]  # with the name, the adapter, the model's folder, the machines
@@ -49,28 +51,38 @@ class RunRequest:
         return in_order([*settings, *self.others]) + ([] if photos else [lack])
 
 
-def examine_request(database: Database, knobs: Mapping[str, Any], name: str, start_from: Any) -> RunRequest:
-    """Check name, knobs and adapter, `start_from` by its id; the photos follow in `RunRequest.problems`."""
-    model = str(knobs.get("model") or TrainConfig().model).strip()
+def examine_request(
+    database: Database, knobs: Mapping[str, Any], name: str, start_from: Any, chosen: Chosen, photos: int
+) -> RunRequest:
+    """Check name, knobs and adapter, `start_from` by its id; the photos follow in `RunRequest.problems`.
+
+    Of the photos only their number counts here: the presets in `chosen` go by it.
+    """
+    configuration, others = run_presets.configuration_of(database, chosen)
+    model = knobs.get("model") or (configuration.settings.get("model") if configuration else None)
+    model = str(model or TrainConfig().model).strip()
     known = models.names(database, to_train=True)
-    others: list[FieldProblem] = []
-    architecture, defaults = None, {}
+    architecture, family, defaults = None, "", {}
     if model in known:
         try:
             entry = models.find(database, model)
-            architecture, defaults = architecture_of(entry.path), dict(entry.defaults)
+            architecture, family, defaults = architecture_of(entry.path), entry.family or "", dict(entry.defaults)
         except Problem as problem:
             others.append(FieldProblem("model", problem.message))
     with database.read() as session:
         start, problems = _start(database, session, start_from, model, architecture)
     rank = min(start["rank"], RANK_AT_MOST) if start else 0
-    examined = examine({**knobs, **({"rank": rank, "alpha": rank} if start else {})}, defaults, {"model": known})
-    others += [*problems, *_machines_problems(database, examined.resolved.config.machines)]
+    layers = run_presets.layers_of(chosen, defaults, family, photos, configuration)
+    examined = examine(
+        {**knobs, **({"rank": rank, "alpha": rank} if start else {})}, defaults, {"model": known},
+        preset=layers.preset, configuration=layers.configuration,
+    )  # fmt: skip
+    others += [*layers.problems, *problems, *_machines_problems(database, examined.resolved.config.machines)]
     try:
         name = runs.checked_name(name) if name.strip() else ""
     except ConfigProblem as problem:
         others += problem.problems
-    return RunRequest(name, start, examined, architecture, others)
+    return RunRequest(name, start, layers.params, examined, architecture, others)
 
 
 def _start(

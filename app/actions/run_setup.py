@@ -11,6 +11,7 @@ from app.actions import edits, estimate, lineage, photos, projects, runs, versio
 from app.actions.estimate import Suggestion
 from app.actions.photo_views import active
 from app.actions.run_check import RunRequest, examine_request
+from app.actions.run_presets import Chosen
 from app.actions.run_views import RunDetail, detail_of
 from app.database import Database
 from app.jobs import store
@@ -32,11 +33,19 @@ def suggest(database: Database, project_id: int, model: str, knobs: Mapping[str,
     return estimate.suggest(database, model, len(rows), knobs, captions, project.trigger)
 
 
+NO_PRESETS = Chosen()
+
+
 def check(
-    database: Database, project_id: int, knobs: Mapping[str, Any], name: str = "", start_from: Any = None
+    database: Database,
+    project_id: int,
+    knobs: Mapping[str, Any],
+    name: str = "",
+    start_from: Any = None,
+    chosen: Chosen = NO_PRESETS,
 ) -> list[FieldProblem]:
     """Every problem for which `create` would refuse this run, in the order of the form. Raises NotFound."""
-    request = examine_request(database, knobs, name, start_from)
+    request = _request(database, project_id, knobs, name, start_from, chosen)
     with database.read() as session:
         projects.find(session, project_id)
         return request.problems([row.name for row in session.exec(active(project_id))])
@@ -48,20 +57,22 @@ def create(
     knobs: Mapping[str, Any],
     name: str = "",
     start_from: Any = None,
+    chosen: Chosen = NO_PRESETS,
     *,
     aside: Sequence[int] = (),
     without: Sequence[str] = (),
 ) -> RunDetail:
     """Check everything that a run may fail for, freeze the photos that are not set aside, and queue the training.
 
-    `start_from` is the id of an adapter to start from; its layers and rank override the knobs. The photos with the ids
-    `aside` are set aside first, as a step that can be undone; `without` are the names of those that the run whose
-    adapter this is had, for its lineage.
+    `start_from` is the id of an adapter to start from; its layers and rank override the knobs. The presets and the
+    configuration that are `chosen` lie under the knobs (core/config/resolve.py). The photos with the ids `aside` are
+    set aside first, as a step that can be undone; `without` are the names of those that the run whose adapter this is
+    had, for its lineage.
 
     Raises NotFound; ConfigProblem naming every wrong knob, and the photos when there are none; DataProblem when only
     the photos are missing.
     """
-    request = examine_request(database, knobs, name, start_from)
+    request = _request(database, project_id, knobs, name, start_from, chosen)
     class_hashes = _class_hashes(request)
     with database.write() as session:
         project = projects.find(session, project_id)
@@ -75,6 +86,7 @@ def create(
         version = Version(project_id=project_id, items=versions.frozen(session, project, rows))
         session.add(version)
         params: dict[str, Any] = {"start_from": request.start} if request.start else {}
+        params |= request.presets
         params |= {"class_pictures": class_hashes} if class_hashes else {}
         job = store.enqueue(session, Kind.TRAIN, params, project_id=project_id, steps=request.resolved.config.steps)
         session.flush()
@@ -88,6 +100,16 @@ def create(
         session.add(run)
         session.flush()
         return detail_of(session, run)
+
+
+def _request(
+    database: Database, project_id: int, knobs: Mapping[str, Any], name: str, start_from: Any, chosen: Chosen
+) -> RunRequest:
+    """Raises NotFound for the project."""
+    with database.read() as session:
+        projects.find(session, project_id)
+        count = len(session.exec(active(project_id)).all())
+    return examine_request(database, knobs, name, start_from, chosen, count)
 
 
 def _set_aside(session: Session, project_id: int, photo_ids: Sequence[int]) -> None:

@@ -37,6 +37,7 @@ class RunLine:
 
     id: int
     job_id: int
+    project_id: int
     name: str
     model: str  # its title
     state: State
@@ -88,6 +89,7 @@ def run_line(database: Database, view: RunView, *, with_project: bool = False) -
     return RunLine(
         id=view.id,
         job_id=view.job_id,
+        project_id=view.project_id,
         name=f"{view.project_name}: {view.name}" if with_project else view.name,
         model=models.title(database, view.model),
         state=view.state,

@@ -1,25 +1,30 @@
-"""The page where a run is set up: every knob, filled in with the model's values."""
+"""The page where a run is set up: every knob, filled in with the values of the model and the presets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypedDict
 
 from app import settings
-from app.actions import adapters, estimate, jobs, models, projects
+from app.actions import adapters, configurations, estimate, jobs, models, projects, run_presets
+from app.actions.base_samples import base_samples
+from app.actions.configurations import ConfigurationView
 from app.actions.models import ModelView
 from app.actions.projects import ProjectView
 from app.database import Database
-from app.jobs import store
 from app.jobs.states import Kind
 from app.knob_fields import KnobField, KnobGroup, Option, fields, front, groups
+from app.pages.earlier_run import EarlierRun, earlier_run
 from app.pages.lines import ALL, AdapterOption, adapter_options
 from app.pages.render import Page
-from app.tables import Run
 from app.wording import number, plural
+from core.config.knob import LINES_AT_MOST
+from core.config.presets import GOALS, TIMES, Change, proposed_goal
 from core.config.resolve import Source
-from core.config.train import knobs
+from core.hub.catalog import Entry
+
+PROMPTS = "sample_prompts"  # the knob with a place of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +34,16 @@ class NewRunPage(Page):
     template = "new_run.html"
     project: ProjectView
     front: tuple[KnobField, ...]  # the four that are shown unfolded
+    prompts: KnobField
+    prompts_at_most: int
     groups: tuple[KnobGroup, ...]  # the rest, folded away
-    suggested_steps: int  # for the first model; 0 without one
-    suggestion: str  # why so many
+    goals: tuple[PresetChoice, ...]
+    times: tuple[PresetChoice, ...]
+    goal: str  # proposed by the class word
+    proposals: dict[str, list[ProposedPrompt]]  # sample prompts, by goal
+    bases: list[dict[str, Any]]  # what the base drew for prompts and seeds: app.actions.base_samples.BaseSample
+    configurations: list[SavedSettings]
+    suggestion: str  # how many steps suit the photos and the first model
     jobs_before: int  # how many run or wait before the run would start
     models: dict[str, ModelChoice]  # by name; the script reads it when another model is chosen
     again: EarlierRun | None  # the run whose settings are filled in
@@ -39,12 +51,37 @@ class NewRunPage(Page):
     adapters: tuple[AdapterOption, ...]  # that the run can start from, the newest first
 
 
-class EarlierRun(TypedDict):
-    """A run to start again with other settings."""
+@dataclass(frozen=True, slots=True)
+class PresetChoice:
+    """A preset to choose."""
 
-    id: int
     name: str
-    edits: dict[str, str]  # what its form had that differed from the defaults, as text by field
+    label: str
+    sentence: str
+
+
+class ProposedPrompt(TypedDict):
+    """A sample prompt to add with one press."""
+
+    label: str
+    text: str
+    reason: str
+
+
+class PresetValue(TypedDict):
+    """What a preset sets, as a form shows it, and why."""
+
+    value: str
+    reason: str
+
+
+class SavedSettings(TypedDict):
+    """A named configuration, as text by field; `unknown` are settings of another version."""
+
+    id: str
+    name: str
+    settings: dict[str, str]
+    unknown: dict[str, str]
 
 
 class ModelChoice(TypedDict):
@@ -53,6 +90,8 @@ class ModelChoice(TypedDict):
     defaults: dict[str, KnobDefault]
     steps: int
     why: str
+    goals: dict[str, dict[str, PresetValue]]  # by preset and knob
+    times: dict[str, dict[str, PresetValue]]
 
 
 class KnobDefault(TypedDict):
@@ -68,40 +107,46 @@ def new_run_page(database: Database, project_id: int, again: int | None = None) 
     trainable = [model for model in models.list_models(database) if model.usable and model.trains]
     with database.read() as session:
         with_machines = bool(settings.value_of(session, "hosts_file"))
-    choices = {model.name: _choice(database, model, project.photos, with_machines) for model in trainable}
+    entries = {entry.name: entry for entry in models.entries(database)}
+    choices = {
+        model.name: _choice(database, model, entries[model.name], project.photos, with_machines) for model in trainable
+    }
     first = trainable[0] if trainable else None
     shown = _knob_fields(first.defaults if first else {}, trainable, with_machines)
     return NewRunPage(
         project=project,
         front=front(shown),
-        groups=groups(shown),
-        suggested_steps=choices[first.name]["steps"] if first else 0,
+        prompts=shown[PROMPTS],
+        prompts_at_most=LINES_AT_MOST,
+        groups=groups(shown, without=(PROMPTS,)),
+        goals=tuple(PresetChoice(name, goal.label, goal.sentence) for name, goal in GOALS.items()),
+        times=tuple(PresetChoice(name, time.label, time.sentence) for name, time in TIMES.items()),
+        goal=proposed_goal(project.class_word),
+        proposals=_proposals(),
+        bases=[asdict(each) for each in base_samples(database, project_id)],
+        configurations=[_saved(each) for each in configurations.list_configurations(database, limit=ALL)],
         suggestion=choices[first.name]["why"] if first else "",
         jobs_before=sum(1 for job in jobs.queue(database) if job.kind.lane == Kind.TRAIN.lane),
         models=choices,
         adapters=adapter_options(database, adapters.list_adapters(database, limit=ALL)[::-1]),
-        again=_earlier_run(database, project_id, again) if again is not None else None,
+        again=earlier_run(database, project_id, again) if again is not None else None,
         draft=f"new-run {project.id} {project.created_at.isoformat()}",
     )
 
 
-def _earlier_run(database: Database, project_id: int, run_id: int) -> EarlierRun | None:
-    """None for a run that is gone or of another project: its link leads to the plain form."""
-    with database.read() as session:
-        run = session.get(Run, run_id)
-        if run is None or run.project_id != project_id:
-            return None
-        start = store.get(session, run.job_id).params.get("start_from")
-    ours = {"rank", "alpha"} if start else set()  # of the adapter that it began with
-    edits = {
-        name: number(entry["value"])
-        for name, entry in run.config.items()
-        if name in knobs() and name not in ours and (entry["source"] == "user" or name in ("model", "steps"))
+def _proposals() -> dict[str, list[ProposedPrompt]]:
+    return {
+        name: [{"label": each.label, "text": each.text, "reason": each.reason} for each in goal.prompts]
+        for name, goal in GOALS.items()
     }
-    return EarlierRun(id=run_id, name=run.name, edits=edits | ({"start_from": str(start["id"])} if start else {}))
 
 
-def _choice(database: Database, model: ModelView, photos: int, with_machines: bool) -> ModelChoice:
+def _saved(view: ConfigurationView) -> SavedSettings:
+    settings, unknown = ({name: number(v) for name, v in each.items()} for each in (view.settings, view.unknown))
+    return {"id": str(view.id), "name": view.name, "settings": settings, "unknown": unknown}
+
+
+def _choice(database: Database, model: ModelView, entry: Entry, photos: int, with_machines: bool) -> ModelChoice:
     steps = estimate.suggest(database, model.name, photos).steps
     shown = _knob_fields(model.defaults, (), with_machines)
     why = f"{steps} steps suit this model. More photos want more."
@@ -110,7 +155,15 @@ def _choice(database: Database, model: ModelView, photos: int, with_machines: bo
     defaults: dict[str, KnobDefault] = {
         name: {"value": field.default, "source": field.source} for name, field in shown.items()
     }
-    return {"defaults": defaults, "steps": steps, "why": why}
+    goals, times = run_presets.of_model(entry, photos)
+    return {"defaults": defaults, "steps": steps, "why": why, "goals": _values(goals), "times": _values(times)}
+
+
+def _values(presets: Mapping[str, Mapping[str, Change]]) -> dict[str, dict[str, PresetValue]]:
+    return {
+        name: {knob: {"value": number(change.value), "reason": change.reason} for knob, change in found.items()}
+        for name, found in presets.items()
+    }
 
 
 def _knob_fields(

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from app.actions import adapters, estimate, exports, run_setup, runs
 from app.actions.adapters import AdapterView
+from app.actions.run_presets import Chosen
 from app.actions.run_views import RunDetail, RunView
 from app.jobs.states import State
 from app.routes.api_projects import JobStarted
@@ -67,7 +68,7 @@ def list_runs(db: Db, project_id: Id, after: After = 0, limit: Limit = 200) -> l
 def create_run(db: Db, project_id: Id, body: dict[str, Any] = Body()) -> RunDetail:  # noqa: B008
     """Every knob of core/config/train.py by its name, "name", and "start_from", an adapter's id to begin with.
 
-    Knobs left out take the model's value.
+    Knobs left out take the value of "configuration" (an id), else of the presets "goal" and "time", else the model's.
     """
     return run_setup.create(db, project_id, *_asked(body))
 
@@ -82,10 +83,11 @@ def _found(problems: Sequence[FieldProblem]) -> ProblemsFound:
     return ProblemsFound(problems=[OneProblem(field=each.field, message=each.message) for each in problems])
 
 
-def _asked(body: dict[str, Any]) -> tuple[dict[str, Any], str, Any]:
-    """The knobs, the name and the adapter to start from."""
+def _asked(body: dict[str, Any]) -> tuple[dict[str, Any], str, Any, Chosen]:
+    """The knobs, the name, the adapter to start from, the presets and the configuration."""
     given = dict(body)
-    return given, str(given.pop("name", None) or ""), given.pop("start_from", None)
+    chosen = Chosen(*(given.pop(field, None) for field in ("goal", "time", "configuration")))
+    return given, str(given.pop("name", None) or ""), given.pop("start_from", None), chosen
 
 
 @router.get("/projects/{project_id}/suggestion")

@@ -1,4 +1,13 @@
-"""A run's final settings: the user's values over the model's defaults over ours, validated.
+"""A run's final settings: what was set, over the model's defaults, over ours, validated.
+
+    default         the knob's own (core/config/train.py)
+    model           the model's (its row in core/hub/registry.py, or its likeness.json)
+    preset          by goal and by time (core/config/presets.py)
+    configuration   saved under a name, or shared as a file
+    user            set for this run
+
+Each overrides those above it. A value of the user that is the same as the preset's or the configuration's is theirs.
+When the optimizer or the rank was set by one of the last three, its own values follow for knobs that none of them set.
 
     resolve({"steps": "500"}, family.defaults)   -->   config.steps == 500, sources["steps"] == "user"
 
@@ -20,7 +29,9 @@ from core.config.optimizer_defaults import own_settings
 from core.config.train import TrainConfig, default_of, kind_of, knobs
 from core.errors import ConfigProblem, FieldProblem
 
-Source = Literal["default", "model", "user"]
+Source = Literal["default", "model", "preset", "configuration", "user"]
+CHOSEN: tuple[Source, ...] = ("preset", "configuration", "user")
+"""The sources that somebody chose: defaults that depend on other knobs do not override them."""
 OLD_DEFAULTS: dict[str, Any] = {"shapes": "square", "held_out": "none", "find_subjects": False}
 """Values for runs that were saved before these knobs existed, where today's default differs."""
 
@@ -67,15 +78,18 @@ def resolve(
     user: Mapping[str, Any],
     model_defaults: Mapping[str, Any] | None = None,
     choices: Mapping[str, tuple[str, ...]] | None = None,
+    *,
+    preset: Mapping[str, Any] | None = None,
+    configuration: Mapping[str, Any] | None = None,
 ) -> Resolved:
-    """Merge the user's values over the model's defaults over ours, and validate every value.
+    """Merge the values of every source, and validate each.
 
     `choices` lists the valid values of a free-text knob, such as the models on this computer. Strings from a form
     ("300", "on") are parsed as numbers and switches.
 
     Raises ConfigProblem that names every unknown or wrong knob.
     """
-    examined = examine(user, model_defaults, choices)
+    examined = examine(user, model_defaults, choices, preset=preset, configuration=configuration)
     if examined.problems:
         raise ConfigProblem("Some settings need another look.", examined.problems)
     return examined.resolved
@@ -85,28 +99,39 @@ def examine(
     user: Mapping[str, Any],
     model_defaults: Mapping[str, Any] | None = None,
     choices: Mapping[str, tuple[str, ...]] | None = None,
+    *,
+    preset: Mapping[str, Any] | None = None,
+    configuration: Mapping[str, Any] | None = None,
 ) -> Examined:
     """`resolve`, with the problems beside the settings."""
+    layers: dict[Source, Mapping[str, Any]] = {
+        "model": model_defaults or {},
+        "preset": preset or {},
+        "configuration": configuration or {},
+        "user": user,
+    }
     values: dict[str, Any] = {}
     sources: dict[str, Source] = {}
     known = knobs()
-    problems = [FieldProblem(name, f"there is no setting called {name}") for name in user if name not in known]
+    given_names = dict.fromkeys([*user, *layers["configuration"]])
+    problems = [FieldProblem(name, f"there is no setting called {name}") for name in given_names if name not in known]
     for name, one in known.items():
-        origin: Source = "default"
-        given: Any = default_of(name)
-        if model_defaults and name in model_defaults:
-            origin, given = "model", model_defaults[name]
-        if name in user and user[name] is not None:
-            origin, given = "user", user[name]
-        value, trouble = read(kind_of(name), given, one, (choices or {}).get(name, one.choices))
+        allowed = (choices or {}).get(name, one.choices)
+        setting = [(source, layer[name]) for source, layer in layers.items() if layer.get(name) is not None]
+        plain: tuple[Source, Any] = ("default", default_of(name))
+        origin, given = setting[-1] if setting else plain
+        value, trouble = read(kind_of(name), given, one, allowed)
+        if origin == "user" and len(setting) > 1 and setting[-2][0] in CHOSEN:
+            below, its_own = setting[-2]
+            origin = below if read(kind_of(name), its_own, one, allowed) == (value, "") else origin
         troubles = [trouble] if trouble else _more_troubles(name, value)
         problems += [FieldProblem(name, each) for each in troubles]
         values[name], sources[name] = default_of(name) if troubles else value, origin
-    if sources["alpha"] != "user" and sources["rank"] == "user":
+    if sources["alpha"] not in CHOSEN and sources["rank"] in CHOSEN:
         values["alpha"] = float(values["rank"])  # keep alpha / rank at 1 when only the rank was set
-    if sources["optimizer"] == "user":
+    if sources["optimizer"] in CHOSEN:
         own = own_settings(values["optimizer"], values["learning_rate"])
-        values |= {name: value for name, value in own.items() if sources[name] != "user"}
+        values |= {name: value for name, value in own.items() if sources[name] not in CHOSEN}
     return Examined(Resolved(TrainConfig(**values), sources), problems)
 
 

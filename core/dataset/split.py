@@ -3,7 +3,7 @@
     auto            hold out one photo of eight or more; of fewer, each is worth more in training
     none            train on every photo
     3               hold out so many, chosen by the run's seed (core/training/validation.py)
-    a.jpg, b.jpg    hold out these
+    a.jpg, b.jpg    hold out these; a name may have a comma in it: the longest name that is there counts
 
 Plain Python, so that the web process rejects a wrong choice before it creates a job.
 """
@@ -35,13 +35,25 @@ def held_out(choice: str, names: Sequence[str]) -> int | tuple[int, ...]:
     elif choice.isdecimal():
         found = int(choice) if len(choice) <= DIGITS_AT_MOST else len(names)
     else:
-        found = _indices([part.strip() for part in choice.split(",") if part.strip()], names)
+        found = _indices(_named(choice, names), names)
     held = found if isinstance(found, int) else len(found)
     if held >= len(names):
         photos = "1 photo" if len(names) == 1 else f"{len(names)} photos"
         raise _wrong(
             f"is {_short(choice)!r}, and there {'is' if len(names) == 1 else 'are'} {photos}; leave one to train on"
         )
+    return found
+
+
+def _named(choice: str, names: Sequence[str]) -> list[str]:
+    """The names in a list with commas, also those that have commas themselves; unknown ones part by part."""
+    known, parts, found = set(names), choice.split(","), []
+    start = 0
+    while start < len(parts):
+        joined = ((end, ",".join(parts[start:end]).strip()) for end in range(len(parts), start, -1))
+        end, name = next((pair for pair in joined if pair[1] in known), (start + 1, parts[start].strip()))
+        found += [name] if name else []
+        start = end
     return found
 
 

@@ -194,7 +194,8 @@ def test_a_migrated_file_is_like_a_new_one(tmp_path: Path) -> None:
     Database(new).close()
     migrated, fresh = schema(home.database), schema(new.database)
     assert migrated.keys() == fresh.keys()
-    for table in ("photo", "caption", "event", "edit", "analysis", "subject", "review", "grid", "removed"):
+    new_tables = ("grid", "removed", "configuration")
+    for table in ("photo", "caption", "event", "edit", "analysis", "subject", "review", *new_tables):
         assert migrated[table] == fresh[table], table
     for part in ("columns", "keys"):  # the old file above lacks indexes
         assert migrated["run"][part] == fresh["run"][part]

@@ -190,6 +190,8 @@ def test_the_form_is_filled_in_from_an_earlier_run(client: TestClient, full: int
             "model": "tiny", "steps": "9", "targets": "attention", "flip": "on", "sample_prompts": "one\ntwo",
             "learning_rate": "0.0002", "more_sides_px": "80 96",
         },
+        "unknown": {},
+        "presets": {},
     }  # fmt: skip
     start = adapter(client, models_folder)
     begun = client.post(f"/api/projects/{full}/runs", json={"model": "tiny", "start_from": start}).json()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -67,10 +69,10 @@ def test_a_field_is_checked_when_it_is_left_and_again_when_it_is_corrected(
     page.get_by_label("Ranks by layer").blur()
     for name in ("nowhere", "elsewhere"):  # both, in one line
         expect(page.locator("#knob-ranks-error")).to_contain_text(f"'{name}' matches no layer that gets an adapter")
-    unfold(page, "Samples and checkpoints")
-    prompts = page.get_by_label("Sample prompts")
-    prompts.fill("{trigger} in the snow\na {tigger}")
-    prompts.blur()
+    page.get_by_label("Prompt 1", exact=True).fill("{trigger} in the snow")
+    prompt = page.get_by_label("Prompt 2", exact=True)
+    prompt.fill("a {tigger}")
+    prompt.blur()
     expect(page.locator("#knob-sample_prompts-error")).to_contain_text("has {tigger}, which is not known")
     unfold(page, "Loss and data")
     page.get_by_label("Held-out photos").fill("2")
@@ -118,7 +120,8 @@ def test_edits_survive_leaving_and_reloading_until_a_run_starts_with_them(
     page.get_by_label("Steps", exact=True).fill("2")
     unfold(page, "Samples and checkpoints")
     page.get_by_label("Sample every").fill("0")
-    page.get_by_label("Sample prompts").fill("one\ntwo")
+    page.get_by_label("Prompt 1", exact=True).fill("one")
+    page.get_by_label("Prompt 2", exact=True).fill("two")
     unfold(page, "Loss and data")
     page.get_by_label("Mirror photos").check()
     page.get_by_label("Held-out photos").fill("many")
@@ -132,8 +135,8 @@ def test_edits_survive_leaving_and_reloading_until_a_run_starts_with_them(
     expect(page.locator('[data-knob="steps"] [data-source-words]')).to_have_text("yours")
     expect(page.locator("#knob-held_out-error")).to_contain_text("names 'many'")  # unfolded, with its words
     expect(page.get_by_label("Mirror photos")).to_be_checked()
-    unfold(page, "Samples and checkpoints")
-    expect(page.get_by_label("Sample prompts")).to_have_value("one\ntwo")
+    expect(page.get_by_label("Prompt 1", exact=True)).to_have_value("one")
+    expect(page.get_by_label("Prompt 2", exact=True)).to_have_value("two")
 
     new_project(page, studio, photo_files[:1], "Another house")
     page.get_by_role("link", name="Train").click()
@@ -194,9 +197,14 @@ def test_a_run_that_failed_for_its_settings_is_edited_and_started_again(
     expect(page.locator("#state")).to_contain_text("failed", timeout=60_000)
     expect(page.locator("#run-error-hint")).to_be_hidden()  # it has no checkpoint
     photo.write_bytes(content)
+    with contextlib.closing(sqlite3.connect(studio.home / "likeness.db")) as database:  # as an older version had it
+        other = """json_set(config, '$.no_longer', json('{"value": 5, "source": "user"}'))"""
+        database.execute(f"UPDATE run SET config = {other} WHERE id = ?", (run["id"],))
+        database.commit()
 
     edit.click()
     expect(page.locator("#filled-in")).to_contain_text("These are the settings of Blue.")
+    expect(page.locator("#filled-in")).to_contain_text("no such setting or choice any more: no_longer = 5.")
     expect(page.get_by_label("Model")).to_have_value("tiny")
     expect(page.get_by_label("Steps", exact=True)).to_have_value("5")
     expect(page.get_by_label("Rank", exact=True)).not_to_have_value("7")

@@ -6,30 +6,50 @@ import { $, $$, page, show, throttled, toast, write } from "../lib/dom.js";
 import { duration } from "../lib/format.js";
 import { onSubmit, showErrors } from "../lib/forms.js";
 import { onBack } from "../lib/server.js";
+import { onReset, showChanged } from "./changed.js";
+import { idOf, onReplace, useConfiguration } from "./configurations.js";
 import * as draft from "./draft.js";
-import { currentModel, edits, fieldOf, fields, form, inputOf, mark, models, put, putEdit, putUsual, request, touched, valueOf } from "./fields.js";
+import { chosen, currentModel, edits, fieldOf, fields, form, inputOf, labelOf, mark, proposed, putEdit, putUsual, request, showSource, touched, usual, valueOf } from "./fields.js";
+import "./held_out.js";
+import "./layers.js";
+import { applyPresets, choose, showCosts } from "./presets.js";
+import "./prompts.js";
+import "./sizes.js";
 
 const project = page.dataset.project;
 const again = JSON.parse($("#again-data").textContent); // an earlier run whose settings are filled in, or null
 
-// ---- what follows from the model and the optimizer ----
+// ---- what follows from the model, the presets and the optimizer ----
 
-// Fill in what suits the model, except for what the user has set already.
+// Fill in what suits the model and the presets, except for what the user has set already.
 function followModel() {
   const model = currentModel();
   for (const field of fields()) {
-    const name = field.dataset.knob;
-    const own = model?.defaults[name];
-    if (!own || name === "model") continue;
+    const own = model?.defaults[field.dataset.knob];
+    if (!own || field.dataset.knob === "model") continue;
     field.dataset.default = own.value;
     field.dataset.source = own.source;
-    if (!touched.has(name)) putUsual(field);
   }
   write($("#suggestion"), model?.why ?? "");
-  $("#suggestion").dataset.steps = model?.steps ?? "";
-  write($("#use-suggestion"), `Use ${model?.steps} steps`);
-  offerSteps();
   offerAdapters();
+  followPresets();
+}
+
+function followPresets() {
+  applyPresets();
+  for (const field of fields()) if (field.dataset.knob !== "model" && !touched.has(field.dataset.knob)) putUsual(field);
+  forgetUsual();
+}
+
+// What the user had set, and what is the usual value by now, is nothing changed.
+function forgetUsual() {
+  for (const name of [...touched]) {
+    const { value, source } = usual(fieldOf(name));
+    if (valueOf(fieldOf(name)) !== value) continue;
+    touched.delete(name);
+    showSource(fieldOf(name), source);
+  }
+  showChanged();
 }
 
 // Fill in the optimizer's own values, except where the user set one; show advice about a learning rate that does not suit it.
@@ -39,9 +59,9 @@ function followOptimizer({ own, advice }) {
     const ofModel = currentModel().defaults[name];
     field.dataset.default = value;
     field.dataset.source = value === ofModel.value ? ofModel.source : "optimizer";
-    if (valueOf(field) === value) touched.delete(name);
-    if (!touched.has(name)) put(field, value, field.dataset.source);
+    if (!touched.has(name)) putUsual(field);
   }
+  forgetUsual();
   write($("#advice p"), advice);
   show($("#advice"), advice !== "");
 }
@@ -54,10 +74,6 @@ function offerAdapters() {
   for (const option of options) option.disabled = option.hidden = option.dataset.model !== form.elements.model.value;
   if (select.selectedOptions[0]?.disabled) select.value = "";
   show($("#start-from-field"), options.some((option) => !option.disabled));
-}
-
-function offerSteps() {
-  show($("#use-suggestion"), Boolean(currentModel()) && form.elements.steps.value.trim() !== $("#suggestion").dataset.steps);
 }
 
 // ---- memory, disk and time ----
@@ -76,7 +92,6 @@ function showFit(fit) {
 
 const estimate = throttled(350, async () => {
   const given = request();
-  delete given.sample_prompts; // long, and it hardly counts
   try {
     const answer = await api("GET", `/projects/${project}/suggestion?${new URLSearchParams(given)}`);
     followOptimizer(answer);
@@ -87,7 +102,9 @@ const estimate = throttled(350, async () => {
     if (!(error instanceof ApiError)) throw error;
     write($("#estimate"), "–");
     write($("#estimate-why"), "No estimate with these settings.");
-    showFit(null);
+    write($("#fit"), "No forecast with these settings.");
+    show($("#fit-lack"), false);
+    show($("#use-fit"), false);
   }
 });
 
@@ -101,51 +118,56 @@ function remember() {
 }
 
 function changed() {
-  offerSteps();
+  showChanged();
   estimate();
+  showCosts();
   remember();
 }
 
-// Everything as the page fills it in by itself, then these edits; returns how many of them have no place any more.
+// Everything as the page fills it in by itself, then these edits; returns the names of those that have no place any more.
 function fillIn(wanted) {
+  const { start_from: start = "", model, goal = proposed.goal, time = proposed.time, configuration = "", ...others } = wanted;
+  const lost = [];
   touched.clear();
-  const { start_from: start = "", model, ...others } = wanted;
+  choose("goal", goal);
+  choose("time", time);
+  if (!useConfiguration(configuration) && configuration) lost.push("the saved settings");
   putUsual(fieldOf("model"));
-  let lost = model !== undefined && !putEdit(fieldOf("model"), model) ? 1 : 0;
-  if (form.elements.model.value === fieldOf("model").dataset.default) touched.delete("model");
+  if (model !== undefined && !putEdit(fieldOf("model"), model)) lost.push(`${labelOf("model")} ${model}`);
   followModel();
   for (const [name, value] of Object.entries(others)) {
     const field = fieldOf(name);
-    if (!field || !putEdit(field, value)) lost += 1;
+    if (!field || !putEdit(field, value)) lost.push(`${labelOf(name)} = ${value.replaceAll("\n", ", ")}`);
   }
   const select = form.elements.start_from;
   if (select) select.value = "";
   if (start) {
     const option = select && [...select.options].find((one) => one.value === start && !one.disabled);
     if (option) select.value = start;
-    else lost += 1;
+    else lost.push("the adapter that it began with");
   }
-  offerSteps();
+  forgetUsual();
   estimate();
+  showCosts();
   return lost;
 }
 
-// In place of what the form has now; the toast brings that back.
+// In place of what the form has now; with words, a toast brings that back.
 async function replace(wanted, words) {
   const replaced = edits();
   fillIn(wanted);
   remember();
-  show($("#filled-in"), false);
+  if (words !== null) show($("#filled-in"), false);
   checkAll(true);
-  if (!(await toast(words, { undo: "Undo", seconds: 10 }))) return;
+  if (words === null || !(await toast(words, { undo: "Undo", seconds: 10, about: "filled-in" }))) return;
   fillIn(replaced);
   remember();
-  show($("#filled-in"));
+  show($("#filled-in"), $("#filled-in p").textContent !== "");
   checkAll(true);
 }
 
-function sayFilledIn(words, lost) {
-  const gone = lost ? ` ${lost === 1 ? "One of them has" : `${lost} of them have`} no place here any more and ${lost === 1 ? "is" : "are"} left out.` : "";
+function showFilledIn(words, lost) {
+  const gone = lost.length ? ` Left out, since there is no such setting or choice any more: ${lost.join("; ")}.` : "";
   write($("#filled-in p"), `${words}${gone}`);
   $("#use-defaults").addEventListener("click", () => replace({}, "The defaults are filled in."));
   $("#use-typed").addEventListener("click", () => replace(before, "What you had typed before is filled in."));
@@ -168,7 +190,7 @@ function listProblems() {
     link.addEventListener("click", (event) => {
       event.preventDefault();
       for (let fold = field.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
-      field.focus();
+      (field.hidden ? $(".prompt input, #add-prompt", field.closest("[data-knob]")) : field).focus();
     });
     line.append(link);
     return line;
@@ -176,12 +198,12 @@ function listProblems() {
   return wrong.length;
 }
 
-function withStart(given) {
+function body() {
   const start = form.elements.start_from?.value;
-  return start ? { ...given, start_from: Number(start) } : given;
+  return { ...request(), ...chosen(), ...(start && { start_from: Number(start) }) };
 }
 
-const checkAll = checkFields(form, `/projects/${project}/runs/check`, () => withStart(request()), {
+const checkAll = checkFields(form, `/projects/${project}/runs/check`, body, {
   edited: () => Object.keys(edits()),
   onShown() {
     const box = $("#form-problems");
@@ -200,14 +222,16 @@ form.addEventListener("input", (event) => {
     inputOf(field).removeAttribute("aria-invalid");
     write($(".error", field), "");
     if (field.dataset.knob === "model") followModel();
+  } else if (["goal", "time"].includes(event.target.name)) {
+    followPresets();
+  } else if (!event.target.name || event.target.name === "configuration") {
+    return; // no setting: the filter, or saved settings, which fill in the form when the choice is made
   }
   changed();
 });
 
-$("#use-suggestion").addEventListener("click", () => {
-  putUsual(fieldOf("steps"));
-  changed();
-});
+onReset(changed, () => replace({}, "Every setting is as it was proposed."));
+onReplace(replace);
 
 $("#use-fit").addEventListener("click", () => {
   for (const [name, value] of Object.entries(offer)) putEdit(fieldOf(name), Array.isArray(value) ? value.join(" ") : String(value));
@@ -216,7 +240,7 @@ $("#use-fit").addEventListener("click", () => {
 
 onSubmit(form, async () => {
   show($("#form-problems"), false);
-  const run = await api("POST", `/projects/${project}/runs`, withStart(request()));
+  const run = await api("POST", `/projects/${project}/runs`, body());
   started = true;
   draft.clear();
   location.assign(`/runs/${run.id}`);
@@ -232,20 +256,31 @@ addEventListener("pageshow", (event) => { if (event.persisted && started) locati
 
 // Values typed before this script was loaded are the user's.
 const typed = Object.fromEntries(fields().filter((field) => valueOf(field) !== field.dataset.default).map((field) => [field.dataset.knob, valueOf(field)]));
+for (const kind of ["goal", "time"]) if (form.elements[kind].value !== proposed[kind]) typed[kind] = form.elements[kind].value;
 const stored = draft.load();
 const sameRun = stored && again && stored.again === again.id; // edited since its settings were filled in
+
+// The settings of another version, named with their values: the form has no field for them.
+const unknown = again ? Object.entries(again.unknown).map(([name, value]) => `${name} = ${value}`) : [];
+
+// An earlier run's presets, or none: what it was started without is not proposed again.
+function ofRun({ presets, edits: own }) {
+  const configuration = idOf(presets.configuration);
+  return { ...own, goal: presets.goal ?? "", time: presets.time ?? "", ...(configuration && { configuration }) };
+}
+
 if (again && !sameRun) {
   before = stored?.edits ?? null;
-  const lost = fillIn({ ...again.edits, ...typed });
-  sayFilledIn(`These are the settings of ${again.name}. Change them and start again.`, lost);
+  const lost = fillIn({ ...ofRun(again), ...typed });
+  showFilledIn(`These are the settings of ${again.name}. Change them and start again.`, [...lost, ...unknown]);
   remember();
   checkAll(true);
 } else if (stored && Object.keys(stored.edits).length) {
   before = stored.before ?? null;
   const lost = fillIn({ ...stored.edits, ...typed });
-  sayFilledIn(sameRun ? `These are the settings of ${again.name}, with your changes.` : "What you had typed here before is filled in.", lost);
+  showFilledIn(sameRun ? `These are the settings of ${again.name}, with your changes.` : "What you had typed here before is filled in.", [...lost, ...(sameRun ? unknown : [])]);
   checkAll(true);
 } else {
   fillIn(typed);
 }
-onBack(() => { estimate(); checkAll(false); });
+onBack(() => { estimate(); showCosts(); checkAll(false); });
