@@ -1,0 +1,264 @@
+"""How long a training still takes, from what its own steps have cost so far.
+
+    time left = steps * pace + sum over the steps to come of cost(what is due after the step)
+
+    pace      seconds from one step's event to the next where nothing is due between them
+    due       any of: samples, a checkpoint, scores (core/training/due.py); their costs overlap, since a thread writes
+              the files, so each combination has a cost of its own
+    cost      seconds from a step's event to the next one, less the pace: the mean of those that were like it
+
+What has not come yet in this run is put together from its parts: the samples of step 0, the scores so far, and the
+costs of the newest other run of the model.
+
+Wall clocks jump, and laptops sleep: a gap below zero counts as none, and one far above the others is left out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col, select
+
+from app.jobs.states import State
+from app.tables import Event, Job, Run, now
+from core.config.train import default_of
+from core.training import due
+
+STEPS_READ = 400  # the newest: a laptop on battery slows down
+STEPS_AT_LEAST = 3
+ROUNDS_READ, SCORES_READ = 200, 24  # events of drawing, and scores
+TRIMMED = 0.05  # of the gaps at each end: the first step of a shape compiles
+ASLEEP_SECONDS, ASLEEP_TIMES = 300.0, 30.0  # a gap above both, in seconds and in medians, is a computer that slept
+OTHER_RUNS = 20
+DRAWING = "drawing samples"  # the phase, core/training/outputs.py
+SAMPLES, CHECKPOINT, SCORES = "samples", "checkpoint", "scores"
+
+Due = frozenset[str]
+"""What is due after a step, of SAMPLES, CHECKPOINT and SCORES."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """When a run scores, saves and draws."""
+
+    steps: int
+    score_every: int
+    save_every: int
+    sample_every: int
+    prompts: int
+
+    @staticmethod
+    def of(config: Mapping[str, Any], steps: int) -> Plan:
+        def value(name: str) -> Any:
+            return config[name]["value"] if name in config else default_of(name)
+
+        prompts = len(value("sample_prompts"))
+        every = int(value("sample_every")) if prompts else 0
+        return Plan(steps, int(value("score_every")), int(value("save_every")), every, prompts)
+
+    def due_at(self, step: int) -> Due:
+        rules = (
+            (SAMPLES, due.draws(step, self.steps, self.sample_every)),
+            (CHECKPOINT, due.saves(step, self.steps, self.save_every)),
+            (SCORES, due.scores(step, self.steps, self.score_every)),
+        )
+        return frozenset(name for name, is_due in rules if is_due)
+
+    def due_after(self, step: int) -> list[Due]:
+        """What is due after each step that is still to come, for those where anything is."""
+        chosen = {*due.early_scores(self.score_every), self.steps}
+        for every in (self.score_every, self.save_every, self.sample_every):
+            chosen |= set(range(step - step % every + every, self.steps + 1, every)) if every else set()
+        return [self.due_at(each) for each in chosen if step < each <= self.steps]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A step's event."""
+
+    attempt: int
+    step: int
+    at: datetime
+    seconds: float  # that the step itself took, by the trainer's monotonic clock
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Seconds, as measured."""
+
+    pace: float
+    by_due: Mapping[Due, float]  # beyond the pace
+    parts: Mapping[str, float]  # alone
+
+    def of(self, wanted: Due) -> float:
+        """The cost of a combination; one that never came is a known part of it, and the rest one by one."""
+        inside = [known for known in self.by_due if known <= wanted]
+        nearest = max(
+            inside, key=lambda known: (sum(self.parts.get(name, 0.0) for name in known), len(known)), default=Due()
+        )
+        rest = sum(self.parts.get(name, 0.0) for name in wanted - nearest)
+        return self.by_due.get(nearest, 0.0) + rest
+
+
+def of_run(session: Session, run: Run, job: Job, at: datetime | None = None) -> float | None:
+    """Seconds from `at`, or now, until the run is done; None before its first few steps."""
+    if job.state is State.SUCCEEDED:
+        return 0.0
+    plan = Plan.of(run.config, job.steps)
+    costs = measured(session, run, plan, job.attempt)
+    if costs is None:
+        return None
+    total = (job.steps - job.step) * costs.pace + sum(costs.of(each) for each in plan.due_after(job.step))
+    if job.state is not State.RUNNING:
+        return max(total, 0.0)
+    since = _since_step(session, job, at or now())
+    here = plan.due_at(job.step) if job.step else frozenset()
+    if not here:
+        return max(total - min(since, costs.pace), 0.0)
+    return max(total + costs.of(here) - min(since, costs.of(here) + costs.pace * (job.step < job.steps)), 0.0)
+
+
+def measured(session: Session, run: Run, plan: Plan, attempt: int) -> Costs | None:
+    """What steps and what is due after them cost; None for too few steps."""
+    every = _taken(session, run.job_id)
+    own = [each for each in every if each.attempt == attempt]
+    steps = own if len(own) >= STEPS_AT_LEAST + 1 else every
+    pairs = [(a, b) for a, b in itertools.pairwise(steps) if a.attempt == b.attempt and b.step == a.step + 1]
+    gaps = [(plan.due_at(a.step), (b.at - a.at).total_seconds()) for a, b in pairs]
+    plain = [seconds for what, seconds in gaps if not what]
+    pace = _middle(plain, STEPS_AT_LEAST)
+    if pace is None:
+        pace = _middle([each.seconds for each in steps[1:]], STEPS_AT_LEAST)
+    if pace is None:
+        return None
+    by_due: dict[Due, list[float]] = {}
+    for what, seconds in gaps:
+        if what and seconds <= _asleep(pace):
+            by_due.setdefault(what, []).append(max(seconds - pace, 0.0))
+    means = {what: statistics.fmean(values) for what, values in by_due.items()}
+    return Costs(pace, means, _parts(session, run, plan, means))
+
+
+def _parts(session: Session, run: Run, plan: Plan, means: Mapping[Due, float]) -> dict[str, float]:
+    """What samples, a checkpoint and scores cost alone."""
+    found = {next(iter(what)): seconds for what, seconds in means.items() if len(what) == 1}
+    if SAMPLES not in found and plan.sample_every:
+        found |= _named(SAMPLES, _round_seconds(session, run.job_id))
+    if SCORES not in found:
+        found |= _named(SCORES, _score_seconds(session, run.job_id))
+    if CHECKPOINT not in found:
+        found |= _named(CHECKPOINT, _checkpoint_seconds_of_others(session, run))
+    return found
+
+
+def _named(name: str, seconds: float | None) -> dict[str, float]:
+    return {} if seconds is None else {name: seconds}
+
+
+def _taken(session: Session, job_id: int) -> list[Taken]:
+    """The newest steps, the oldest of them first."""
+    payload = Event.payload
+    rows = session.execute(
+        select(Event.attempt, Event.step, Event.at, func.json_extract(payload, "$.seconds"))
+        .where(Event.job_id == job_id, Event.kind == "metric", func.json_extract(payload, "$.lr").is_not(None))
+        .order_by(col(Event.id).desc())
+        .limit(STEPS_READ)
+    ).all()
+    return [Taken(attempt, step or 0, at, float(seconds or 0.0)) for attempt, step, at, seconds in rows[::-1]]
+
+
+def _round_seconds(session: Session, job_id: int) -> float | None:
+    """Seconds of a round of samples, from the phases of drawing. The first picture of all also compiles."""
+    rows = session.execute(
+        select(Event.at, Event.payload)
+        .where(Event.job_id == job_id, Event.kind == "phase", func.json_extract(Event.payload, "$.name") == DRAWING)
+        .order_by(col(Event.id).desc())
+        .limit(ROUNDS_READ)
+    ).all()[::-1]
+    pictures: list[float] = []  # seconds each
+    began: datetime | None = None
+    known, prompts = 0, 0
+    for at, payload in rows:
+        done, prompts = int(payload["done"]), int(payload["of"])
+        if began is not None and done == known + 1:
+            pictures.append(max((at - began).total_seconds(), 0.0))
+        if done == 0 or done != known:
+            began, known = at, done
+    if not pictures:
+        return None
+    later = pictures[1:] if len(pictures) > 1 else pictures
+    return prompts * statistics.fmean(later[-ROUNDS_READ:])
+
+
+def _score_seconds(session: Session, job_id: int) -> float | None:
+    """Seconds from the event before a score to the score. The first one also compiles."""
+    before = aliased(Event)
+    earlier = (
+        select(before.at)
+        .where(before.job_id == job_id, before.attempt == Event.attempt, col(before.id) < col(Event.id))
+        .order_by(col(before.id).desc())
+        .limit(1)
+        .correlate(Event)
+        .scalar_subquery()
+    )
+    rate = func.json_extract(Event.payload, "$.lr")
+    rows = session.execute(
+        select(Event.at, earlier)
+        .where(Event.job_id == job_id, Event.kind == "metric", rate.is_(None))
+        .order_by(col(Event.id).desc())
+        .limit(SCORES_READ)
+    ).all()[::-1]
+    seconds = [max((at - at_before).total_seconds(), 0.0) for at, at_before in rows if at_before is not None]
+    return statistics.fmean(seconds[1:] or seconds) if seconds else None
+
+
+def _checkpoint_seconds_of_others(session: Session, run: Run) -> float | None:
+    """What a checkpoint cost in the newest other run of this model that has saved one between two steps."""
+    others = select(Run).where(Run.id != run.id).order_by(col(Run.id).desc()).limit(OTHER_RUNS)
+    model = run.config.get("model", {}).get("value")
+    for other in session.exec(others):
+        job = session.get(Job, other.job_id)
+        if job is None or other.config.get("model", {}).get("value") != model:
+            continue
+        plan = Plan.of(other.config, job.steps)
+        pairs = itertools.pairwise(_taken(session, other.job_id))
+        gaps = [
+            (plan.due_at(a.step), (b.at - a.at).total_seconds())
+            for a, b in pairs
+            if (b.attempt, b.step) == (a.attempt, a.step + 1)
+        ]
+        pace = _middle([seconds for what, seconds in gaps if not what], STEPS_AT_LEAST)
+        saving = [seconds for what, seconds in gaps if what == {CHECKPOINT}]
+        if pace is not None and saving:
+            return max(statistics.fmean(saving) - pace, 0.0)
+    return None
+
+
+def _middle(values: Iterable[float], at_least: int) -> float | None:
+    """The mean without the extremes; None for too few."""
+    found: Sequence[float] = sorted(max(each, 0.0) for each in values)
+    if len(found) < at_least:
+        return None
+    found = [each for each in found if each <= _asleep(statistics.median(found))]
+    cut = int(len(found) * TRIMMED)
+    return statistics.fmean(found[cut : len(found) - cut])
+
+
+def _asleep(usual: float) -> float:
+    """The seconds above which a gap is a computer that slept."""
+    return max(ASLEEP_SECONDS, ASLEEP_TIMES * usual)
+
+
+def _since_step(session: Session, job: Job, at: datetime) -> float:
+    """Seconds since the newest step of this attempt."""
+    rate = func.json_extract(Event.payload, "$.lr")
+    chosen = select(Event.at).where(Event.job_id == job.id, Event.attempt == job.attempt, Event.kind == "metric")
+    newest = session.exec(chosen.where(rate.is_not(None)).order_by(col(Event.id).desc()).limit(1)).first()
+    return max((at - newest).total_seconds(), 0.0) if newest else 0.0
