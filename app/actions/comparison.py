@@ -97,8 +97,9 @@ def compare(database: Database, text: str, points: int | None = progress.POINTS_
     there = existing(database, ids)
     missing = [each for each in ids if each not in there]
     if missing:
-        words = f"run {missing[0]}" if len(missing) == 1 else f"runs {_list_of(missing)}"
-        raise NotFound(f"There is no {words}; {'it was' if len(missing) == 1 else 'they were'} deleted, or never made.")
+        one = len(missing) == 1
+        words = f"is no run {missing[0]}; it was" if one else f"are no runs {_list_of(missing)}; they were"
+        raise NotFound(f"There {words} deleted, or never made.")
     with database.read() as session:
         details = [run_views.detail_of(session, session.get_one(Run, each)) for each in ids]
         curves = {

@@ -1,4 +1,4 @@
-"""A picture for each job in a list: what it has drawn last, else the cover of its run, else the first photo of its project."""
+"""A picture for each job in a list: the cover of its run, what it has drawn last, or the first photo of its project."""
 
 from __future__ import annotations
 

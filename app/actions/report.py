@@ -1,11 +1,11 @@
-"""What a report of a run holds of its pictures: small copies, as text within the page, so that one file is all there is.
+"""The pictures of a run's report: small copies, as text within the page, so that one file is all there is.
 
     shown     the samples of the checkpoint that one would draw with, SHOWN_PX wide
     strip     those of at most STEPS steps, evenly chosen, STRIP_PX wide; at most PROMPTS prompts
     photos    only where the user asks for them, PHOTO_PX wide, at most PHOTOS
 
-So a report has at most some 6 MB however long its run was. It is made in a thread of the pool, one at a time, in a second
-or two; so it needs no job of its own.
+So a report has at most some 6 MB however long its run was. It is made in a thread of the pool, one at a time, in a
+second or two; so it needs no job of its own.
 """
 
 from __future__ import annotations

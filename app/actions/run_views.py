@@ -142,7 +142,7 @@ def list_view(session: Session, run: Run) -> RunView:
 
 
 def cover_of(session: Session, run_id: int) -> str | None:
-    """The address of the picture that stands for a run: of its starred checkpoint, else the newest; None without any."""
+    """The address of the picture that stands for a run: the starred checkpoint's, else the newest."""
     starred = _starred(session, run_id)
     samples = select(Sample.id).where(Sample.run_id == run_id, col(Sample.step).is_not(None))
     if starred is not None:

@@ -10,7 +10,7 @@
 What has not come yet in this run is put together from its parts: the samples of step 0, the scores so far, and the
 costs of the newest other run of the model.
 
-Wall clocks jump, and laptops sleep: a gap below zero counts as none, and one far above the others is left out.
+Wall clocks jump, and laptops sleep: a gap below zero or far above the others is left out.
 """
 
 from __future__ import annotations
@@ -100,11 +100,11 @@ class Costs:
     def of(self, wanted: Due) -> float:
         """The cost of a combination; one that never came is a known part of it, and the rest one by one."""
         inside = [known for known in self.by_due if known <= wanted]
-        nearest = max(
-            inside, key=lambda known: (sum(self.parts.get(name, 0.0) for name in known), len(known)), default=Due()
-        )
-        rest = sum(self.parts.get(name, 0.0) for name in wanted - nearest)
-        return self.by_due.get(nearest, 0.0) + rest
+        nearest = max(inside, key=lambda known: (self._alone(known), len(known)), default=Due())
+        return self.by_due.get(nearest, 0.0) + self._alone(wanted - nearest)
+
+    def _alone(self, wanted: Due) -> float:
+        return sum(self.parts.get(name, 0.0) for name in wanted)
 
 
 def of_run(session: Session, run: Run, job: Job, at: datetime | None = None) -> float | None:
@@ -130,8 +130,7 @@ def measured(session: Session, run: Run, plan: Plan, attempt: int) -> Costs | No
     every = _taken(session, run.job_id)
     own = [each for each in every if each.attempt == attempt]
     steps = own if len(own) >= STEPS_AT_LEAST + 1 else every
-    pairs = [(a, b) for a, b in itertools.pairwise(steps) if a.attempt == b.attempt and b.step == a.step + 1]
-    gaps = [(plan.due_at(a.step), (b.at - a.at).total_seconds()) for a, b in pairs]
+    gaps = _gaps(steps, plan)
     plain = [seconds for what, seconds in gaps if not what]
     pace = _middle(plain, STEPS_AT_LEAST)
     if pace is None:
@@ -144,6 +143,16 @@ def measured(session: Session, run: Run, plan: Plan, attempt: int) -> Costs | No
             by_due.setdefault(what, []).append(max(seconds - pace, 0.0))
     means = {what: statistics.fmean(values) for what, values in by_due.items()}
     return Costs(pace, means, _parts(session, run, plan, means))
+
+
+def _gaps(steps: Sequence[Taken], plan: Plan) -> list[tuple[Due, float]]:
+    """Between a step's event and the next one's: what is due there, and the seconds; none where the clock went back."""
+    gaps = [
+        (plan.due_at(a.step), (b.at - a.at).total_seconds())
+        for a, b in itertools.pairwise(steps)
+        if (b.attempt, b.step) == (a.attempt, a.step + 1)
+    ]
+    return [(what, seconds) for what, seconds in gaps if seconds >= 0]
 
 
 def _parts(session: Session, run: Run, plan: Plan, means: Mapping[Due, float]) -> dict[str, float]:
@@ -228,12 +237,7 @@ def _checkpoint_seconds_of_others(session: Session, run: Run) -> float | None:
         if job is None or other.config.get("model", {}).get("value") != model:
             continue
         plan = Plan.of(other.config, job.steps)
-        pairs = itertools.pairwise(_taken(session, other.job_id))
-        gaps = [
-            (plan.due_at(a.step), (b.at - a.at).total_seconds())
-            for a, b in pairs
-            if (b.attempt, b.step) == (a.attempt, a.step + 1)
-        ]
+        gaps = _gaps(_taken(session, other.job_id), plan)
         pace = _middle([seconds for what, seconds in gaps if not what], STEPS_AT_LEAST)
         saving = [seconds for what, seconds in gaps if what == {CHECKPOINT}]
         if pace is not None and saving:

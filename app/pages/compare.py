@@ -1,7 +1,7 @@
 """The page of runs beside one another.
 
-Samples and curves are drawn by static/js/compare/ from the JSON in the page; the curves it fetches, since they may be long
-(GET /api/runs/compare).
+static/js/compare/ draws the samples from the JSON in the page, and fetches the curves, since they may be long (GET
+/api/runs/compare).
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from app.actions import comparison
 from app.actions.comparison import RUNS_AT_LEAST, RUNS_AT_MOST, ComparedRun, SettingRow
 from app.database import Database
 from app.pages.render import Page
-
-LINES = ("solid", "long", "short", "dots", "dash-dot", "wide")  # of the curves, so that colour is not all that tells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +38,6 @@ class RunCard:
 
     run: ComparedRun
     label: str  # "Run 3", or "Miso: Run 3" where projects differ
-    line: str  # one of LINES
     without: str  # empty where too few would be left
 
 
@@ -63,10 +60,7 @@ def compare_page(database: Database, text: str) -> ComparePage:
     return ComparePage(
         ids=",".join(str(each) for each in ids),
         gone=len(asked) - len(ids),
-        runs=tuple(
-            RunCard(each, labels[each.id], LINES[place], _without(ids, each.id))
-            for place, each in enumerate(found.runs)
-        ),
+        runs=tuple(RunCard(each, labels[each.id], _without(ids, each.id)) for each in found.runs),
         settings=tuple(found.settings),
         differing=sum(row.differs for row in found.settings),
         prompts=len(found.prompts),

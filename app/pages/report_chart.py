@@ -95,7 +95,7 @@ def smoothed(values: Series, weight: float = 0.9) -> list[tuple[int, float]]:
 def nice(low: float, high: float) -> list[float]:
     """Round numbers within a range, about TICKS of them."""
     width = 10 ** math.floor(math.log10(max(high - low, 1e-12) / TICKS))
-    gap = next((width * times for times in (1, 2, 5, 10) if (high - low) / (width * times) <= TICKS))
+    gap = next(width * times for times in (1, 2, 5, 10) if (high - low) / (width * times) <= TICKS)
     first = math.ceil(low / gap - 1e-9)
     return [number * gap for number in range(first, math.floor(high / gap + 1e-9) + 1)]
 

@@ -4,7 +4,7 @@ import { Plot, cells } from "../lib/plot.js";
 import { Curve } from "../run/curve.js";
 
 const COLOURS = ["accent", "warn", "good", "bad", "ink", "muted"];
-const DASHES = [[], [12, 4], [5, 3], [2, 3], [10, 3, 2, 3], [16, 8]]; // app/pages/compare.py, LINES
+const DASHES = [[], [12, 4], [5, 3], [2, 3], [10, 3, 2, 3], [16, 8]]; // so that colour is not all that tells
 const BACK = 400; // places that the tip looks back for a run's last value
 
 export class RunCurves extends Plot {
