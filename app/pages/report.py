@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
 
-from app import __version__, wording
+from app import __version__, resources, wording
 from app.actions import models, progress, projects, report, runs
 from app.actions.report import Pictures
 from app.actions.run_views import PhotoScore, RunDetail
@@ -25,6 +25,8 @@ from app.tables import now
 from core.config.train import knobs
 from core.training.choice import Choice
 from core.training.diagnosis import Diagnosis
+
+STYLES = ("tokens.css", "report.css")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class SavedRow:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What templates/report.html shows."""
+    """What templates/_report.html shows."""
 
     project: str
     run: str
@@ -106,8 +108,12 @@ def report_file(database: Database, run_id: int, *, with_photos: bool) -> Report
         settings=_settings(detail, with_photos=with_photos),
         origin=_origin(detail),
     )
-    html = templates().get_template("report.html").render(report=found)
+    html = templates().get_template("_report.html").render(report=found, styles=_styles())
     return ReportFile(html, f"{runs.file_word(project.name)}-{runs.file_word(detail.name)}-report.html")
+
+
+def _styles() -> str:
+    return "\n".join((resources.folder("static") / "css" / name).read_text("utf-8") for name in STYLES)
 
 
 def _shown_step(detail: RunDetail) -> int | None:
