@@ -100,7 +100,7 @@ def test_runs_are_chosen_by_keys_and_compared_at_one_step(page: Page, together: 
     page.keyboard.press("Home")
     assert step_words(page) == ["Step 0", "Step 0"]
     page.get_by_role("button", name="Each at its best").click()
-    assert step_words(page) == ["Step 200", "Step 150"]
+    assert step_words(page) == ["Step 200", "Step 120"]
     expect(page.locator("#shown-step")).to_have_text("Each at its suggested step")
     page.get_by_role("button", name="Show all at step 200").click()
     assert step_words(page) == ["Step 200", "Step 150"]
@@ -223,7 +223,7 @@ def test_the_bell_tells_once_of_all_open_pages_and_asks_nobody_unasked(
     together.end("running", State.SUCCEEDED)
     expect(page.locator(".toast")).to_have_text(re.compile(r"^Pip, Run 3 is done\."))
     assert page.evaluate("localStorage.getItem('shown')") == "Pip, Run 4 has failed.|"
-    page.get_by_role("button", name="Look").click()
+    page.get_by_role("button", name="Look", exact=True).click()
     page.wait_for_url(f"**/runs/{together.runs['running']}")
     assert not found, "\n".join(found)
 

@@ -32,7 +32,7 @@ export class Order {
     if (!grip || event.button) return;
     event.preventDefault();
     grip.focus();
-    grip.setPointerCapture(event.pointerId);
+    this.list.setPointerCapture(event.pointerId); // the line itself would lose it when it is moved in the document
     const line = grip.closest("li");
     this.drag = { line, from: peers(line, this.list).indexOf(line), offset: event.clientY - line.getBoundingClientRect().top };
     line.classList.add("dragged");
