@@ -59,6 +59,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if fixtures & PROCESS_FIXTURES:
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("browser"):
-            item.add_marker(pytest.mark.flaky(reruns=0))
+            item.add_marker(pytest.mark.flaky(reruns=1))
     files_with = {tier: {item.path for item in items if item.get_closest_marker(tier)} for tier in ("browser", "slow")}
     items.sort(key=lambda item: (item.path not in files_with["browser"], item.path not in files_with["slow"]))

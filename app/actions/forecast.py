@@ -3,8 +3,8 @@
     a training      what its own steps cost (time_left.py); before the first ones, the estimate of the form
     another job     at the rate of its progress events; before them, as long as the last ones of its kind took
 
-Durations, so that the clock and the time zone of whoever asks make no difference. A job that nothing is known of has no
-forecast, and neither have those that wait behind it.
+Durations, so that the clock and the time zone of whoever asks make no difference. A job that nothing is known of, or
+that does not respond, has no forecast, and neither have those that wait behind it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from sqlmodel import Session, col, select
 
 from app.actions import estimate, time_left
+from app.actions.jobs import silent
 from app.database import Database
 from app.errors import NotFound
 from app.jobs import lane_queue
@@ -61,6 +62,8 @@ def _later(one: float | None, other: float | None) -> float | None:
 
 def seconds_left(database: Database, session: Session, job: Job) -> float | None:
     """Seconds that a job takes from now, or from its start where it waits; None: nothing is known."""
+    if silent(job):
+        return None
     if job.kind is Kind.TRAIN:
         return _of_training(database, session, job)
     at_rate = _at_rate(session, job) if job.state is State.RUNNING else None

@@ -173,8 +173,8 @@ def _settings(detail: RunDetail, *, with_photos: bool) -> tuple[Fact, ...]:
     names = [str(item["name"]) for item in detail.items]
     found = []
     for name, entry in detail.config.items():
-        value = wording.number(entry["value"])
-        unit = known[name].unit if name in known else ""
+        value = wording.number(entry["value"]) or "none"
+        unit = known[name].unit if name in known and value != "none" else ""
         if not with_photos:
             value = _without_names(value, names)
         label = known[name].label if name in known else name

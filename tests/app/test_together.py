@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, int]
     upload.write_bytes(photo.read_bytes())
     photos.add(database, project, "secret name.jpg", upload, files.sha256_of(upload), batch="states")
     knobs = {"model": "pocket", "steps": 50, "rank": 4, "sample_prompts": list(run_states.PROMPTS[:1])}
+    keep_responding(database, [found["running"], found["one_prompt"]])
     found["other"] = run_setup.create(database, project, knobs, "Small").id
     database.close()
     return home, found
+
+
+def keep_responding(database: Database, run_ids: list[int]) -> None:
+    """Nobody executes these runs: their next heartbeat is far away."""
+    with database.write() as session:
+        for number in run_ids:
+            job = session.get_one(Job, session.get_one(Run, number).job_id)
+            job.heartbeat_at = now() + timedelta(hours=1)
+            session.add(job)
 
 
 @pytest.fixture
@@ -149,6 +160,20 @@ def test_what_waits_is_done_after_what_runs_before_it(studio: TestClient, ids: d
     assert waiting["done_in"] > waiting["seconds_left"] > 0
     assert other["done_in"] == pytest.approx(waiting["done_in"] + other["seconds_left"])
     assert job["done"] not in found
+
+
+def test_nobody_knows_when_a_job_is_done_that_does_not_respond(
+    studio: TestClient, database: Database, ids: dict[str, int]
+) -> None:
+    with database.write() as session:
+        job = session.get_one(Job, session.get_one(Run, ids["one_prompt"]).job_id)
+        job.heartbeat_at = now() - timedelta(minutes=1)
+        session.add(job)
+        number = job.id
+    found = {each["job_id"]: each for each in studio.get("/api/jobs/forecast").json()}
+    assert found[number] == {"job_id": number, "seconds_left": None, "done_in": None}
+    assert all(each["done_in"] is None for each in studio.get("/api/jobs/forecast").json()[2:])
+    keep_responding(database, [ids["one_prompt"]])
 
 
 def test_the_queue_says_when_each_job_is_done_and_shows_what_it_draws(studio: TestClient, ids: dict[str, int]) -> None:

@@ -6,17 +6,19 @@ import re
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from sqlmodel import select
 
 from app.database import Database
 from app.home import Home
 from app.jobs import store
 from app.jobs.states import Kind, State
 from app.jobs.store import Claim
-from app.tables import Run
+from app.tables import Job, Run, now
 from tests import run_states
 from tests.e2e.axe import faults
 from tests.e2e.conftest import wait_until
@@ -65,6 +67,12 @@ class Together:
 def together(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Together]:
     home = tmp_path_factory.mktemp("together") / "home"
     runs = run_states.make(home, SCENES)
+    database = Database(Home(home))
+    with database.write() as session:
+        for job in session.exec(select(Job).where(Job.state == State.RUNNING)):
+            job.heartbeat_at = now() + timedelta(hours=1)  # nobody executes them
+            session.add(job)
+    database.close()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

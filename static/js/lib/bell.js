@@ -20,6 +20,11 @@ const LONG_MS = 60_000; // other jobs are worth a word when they took longer
 const RETRY_MS = 5000;
 const TOAST_SECONDS = 15;
 const NOTES = [[659, 0], [880, 0.16]]; // Hz, seconds from the start
+const WORDS = {
+  granted: "By a notification, while a page of Likeness is open.",
+  denied: "By a message in an open page of Likeness: the browser shows no notifications for it.",
+  default: "By a notification, if the browser may show them; else by a message in an open page.",
+};
 const ENDS = { succeeded: "is done", failed: "has failed" };
 
 const stored = (key, otherwise) => JSON.parse(localStorage.getItem(key) ?? "null") ?? otherwise;
@@ -162,7 +167,7 @@ function draw() {
   sound.disabled = !chosen.on;
   bell.classList.toggle("bell-on", chosen.on);
   $("summary", bell).setAttribute("aria-label", chosen.on ? "Notifications, on" : "Notifications, off");
-  write($("#bell-words"), allowed() ? "By a notification, while a page of Likeness is open." : "By a message in an open page of Likeness: the browser shows no notifications for it.");
+  write($("#bell-words"), WORDS["Notification" in window ? Notification.permission : "denied"]);
   if (chosen.on) watch();
   else unwatch();
 }
