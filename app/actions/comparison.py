@@ -64,6 +64,7 @@ class ComparedSample:
     """A picture that one of the runs drew."""
 
     run_id: int
+    prompt_id: int  # its number among the prompts of that run
     step: int
     url: str
     seed: int
@@ -216,7 +217,9 @@ def _prompts(details: Sequence[RunDetail]) -> list[PromptRow]:
             words = templates[each.prompt_id] if each.prompt_id < len(templates) else each.prompt
             key = (words, list(templates[: each.prompt_id]).count(words))  # a run may draw one prompt twice
             texts.setdefault(key, set()).add(each.prompt)
-            picture = ComparedSample(detail.id, each.step or 0, each.url, each.seed, each.width, each.height)
+            picture = ComparedSample(
+                detail.id, each.prompt_id, each.step or 0, each.url, each.seed, each.width, each.height
+            )
             samples.setdefault(key, []).append(picture)
     place = {detail.id: number for number, detail in enumerate(details)}
     return [

@@ -14,6 +14,7 @@ from typing import Any
 from app.actions import comparison
 from app.actions.comparison import RUNS_AT_LEAST, RUNS_AT_MOST, ComparedRun, SettingRow
 from app.database import Database
+from app.pages.lines import newest_event
 from app.pages.render import Page
 
 
@@ -22,6 +23,7 @@ class ComparePage(Page):
     """Two or more runs beside one another."""
 
     template = "compare.html"
+    after: int  # the newest event that the page knows of
     ids: str  # "1,2"
     gone: int  # how many of the runs asked for are not there
     runs: tuple[RunCard, ...]
@@ -51,6 +53,7 @@ class RunsOfProject:
 
 def compare_page(database: Database, text: str) -> ComparePage:
     """Leaves out runs that are gone, as long as two are there. Raises ConfigProblem, NotFound."""
+    after = newest_event(database)
     asked = comparison.read_ids(text)
     there = comparison.existing(database, asked)
     ids = there if len(there) >= RUNS_AT_LEAST else asked
@@ -58,6 +61,7 @@ def compare_page(database: Database, text: str) -> ComparePage:
     several = len({each.project_id for each in found.runs}) > 1
     labels = {each.id: f"{each.project_name}: {each.name}" if several else each.name for each in found.runs}
     return ComparePage(
+        after=after,
         ids=",".join(str(each) for each in ids),
         gone=len(asked) - len(ids),
         runs=tuple(RunCard(each, labels[each.id], _without(ids, each.id)) for each in found.runs),

@@ -18,7 +18,7 @@ from app.home import Home
 from app.jobs import store
 from app.jobs.states import Kind, State
 from app.jobs.store import Claim
-from app.tables import Job, Run, now
+from app.tables import Event, Job, Run, now
 from tests import run_states
 from tests.e2e.axe import faults
 from tests.e2e.conftest import wait_until
@@ -33,6 +33,7 @@ SCENES = (
     Scene("second", State.QUEUED),
     Scene("third", State.QUEUED),
 )
+SAMPLE = {"id": 1, "prompt_id": 0, "prompt": "", "seed": 0, "url": "/api/pictures/1/file", "width": 256, "height": 256}
 SPY = """
   const Real = window.Notification;
   window.Notification = class {
@@ -221,9 +222,11 @@ def test_the_bell_tells_once_of_all_open_pages_and_asks_nobody_unasked(
     assert page.evaluate("localStorage.getItem('asked')") == "yes"
     expect(page.locator("#bell-words")).to_have_text(re.compile("By a notification"))
     expect(other.locator("#bell-on")).to_be_checked()
+    page.get_by_label("With a sound").check()
     together.end("failing", State.FAILED, run_states.ERROR)
     wait_until(page, lambda: bool(page.evaluate("localStorage.getItem('shown')")))
     assert page.evaluate("localStorage.getItem('shown')") == "Pip, Run 4 has failed.|"
+    wait_until(page, lambda: bool(page.evaluate("localStorage.getItem('bell-sounded')")))  # the page that was used
 
     page.evaluate("localStorage.setItem('permission', 'denied')")
     page.reload()
@@ -267,3 +270,16 @@ def test_a_report_opens_from_the_disk_without_a_network(
     assert alone.evaluate("document.documentElement.scrollWidth") <= 390
     context.close()
     assert not found, "\n".join(found)
+
+
+def test_a_picture_that_one_of_the_runs_draws_meanwhile_takes_its_place(page: Page, together: Together) -> None:
+    page.goto(f"{together.url}/runs/compare?ids={together.runs['done']},{together.runs['first']}")
+    expect(page.locator(".plate .when").nth(1)).to_have_text("It has no picture of this prompt")
+    page.goto(f"{together.url}/runs/compare?ids={together.runs['short']},{together.runs['failing']}")
+    assert step_words(page) == ["Step 150", "Step 100"]
+    database = Database(Home(together.home))
+    with database.write() as session:
+        run = session.get_one(Run, together.runs["failing"])
+        session.add(Event(job_id=run.job_id, attempt=1, kind="sample", step=150, payload=SAMPLE))
+    database.close()
+    expect(page.locator("#shots img.now").nth(1)).to_have_attribute("alt", re.compile("^Step 150"))

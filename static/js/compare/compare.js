@@ -1,7 +1,8 @@
 // Runs beside one another: one prompt and one step, shown in the pictures of all of them, in the filmstrip and in the charts.
 
 import { ApiError, api } from "../lib/api.js";
-import { $, $$, page, show, write } from "../lib/dom.js";
+import { $, $$, page, show, showState, throttled, write } from "../lib/dom.js";
+import { Events } from "../lib/events.js";
 import { loss } from "../lib/format.js";
 import { onBack } from "../lib/server.js";
 import { showZoom, smoothingOf, startChartTools } from "../run/chart_tools.js";
@@ -11,6 +12,7 @@ import { RunsSamples, RunsScene, RunsStrip } from "./scene.js";
 const { runs, prompts } = JSON.parse($("#compare-data").textContent);
 const TYPING = "input, select, textarea, summary, dialog, .table-box";
 const POINTS = 20000; // of a curve, as on a run's page
+const CURVES_MS = 20_000; // between two readings of the curves, while a run goes on
 const total = Math.max(...runs.map(({ steps }) => steps));
 const percent = (value) => `${Math.round(value * 1000) / 10}%`;
 
@@ -114,6 +116,25 @@ if (prompts.length) {
   for (const button of $$("[data-suggested]")) button.addEventListener("click", () => { go(Number(button.dataset.suggested)); $("#stage").scrollIntoView({ block: "nearest" }); });
 }
 page.classList.add("drawn");
+
+// ---- live ----
+
+const idOf = new Set(runs.map(({ id }) => id));
+const loadSoon = throttled(CURVES_MS, load);
+
+// A picture of a prompt that this page knows takes its place at once; one of a new prompt is there when the page is loaded anew.
+function addSample(run, step, sample) {
+  const place = prompts.findIndex(({ samples }) => samples.some((one) => one.run_id === run && one.prompt_id === sample.prompt_id));
+  if (place < 0) return;
+  prompts[place].samples.push({ ...sample, run_id: run, step });
+  if (place === Number(picker.value)) scene.add(step, { ...sample, prompt_id: run });
+}
+
+new Events({}, page.dataset.after, {
+  state: (payload, row) => { if (idOf.has(row.run_id)) showState($(`#state-${row.run_id}`), payload.state); },
+  metric: (_, row) => { if (idOf.has(row.run_id)) loadSoon(); },
+  sample: (payload, row) => { if (scene && idOf.has(row.run_id)) addSample(row.run_id, row.step ?? 0, payload); },
+});
 
 // Left and right walk the steps wherever nothing else takes these keys; in the filmstrip up and down change the prompt.
 document.addEventListener("keydown", (event) => {
