@@ -118,11 +118,7 @@ def of_run(session: Session, run: Run, job: Job, at: datetime | None = None) -> 
     total = (job.steps - job.step) * costs.pace + sum(costs.of(each) for each in plan.due_after(job.step))
     if job.state is not State.RUNNING:
         return max(total, 0.0)
-    since = _since_step(session, job, at or now())
-    here = plan.due_at(job.step) if job.step else frozenset()
-    if not here:
-        return max(total - min(since, costs.pace), 0.0)
-    return max(total + costs.of(here) - min(since, costs.of(here) + costs.pace * (job.step < job.steps)), 0.0)
+    return max(total + _under_way(session, job, costs, plan.due_at(job.step) if job.step else Due(), at or now()), 0.0)
 
 
 def measured(session: Session, run: Run, plan: Plan, attempt: int) -> Costs | None:
@@ -186,20 +182,21 @@ def _taken(session: Session, job_id: int) -> list[Taken]:
 def _round_seconds(session: Session, job_id: int) -> float | None:
     """Seconds of a round of samples, from the phases of drawing. The first picture of all also compiles."""
     rows = session.execute(
-        select(Event.at, Event.payload)
+        select(Event.at, Event.attempt, Event.payload)
         .where(Event.job_id == job_id, Event.kind == "phase", func.json_extract(Event.payload, "$.name") == DRAWING)
         .order_by(col(Event.id).desc())
         .limit(ROUNDS_READ)
     ).all()[::-1]
     pictures: list[float] = []  # seconds each
     began: datetime | None = None
-    known, prompts = 0, 0
-    for at, payload in rows:
+    known, prompts, of_attempt = 0, 0, 0
+    for at, attempt, payload in rows:
         done, prompts = int(payload["done"]), int(payload["of"])
-        if began is not None and done == known + 1:
+        is_next = began is not None and attempt == of_attempt and done >= known
+        if began is not None and is_next and done == known + 1:
             pictures.append(max((at - began).total_seconds(), 0.0))
-        if done == 0 or done != known:
-            began, known = at, done
+        if not is_next or done != known:  # the same again comes while one picture is drawn
+            began, known, of_attempt = at, done, attempt
     if not pictures:
         return None
     later = pictures[1:] if len(pictures) > 1 else pictures
@@ -260,9 +257,29 @@ def _asleep(usual: float) -> float:
     return max(ASLEEP_SECONDS, ASLEEP_TIMES * usual)
 
 
-def _since_step(session: Session, job: Job, at: datetime) -> float:
-    """Seconds since the newest step of this attempt."""
+def _under_way(session: Session, job: Job, costs: Costs, here: Due, at: datetime) -> float:
+    """What is still to come of what is due after the step just taken, less what has passed of the next step."""
     rate = func.json_extract(Event.payload, "$.lr")
-    chosen = select(Event.at).where(Event.job_id == job.id, Event.attempt == job.attempt, Event.kind == "metric")
-    newest = session.exec(chosen.where(rate.is_not(None)).order_by(col(Event.id).desc()).limit(1)).first()
-    return max((at - newest).total_seconds(), 0.0) if newest else 0.0
+    own = select(Event).where(Event.job_id == job.id, Event.attempt == job.attempt)
+    is_step = Event.kind == "metric", rate.is_not(None)
+    step = session.exec(own.where(*is_step).order_by(col(Event.id).desc()).limit(1)).first()
+    if step is None:
+        return 0.0
+    since = max((at - step.at).total_seconds(), 0.0)
+    if SAMPLES in here:
+        named = func.json_extract(Event.payload, "$.name") == DRAWING
+        rows = session.exec(
+            own.where(col(Event.id) > step.id, Event.kind == "phase", named).order_by(col(Event.id))
+        ).all()
+        if rows:
+            return _left_of_round(rows, costs.of(Due({SAMPLES})), at)
+    more = costs.pace if job.step < job.steps else 0.0
+    return costs.of(here) - min(since, costs.of(here) + more)
+
+
+def _left_of_round(rows: Sequence[Event], usual: float, at: datetime) -> float:
+    """Seconds of the pictures that a round still lacks, from the events of drawing it; `usual` is of a whole round."""
+    done, pictures = int(rows[-1].payload["done"]), int(rows[-1].payload["of"])
+    changed = next(row.at for row in rows if row.payload["done"] == done)
+    each = (changed - rows[0].at).total_seconds() / done if done else usual / max(pictures, 1)
+    return max((pictures - done) * each - min((at - changed).total_seconds(), each), 0.0)

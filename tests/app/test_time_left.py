@@ -95,7 +95,11 @@ def events_of(made: Made) -> Iterator[Happened]:
 
     def drawing(step: int) -> Iterator[Happened]:
         for done in range(made.prompts + 1):
-            at = spend(made.picture, "picture") if done else clock
+            if done:  # it is reported while a picture is drawn, too
+                at = spend(0.9 * made.picture, "picture")
+                same = {"name": "drawing samples", "done": done - 1, "of": made.prompts}
+                yield Happened(at, "phase", None, same, attempt)
+            at = spend(0.1 * made.picture) if done else clock
             payload = {"name": "drawing samples", "done": done, "of": made.prompts}
             yield Happened(at, "phase", None, payload, attempt)
             if done > 1:  # a thread writes the picture meanwhile: the last one is reported with the next step
