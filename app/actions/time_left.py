@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import and_, func, or_
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from app.jobs.states import State
 from app.tables import Event, Job, Run, now
@@ -37,7 +38,8 @@ ROUNDS_READ, SCORES_READ = 200, 24  # events of drawing, and scores
 TRIMMED = 0.05  # of the gaps at each end: the first step of a shape compiles
 ASLEEP_SECONDS, ASLEEP_TIMES = 300.0, 30.0  # a gap above both, in seconds and in medians, is a computer that slept
 OTHER_RUNS = 20
-DRAWING = "drawing samples"  # the phase, core/training/outputs.py
+DRAWING, MEASURING = "drawing samples", "drawing pictures to measure"  # phases, core/training/outputs.py
+MEASURED = "measured"  # the event that ends a round where pictures are measured
 SAMPLES, CHECKPOINT, SCORES = "samples", "checkpoint", "scores"
 
 Due = frozenset[str]
@@ -180,27 +182,37 @@ def _taken(session: Session, job_id: int) -> list[Taken]:
 
 
 def _round_seconds(session: Session, job_id: int) -> float | None:
-    """Seconds of a round of samples, from the phases of drawing. The first picture of all also compiles."""
-    rows = session.execute(
-        select(Event.at, Event.attempt, Event.payload)
-        .where(Event.job_id == job_id, Event.kind == "phase", func.json_extract(Event.payload, "$.name") == DRAWING)
-        .order_by(col(Event.id).desc())
-        .limit(ROUNDS_READ)
-    ).all()[::-1]
-    pictures: list[float] = []  # seconds each
-    began: datetime | None = None
-    known, prompts, of_attempt = 0, 0, 0
-    for at, attempt, payload in rows:
-        done, prompts = int(payload["done"]), int(payload["of"])
-        is_next = began is not None and attempt == of_attempt and done >= known
-        if began is not None and is_next and done == known + 1:
-            pictures.append(max((at - began).total_seconds(), 0.0))
-        if not is_next or done != known:  # the same again comes while one picture is drawn
-            began, known, of_attempt = at, done, attempt
-    if not pictures:
-        return None
-    later = pictures[1:] if len(pictures) > 1 else pictures
-    return prompts * statistics.fmean(later[-ROUNDS_READ:])
+    """Seconds of a round of samples, and of measuring them. The first picture of all also compiles."""
+    rows = session.exec(_of_drawing(job_id).order_by(col(Event.id).desc()).limit(ROUNDS_READ)).all()[::-1]
+    rounds: list[list[Event]] = []
+    for row in rows:
+        if not rounds or (_is_first(row) and not _is_first(rounds[-1][-1])):
+            rounds.append([])
+        rounds[-1].append(row)
+    whole = rounds[:-1] or rounds  # the newest may be under way
+    seconds = [(each[-1].at - each[0].at).total_seconds() - _warm_up(each) for each in whole]
+    return max(statistics.fmean(seconds), 0.0) if seconds else None
+
+
+def _of_drawing(job_id: int) -> SelectOfScalar[Event]:
+    """The events of drawing samples and measuring them."""
+    named = func.json_extract(Event.payload, "$.name").in_((DRAWING, MEASURING))
+    return select(Event).where(Event.job_id == job_id, or_(and_(Event.kind == "phase", named), Event.kind == MEASURED))
+
+
+def _is_first(row: Event) -> bool:
+    """Whether it is the event with which a round begins; it comes again until the first picture is drawn."""
+    return row.payload.get("name") == DRAWING and row.payload["done"] == 0
+
+
+def _warm_up(rows: Sequence[Event]) -> float:
+    """By how much the first picture of a round took longer than the others."""
+    reached: dict[int, datetime] = {}
+    for row in rows:
+        if row.payload.get("name") == DRAWING:
+            reached.setdefault(int(row.payload["done"]), row.at)
+    each = [(later - earlier).total_seconds() for earlier, later in itertools.pairwise(reached.values())]
+    return max(each[0] - statistics.fmean(each[1:]), 0.0) if len(each) > 1 else 0.0
 
 
 def _score_seconds(session: Session, job_id: int) -> float | None:
@@ -267,19 +279,27 @@ def _under_way(session: Session, job: Job, costs: Costs, here: Due, at: datetime
         return 0.0
     since = max((at - step.at).total_seconds(), 0.0)
     if SAMPLES in here:
-        named = func.json_extract(Event.payload, "$.name") == DRAWING
-        rows = session.exec(
-            own.where(col(Event.id) > step.id, Event.kind == "phase", named).order_by(col(Event.id))
-        ).all()
+        rows = session.exec(_of_drawing(int(job.id or 0)).where(col(Event.id) > step.id).order_by(col(Event.id))).all()
         if rows:
-            return _left_of_round(rows, costs.of(Due({SAMPLES})), at)
+            return _left_of_round(session, rows, costs.of(Due({SAMPLES})), at)
     more = costs.pace if job.step < job.steps else 0.0
     return costs.of(here) - min(since, costs.of(here) + more)
 
 
-def _left_of_round(rows: Sequence[Event], usual: float, at: datetime) -> float:
-    """Seconds of the pictures that a round still lacks, from the events of drawing it; `usual` is of a whole round."""
-    done, pictures = int(rows[-1].payload["done"]), int(rows[-1].payload["of"])
-    changed = next(row.at for row in rows if row.payload["done"] == done)
+def _left_of_round(session: Session, rows: Sequence[Event], usual: float, at: datetime) -> float:
+    """Seconds that a round of samples still takes, from its events so far; `usual` is of a whole round."""
+    newest = rows[-1]
+    if newest.kind == MEASURED:
+        return 0.0
+    drawn = [row for row in rows if row.payload.get("name") == DRAWING]
+    done, pictures = int(drawn[-1].payload["done"]), int(drawn[-1].payload["of"])
+    changed = next(row.at for row in drawn if row.payload["done"] == done)
     each = (changed - rows[0].at).total_seconds() / done if done else usual / max(pictures, 1)
-    return max((pictures - done) * each - min((at - changed).total_seconds(), each), 0.0)
+    named = func.json_extract(Event.payload, "$.name") == MEASURING
+    is_measured = (
+        session.exec(select(Event.id).where(Event.job_id == newest.job_id, named).limit(1)).first() is not None
+    )
+    rest = max(usual - pictures * each, 0.0) if done and is_measured else 0.0
+    if newest.payload["name"] == MEASURING:
+        return max(rest - (at - changed).total_seconds(), 0.0)
+    return max((pictures - done) * each + rest - min((at - changed).total_seconds(), each), 0.0)

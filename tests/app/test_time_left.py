@@ -38,6 +38,7 @@ class Made:
     sample_every: int = 20
     save_every: int = 40
     score_every: int = 10
+    measured: int = 0  # pictures beside the samples of a round, drawn to be measured
     compiling: float = 0.0  # the first step, picture and score take longer by this much
     slower_shapes: float = 1.0  # every other step takes so many times as long
     slept_at: int = 0  # after this step the computer sleeps for an hour
@@ -56,6 +57,7 @@ RUNS = (
     Made("the computer slept", slept_at=50),
     Made("the clock was put back", jump_at=50),
     Made("stopped and resumed", stopped_at=70),
+    Made("pictures are measured", measured=3, picture=3.0),
     Made("nothing but steps", sample_every=0, score_every=1000, save_every=1000, score=0.2),
     Made(
         "something after each step",
@@ -104,6 +106,12 @@ def events_of(made: Made) -> Iterator[Happened]:
             yield Happened(at, "phase", None, payload, attempt)
             if done > 1:  # a thread writes the picture meanwhile: the last one is reported with the next step
                 yield Happened(at, "sample", step, {"prompt_id": done - 2}, attempt)
+
+        for _ in range(made.measured):
+            yield Happened(clock, "phase", None, {"name": "drawing pictures to measure", "done": 0, "of": 0}, attempt)
+            spend(made.picture)
+        if made.measured:
+            yield Happened(clock, "measured", step, {}, attempt)
 
     def score(step: int) -> Happened:
         return Happened(spend(made.score, "score"), "metric", step, {"held_out": 0.9}, attempt)
