@@ -197,7 +197,9 @@ def _round_seconds(session: Session, job_id: int) -> float | None:
 def _of_drawing(job_id: int) -> SelectOfScalar[Event]:
     """The events of drawing samples and measuring them."""
     named = func.json_extract(Event.payload, "$.name").in_((DRAWING, MEASURING))
-    return select(Event).where(Event.job_id == job_id, or_(and_(Event.kind == "phase", named), Event.kind == MEASURED))
+    return select(Event).where(
+        Event.job_id == job_id, or_(and_(col(Event.kind) == "phase", named), col(Event.kind) == MEASURED)
+    )
 
 
 def _is_first(row: Event) -> bool:
