@@ -67,10 +67,11 @@ class ChangeWatcher:
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Whose events a stream carries; all events when neither is given."""
+    """Whose events a stream carries, and of which kinds; all events when nothing is given."""
 
     job_id: int | None = None
     project_id: int | None = None
+    kinds: tuple[str, ...] = ()
 
 
 def newest_id(session: Session) -> int:
@@ -78,8 +79,16 @@ def newest_id(session: Session) -> int:
     return session.exec(select(func.max(Event.id))).one() or 0
 
 
-def rows_after(database: Database, only: EventFilter, after: int, limit: int = ROWS_AT_ONCE) -> list[dict[str, Any]]:
-    """Events with an id above `after`, oldest first, as JSON."""
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events as JSON, oldest first, and the id up to which all were looked at."""
+
+    rows: list[dict[str, Any]]
+    until: int
+
+
+def batch_after(database: Database, only: EventFilter, after: int, limit: int = ROWS_AT_ONCE) -> Batch:
+    """The next events with an id above `after`. What the filter leaves out is not looked at again."""
     query = (
         select(Event, Run.id)
         .join(Run, col(Run.job_id) == col(Event.job_id), isouter=True)
@@ -92,8 +101,11 @@ def rows_after(database: Database, only: EventFilter, after: int, limit: int = R
     if only.project_id is not None:
         of_jobs = col(Event.job_id).in_(select(Job.id).where(Job.project_id == only.project_id))
         query = query.where(of_jobs | (col(Event.project_id) == only.project_id))
+    if only.kinds:
+        query = query.where(col(Event.kind).in_(only.kinds))
     with database.read() as session:
-        return [_json(event, run_id) for event, run_id in session.exec(query)]
+        rows = [_json(event, run_id) for event, run_id in session.exec(query)]
+        return Batch(rows, rows[-1]["id"] if len(rows) == limit else max(after, newest_id(session)))
 
 
 DESCRIPTION = {  # of the stream, in OpenAPI 3.2
@@ -120,10 +132,10 @@ async def stream(database: Database, changes: ChangeWatcher, only: EventFilter, 
     yield format_sse_event(comment="open", retry=RETRY_MS)
     while not changes.stopping:
         change = changes.next()
-        rows = await run_in_threadpool(rows_after, database, only, after)
+        batch = await run_in_threadpool(batch_after, database, only, after)
+        rows, after = batch.rows, batch.until
         for row in rows:
-            after = row["id"]
-            yield format_sse_event(data_str=json.dumps(row), event=row["kind"], id=str(after))
+            yield format_sse_event(data_str=json.dumps(row), event=row["kind"], id=str(row["id"]))
         while len(rows) < ROWS_AT_ONCE and not changes.stopping and not change.is_set():
             try:
                 await asyncio.wait_for(change.wait(), KEEP_ALIVE_SECONDS)

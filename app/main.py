@@ -45,6 +45,7 @@ from app.routes import (
     api_projects,
     api_runs,
     api_studio,
+    api_together,
     pages,
 )
 from app.routes.given import ERRORS
@@ -115,8 +116,8 @@ def create_app(home: Path, *, with_jobs: bool = True) -> FastAPI:
         responses=ERRORS,
     )
     application.state.database = database
-    routes = (api_projects, api_curation, api_runs, api_choosing, api_checkpoints, api_configurations, api_grids)
-    for part in (*routes, api_pictures, api_studio, pages):
+    first = (api_together, api_projects, api_curation, api_runs, api_choosing, api_checkpoints, api_configurations)
+    for part in (*first, api_grids, api_pictures, api_studio, pages):
         application.include_router(part.router)
     application.mount("/static", _StaticFiles(directory=resources.folder("static")), name="static")
     application.add_exception_handler(Problem, _on_problem)

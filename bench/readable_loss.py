@@ -43,7 +43,7 @@ from core.loss import dreambooth_loss
 from core.models.base import Family, stacked
 from core.models.load import load_family
 from core.pocket import assets
-from core.training import validation
+from core.training import due, validation
 from core.training.events import Scored, Stepped
 from core.training.trainer import train
 
@@ -187,7 +187,7 @@ def cost(title: str, steps: int, every: int, place: Path, **knobs: Any) -> None:
             record.score_seconds.append(time.perf_counter() - since)
         since = time.perf_counter()
     step, score = (statistics.median(each) for each in (record.step_seconds, record.score_seconds))
-    scores = len({*range(0, steps + 1, every), *validation.early_scores(every), steps})
+    scores = len({*range(0, steps + 1, every), *due.early_scores(every), steps})
     share = scores * score / (scores * score + steps * step)
     print(f"{title}: a step {step:.2f} s, a score {score:.2f} s; {scores} scores in {steps} steps: {100 * share:.1f}%")
 

@@ -82,8 +82,8 @@ LIGHT_CORE = {  # the modules of core that the web process may import: none need
     "core.captioners.environment", "core.captioners.guarded_process", "core.captioners.platforms",
     "core.hub.caption_model",
     "core.dataset.class_folder", "core.dataset.examples",
-    "core.training.check", "core.training.choice", "core.training.diagnosis", "core.training.trend",
-    "core.training.gauges", "core.training.likeness",
+    "core.training.check", "core.training.choice", "core.training.diagnosis", "core.training.due",
+    "core.training.gauges", "core.training.likeness", "core.training.trend",
 }  # fmt: skip
 HEAVY = {"mlx", "numpy", "torch", "tokenizers", "huggingface_hub", "cv2", "objc", "Vision"}
 HOSTS = {  # every address that a tracked file may name: sources, standards, and this computer

@@ -96,6 +96,15 @@ def suggest(
     )
 
 
+def run_seconds(database: Database, config: TrainConfig) -> float:
+    """Of a whole run, at the pace of the model's last one, else roughly. Raises NotFound for an unknown model."""
+    entry = models.find(database, config.model)
+    with database.read() as session:
+        measured = _measured(session, config.model, config)
+    pace = measured if measured is not None else _rough(entry.parameters, config)
+    return _seconds(config, pace, resolve({}, entry.defaults).config)
+
+
 def _assistant_advice(entry: Entry) -> str:
     """What a run on a distilled model without its training assistant costs; empty otherwise."""
     try:

@@ -1,4 +1,4 @@
-"""A run's metric events: its curves, thinned for a chart, its scores, its pace and the time left.
+"""A run's metric events: its curves, thinned for a chart, its scores and its pace.
 
 A `rewind` event, written when a run resumes, voids every earlier row after its `to_step`.
 """
@@ -16,12 +16,12 @@ from datetime import datetime
 from sqlalchemy import and_, func, or_
 from sqlmodel import Session, col, select
 
-from app.tables import Event, now
+from app.tables import Event
 from core.training.choice import HeldOutScore
 from core.training.diagnosis import BANDS, LOSSES_AVERAGED, Diagnosis, Score, diagnose
 from core.training.likeness import Drawn
 
-ETA_STEPS = 200  # the pace is that of the newest steps, since a laptop on battery slows down
+PACE_STEPS = 200  # the pace is that of the newest steps, since a laptop on battery slows down
 POINTS_DEFAULT = 1000
 POINTS_AT_MOST = 20_000
 METRICS = (
@@ -168,17 +168,6 @@ def newest_loss(session: Session, job_id: int) -> float | None:
     return None if payload is None else payload["loss"]
 
 
-def eta_seconds(session: Session, job_id: int, attempt: int, step: int, steps: int) -> float | None:
-    """Seconds until the last step, at the pace of this attempt's newest steps, pauses for samples included."""
-    taken = _step_times(session, job_id, attempt)
-    if len(taken) < 3 or steps <= step:
-        return 0.0 if steps and steps <= step else None
-    (first_step, first_at), (last_step, last_at) = taken[0], taken[-1]
-    pace = (last_at - first_at).total_seconds() / max(last_step - first_step, 1)
-    since = (now() - last_at).total_seconds()  # the step or sample under way has used some of the pace
-    return max((steps - step) * pace - min(since, pace), 0.0)
-
-
 def seconds_per_step(session: Session, job_id: int, attempt: int) -> float | None:
     """The median time between two steps of an attempt, so that samples and checkpoints do not count."""
     taken = _step_times(session, job_id, attempt)
@@ -201,7 +190,7 @@ def _step_times(session: Session, job_id: int, attempt: int) -> list[tuple[int, 
             func.json_extract(Event.payload, "$.loss").is_not(None),
         )
         .order_by(col(Event.id).desc())
-        .limit(ETA_STEPS)
+        .limit(PACE_STEPS)
     )
     return [(step, at) for step, at in rows][::-1]
 

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from app.actions import jobs, progress
+from app.actions import jobs, progress, time_left
 from app.actions.lineage import Relative, children_of, parent_of
 from app.jobs import store
 from app.jobs.states import State, Stop
@@ -121,12 +121,7 @@ def list_view(session: Session, run: Run) -> RunView:
     job = store.get(session, run.job_id)
     project = session.get(Project, run.project_id)
     version = session.get(Version, run.version_id)
-    starred = session.exec(select(Checkpoint.step).where(Checkpoint.run_id == run.id, col(Checkpoint.pinned))).first()
-    samples = select(Sample.id).where(Sample.run_id == run.id, col(Sample.step).is_not(None))
-    if starred is not None:
-        samples = samples.where(col(Sample.step) <= starred)
-    newest_first = col(Sample.step).desc(), col(Sample.prompt_id)  # the first prompt is the plainest
-    cover = session.exec(samples.order_by(*newest_first)).first()
+    starred = _starred(session, run.id)
     is_running = job.state is State.RUNNING
     return RunView(
         id=int(run.id or 0),
@@ -141,15 +136,31 @@ def list_view(session: Session, run: Run) -> RunView:
         step=job.step,
         steps=job.steps,
         loss=progress.newest_loss(session, run.job_id),
-        eta_seconds=progress.eta_seconds(session, run.job_id, job.attempt, job.step, job.steps) if is_running else None,
+        eta_seconds=time_left.of_run(session, run, job) if is_running else None,
         error=job.error,
         photos=len(version.items) if version else 0,
         starred=starred,
-        cover_url=picture_url(cover) if cover is not None else None,
+        cover_url=cover_of(session, int(run.id or 0)),
         created_at=run.created_at,
         started_at=job.started_at,
         ended_at=job.ended_at,
     )
+
+
+def cover_of(session: Session, run_id: int) -> str | None:
+    """The address of the picture that stands for a run: the starred checkpoint's, else the newest."""
+    starred = _starred(session, run_id)
+    samples = select(Sample.id).where(Sample.run_id == run_id, col(Sample.step).is_not(None))
+    if starred is not None:
+        samples = samples.where(col(Sample.step) <= starred)
+    newest_first = col(Sample.step).desc(), col(Sample.prompt_id)  # the first prompt is the plainest
+    cover = session.exec(samples.order_by(*newest_first).limit(1)).first()
+    return picture_url(cover) if cover is not None else None
+
+
+def _starred(session: Session, run_id: int | None) -> int | None:
+    """The step of the checkpoint with the star."""
+    return session.exec(select(Checkpoint.step).where(Checkpoint.run_id == run_id, col(Checkpoint.pinned))).first()
 
 
 def detail_of(session: Session, run: Run) -> RunDetail:

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from app.actions import captioner, edits, jobs, photos, projects, runs, settings, training_shape
 from app.actions.captioner import CaptionerView
+from app.actions.comparison import RUNS_AT_MOST
 from app.actions.photo_views import PhotoView
 from app.actions.projects import ProjectView
 from app.database import Database
@@ -27,6 +28,7 @@ class ProjectPage(Page):
     photos: int  # how many, those set aside too
     set_json: str  # a `PhotoSet`, to stand in a <script>: the page's script draws the photos from it
     runs: tuple[RunLine, ...]  # the newest first
+    compared_at_most: int  # how many of them stand beside one another
     captioning: Captioning | None  # None while no caption job waits or runs
     caption_template: str
     default_caption: str  # the template filled in
@@ -74,6 +76,7 @@ def project_page(database: Database, project_id: int) -> ProjectPage:
         photos=len(every),
         set_json=_within_script(SET.dump_json(photo_set).decode()),
         runs=tuple(run_line(database, view) for view in views),
+        compared_at_most=RUNS_AT_MOST,
         captioning=_captioning(database, project_id),
         caption_template=values["caption_template"],
         default_caption=default_caption,

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app import wording
-from app.actions import jobs, models
+from app.actions import forecast, job_pictures, jobs, models
 from app.actions.jobs import JobView
 from app.database import Database
-from app.jobs.states import Kind, State, Stop
+from app.jobs.states import Kind, Lane, State, Stop
 from app.pages.lines import ALL, job_progress, newest_event
 from app.pages.render import Page
 from app.tables import now
@@ -36,6 +36,10 @@ class JobLine:
     id: int
     title: str  # "Training: Miso, Run 3"
     url: str  # of the page that shows its result; empty without one
+    lane: Lane  # jobs change places within their lane
+    picture_url: str | None  # what it has drawn, else of its project
+    again_url: str  # where a training starts again with changes; empty for other jobs
+    done_in: float | None  # seconds from now until it is done; None: nobody knows
     state: State
     progress: str  # "120 of 300 steps"
     error: str
@@ -55,15 +59,22 @@ def queue_page(database: Database) -> QueuePage:
     shown = {job.id for job in current}  # one of them may have ended since
     ended = [job for job in every if job.ended_at and job.id not in shown]
     ended.sort(key=lambda job: job.ended_at or now(), reverse=True)
+    ended = ended[:ENDED]
+    done_in = {each.job_id: each.done_in for each in forecast.forecasts(database)} if current else {}
+    pictures = job_pictures.picture_urls(database, [*current, *ended])
+
+    def line(job: JobView) -> JobLine:
+        return _line(database, job, pictures.get(job.id), done_in.get(job.id))
+
     return QueuePage(
         after=after,
-        running=tuple(_line(database, job) for job in current if job.state is State.RUNNING),
-        queued=tuple(_line(database, job) for job in current if job.state is State.QUEUED),
-        ended=tuple(_line(database, job) for job in ended[:ENDED]),
+        running=tuple(line(job) for job in current if job.state is State.RUNNING),
+        queued=tuple(line(job) for job in current if job.state is State.QUEUED),
+        ended=tuple(line(job) for job in ended),
     )
 
 
-def _line(database: Database, job: JobView) -> JobLine:
+def _line(database: Database, job: JobView, picture: str | None, done_in: float | None) -> JobLine:
     about = ", ".join(name for name in (job.project_name, job.run_name) if name)
     if job.kind is Kind.DOWNLOAD and job.model:
         about = models.title(database, job.model)
@@ -71,6 +82,10 @@ def _line(database: Database, job: JobView) -> JobLine:
         id=job.id,
         title=": ".join(part for part in (wording.KINDS[job.kind], about) if part),
         url=_url(job),
+        lane=job.lane,
+        picture_url=picture,
+        again_url=again_url(job.project_id, job.run_id) if job.project_id and job.run_id else "",
+        done_in=done_in,
         state=job.state,
         progress=job_progress(job),
         error=wording.error(job.error) if job.state is State.FAILED else "",
@@ -81,6 +96,11 @@ def _line(database: Database, job: JobView) -> JobLine:
         created_at=job.created_at,
         changed_at=job.ended_at or job.started_at or job.created_at,
     )
+
+
+def again_url(project_id: int, run_id: int) -> str:
+    """The address of the form that is filled in as a run had it."""
+    return f"/projects/{project_id}/train?again={run_id}"
 
 
 def _url(job: JobView) -> str:

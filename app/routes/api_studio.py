@@ -160,6 +160,7 @@ def _starting_point(
     run: MaybeId = None,
     job: MaybeId = None,
     project: MaybeId = None,
+    kind: Annotated[list[str] | None, Query(description="Of these kinds only, as in ?kind=state.")] = None,
     after: str | None = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> tuple[events.EventFilter, int]:
@@ -170,7 +171,7 @@ def _starting_point(
         jobs.get_job(db, job)
     if project is not None:
         projects.get_project(db, project)
-    chosen = events.EventFilter(job, project)
+    chosen = events.EventFilter(job, project, tuple(kind or ()))
     for given in (last_event_id, after):  # a reconnect's header is newer than the address
         if given is not None and given.strip().isdecimal():
             return chosen, min(int(given), ID_AT_MOST)

@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse
 from app.database import Database
 from app.pages import error
 from app.pages.begun_from import begun_from
+from app.pages.compare import compare_page
 from app.pages.home import home_page
 from app.pages.lines import active_jobs
 from app.pages.models import models_page
@@ -45,6 +46,12 @@ def new_run(
 ) -> HTMLResponse:
     page = new_run_page(db, project_id, again)
     return _show(request, db, page if step is None else begun_from(db, page, step))
+
+
+@router.get("/runs/compare")
+def compare(request: Request, db: Db, ids: Annotated[list[str], Query(min_length=1)]) -> HTMLResponse:
+    """`?ids=1,2`, or `?ids=1&ids=2` as a form sends it."""
+    return _show(request, db, compare_page(db, ",".join(ids)))
 
 
 @router.get("/runs/{run_id}")

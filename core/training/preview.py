@@ -17,6 +17,7 @@ from core.dataset import captions
 from core.errors import PictureProblem
 from core.models.base import Conditioning, Family
 from core.sampling import drawing, ticks
+from core.training import due
 from core.training.background_writer import Work, writing
 from core.training.events import Note, Progress, Sampled
 
@@ -81,7 +82,7 @@ def _warning(text: str) -> Progress:
 
 def is_due(step: int, config: TrainConfig) -> bool:
     """Whether pictures are drawn after `step` without a request."""
-    return config.sample_every > 0 and (step % config.sample_every == 0 or step == config.steps)
+    return due.draws(step, config.steps, config.sample_every)
 
 
 def prompts_of(config: TrainConfig, trigger: str, class_word: str) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from core.dataset.examples import Example
 from core.device import backend
 from core.errors import DataProblem, Problem
 from core.models.base import Family
-from core.training import assistant, outcome, preview, validation
+from core.training import assistant, due, outcome, preview, validation
 from core.training.background_writer import Writer
 from core.training.checkpoint import State
 from core.training.events import Progress, Request
@@ -124,7 +124,7 @@ class Loop:
                 return
             with assistant.enabled(run.assistant):
                 self._step.submit(step, run.batches, before_update=outputs.wait_until_copied)
-            save = step == config.steps or step % config.save_every == 0
+            save = due.saves(step, config.steps, config.save_every)
             score, sample = validation.is_due(step, config), preview.is_due(step, config)
             runs_ahead = backend.policy().runs_ahead and not (save or score or sample)
             yield from self._report_steps(in_flight=1 if runs_ahead else 0)

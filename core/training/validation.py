@@ -41,6 +41,7 @@ from core.loss import dreambooth_loss
 from core.models.base import Family, Grid
 from core.models.blockwise import BlockwiseVelocity
 from core.randomness import key_for, order_for
+from core.training import due
 from core.training.checkpoint import Losses, State
 from core.training.diagnosis import BANDS, Score, diagnose
 from core.training.events import Scored
@@ -57,18 +58,9 @@ def choose(choice: str, names: Sequence[str], seed: int) -> tuple[int, ...]:
     return wanted
 
 
-def early_scores(every: int) -> tuple[int, ...]:
-    """Additional steps with a score around the first interval, a factor sqrt 2 apart, since most happens early.
-
-    40 -> 5, 7, 10, 14, 20, 28, 57.
-    """
-    return tuple(round(every * 2 ** (half / 2)) for half in (-6, -5, -4, -3, -2, -1, 1))
-
-
 def is_due(step: int, config: TrainConfig) -> bool:
     """Whether the photos are scored after `step`."""
-    every = config.score_every
-    return step % every == 0 or step in early_scores(every) or step == config.steps
+    return due.scores(step, config.steps, config.score_every)
 
 
 def quantile(band: int, draw: int, draws: int) -> float:

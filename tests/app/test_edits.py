@@ -219,13 +219,13 @@ def test_an_earlier_caption_is_written_again(client: TestClient, project: int) -
 
 
 def test_other_pages_of_the_project_are_sent_each_change(client: TestClient, project: int) -> None:
-    from app.events import EventFilter, rows_after
+    from app.events import EventFilter, batch_after
 
     database = client.app.state.database  # type: ignore[attr-defined]
     photo = add(client, project, 1)
     client.patch(f"/api/photos/{photo}", json={"aside": True})
     undo(client, project)
-    seen = [one for one in rows_after(database, EventFilter(project_id=project), 0) if one["kind"] == "edit"]
+    seen = [one for one in batch_after(database, EventFilter(project_id=project), 0).rows if one["kind"] == "edit"]
     assert [(one["payload"]["words"], one["payload"]["undone"]) for one in seen] == [
         ("1.png added", False),
         ("1.png set aside", False),
@@ -238,7 +238,7 @@ def test_other_pages_of_the_project_are_sent_each_change(client: TestClient, pro
         "undo": "1.png added",
         "redo": "1.png set aside",
     }
-    assert rows_after(database, EventFilter(project_id=project + 1), 0) == []
+    assert batch_after(database, EventFilter(project_id=project + 1), 0).rows == []
 
 
 def test_files_of_deleted_photos_stay_until_their_steps_are_forgotten(client: TestClient, project: int) -> None:

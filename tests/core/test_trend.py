@@ -8,8 +8,8 @@ import random
 import numpy as np
 import pytest
 
+from core.training.due import early_scores
 from core.training.trend import TERMS, deviation, lowest, trend
-from core.training.validation import early_scores
 
 
 @pytest.mark.parametrize("turn", range(9, 34, 4))

@@ -1,6 +1,7 @@
-// On every page: whether the studio answers, dropped files that the browser does not open, dialogs that open and close, menus
+// On every page: the bell, whether the studio answers, dropped files that the browser does not open, dialogs that open and close, menus
 // that close when the user leaves them.
 
+import "./bell.js";
 import "./files.js";
 import "./server.js";
 import { $, $$ } from "./dom.js";

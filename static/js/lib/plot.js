@@ -130,7 +130,7 @@ export class Plot {
   }
 
   options() {
-    const names = ["accent", "edge", "line", "muted", "good", "warn", "ink", "paper"];
+    const names = ["accent", "edge", "line", "muted", "good", "warn", "bad", "ink", "paper"];
     const colours = Object.fromEntries(names.map((name) => [name, resolved(`--${name}`)]));
     const font = `12px ${getComputedStyle(document.body).fontFamily}`;
     const grid = { stroke: colours.line, width: 1 };

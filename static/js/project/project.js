@@ -11,6 +11,7 @@ import { startActions } from "./actions.js";
 import { captionEvents, startCaptionJobs } from "./caption_job.js";
 import { startCaptionList } from "./caption_list.js";
 import { openWords, showProposal, startWords } from "./caption_words.js";
+import { startChoosingRuns } from "./choose_runs.js";
 import { startGrid } from "./grid.js";
 import { openLoupe, startLoupe } from "./loupe.js";
 import { onPanel, startPanel } from "./panel.js";
@@ -35,6 +36,7 @@ onPanel({ openTool: (tool) => openLoupe(room.current, tool), openWriter: (ids) =
 startLoupe();
 startReview();
 startVersions();
+startChoosingRuns();
 
 const uploads = new Uploads(room.project, { onPhoto: (photo) => room.put([photo]), onArchive: () => room.refresh() });
 takeFiles((files) => uploads.add(files), [$("#choose-files"), $("#choose-folder")]);

@@ -1,30 +1,24 @@
 // The two charts of a run and the buttons above them: scale, learning rate, zoom, smoothing, tables.
 
-import { $, $$, write } from "../lib/dom.js";
+import { $, write } from "../lib/dom.js";
 import { loss } from "../lib/format.js";
+import { showZoom, smoothingOf, startChartTools } from "./chart_tools.js";
 import { LossChart, fillTable } from "./loss_chart.js";
 import { ScoreChart, fillScores } from "./score_chart.js";
-
-const WAYS = { in: (chart) => chart.zoomBy(0.5), out: (chart) => chart.zoomBy(2), all: (chart) => chart.setZoom(null) };
 
 export class Charts {
   // `total()` is the last step, `pictures(step)` what is shown beside the cursor; `onHover`, `onPick` as of Plot; `onLoss`
   // gets the smoothed loss as text.
   constructor({ onLoss, ...tied }) {
-    this.smoothing = $("#smoothing");
-    this.smoothing.value = localStorage.getItem("smoothing") ?? this.smoothing.value;
-    const both = { ...tied, onZoom: (zoom) => this.showZoom(zoom) };
-    this.loss = new LossChart($("#chart"), { ...both, smoothing: this.smoothing.value / 100, onText: (newest) => this.tell(newest, onLoss) });
+    const both = { ...tied, onZoom: (zoom) => showZoom(this.all, zoom) };
+    this.loss = new LossChart($("#chart"), { ...both, smoothing: smoothingOf(), onText: (newest) => this.tell(newest, onLoss) });
     this.scores = new ScoreChart($("#score-chart"), both);
     this.all = [this.loss, this.scores];
+    startChartTools(this.all, (weight) => this.loss.smooth(weight));
     this.listen();
-    this.showSmoothing();
   }
 
   listen() {
-    this.smoothing.addEventListener("input", () => { localStorage.setItem("smoothing", this.smoothing.value); this.showSmoothing(); });
-    for (const button of $$("[data-scale]")) button.addEventListener("click", () => this.setScale(button.dataset.scale));
-    for (const button of $$("[data-zoom]")) button.addEventListener("click", () => WAYS[button.dataset.zoom](this.loss));
     const rate = $("#show-lr");
     rate.addEventListener("click", () => {
       const yes = rate.getAttribute("aria-pressed") !== "true";
@@ -34,25 +28,6 @@ export class Charts {
     });
     $("#chart-table").addEventListener("toggle", () => this.fillTables());
     $("#score-table").addEventListener("toggle", () => this.fillTables());
-  }
-
-  setScale(scale) {
-    for (const button of $$("[data-scale]")) button.setAttribute("aria-pressed", button.dataset.scale === scale);
-    this.loss.setLog(scale === "log");
-  }
-
-  // Both charts show the same steps.
-  showZoom(zoom) {
-    for (const chart of this.all) {
-      chart.zoom = zoom;
-      chart.draw();
-    }
-    for (const button of $$('[data-zoom="out"], [data-zoom="all"]')) button.disabled = zoom === null;
-  }
-
-  showSmoothing() {
-    write($("#smoothing-value"), `${this.smoothing.value}%`);
-    this.loss.smooth(this.smoothing.value / 100);
   }
 
   fillTables() {

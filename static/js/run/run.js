@@ -16,8 +16,9 @@ import { Room } from "./room.js";
 import { SCORE_COLUMNS, showDiagnosis } from "./score_chart.js";
 
 const id = page.dataset.run;
-const now = { state: page.dataset.state, step: Number(page.dataset.step), steps: Number(page.dataset.steps), eta: null, diagnosis: "", stopping: page.dataset.stop !== "none" };
-const clock = []; // [when, step] of the latest steps: speed and time left
+const now = { state: page.dataset.state, step: Number(page.dataset.step), steps: Number(page.dataset.steps), eta: null, etaAt: 0, diagnosis: "", stopping: page.dataset.stop !== "none" };
+const clock = []; // [when, step] of the latest steps: the speed
+const FORECAST_MS = 20_000; // between two forecasts of the time left, which the page counts down
 const POINTS = 20000; // of the curve, as many as the server gives: fewer would show less where one zooms in
 const room = new Room(id, now, (text) => drawFigure("#loss-now", text));
 const { charts, scene, checkpoints } = room;
@@ -41,12 +42,27 @@ function drawNumbers() {
   bar.value = now.step;
   const each = secondsPerStep();
   const running = now.state === "running";
-  const left = running ? (each === null ? now.eta : Math.max(0, now.steps - now.step) * each) : null;
+  const left = running && now.eta !== null ? Math.max(0, now.eta - (performance.now() - now.etaAt) / 1000) : null;
   const share = now.steps ? Math.floor((now.step / now.steps) * 100) : 0;
   document.title = `${running ? `${share}% · ` : ""}${$("#run-name").textContent} · Likeness`;
-  drawFigure("#eta", left !== null && now.step < now.steps ? duration(left) : "");
+  drawFigure("#eta", left !== null ? duration(left) : "");
   drawFigure("#speed", running && each ? (each >= 1 ? `${each.toFixed(1)} s a step` : `${(1 / each).toFixed(1)} steps a second`) : "");
 }
+
+// The studio knows what is still to come: samples, scores and checkpoints too.
+function setTimeLeft(seconds) {
+  now.eta = seconds ?? now.eta;
+  now.etaAt = performance.now();
+  drawNumbers();
+}
+
+const askForTimeLeft = async () => {
+  if (now.state !== "running" || document.hidden) return;
+  const found = (await api("GET", "/jobs/forecast")).find((one) => one.job_id === Number(page.dataset.job));
+  if (found) setTimeLeft(found.seconds_left);
+};
+
+const askSoon = throttled(2000, () => quietly(askForTimeLeft()));
 
 // A figure without a value is not seen; while the run goes on it keeps its place.
 function drawFigure(selector, text) {
@@ -87,7 +103,7 @@ function showStopping(stop) {
 function setState(state, error, stop) {
   now.state = state;
   showState($("#state"), state);
-  if (state !== "running") clock.length = 0;
+  if (state !== "running") { clock.length = 0; now.eta = null; }
   showTone();
   write($("#phase"), state === "queued" ? wording.queued : "");
   const failed = state === "failed" && error;
@@ -184,6 +200,7 @@ const events = {
     clock.push([when, row.step]);
     if (clock.length > 30) clock.shift();
     if (!now.stopping) write($("#phase"), "training");
+    if (now.eta === null) askSoon();
     drawNumbersSoon();
     speak(`Step ${now.step} of ${now.steps}, loss ${loss(payload.loss)}.`);
   },
@@ -207,7 +224,7 @@ const events = {
 async function refresh() {
   const run = await api("GET", `/runs/${id}`);
   now.steps = run.steps;
-  now.eta = run.eta_seconds;
+  setTimeLeft(run.eta_seconds);
   if (run.state === now.state && run.state !== "running") now.step = run.step;
   showDiagnosis(run);
   room.update(run);
@@ -221,6 +238,7 @@ const refreshSoon = throttled(500, () => quietly(refresh()));
 
 showStopping(page.dataset.stop);
 showTone();
+setInterval(() => quietly(askForTimeLeft()), FORECAST_MS);
 drawNumbers();
 const load = () => loadHistory().catch((error) => { if (!(error instanceof ApiError)) throw error; errors.textContent = error.message; });
 load();

@@ -150,18 +150,21 @@ export class Scene {
     return this.state() === "running" ? "Being drawn" : "Not drawn";
   }
 
-  // What can be wiped against: the base first, then photos, then every other step.
-  drawChoices() {
+  // What can be wiped against, [value, words]: every step, the base first, then photos.
+  choices() {
     const first = this.base === "the base" ? "without the adapter" : this.base; // a fresh adapter changes nothing yet
     const steps = this.samples.steps.map((step) => [`step ${step}`, step ? `step ${step}` : `step 0, ${first}`]);
-    const photos = this.photos.map(({ id, name }) => [`photo ${id}`, name]);
-    const wanted = [...steps, ...photos];
+    return [...steps, ...this.photos.map(({ id, name }) => [`photo ${id}`, name])];
+  }
+
+  drawChoices() {
+    const wanted = this.choices();
     const key = wanted.map(([value]) => value).join();
-    if (this.choices !== key) {
-      this.choices = key;
+    if (this.listed !== key) {
+      this.listed = key;
       this.select.replaceChildren(...wanted.map(([value, words]) => new Option(words, value)));
     }
-    if (!wanted.some(([value]) => value === this.against)) this.against = steps[0]?.[0] ?? "step 0";
+    if (!wanted.some(([value]) => value === this.against)) this.against = wanted[0]?.[0] ?? "step 0";
     this.select.value = this.against;
   }
 
