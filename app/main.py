@@ -35,7 +35,7 @@ from app.database import Database
 from app.errors import HomeProblem, status_of
 from app.events import ChangeWatcher
 from app.home import Home
-from app.routes import api_choosing, api_curation, api_projects, api_runs, api_studio, pages
+from app.routes import api_choosing, api_curation, api_projects, api_runs, api_sending, api_studio, pages
 from app.routes.given import ERRORS
 from app.security import HEADERS, Guard
 from app.worker import lanes
@@ -104,7 +104,7 @@ def create_app(home: Path, *, with_jobs: bool = True) -> FastAPI:
         responses=ERRORS,
     )
     application.state.database = database
-    for part in (api_projects, api_curation, api_runs, api_choosing, api_studio, pages):
+    for part in (api_projects, api_curation, api_runs, api_choosing, api_sending, api_studio, pages):
         application.include_router(part.router)
     application.mount("/static", _StaticFiles(directory=resources.folder("static")), name="static")
     application.add_exception_handler(Problem, _on_problem)

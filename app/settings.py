@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from sqlmodel import Session, select
 
 from app.tables import Setting
+from core.adapters.programs import PROGRAMS
 from core.dataset import captions
 from core.distributed import hosts
 from core.distributed.hosts import Hosts
@@ -36,7 +37,7 @@ class Choice:
     default: Any
     label: str
     sentence: str
-    kind: str  # "bool", "text", "url", "hosts", "folders" or "comfyui"
+    kind: str  # "bool", "text", "url", "hosts", "folder", "folders" or "comfyui"
 
 
 SETTINGS: dict[str, Choice] = {
@@ -87,6 +88,16 @@ SETTINGS: dict[str, Choice] = {
             "ComfyUI's folder",
             "ComfyUI or its folder models, such as ~/ComfyUI. The Models page lists the models that its files make.",
             "comfyui",
+        ),
+        *(
+            Choice(
+                f"send_{program.name}",
+                "",
+                f"{program.title}’s folder",
+                f"Where Send to copies adapters: {program.folder}. Empty: a zip to download.",
+                "folder",
+            )
+            for program in PROGRAMS.values()
         ),
     )
 }
@@ -140,6 +151,8 @@ def _read(choice: Choice, value: Any) -> tuple[Any, str]:
         return text, loopback_trouble(text)
     if choice.kind == "folders":
         return _read_folders(text)
+    if choice.kind == "folder":
+        return text, _folder_trouble(text)
     if choice.kind == "comfyui":
         return text, _comfyui_trouble(text)
     if choice.kind == "hosts":
@@ -166,6 +179,22 @@ def _hosts_trouble(text: str) -> str:
         hosts_of(text)
     except ConfigProblem as problem:
         return f"names {text}, which {'; it '.join(each.message for each in problem.problems)}"
+    return ""
+
+
+def send_key(program: str) -> str:
+    """The setting that remembers the folder of a program."""
+    return f"send_{program}"
+
+
+def send_folder(known: Mapping[str, Any], program: str) -> str:
+    """The folder that was named for a program; ComfyUI's is also known from the models."""
+    return str(known[send_key(program)] or (known["model_comfyui_folder"] if program == "comfyui" else ""))
+
+
+def _folder_trouble(text: str) -> str:
+    if text and (not Path(text).expanduser().is_absolute() or not Path(text).expanduser().is_dir()):
+        return f"is {text!r}, which is not a folder on this computer; give its absolute path"
     return ""
 
 
