@@ -2,7 +2,7 @@
 
     python -m bench.comfy_nodes CLONE > tests/comfy_nodes.json
 
-    node     links: {name: type}     widgets: [name]     outputs: [type]     seeds: widgets with "control after generate"
+    node    links: {name: type}    widgets: [name]    outputs: [type]    seeds: widgets with "control after generate"
 
 The source is parsed and never run, so it needs neither torch nor a GPU: classes with INPUT_TYPES and RETURN_TYPES, and
 those with a schema. Inputs keep their order, which is that of the widgets' values in a workflow's file.
@@ -57,8 +57,9 @@ def _of_types(body: list[ast.stmt]) -> dict[str, Any]:
     """A class with INPUT_TYPES: {"required": {name: (type, {...})}, "optional": {...}}."""
     method = next(each for each in body if isinstance(each, ast.FunctionDef) and each.name == "INPUT_TYPES")
     returned = next(each.value for each in ast.walk(method) if isinstance(each, ast.Return))
-    assigned = [each for each in body if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == "RETURN_TYPES"]
-    outputs = [_type(each) for each in assigned[0].value.elts] if isinstance(assigned[0].value, ast.Tuple) else []
+    assigned = [each for each in body if isinstance(each, ast.Assign)]
+    returned_types = next(each.value for each in assigned if ast.unparse(each.targets[0]) == "RETURN_TYPES")
+    outputs = [_type(each) for each in returned_types.elts] if isinstance(returned_types, ast.Tuple) else []
     return _described(_inputs_of(returned), outputs)
 
 
@@ -89,12 +90,12 @@ def _of_schema(node: ast.ClassDef) -> dict[str, Any] | None:
 
 
 def _kind(call: ast.Call) -> str:
-    """"MODEL" of io.Model.Input(...)."""
+    """ "MODEL" of io.Model.Input(...)."""
     return ast.unparse(call.func).split(".")[1].upper()
 
 
 def _type(value: ast.expr) -> str:
-    """"MODEL" of "MODEL" or IO.MODEL; anything else, such as a list of choices, is a widget."""
+    """ "MODEL" of "MODEL" or IO.MODEL; anything else, such as a list of choices, is a widget."""
     return _text(value) if isinstance(value, ast.Constant) else ast.unparse(value).rpartition(".")[2]
 
 

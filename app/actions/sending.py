@@ -4,8 +4,8 @@
     send   writes it, in a job (app/worker/sending.py): into a folder that the user names, or as one zip to download
 
 A program gets the adapter in the form that it reads (core/adapters/programs.py), a preview, a text with the three lines
-that use it, and what is its own: a workflow for ComfyUI, a card for Forge. `share` is one zip with all of that. The folder
-is remembered for the program.
+that use it, and what is its own: a workflow for ComfyUI, a card for Forge. `share` is one zip with all of that. The
+folder is remembered for the program.
 """
 
 from __future__ import annotations
@@ -84,6 +84,14 @@ class Plan:
     lines: tuple[str, ...]  # the three lines that use it; of a zip to share, none
     code: bool  # whether they are code
     preview_url: str  # empty without a preview
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What would be written, or every problem for which it would be refused."""
+
+    plan: Plan | None
+    problems: tuple[FieldProblem, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,16 +193,22 @@ def offer(database: Database, run_id: int) -> Offer:
     )
 
 
-def plan(database: Database, run_id: int, request: Request) -> Plan:
-    """What `send` would write. Raises what it raises, and changes nothing."""
-    sending = _checked(database, run_id, request)
+def plan(database: Database, run_id: int, request: Request) -> Planned:
+    """What `send` would write; changes nothing. Raises NotFound, Conflict before the first checkpoint."""
+    try:
+        return Planned(_plan(database, _checked(database, run_id, request)), ())
+    except ConfigProblem as problem:
+        return Planned(None, tuple(problem.problems))
+
+
+def _plan(database: Database, sending: Sending) -> Plan:
     place, program = sending.place, PROGRAMS.get(sending.program)
     files = []
     for part in sending.parts:
         path = place.path(part, sending.stem) if place else None
         name = str(path) if path else send_places.name_in_zip(part, sending.stem)
         files.append(PlannedFile(name, send_places.WHAT[part], path is not None and path.exists()))
-    preview = _preview(database, run_id, sending.step) if sending.preview else None
+    preview = _preview(database, sending.run, sending.step) if sending.preview else None
     return Plan(
         program=sending.program,
         title=program.title if program else "one zip to share",
@@ -275,9 +289,7 @@ def _problems(database: Database, request: Request, family: str, published: bool
     return problems
 
 
-def _use(
-    database: Database, model: str, file: str, prompt: str, trigger: str, request: Request
-) -> AdapterUse:
+def _use(database: Database, model: str, file: str, prompt: str, trigger: str, request: Request) -> AdapterUse:
     """How the adapter is drawn with: on the model that its own one draws best with."""
     entry = models.find(database, model)
     drawn_with = KNOWN.get(entry.draws_with)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from app.actions import sending
-from app.actions.sending import Offer, Plan, Request
+from app.actions.sending import Offer, Planned, Request
 from app.routes.api_projects import JobStarted
 from app.routes.given import ID_AT_MOST, Db, Id, StrictRoute
 from core.adapters.programs import PROGRAMS
@@ -22,7 +22,7 @@ class SendBody(BaseModel):
     program: str = Field(description=NAMES)
     step: int | None = Field(default=None, description="The checkpoint; without it the starred, else the newest one.")
     strength: float = 1.0
-    folder: str = Field(default="", max_length=FOLDER_CHARACTERS, description="Where to copy the files; empty: one zip.")
+    folder: str = Field(default="", max_length=FOLDER_CHARACTERS, description="Where to copy them; empty: one zip.")
 
 
 @router.get("/runs/{run_id}/programs")
@@ -39,12 +39,12 @@ def plan_sending(
     step: Annotated[int | None, Query(ge=0, le=ID_AT_MOST)] = None,
     strength: float = 1.0,
     folder: Annotated[str, Query(max_length=FOLDER_CHARACTERS)] = "",
-) -> Plan:
-    """What the same values would write, and the three lines that use it; changes nothing."""
+) -> Planned:
+    """What the same values would write and the three lines that use it, or every problem; changes nothing."""
     return sending.plan(db, run_id, Request(program, step, strength, folder))
 
 
 @router.post("/runs/{run_id}/send", status_code=202)
 def send(db: Db, run_id: Id, body: SendBody) -> JobStarted:
-    """Write the adapter with its preview, text and workflow into a folder, or as a zip (GET /api/exports/{job}/file)."""
+    """Write the adapter, its preview, text and workflow to a folder, or as a zip (GET /api/exports/{job}/file)."""
     return JobStarted(job_id=sending.send(db, run_id, Request(body.program, body.step, body.strength, body.folder)))

@@ -154,5 +154,3 @@ def _reading(sending: Sending) -> list[programs.Program]:
 
 def _as_text(content: Mapping[str, Any]) -> str:
     return strict_json.dumps(content, indent=1) + "\n"
-
-

@@ -1,9 +1,9 @@
 """Sending an adapter to another program, as a job: the files are made in the home, then copied or zipped.
 
-    a folder   each file is written under a temporary name, read back, and named in one step. A file that is there is never
-               replaced: one with the same bytes is used as it is, otherwise all files get the next free number. When one
-               cannot be written, those that were written before it are removed.
-    a zip      in the home, for the browser to download
+a folder   each file is written under a temporary name, read back, and named in one step. A file that is there is never
+           replaced: one with the same bytes is used as it is, otherwise all files get the next free number. When one
+           cannot be written, those that were written before it are removed.
+a zip      in the home, for the browser to download
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PHASE = "writing the files"
 def send_adapter(work: Work) -> Outcome:
     """Write the files that the job's parameters describe.
 
-    Raises AdapterProblem for an adapter without effect, ConfigProblem when the folder cannot be used any more, DiskProblem.
+    Raises AdapterProblem for an adapter without effect, ConfigProblem when the folder cannot be used, DiskProblem.
     """
     sending, home = Sending.from_json(work.job.params), work.home
     source, folder = home.file(sending.file), home.exports / str(work.claim.job_id)
@@ -59,9 +59,7 @@ def send_adapter(work: Work) -> Outcome:
     return _copied(work, sending, adapters, preview)
 
 
-def contents_of(
-    sending: Sending, adapters: Mapping[str, Path], preview: Image.Image | None
-) -> dict[str, bytes | Path]:
+def contents_of(sending: Sending, adapters: Mapping[str, Path], preview: Image.Image | None) -> dict[str, bytes | Path]:
     """The contents of the files by part, in the order of writing: bytes, or a file to copy."""
     texts = send_contents.texts_of(sending)
     found: dict[str, bytes | Path] = {}
@@ -116,9 +114,13 @@ def _copied(work: Work, sending: Sending, adapters: Mapping[str, Path], preview:
 def _outcome(work: Work, place: Place, contents: Mapping[Path, bytes | Path], fresh: list[Path]) -> Outcome:
     size = sum(path.stat().st_size for path in contents)
     there = len(contents) - len(fresh)
-    words = f"Wrote {wording.plural(len(fresh), 'file')} ({wording.size(size)}) to {place.adapters}, and read them back."
+    words = (
+        f"Wrote {wording.plural(len(fresh), 'file')} ({wording.size(size)}) to {place.adapters}, and read them back."
+    )
     if there:
-        words += f" {wording.plural(there, 'file')} with the same bytes {'was' if there == 1 else 'were'} there already."
+        words += (
+            f" {wording.plural(there, 'file')} with the same bytes {'was' if there == 1 else 'were'} there already."
+        )
     work.log(words)
     written = [str(path) for path in contents]
     result = {"folder": str(place.adapters), "name": Path(written[0]).name, "bytes": size, "written": written}

@@ -63,7 +63,7 @@ ENCODER_TYPES = {"flux1": "flux", "flux2": "flux2", "z_image": "lumina2", "chrom
 
 @dataclass(frozen=True, slots=True)
 class NodeType:
-    """A node of ComfyUI's: the names and types of what goes in by links, its widgets, and the types of what comes out."""
+    """A node of ComfyUI's: names and types of what goes in by links, its widgets, and the types of what comes out."""
 
     links: Mapping[str, str]
     widgets: tuple[str, ...]
@@ -113,7 +113,7 @@ class _Graph:
     links: list[list[Any]] = field(default_factory=list)
 
     def add(self, column: int, kind: str, *, title: str = "", **inputs: Any) -> int:
-        """A node of this kind in a column of the page; an input by link is the id of the node whose first output it is."""
+        """A node in a column of the page; an input by link is the id of the node whose first output it is."""
         node, number = NODES[kind], len(self.nodes) + 1
         above = sum(each["pos"][0] == column * COLUMN_PX for each in self.nodes)
         slots = [

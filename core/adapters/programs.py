@@ -9,8 +9,8 @@
     mflux          FLUX.1, FLUX.2, FLUX.3, Z-Image                   diffusers
     diffusers      all, of any size                                  diffusers
 
-diffusers: core/adapters/diffusers.py; kohya: core/adapters/kohya.py. `Program.known_from` says in which versions a row was
-checked. Plain Python, for the web process too.
+diffusers: core/adapters/diffusers.py; kohya: core/adapters/kohya.py. `Program.known_from` says in which versions a row
+was checked. Plain Python, for the web process too.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ MFLUX = {
 def _in_comfyui(use: AdapterUse) -> tuple[str, str, str]:
     return (
         f"In ComfyUI open {use.workflow or 'a workflow with a node Load LoRA'}.",
-        f"Its node Load LoRA has {use.name} at strength {use.strength:g}. Where a file of the model has another name at "
-        "yours, choose it in its node.",
+        f"Its node Load LoRA has {use.name} at strength {use.strength:g}. Where a file of your model has another name, "
+        "choose it in its node.",
         f"Keep “{use.trigger}” in the prompt, as in “{use.prompt}”, and press Run.",
     )
 

@@ -47,24 +47,31 @@ function label() {
   return given().folder ? "Send" : "Make the zip";
 }
 
+const noNumber = (text) => ({ field: "strength", message: `is “${text}”, which is no number; write one such as 0.9` });
+const isNumber = (text) => text !== "" && Number.isFinite(Number(text));
+
 async function plan() {
   const turn = (asked += 1);
+  const wanted = given();
   write($("#send-now"), label());
-  show($("#send-plan"), false);
   clearErrors(form);
-  if (FORMATS.includes(chosen()) || !steps.value) return;
-  let found = null;
-  let problems = [];
-  try {
-    found = await api("GET", `/runs/${page.dataset.run}/send?${new URLSearchParams(given())}`);
-  } catch (error) {
-    if (!("problems" in error)) throw error;
-    problems = error.problems;
-    if (!problems.length && turn === asked) write($("[data-error]", form), error.message);
-  }
+  if (FORMATS.includes(wanted.program) || !steps.value) return show($("#send-plan"), false);
+  const { plan: found, problems } = await answered(wanted);
   if (turn !== asked) return; // the form has changed since
   showFieldErrors(form, FIELDS, problems);
+  show($("#send-plan"), found !== null);
   if (found) showPlan(found);
+}
+
+async function answered(wanted) {
+  if (!isNumber(wanted.strength)) return { plan: null, problems: [noNumber(wanted.strength)] };
+  try {
+    return await api("GET", `/runs/${page.dataset.run}/send?${new URLSearchParams(wanted)}`);
+  } catch (error) {
+    if (!("problems" in error)) throw error;
+    write($("[data-error]", form), error.message);
+    return { plan: null, problems: error.problems };
+  }
 }
 
 function showPlan(found) {
@@ -82,7 +89,6 @@ function showPlan(found) {
   write($("#send-code"), found.lines.join("\n"));
   show($("#send-why"), found.why !== "");
   write($("#send-why p"), `The file has ${found.form}. ${found.why}`);
-  show($("#send-plan"));
 }
 
 function fileLine({ path, what, there }, parent) {
@@ -124,14 +130,11 @@ function offer({ id, result }) {
 }
 
 function begin() {
-  const { program, ...more } = given();
-  const number = Number(more.strength);
-  if (!more.strength || !Number.isFinite(number)) {
-    throw new ApiError(422, { message: "The strength needs another look.", problems: [{ field: "strength", message: `is “${more.strength}”, which is no number; write one such as 0.9` }] });
-  }
+  const { program, step, strength: text, folder: place } = given();
+  if (!isNumber(text)) throw new ApiError(422, { message: "The strength needs another look.", problems: [noNumber(text)] });
   const run = Number(page.dataset.run);
-  if (FORMATS.includes(program)) return api("POST", "/exports", { run, step: more.step, format: program, strength: program === "merged" ? number : 1 });
-  return api("POST", `/runs/${run}/send`, { program, step: more.step, strength: number, folder: more.folder });
+  if (FORMATS.includes(program)) return api("POST", "/exports", { run, step, format: program, strength: program === "merged" ? Number(text) : 1 });
+  return api("POST", `/runs/${run}/send`, { program, step, strength: Number(text), folder: place });
 }
 
 for (const button of $$("[data-open=export]")) button.addEventListener("click", listSteps);
