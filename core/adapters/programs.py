@@ -152,9 +152,11 @@ def _in_diffusers(use: AdapterUse) -> tuple[str, str, str]:
         f'adapter_name="likeness"); pipeline.set_adapters("likeness", {use.strength:g})'
     )
     if use.family == "flux3":
-        return (
-            f"import torch; from diffusers import ModularPipeline; pipeline = ModularPipeline.from_pretrained("
-            f"{_quoted(use.source)}); pipeline.load_components(torch_dtype=torch.bfloat16)",
+        blocks = "Flux3DistilledAutoBlocks" if use.pipeline.startswith("Flux3Distilled") else "Flux3AutoBlocks"
+        return (  # without its step that has a language model rewrite the prompt, and so the trigger
+            f"import torch; from diffusers import {blocks}; blocks = {blocks}(); "
+            'blocks.sub_blocks.pop("prompt_upsampler"); '
+            f"pipeline = blocks.init_pipeline({_quoted(use.source)}); pipeline.load_components(dtype=torch.bfloat16)",
             load,
             f"pipeline(prompt={_quoted(use.prompt)}, num_inference_steps={use.steps}, height={use.side_px}, "
             f'width={use.side_px}, output="images")[0].save("picture.png")',
