@@ -5,6 +5,7 @@ The settings page and PATCH /api/settings follow `SETTINGS`; the database holds 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,13 +168,18 @@ def _read(choice: Choice, value: Any) -> tuple[Any, str]:
     return text, ""
 
 
+def path_of(text: str) -> Path:
+    """The path that a user typed. Unlike Path's own, this leaves a home that does not exist as it is ("~nobody")."""
+    return Path(os.path.expanduser(text))
+
+
 def hosts_of(text: str) -> Hosts | None:
     """The hosts of the setting's file; None when the setting is empty. Raises ConfigProblem."""
-    return hosts.read(Path(text).expanduser()) if text else None
+    return hosts.read(path_of(text)) if text else None
 
 
 def _hosts_trouble(text: str) -> str:
-    if text and not Path(text).expanduser().is_absolute():
+    if text and not path_of(text).is_absolute():
         return f"is {text!r}; give its absolute path"
     try:
         hosts_of(text)
@@ -193,24 +199,22 @@ def send_folder(known: Mapping[str, Any], program: str) -> str:
 
 
 def _folder_trouble(text: str) -> str:
-    if text and (not Path(text).expanduser().is_absolute() or not Path(text).expanduser().is_dir()):
+    if text and (not path_of(text).is_absolute() or not path_of(text).is_dir()):
         return f"is {text!r}, which is not a folder on this computer; give its absolute path"
     return ""
 
 
 def folders_of(text: str) -> tuple[Path, ...]:
     """The folders of a setting with one folder a line."""
-    return tuple(Path(line).expanduser() for line in text.splitlines() if line)
+    return tuple(path_of(line) for line in text.splitlines() if line)
 
 
 def _read_folders(text: str) -> tuple[str, str]:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    wrong = [
-        line for line in lines if not Path(line).expanduser().is_absolute() or not Path(line).expanduser().is_dir()
-    ]
+    wrong = [line for line in lines if not path_of(line).is_absolute() or not path_of(line).is_dir()]
     if wrong:
         return "", f"has {wrong[0]!r}, which is not a folder on this computer; give its absolute path"
-    troubles = [words for line in lines if (words := _model_folder_trouble(Path(line).expanduser()))]
+    troubles = [words for line in lines if (words := _model_folder_trouble(path_of(line)))]
     return "\n".join(lines), f"has a folder that cannot be used: {troubles[0]}" if troubles else ""
 
 
@@ -222,7 +226,7 @@ def _model_folder_trouble(folder: Path) -> str:
 
 def comfyui_of(text: str) -> Path | None:
     """The folder of the setting; None when it is empty."""
-    return Path(text).expanduser() if text else None
+    return path_of(text) if text else None
 
 
 def _comfyui_trouble(text: str) -> str:

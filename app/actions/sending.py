@@ -11,10 +11,8 @@ folder is remembered for the program.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -22,7 +20,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from app import settings
 from app.actions import exports, models, projects, runs, send_places
 from app.actions.run_views import picture_url
-from app.actions.send_places import KOHYA_TOO, Place
+from app.actions.send_job import SHARE, Sending
 from app.database import Database
 from app.errors import NotFound
 from app.jobs import store
@@ -30,15 +28,12 @@ from app.jobs.states import Kind
 from app.tables import Project, Run, Sample, Setting
 from core.adapters import programs
 from core.adapters.key_maps import TITLES
-from core.adapters.programs import KOHYA, PROGRAMS, AdapterUse, Program
+from core.adapters.programs import PROGRAMS, AdapterUse
 from core.errors import ConfigProblem, FieldProblem, ModelProblem
 from core.hub import catalog
 from core.hub.catalog import Entry
 from core.hub.registry import KNOWN, KnownModel
 from core.safetensors_file import read_json
-
-SHARE = "share"
-FORMAT = "send"  # of an export job's parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,76 +97,6 @@ class Request:
     step: int | None = None
     strength: float = 1.0
     folder: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Sending:
-    """What the job is told; all paths of our own are relative to the home."""
-
-    program: str
-    run: int
-    step: int
-    file: str  # the checkpoint's adapter
-    preview: str  # a sample's file; empty for none
-    stem: str  # of the files' names
-    folder: str  # the user's, as typed; empty for a zip
-    published: bool  # whether the model has the sizes of the published ones
-    title: str
-    trigger: str
-    licence: tuple[str, str]  # of the model that it was trained on, and its terms; empty for a model of the user's own
-    use: AdapterUse
-
-    def as_json(self) -> dict[str, Any]:
-        return {"format": FORMAT, **asdict(self), "licence": list(self.licence)}
-
-    @classmethod
-    def from_json(cls, params: Mapping[str, Any]) -> Sending:
-        given = {name: value for name, value in params.items() if name != "format"}
-        first, second = given.pop("licence")
-        return cls(**given | {"use": AdapterUse(**given["use"]), "licence": (first, second)})
-
-    @property
-    def forms(self) -> dict[str, str]:
-        """The forms of the adapter's files, by part."""
-        if self.program != SHARE:
-            form = PROGRAMS[self.program].form_for(self.use.family, published=self.published)
-            return {send_places.ADAPTER: form}
-        found = {send_places.ADAPTER: programs.DIFFUSERS}
-        read = [each.form_for(self.use.family, published=self.published) for each in PROGRAMS.values()]
-        return found | ({KOHYA_TOO: KOHYA} if KOHYA in read else {})
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The files, in the order of writing."""
-        parts = send_places.parts_of(self.program, preview=bool(self.preview))
-        if self.program != SHARE:
-            return parts
-        more = [KOHYA_TOO] if KOHYA_TOO in self.forms else []
-        if PROGRAMS["comfyui"].form_for(self.use.family, published=self.published):
-            more.append(send_places.WORKFLOW)
-        return *parts[:-1], *more, parts[-1]
-
-    def named(self, stem: str) -> Sending:
-        """The same with another stem of the files' names, and `use` telling where they are."""
-        place = self.place
-        file = f"{stem}.safetensors" if place is None else str(place.path(send_places.ADAPTER, stem))
-        workflow = ""
-        if send_places.WORKFLOW in self.parts:
-            listed = place is not None and place.workflows != place.adapters
-            workflow = f"{stem} in its list of workflows" if listed else f"{stem}.workflow.json: drag it onto the page"
-        return replace(self, stem=stem, use=replace(self.use, file=file, workflow=workflow))
-
-    def use_in(self, program: Program) -> AdapterUse:
-        """How a program uses the file that it reads, of several in a zip to share."""
-        form = program.form_for(self.use.family, published=self.published)
-        other = self.program == SHARE and form == KOHYA
-        file = send_places.name_in_zip(KOHYA_TOO, self.stem) if other else self.use.file
-        return replace(self.use, file=file)
-
-    @property
-    def place(self) -> Place | None:
-        """Where the files go; None for a zip."""
-        return send_places.place_of(self.program, Path(self.folder).expanduser()) if self.folder else None
 
 
 def offer(database: Database, run_id: int) -> Offer:
@@ -250,9 +175,8 @@ def _checked(database: Database, run_id: int, request: Request) -> Sending:
     folder = request.folder.strip()
     problems = _problems(database, request, family, published)
     if folder and request.program in PROGRAMS:
-        words = send_places.trouble_of(
-            Path(folder).expanduser(), request.program, database.home, adapter.path.stat().st_size
-        )
+        size = adapter.path.stat().st_size
+        words = send_places.trouble_of(settings.path_of(folder), request.program, database.home, size)
         problems += [FieldProblem("folder", words)] if words else []
     if problems:
         raise ConfigProblem("The adapter cannot be sent like this.", problems)
@@ -293,7 +217,7 @@ def _use(database: Database, model: str, file: str, prompt: str, trigger: str, r
     """How the adapter is drawn with: on the model that its own one draws best with."""
     entry = models.find(database, model)
     drawn_with = KNOWN.get(entry.draws_with)
-    like = drawn_with or (entry.folder and _published_like(entry)) or None
+    like = drawn_with or _published_like(entry)
     drawing = drawn_with.drawing if drawn_with else entry.drawing
     own = "" if drawn_with else model
     return AdapterUse(

@@ -8,13 +8,14 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from app.actions import sending
+from app.actions.send_job import SHARE
 from app.actions.sending import Offer, Planned, Request
 from app.routes.api_projects import JobStarted
 from app.routes.given import ID_AT_MOST, Db, Id, StrictRoute
 from core.adapters.programs import PROGRAMS
 
 router = APIRouter(prefix="/api", tags=["runs"], route_class=StrictRoute)
-NAMES = f"{', '.join(PROGRAMS)} or {sending.SHARE}, one zip for all of them."
+NAMES = f"{', '.join(PROGRAMS)} or {SHARE}, one zip for all of them."
 FOLDER_CHARACTERS = 2000
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 
 from app.actions import send_places
-from app.actions.sending import SHARE, Sending
+from app.actions.send_job import SHARE, Sending
 from core import strict_json
 from core.adapters import comfy_workflow, programs
 from core.adapters import diffusers as diffusers_form

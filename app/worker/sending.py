@@ -16,10 +16,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from app import wording
+from app import settings, wording
 from app.actions import send_places
+from app.actions.send_job import Sending
 from app.actions.send_places import Place
-from app.actions.sending import Sending
 from app.jobs.states import State
 from app.worker import send_contents
 from app.worker.outcome import Outcome
@@ -52,7 +52,7 @@ def send_adapter(work: Work) -> Outcome:
     if sending.place is None:
         return _zipped(work, sending, adapters, preview)
     words = send_places.trouble_of(
-        Path(sending.folder).expanduser(), sending.program, home, sum(path.stat().st_size for path in adapters.values())
+        settings.path_of(sending.folder), sending.program, home, sum(path.stat().st_size for path in adapters.values())
     )
     if words:
         raise ConfigProblem("The folder cannot be used.", [FieldProblem("folder", words)])

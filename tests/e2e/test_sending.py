@@ -82,7 +82,5 @@ def test_the_dialog_says_what_will_be_written_where_and_how_it_is_used(
     expect(page.locator("#send-lines li")).to_have_count(3)
     assert faults(page, "send to") == []
     page.set_viewport_size({"width": 390, "height": 844})
-    wide = (
-        "() => [...document.querySelectorAll('#export *')].filter((e) => e.getBoundingClientRect().right > 391).length"
-    )
-    assert page.evaluate(wide) == 0
+    outside = "(all) => all.filter((one) => one.getBoundingClientRect().right > 391).map((one) => one.outerHTML)"
+    assert page.locator("#export *").evaluate_all(outside) == []

@@ -46,7 +46,7 @@ def test_the_lines_draw_with_the_adapter_at_its_strength(
     monkeypatch.chdir(tmp_path)
     lines = PROGRAMS["diffusers"].lines(use)
     names: dict[str, Any] = {}
-    exec("\n".join(lines), names)  # noqa: S102, the lines are what is tested
+    exec("\n".join(lines), names)  # they are what is tested
     layers = [module for module in names["pipeline"].transformer.modules() if isinstance(module, BaseTunerLayer)]
     assert len(layers) == len(adapter_file.read(tmp_path / "my can's.safetensors", family).factors)
     assert {layer.scaling["likeness"] for layer in layers} == {0.5}
