@@ -72,12 +72,12 @@ def header_of(sending: Sending, preview: Image.Image | None) -> dict[str, str]:
 
 def texts_of(sending: Sending) -> dict[str, str]:
     """The text files, by part."""
-    makers = {
-        send_places.CARD: lambda: _as_text(_card(sending)),
-        send_places.WORKFLOW: lambda: _as_text(workflow_of(sending)),
-        send_places.ABOUT: lambda: about(sending),
-    }
-    return {part: make() for part, make in makers.items() if part in sending.parts}
+    found = {send_places.ABOUT: about(sending)}
+    if send_places.CARD in sending.parts:
+        found[send_places.CARD] = _as_text(_card(sending))
+    if send_places.WORKFLOW in sending.parts:
+        found[send_places.WORKFLOW] = _as_text(workflow_of(sending))
+    return found
 
 
 def workflow_of(sending: Sending) -> dict[str, Any]:

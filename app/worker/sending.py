@@ -114,13 +114,11 @@ def _copied(work: Work, sending: Sending, adapters: Mapping[str, Path], preview:
 def _outcome(work: Work, place: Place, contents: Mapping[Path, bytes | Path], fresh: list[Path]) -> Outcome:
     size = sum(path.stat().st_size for path in contents)
     there = len(contents) - len(fresh)
-    words = (
-        f"Wrote {wording.plural(len(fresh), 'file')} ({wording.size(size)}) to {place.adapters}, and read them back."
-    )
-    if there:
-        words += (
-            f" {wording.plural(there, 'file')} with the same bytes {'was' if there == 1 else 'were'} there already."
-        )
+    words = f"Wrote {wording.plural(len(fresh), 'file')} to {place.adapters}, and read them back."
+    if not fresh:
+        words = f"All {there} files are in {place.adapters} already, with the same bytes."
+    elif there:
+        words += f" Already there, with the same bytes: {there}."
     work.log(words)
     written = [str(path) for path in contents]
     result = {"folder": str(place.adapters), "name": Path(written[0]).name, "bytes": size, "written": written}

@@ -112,7 +112,7 @@ class _Graph:
     nodes: list[dict[str, Any]] = field(default_factory=list)
     links: list[list[Any]] = field(default_factory=list)
 
-    def add(self, column: int, kind: str, *, title: str = "", **inputs: Any) -> int:
+    def add(self, column: int, kind: str, title: str = "", /, **inputs: Any) -> int:
         """A node in a column of the page; an input by link is the id of the node whose first output it is."""
         node, number = NODES[kind], len(self.nodes) + 1
         above = sum(each["pos"][0] == column * COLUMN_PX for each in self.nodes)
@@ -188,11 +188,11 @@ def _conditions(graph: _Graph, use: AdapterUse, files: ModelFiles) -> tuple[int,
         encoder = graph.add(0, "CLIPLoader", clip_name=files.encoders[0], type=kind, device="default")
     if use.family == "chroma":  # its makers': one token of padding behind the prompt, and no more
         encoder = graph.add(1, "T5TokenizerOptions", clip=encoder, min_padding=1, min_length=0)
-    prompt = graph.add(2, "CLIPTextEncode", title="Prompt", clip=encoder, text=use.prompt)
+    prompt = graph.add(2, "CLIPTextEncode", "Prompt", clip=encoder, text=use.prompt)
     if use.guidance_is_input or use.guidance <= 1:
         negative = graph.add(2, "ConditioningZeroOut", conditioning=prompt)
     else:
-        negative = graph.add(2, "CLIPTextEncode", title="Negative prompt", clip=encoder, text="")
+        negative = graph.add(2, "CLIPTextEncode", "Negative prompt", clip=encoder, text="")
     if use.guidance_is_input:
         prompt = graph.add(2, "FluxGuidance", conditioning=prompt, guidance=use.guidance)
     return prompt, negative
@@ -200,7 +200,7 @@ def _conditions(graph: _Graph, use: AdapterUse, files: ModelFiles) -> tuple[int,
 
 def _sampled(graph: _Graph, use: AdapterUse, model: int, positive: int, negative: int, seed: int) -> int:
     """The latent of the picture."""
-    side = {"width": use.side_px, "height": use.side_px}
+    side: dict[str, Any] = {"width": use.side_px, "height": use.side_px}
     cfg = 1.0 if use.guidance_is_input else use.guidance
     if use.family != "flux2":
         empty = graph.add(3, "EmptySD3LatentImage", **side, batch_size=1)

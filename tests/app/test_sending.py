@@ -139,7 +139,7 @@ def test_comfyui_gets_kohyas_form_with_preview_and_workflow_and_nothing_is_overw
 
     before = adapter.read_bytes()
     again = send(client, klein, monkeypatch, **given)
-    assert "4 files of the same bytes were there already" in again["result"]["words"]
+    assert again["result"]["words"] == f"All 4 files are in {loras} already, with the same bytes."
     adapter.write_bytes(b"somebody else's")
     third = send(client, klein, monkeypatch, **given)
     assert Path(third["result"]["written"][0]).name == f"{STEM}-2.safetensors"
