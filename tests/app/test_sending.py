@@ -20,6 +20,7 @@ from app.jobs import store
 from app.jobs.process import ProcessName
 from app.jobs.states import Lane, State
 from app.tables import Sample
+from app.worker.outcome import Outcome
 from app.worker.tasks import TASKS
 from app.worker.work import Shutdown, Work
 from core.adapters import file as adapter_file
@@ -84,9 +85,8 @@ def send(client: TestClient, run: int, monkeypatch: pytest.MonkeyPatch, **body: 
         try:
             outcome = TASKS[claim.kind](work)
         except Problem as problem:
-            store.end(database, claim, State.FAILED, error={"code": problem.code, "message": problem.message})
-        else:
-            store.end(database, claim, outcome.state, error=outcome.error, result=outcome.result)
+            outcome = Outcome(State.FAILED, error={"code": problem.code, "message": problem.message})
+    store.end(database, claim, outcome.state, error=outcome.error, result=outcome.result)
     return dict(client.get(f"/api/jobs/{claim.job_id}").json())
 
 

@@ -25,9 +25,9 @@ const radio = () => $(`[name=program][value="${chosen()}"]`, form);
 const hasFolder = () => "folder" in radio().dataset;
 const given = () => ({ program: chosen(), step: Number(steps.value), strength: strength.value.trim().replace(",", "."), folder: hasFolder() ? folder.value.trim() : "" });
 
-// The checkpoints that the page lists now, the newest first; the choice stays.
+// The checkpoints that the page lists now, the newest first; the choice stays, and at first it is that of Download.
 function listSteps() {
-  const before = steps.value;
+  const before = steps.value || new URL($("#download").href, location).searchParams.get("step");
   steps.replaceChildren(...$$("#checkpoints [data-step]").map((line) => new Option(`Step ${line.dataset.step}`, line.dataset.step)));
   if (before) steps.value = before;
   showFolder();
@@ -39,7 +39,8 @@ function showFolder() {
   show($("#send-folder"), hasFolder());
   if (!hasFolder()) return;
   folder.value = radio().dataset.folder;
-  write($("#export-folder-hint"), `${radio().dataset.hint}. Leave it empty for a zip to download.`);
+  const { hint } = radio().dataset;
+  write($("#export-folder-hint"), `${hint[0].toUpperCase()}${hint.slice(1)}. Leave it empty for a zip to download.`);
 }
 
 function label() {
@@ -75,8 +76,8 @@ async function answered(wanted) {
 }
 
 function showPlan(found) {
-  const parent = found.folder && `${found.folder}/`;
-  write($("#send-to"), found.folder ? `Into ${found.folder}:` : `One zip to download, ${found.name}:`);
+  const parent = found.folder && shared(found.files.map(({ path }) => path));
+  write($("#send-to"), found.folder ? `Into ${parent.slice(0, -1)}:` : `One zip to download, ${found.name}:`);
   $("#send-files").replaceChildren(...found.files.map((one) => fileLine(one, parent)));
   const preview = $("#send-preview");
   show(preview, found.preview_url !== "");
@@ -91,10 +92,17 @@ function showPlan(found) {
   write($("#send-why p"), `The file has ${found.form}. ${found.why}`);
 }
 
+// The folder that holds all of these files, at any depth, with a slash at its end.
+function shared(paths) {
+  let length = 0;
+  while (paths.every((path) => length < path.length && path[length] === paths[0][length])) length += 1;
+  return paths[0].slice(0, paths[0].lastIndexOf("/", length - 1) + 1);
+}
+
 function fileLine({ path, what, there }, parent) {
   const line = document.createElement("li");
   const name = document.createElement("code");
-  name.textContent = parent && path.startsWith(parent) ? path.slice(parent.length) : path;
+  name.textContent = path.slice(parent.length);
   line.append(name, `: ${what}${there ? ". A file of this name is there and stays; unless it is the same, the new ones get a number" : ""}`);
   return line;
 }
