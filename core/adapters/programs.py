@@ -168,9 +168,9 @@ def _in_diffusers(use: AdapterUse) -> tuple[str, str, str]:
     steps = use.steps + 1 if use.model == "z-image-turbo" else use.steps
     return (
         f"import torch; from diffusers import {use.pipeline}; pipeline = {use.pipeline}.from_pretrained("
-        f"{_quoted(use.source)}, torch_dtype=torch.bfloat16)",
+        f"{_quoted(use.source)}, dtype=torch.bfloat16)",
         load,
-        f"pipeline({_quoted(use.prompt)}, num_inference_steps={steps}, {guidance}, "
+        f"pipeline(prompt={_quoted(use.prompt)}, num_inference_steps={steps}, {guidance}, "
         f'height={use.side_px}, width={use.side_px}).images[0].save("picture.png")',
     )
 
@@ -218,7 +218,8 @@ PROGRAMS = {
             title="diffusers",
             forms=dict.fromkeys(TITLES, DIFFUSERS),
             folder="a folder of LoRAs, such as ~/loras",
-            known_from="diffusers 0.42.1 with peft 0.21.2: the numbers are those of the merged weights.",
+            known_from="diffusers 0.42.1 with peft 0.21.2: the lines were run there (FLUX.3’s were not), and the "
+            "numbers are those of the merged weights. Older versions call dtype torch_dtype.",
             lines=_in_diffusers,
             code=True,
             any_size=True,
