@@ -27,6 +27,7 @@ from core.adapters import file as adapter_file
 from core.adapters.lora import Factors
 from core.errors import Problem
 from core.safetensors_file import read_header
+from tests import comfy, tiny_klein
 from tests.app.conftest import fields, problem_of
 from tests.app.test_exports import PAIR, run_with_checkpoint
 
@@ -152,6 +153,32 @@ def test_comfyui_gets_kohyas_form_with_preview_and_workflow_and_nothing_is_overw
     problem_of(client.get(f"/api/exports/{job['id']}/file"), 404)
     assert client.delete(f"/api/runs/{klein}").status_code == 204
     assert preview.is_file()  # what was given away is no longer the studio's
+
+
+def test_the_workflow_names_the_files_of_the_model_that_comfyui_has(
+    client: TestClient, klein: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = comfy.make_folder(tmp_path / "ComfyUI", tiny_klein.make_model_folder(tmp_path / "klein"), "flux2")
+    models = folder / "models"
+    (models / "diffusion_models" / "klein-base.safetensors").write_bytes(b"")  # no model at all
+    (models / "text_encoders" / "qwen").mkdir()
+    (models / "text_encoders" / "text_encoder-of-it.safetensors").rename(
+        models / "text_encoders" / "qwen" / "q.safetensors"
+    )
+    people = models / "loras" / "people"
+    people.mkdir(parents=True)
+    job = send(client, klein, monkeypatch, program="comfyui", folder=str(people))
+    assert Path(job["result"]["written"][0]).parent == people
+    graph = json.loads((people / f"{STEM}.workflow.json").read_text())  # this ComfyUI has no list of workflows
+    values = {node["type"]: node["widgets_values"] for node in graph["nodes"]}
+    assert values["LoraLoaderModelOnly"][0] == f"people/{STEM}.safetensors"
+    assert values["UNETLoader"][0] == "transformer-of-it.safetensors"
+    assert values["CLIPLoader"][0] == "qwen/q.safetensors"
+    assert values["VAELoader"][0] == "vae-of-it.safetensors"
+    transformer = models / "diffusion_models" / "transformer-of-it.safetensors"
+    transformer.rename(transformer.with_name("klein-base-of-it.safetensors"))  # of another training, by its name
+    job = send(client, klein, monkeypatch, program="comfyui", folder=str(people))
+    assert "flux-2-klein-4b.safetensors" in Path(job["result"]["written"][2]).read_text()
 
 
 def test_forge_gets_a_card_beside_the_adapter(
