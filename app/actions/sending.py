@@ -225,7 +225,7 @@ def _use(database: Database, model: str, file: str, prompt: str, trigger: str, r
         model=like.name if like else "",
         model_title=drawn_with.title if drawn_with else entry.title,
         own_folder=own,
-        source=drawn_with.repo if drawn_with else f"path/to/{Path(model).name}",
+        source=drawn_with.repo if drawn_with else _source(entry, private=bool(request.folder)),
         pipeline=drawn_with.pipeline if drawn_with else entry.pipeline,
         trigger=trigger,
         prompt=prompt,
@@ -235,6 +235,11 @@ def _use(database: Database, model: str, file: str, prompt: str, trigger: str, r
         side_px=int(drawing["side_px"]),
         file=file,
     )
+
+
+def _source(entry: Entry, *, private: bool) -> str:
+    """Where a model of the user's own is: its folder, or in files that may be given away, a path without the user's."""
+    return str(entry.folder) if private and entry.folder else f"path/to/{Path(entry.name).name}"
 
 
 def _kind(database: Database, model: str) -> tuple[str, bool]:

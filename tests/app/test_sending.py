@@ -237,7 +237,9 @@ def test_a_model_of_another_size_is_offered_to_diffusers_alone(
     sent = tmp_path / f"{STEM}.safetensors"
     assert job["result"]["written"] == [str(sent), str(tmp_path / f"{STEM}.txt")]
     assert read_header(sent).tensors.keys() == {name for name in mx_names(own, tmp_path)}
-    assert "path/to/tiny" in (tmp_path / f"{STEM}.txt").read_text()
+    assert f'from_pretrained("{models_folder / "tiny"}"' in (tmp_path / f"{STEM}.txt").read_text()
+    given_away = client.get(f"/api/runs/{run}/send", params={"program": "diffusers"}).json()["plan"]
+    assert 'from_pretrained("path/to/tiny"' in given_away["lines"][0]
     page = client.get(f"/runs/{run}").text
     assert 'value="diffusers"' in page
     assert 'value="comfyui"' not in page
