@@ -22,7 +22,7 @@ SUFFIXES = {
 }
 WHAT = {
     ADAPTER: "the adapter",
-    KOHYA_TOO: "the adapter in kohya’s names, for ComfyUI and Forge",
+    KOHYA_TOO: "the adapter in kohya’s names, for programs that want those",
     PREVIEW: "the preview",
     CARD: "trigger and weight, for Forge’s card",
     WORKFLOW: "the workflow, ready to draw",
