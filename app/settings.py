@@ -94,8 +94,9 @@ SETTINGS: dict[str, Choice] = {
             Choice(
                 f"send_{program.name}",
                 "",
-                f"{program.title}’s folder",
-                f"Where Send to copies adapters: {program.folder}. Empty: a zip to download.",
+                f"Adapters for {program.title}",
+                f"Where Send to copies them: {program.folder}. Empty: "
+                f"{'the folder above, or ' if program.name == 'comfyui' else ''}a zip to download.",
                 "folder",
             )
             for program in PROGRAMS.values()
