@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bench import comfy_nodes
 from core.adapters import programs
 from core.adapters.comfy_workflow import ENCODER_TYPES, NODES, USUAL_FILES, ModelFiles, workflow
 from core.adapters.key_maps import FAMILIES
@@ -147,3 +148,19 @@ def test_a_workflow_names_the_files_that_are_there() -> None:
     assert (values["UNETLoader"][0], values["VAELoader"][0]) == (mine.transformer, mine.vae)
     assert values["CLIPLoader"][0] == "qwen.safetensors"
     assert values["RandomNoise"] == [7, "fixed"]
+
+
+def test_nodes_are_read_from_both_kinds_of_classes_without_running_them(tmp_path: Path) -> None:
+    (tmp_path / "comfy_extras").mkdir()
+    (tmp_path / "nodes.py").write_text(
+        "raise SystemExit\n"
+        "class Base:\n    RETURN_TYPES = ('MODEL',)\n"
+        "class LoraLoaderModelOnly(Base):\n    @classmethod\n    def INPUT_TYPES(s):\n"
+        "        return {'required': {'model': ('MODEL',), 'lora_name': (names(),), 'strength_model': ('FLOAT', {})}}\n"
+    )
+    (tmp_path / "comfy_extras" / "nodes_new.py").write_text(
+        "class RandomNoise(io.ComfyNode):\n    def define_schema(cls):\n"
+        "        return io.Schema(inputs=[io.Int.Input('noise_seed', control_after_generate=True)],\n"
+        "                         outputs=[io.Noise.Output()])\n"
+    )
+    assert comfy_nodes.nodes(tmp_path) == {name: LIST[name] for name in ("LoraLoaderModelOnly", "RandomNoise")}
