@@ -18,7 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from app.cli import cli
-from app.terminal import demo, training
+from app.terminal import training
 from core.adapters import file as adapter_file
 from core.config.resolve import resolve
 from core.training import checkpoint
@@ -325,20 +325,6 @@ def test_the_demo_writes_adapter_sheet_and_chart_and_prints_their_paths(
         assert Path(found[name]).is_file()
         assert found[name] in result.stderr
     assert likeness("demo", "--steps", "none", "--out", out).exit_code == 2
-
-
-def test_a_demo_stopped_before_its_first_step_names_what_there_is(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    found = {"steps": 0, "stopped": True, "seconds": 5.0}
-    found |= {"adapter": None, "loss_picture": None, "samples_picture": "a.png"}
-    demo.report(found, training.Subject("sks", "toy"), tmp_path)
-    words = capsys.readouterr().err
-    assert "Stopped after step 0, in 5.0 s." in words
-    assert "the sample sheet   a.png" in words
-    assert "There is no adapter before the first step is finished. Start the demo again." in words
-    assert "None" not in words
-    assert "likeness sample" not in words
 
 
 def test_the_demo_never_overwrites_a_run_of_the_user(
