@@ -44,6 +44,7 @@ from app.routes import (
     api_pictures,
     api_projects,
     api_runs,
+    api_sending,
     api_studio,
     api_together,
     pages,
@@ -117,7 +118,7 @@ def create_app(home: Path, *, with_jobs: bool = True) -> FastAPI:
     )
     application.state.database = database
     first = (api_together, api_projects, api_curation, api_runs, api_choosing, api_checkpoints, api_configurations)
-    for part in (*first, api_grids, api_pictures, api_studio, pages):
+    for part in (*first, api_grids, api_pictures, api_sending, api_studio, pages):
         application.include_router(part.router)
     application.mount("/static", _StaticFiles(directory=resources.folder("static")), name="static")
     application.add_exception_handler(Problem, _on_problem)

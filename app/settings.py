@@ -5,6 +5,7 @@ The settings page and PATCH /api/settings follow `SETTINGS`; the database holds 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 from sqlmodel import Session, select
 
 from app.tables import Setting
+from core.adapters.programs import PROGRAMS
 from core.dataset import captions
 from core.distributed import hosts
 from core.distributed.hosts import Hosts
@@ -37,7 +39,7 @@ class Choice:
     default: Any
     label: str
     sentence: str
-    kind: str  # "bool", "text", "url", "hosts", "folders" or "comfyui"
+    kind: str  # "bool", "text", "url", "hosts", "folder", "folders" or "comfyui"
 
 
 SETTINGS: dict[str, Choice] = {
@@ -97,6 +99,17 @@ SETTINGS: dict[str, Choice] = {
             "ComfyUI or its folder models, such as ~/ComfyUI. The Models page lists the models that its files make.",
             "comfyui",
         ),
+        *(
+            Choice(
+                f"send_{program.name}",
+                "",
+                f"Adapters for {program.title}",
+                f"Where Send to copies them: {program.folder}. Empty: "
+                f"{'the folder above, or ' if program.name == 'comfyui' else ''}a zip to download.",
+                "folder",
+            )
+            for program in PROGRAMS.values()
+        ),
     )
 }
 
@@ -153,6 +166,8 @@ def _read(choice: Choice, value: Any) -> tuple[Any, str]:
         return text, loopback_trouble(text)
     if choice.kind == "folders":
         return _read_folders(text)
+    if choice.kind == "folder":
+        return text, _folder_trouble(text)
     if choice.kind == "comfyui":
         return text, _comfyui_trouble(text)
     if choice.kind == "hosts":
@@ -167,13 +182,18 @@ def _read(choice: Choice, value: Any) -> tuple[Any, str]:
     return text, ""
 
 
+def path_of(text: str) -> Path:
+    """The path that a user typed. Unlike Path's own, this leaves a home that does not exist as it is ("~nobody")."""
+    return Path(os.path.expanduser(text))
+
+
 def hosts_of(text: str) -> Hosts | None:
     """The hosts of the setting's file; None when the setting is empty. Raises ConfigProblem."""
-    return hosts.read(Path(text).expanduser()) if text else None
+    return hosts.read(path_of(text)) if text else None
 
 
 def _hosts_trouble(text: str) -> str:
-    if text and not Path(text).expanduser().is_absolute():
+    if text and not path_of(text).is_absolute():
         return f"is {text!r}; give its absolute path"
     try:
         hosts_of(text)
@@ -182,19 +202,33 @@ def _hosts_trouble(text: str) -> str:
     return ""
 
 
+def send_key(program: str) -> str:
+    """The setting that remembers the folder of a program."""
+    return f"send_{program}"
+
+
+def send_folder(known: Mapping[str, Any], program: str) -> str:
+    """The folder that was named for a program; ComfyUI's is also known from the models."""
+    return str(known[send_key(program)] or (known["model_comfyui_folder"] if program == "comfyui" else ""))
+
+
+def _folder_trouble(text: str) -> str:
+    if text and (not path_of(text).is_absolute() or not path_of(text).is_dir()):
+        return f"is {text!r}, which is not a folder on this computer; give its absolute path"
+    return ""
+
+
 def folders_of(text: str) -> tuple[Path, ...]:
     """The folders of a setting with one folder a line."""
-    return tuple(Path(line).expanduser() for line in text.splitlines() if line)
+    return tuple(path_of(line) for line in text.splitlines() if line)
 
 
 def _read_folders(text: str) -> tuple[str, str]:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    wrong = [
-        line for line in lines if not Path(line).expanduser().is_absolute() or not Path(line).expanduser().is_dir()
-    ]
+    wrong = [line for line in lines if not path_of(line).is_absolute() or not path_of(line).is_dir()]
     if wrong:
         return "", f"has {wrong[0]!r}, which is not a folder on this computer; give its absolute path"
-    troubles = [words for line in lines if (words := _model_folder_trouble(Path(line).expanduser()))]
+    troubles = [words for line in lines if (words := _model_folder_trouble(path_of(line)))]
     return "\n".join(lines), f"has a folder that cannot be used: {troubles[0]}" if troubles else ""
 
 
@@ -206,7 +240,7 @@ def _model_folder_trouble(folder: Path) -> str:
 
 def comfyui_of(text: str) -> Path | None:
     """The folder of the setting; None when it is empty."""
-    return Path(text).expanduser() if text else None
+    return path_of(text) if text else None
 
 
 def _comfyui_trouble(text: str) -> str:

@@ -45,6 +45,37 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write to; when the block succeeds, the file gets the name `path`, which must be free.
+
+    Raises FileExistsError when it is not, and then changes nothing; DiskProblem as `atomic_file`.
+    """
+    with disk_errors_as_problem(path):
+        handle, name = tempfile.mkstemp(prefix=".part-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        part = Path(name)
+        try:
+            yield part
+            flush_file(part)
+            part.chmod(0o666 & ~_umask())
+            _name_once(part, path)
+            _flush_folder(path.parent)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _name_once(part: Path, path: Path) -> None:
+    """Give a file a name that is free, in one step. Raises FileExistsError."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links, such as exFAT: reserve the name, then replace what reserves it
+        path.open("xb").close()
+        os.replace(part, path)
+
+
+@contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder to fill; when the block succeeds, it replaces `path`.
 

@@ -67,7 +67,7 @@ LIGHT_CORE = {  # the modules of core that the web process may import: none need
     "core.hub.cache", "core.hub.catalog", "core.hub.families", "core.hub.layout", "core.hub.registry",
     "core.estimate.architecture", "core.estimate.memory", "core.estimate.requirements",
     "core.adapters.contents", "core.adapters.key_maps", "core.adapters.layers", "core.adapters.peft_config",
-    "core.adapters.trainable",
+    "core.adapters.programs", "core.adapters.trainable",
     "core.device.hardware", "core.device.units", "core.device.working_set",
     "core.distributed.hosts", "core.pocket.assets",
     "core.dataset.photos", "core.dataset.captions", "core.dataset.crops", "core.dataset.buckets",

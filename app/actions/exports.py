@@ -62,6 +62,8 @@ def exported_file(database: Database, job_id: int) -> runs.AdapterFile:
             raise NotFound(f"Job {job_id} is not an export.")
         if job.state is not State.SUCCEEDED:
             raise Conflict(f"This export is {wording.STATES[job.state]}; there is no file yet.")
+    if not job.result.get("file"):
+        raise NotFound(f"There is nothing to download: the files are in {job.result.get('folder', 'another folder')}.")
     path = database.home.file(job.result["file"])
     if not path.is_file():
         raise NotFound("The exported file is no longer there; export it again.")

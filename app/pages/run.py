@@ -19,7 +19,7 @@ from typing import Any
 from sqlmodel import col, select
 
 from app import wording
-from app.actions import models, projects, runs
+from app.actions import models, projects, runs, sending
 from app.actions.lineage import Relative
 from app.actions.photo_views import file_url, thumb_url
 from app.actions.projects import ProjectView
@@ -61,6 +61,7 @@ class RunPage(Page):
     sheet_data: Mapping[str, Any]  # `SheetData` as JSON
     class_pictures: ClassPictures | None  # None for a run that trains on none
     elsewhere: str  # which programs miss layers of the downloaded file, in a sentence; empty for none
+    send: sending.Offer  # the programs that read its adapters
     first_checkpoint: int  # the step after which the first one comes
     more_steps: int  # how many "Continue" offers on top
     activations: KnobField  # a run may resume with another value of this knob
@@ -198,6 +199,7 @@ def run_page(database: Database, run_id: int) -> RunPage:
         sheet_data=asdict(sheet_data(database, detail, [each.text for each in data.prompts], _subject(project))),
         class_pictures=_class_pictures(detail, config, project),
         elsewhere=models.elsewhere(database, detail.model),
+        send=sending.offer(database, run_id),
         first_checkpoint=min(int(config.get("save_every", detail.steps)), detail.steps),
         more_steps=max(MORE_STEPS_AT_LEAST, round(detail.steps / 2 / MORE_STEPS_MULTIPLE) * MORE_STEPS_MULTIPLE),
         activations=fields(config, ())["activations"],

@@ -28,6 +28,7 @@ class SettingsPage(Page):
     run_settings: tuple[SettingField, ...]
     caption_settings: tuple[SettingField, ...]
     model_settings: tuple[SettingField, ...]
+    send_settings: tuple[SettingField, ...]
     home: str  # the home folder
     used_bytes: int
     free_bytes: int
@@ -64,12 +65,15 @@ def settings_page(database: Database) -> SettingsPage:
     }
     caption_settings = tuple(field for key, field in fields.items() if key.startswith("caption"))
     model_settings = tuple(field for key, field in fields.items() if key.startswith("model"))
+    send_settings = tuple(field for key, field in fields.items() if key.startswith("send"))
+    elsewhere = (*caption_settings, *model_settings, *send_settings)
     used = disk.use(database)
     return SettingsPage(
         themes=THEMES,
-        run_settings=tuple(field for field in fields.values() if field not in (*caption_settings, *model_settings)),
+        run_settings=tuple(field for field in fields.values() if field not in elsewhere),
         caption_settings=caption_settings,
         model_settings=model_settings,
+        send_settings=send_settings,
         home=used.home,
         used_bytes=used.total,
         free_bytes=used.free,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -60,15 +61,24 @@ def run_demo(out: Path, wanted_steps: str | None) -> dict[str, Any]:
         path = out / f"{name}.png"
         result[f"{name}_picture"] = str(path.resolve()) if path.is_file() else None
     result["seconds"] = round(time.monotonic() - began, 1)
-    print_line(f"\nDone in {duration(result['seconds'])}.")
-    print_line(f"  the adapter        {result['adapter']}")
-    print_line(f"  the sample sheet   {result['samples_picture']}")
-    print_line(f"  the loss chart     {result['loss_picture']}")
+    report(result, subject, out)
+    return result
+
+
+def report(result: Mapping[str, Any], subject: training.Subject, out: Path) -> None:
+    """Print where each result is, and how to draw with the adapter if there is one."""
+    begun = f"Stopped after step {result['steps']}," if result["stopped"] else "Done"
+    print_line(f"\n{begun} in {duration(result['seconds'])}.")
+    for what, name in (("adapter", "adapter"), ("sample sheet", "samples_picture"), ("loss chart", "loss_picture")):
+        if result[name] is not None:
+            print_line(f"  the {what:<14} {result[name]}")
+    if result["adapter"] is None:
+        print_line("There is no adapter before the first step is finished. Start the demo again.")
+        return
     print_line(f"Draw with it:  likeness sample --adapter {out / 'adapter.safetensors'} \\")
     print_line(
         f'                 --prompt "a photo of {subject.trigger} {subject.class_word} in the snow" --out picture.png'
     )
-    return result
 
 
 def _check_out(out: Path) -> None:

@@ -57,6 +57,10 @@ def export(work: Work) -> Outcome:
     if this_machine().device in EXCLUSIVE:
         os.environ["LIKENESS_DEVICE"] = "cpu"  # exports run beside a training, which has the GPU
     backend.prepare()
+    if work.job.params.get("format") == "send":
+        from app.worker.sending import send_adapter
+
+        return send_adapter(work)
     from app.worker.exporting import export_adapter
 
     return export_adapter(work)

@@ -15,6 +15,8 @@ from app.database import Database
 from app.home import Home
 from app.main import create_app
 from tests.app.conftest import picture, until
+from tests.app.test_exports import PAIR, save_adapter
+from tests.app.test_sending import send
 
 SHA256 = "a" * 64
 # The schema of version 1 as SQLite has it, without tables that have not changed since and that nothing here fills.
@@ -174,6 +176,51 @@ def test_an_older_home_opens_with_captions_crops_and_versions(tmp_path: Path) ->
         assert client.patch("/api/pictures/1", json={"favourite": True}).json()["favourite"]
         assert client.get("/api/photos/1").json()["caption"] == "a photo of sks can"
     assert list(home.root.glob("likeness-v1-*.db"))
+
+
+def test_adapters_samples_and_exports_of_an_older_home_are_there_and_can_be_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = old_home(tmp_path / "home")
+    pair = {"transformer_blocks.1.attn.to_q": PAIR}
+    own = save_adapter(home.run(1) / "checkpoints" / "2" / "adapter.safetensors", pair)
+    imported = save_adapter(home.adapters / "c.safetensors", pair)
+    exported = save_adapter(home.exports / "2" / "adapter.safetensors", pair)
+    for path in (home.run(1) / "samples" / "2-0.png", home.pictures / "3-0.png"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(picture("green", (64, 64)))
+    result = json.dumps({"file": home.relative(exported), "name": "My-can-Run-1-2-kohya.safetensors", "bytes": 1})
+    with closing(sqlite3.connect(home.database)) as connection:
+        run = connection.execute
+        columns = "id, kind, lane, state, position, project_id, params, attempt, deaths, stop, save, sample"
+        for number, kind, lane in ((2, "export", "io"), (3, "sample", "memory")):
+            run(
+                f"INSERT INTO job ({columns}, phase, step, steps, result, created_at) VALUES "
+                "(?, ?, ?, 'succeeded', 1.0, 1, '{\"run\": 1}', 1, 0, 'none', 0, 0, '', 0, 0, ?, ?)",
+                (number, kind, lane, result if kind == "export" else "{}", AT),
+            )
+        run("INSERT INTO checkpoint VALUES (1, 1, 2, 'runs/1/checkpoints/2', 1, 'c', 0, ?)", (AT,))
+        for number, job, of, step, file in (
+            (1, 1, 1, 2, "runs/1/samples/2-0.png"),
+            (2, 3, None, None, "pictures/3-0.png"),
+        ):
+            values = (number, job, of, step, 0, "sks can at sea", 7, 1.0, "{}", file, 64, 64, AT)
+            run(f"INSERT INTO sample VALUES ({', '.join('?' * len(values))})", values)
+        run("INSERT INTO adapter VALUES (1, 'A', 'pocket', 1, 1, ?, 'c', 2, 'sks', ?)", (home.relative(own), AT))
+        values = (home.relative(imported), AT)
+        run("INSERT INTO adapter VALUES (2, 'B', 'pocket', NULL, NULL, ?, 'd', 2, '', ?)", values)
+        connection.commit()
+    with TestClient(create_app(home.root, with_jobs=False), base_url="http://127.0.0.1") as client:
+        assert [one["id"] for one in client.get("/api/adapters").json()] == [1, 2]
+        for address, file in (
+            ("adapters/1/file", own), ("adapters/2/file", imported), ("exports/2/file", exported),
+            ("runs/1/adapter", own), ("pictures/2/file", home.pictures / "3-0.png"),
+        ):  # fmt: skip
+            assert client.get(f"/api/{address}").content == file.read_bytes(), address
+        assert [one["step"] for one in client.get("/api/runs/1").json()["samples"]] == [2]
+        sent = send(client, 1, monkeypatch, program="diffusers", folder=str(tmp_path))
+        assert [Path(path).suffix for path in sent["result"]["written"]] == [".safetensors", ".png", ".txt"]
+        assert "sks can at sea" in (tmp_path / "My-can-Run-1-2.txt").read_text()
 
 
 def test_ids_of_events_go_on_where_they_were(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from starlette.testclient import TestClient
 
 from tests.app.conftest import fields, problem_of
@@ -34,3 +35,11 @@ def test_wrong_settings_change_nothing(client: TestClient) -> None:
     wrong = {"resume_automatically": False, "caption_template": "{colour}", "nope": 1}
     assert fields(problem_of(client.patch("/api/settings", json=wrong), 422)) == ["caption_template", "nope"]
     assert client.get("/api/settings").json() == before
+
+
+@pytest.mark.parametrize("key", ["hosts_file", "model_folders", "model_comfyui_folder", "send_forge"])
+def test_a_path_in_a_home_that_does_not_exist_is_refused_with_a_sentence(client: TestClient, key: str) -> None:
+    given = "~nobody-of-this-name/models"
+    problem = problem_of(client.patch("/api/settings", json={key: given}), 422)
+    assert fields(problem) == [key]
+    assert client.get("/api/settings").json()[key] == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import resource
 from collections.abc import Callable
@@ -268,3 +269,17 @@ def test_a_file_that_could_not_be_finished_is_not_there(tmp_path: Path) -> None:
         break_off()
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "old"
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["APFS", "exFAT"])
+def test_a_new_file_takes_no_name_that_is_there(tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)  # as file systems without hard links do
+    with files.new_file(tmp_path / "a.txt") as part:
+        part.write_text("first")
+    with pytest.raises(FileExistsError), files.new_file(tmp_path / "a.txt") as part:
+        part.write_text("second")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "first")]

@@ -149,6 +149,24 @@ def test_wrong_products_are_found_and_replaced_before_mlx_is_loaded(monkeypatch:
     assert (result.right, result.fallback_right) == (False, True)
 
 
+def test_wrong_products_of_16_bits_are_found_and_float32_takes_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = replace(backend.policy(), dtype="bfloat16")  # as on a GPU
+    monkeypatch.setattr(backend, "policy", lambda: policy)
+    (found,) = self_test.results_of(["product"])
+    assert found.right, found
+
+    product = mx.matmul
+    monkeypatch.setattr(
+        mx, "matmul", lambda a, b: _off_by_half(product(a, b)) if a.dtype == mx.bfloat16 else product(a, b)
+    )
+    (found,) = self_test.results_of(["product"])
+    assert (found.right, found.fallback_right) == (False, True), found
+    (sentence,) = capabilities.sentences([found])
+    assert KERNELS["product"].words in sentence
+    assert f"It is replaced by {KERNELS['product'].fallback}." in sentence
+    assert [each.right for each in self_test.results_of(["float32_product"])] == [True]
+
+
 def test_the_fallback_of_products_takes_no_openblas(tmp_path: Path) -> None:
     (line,) = [
         json.loads(each) for each in first_test.in_a_process(["float32_product"], "float32_product") if "error" in each

@@ -1,11 +1,14 @@
-"""Sheets and charts are pictures of what they were given, whatever that is."""
+"""Sheets and charts are pictures of what they were given, whatever that is; the demo names those that there are."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from app import sheet
+from app.terminal import demo, training
 
 
 def test_a_sheet_has_a_place_for_every_picture() -> None:
@@ -28,3 +31,17 @@ def test_a_chart_is_drawn_of_any_losses(losses: list[float | None]) -> None:
 def test_the_running_average_starts_where_the_values_do() -> None:
     assert sheet.smoothed([3.0, 3.0, 3.0]) == pytest.approx([3.0, 3.0, 3.0])
     assert sheet.smoothed([0.0] * 5 + [1.0] * 200)[-1] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_demo_stopped_before_its_first_step_names_what_there_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {"steps": 0, "stopped": True, "seconds": 5.0}
+    found |= {"adapter": None, "loss_picture": None, "samples_picture": "a.png"}
+    demo.report(found, training.Subject("sks", "toy"), tmp_path)
+    words = capsys.readouterr().err
+    assert "Stopped after step 0, in 5.0 s." in words
+    assert "the sample sheet   a.png" in words
+    assert "There is no adapter before the first step is finished. Start the demo again." in words
+    assert "None" not in words
+    assert "likeness sample" not in words

@@ -78,7 +78,9 @@ def test_class_pictures_come_in_live_and_stay(page: Page, studio: Studio, photo_
     expect(page.get_by_label("Previous picture")).to_be_enabled()
 
 
-def test_a_run_that_is_done_can_go_on_and_be_drawn_with(page: Page, studio: Studio, photo_files: list[Path]) -> None:
+def test_a_run_that_is_done_can_go_on_and_be_drawn_with(
+    page: Page, studio: Studio, photo_files: list[Path], tmp_path: Path
+) -> None:
     new_project(page, studio, photo_files[:2], "Drawn house")
     start_tiny_run(page, steps=8, every=4)
     expect(page.locator("#state")).to_contain_text("done", timeout=60_000)
@@ -121,16 +123,25 @@ def test_a_run_that_is_done_can_go_on_and_be_drawn_with(page: Page, studio: Stud
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_role("heading", level=1)).to_have_text("The good one")
 
-    page.get_by_role("button", name="Export", exact=True).click()
+    page.get_by_role("button", name="Send to …", exact=True).click()
     expect(page.get_by_label("Checkpoint", exact=True)).to_have_value("12")
     for form, kind in (("Kohya’s", "kohya"), ("Merged", "merged")):
         name = f"Drawn-house-The-good-one-12-{kind}"
         page.get_by_label(form).check()
         expect(page.locator("#export-file")).to_be_hidden()
-        page.locator("#export").get_by_role("button", name="Export", exact=True).click()
+        page.locator("#export").get_by_role("button", name="Write the file").click()
         with page.expect_download() as download:
             page.get_by_role("link", name=f"Download {name}.safetensors").click(timeout=60_000)
         assert download.value.suggested_filename == f"{name}.safetensors"
+    page.locator("#export").get_by_label("diffusers").check()
+    page.get_by_label("Folder").fill(str(tmp_path))
+    expect(page.locator("#send-to")).to_have_text(f"Into {tmp_path}:")
+    page.locator("#export").get_by_role("button", name="Send", exact=True).click()
+    expect(page.locator("#export-words")).to_contain_text("Wrote 3 files", timeout=60_000)
+    name = "Drawn-house-The-good-one-12"
+    assert {path.name for path in tmp_path.glob(f"{name}*")} == {
+        f"{name}{suffix}" for suffix in (".safetensors", ".preview.png", ".txt")
+    }
     page.get_by_role("button", name="Close", exact=True).click()
 
     page.get_by_role("link", name="Draw with it").click()

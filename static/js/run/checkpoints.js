@@ -112,7 +112,7 @@ export class Checkpoints {
     for (const [part, words, href] of [
       ["draw", "Draw with the adapter of", `/pictures?run=${this.run}&step=${step}`],
       ["download", "Download the adapter of", file],
-      ["export", "Export the adapter of"],
+      ["export", "Send the adapter of"],
       ["look", "Show the pictures of"],
       ["continue", "Train on from", trainOn(this.run, step)],
       ["delete", "Delete"],
