@@ -7,21 +7,38 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.e2e.conftest import Studio, new_project, running_studio, start_tiny_run, wait_for_step
+from tests.e2e.conftest import Studio, held, new_project, running_studio, start_tiny_run, wait_for_step, wait_until
 
 STEPS = 3  # of the run whose adapter draws
 
 
-@pytest.fixture
-def own_studio(page: Page, tmp_path: Path, tiny_models: Path, photo_files: list[Path]) -> Iterator[Studio]:
-    """A studio with one run that is done, on the page where pictures are drawn with it."""
-    with running_studio(tmp_path / "home", tiny_models) as studio:
+@pytest.fixture(scope="module")
+def studio_with_a_run(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory, tiny_models: Path, photo_files: list[Path]
+) -> Iterator[Studio]:
+    """A studio with one run that is done."""
+    with running_studio(tmp_path_factory.mktemp("drawn") / "home", tiny_models) as studio:
+        page = browser.new_page()
         new_project(page, studio, photo_files[:2], "Drawn house")
         start_tiny_run(page, steps=STEPS)
         expect(page.locator("#state")).to_contain_text("done", timeout=60_000)
+        page.close()
         yield studio
+
+
+@pytest.fixture
+def own_studio(page: Page, studio_with_a_run: Studio) -> Iterator[Studio]:
+    """The same, without any picture before the test, and without any work after it."""
+    api = f"{studio_with_a_run.url}/api"
+    yield studio_with_a_run
+    for run in page.request.get(f"{api}/runs").json():
+        if run["state"] == "running":
+            page.request.post(f"{api}/runs/{run['id']}/stop", data={"now": True})
+            wait_until(page, lambda run=run: page.request.get(f"{api}/runs/{run['id']}").json()["state"] == "stopped")
+    for picture in page.request.get(f"{api}/pictures").json():
+        assert page.request.delete(f"{api}/pictures/{picture['id']}").ok
 
 
 def occupy(page: Page, studio: Studio) -> str:
@@ -46,8 +63,12 @@ def test_a_drawing_that_waits_says_with_what_and_is_cancelled_there(
     page: Page, context: BrowserContext, own_studio: Studio
 ) -> None:
     occupy(page, own_studio)
+    with held(own_studio):
+        two_wait_and_are_cancelled(page, context.new_page(), own_studio)
+
+
+def two_wait_and_are_cancelled(page: Page, other: Page, own_studio: Studio) -> None:
     page.goto(f"{own_studio.url}/pictures")
-    other = context.new_page()
     other.goto(f"{own_studio.url}/pictures")
     other.wait_for_load_state()
     ask(page, "0.6", Prompt="a photo of sks house in the rain")

@@ -18,7 +18,7 @@ def empty_studio(tmp_path: Path, tiny_models: Path):
         yield running
 
 
-@pytest.mark.parametrize(("model", "steps", "side_px"), [("tiny", 4000, 64), ("pocket", 400, 128)])
+@pytest.mark.parametrize(("model", "steps", "side_px"), [("tiny", 4000, 64), ("pocket", 4000, 64)])
 def test_from_an_empty_home_to_a_downloaded_adapter(
     page: Page, empty_studio: Studio, photo_files: list[Path], tmp_path: Path, model: str, steps: int, side_px: int
 ) -> None:
@@ -29,7 +29,9 @@ def test_from_an_empty_home_to_a_downloaded_adapter(
     expect(page.locator("#arrived img")).to_have_count(6)
     page.get_by_label("What it is").fill("house")
     page.get_by_label("Its name").fill("House")
-    expect(page.locator("#prompt-words")).to_have_text("sks house")
+    page.get_by_role("button", name="Say it differently").click()
+    page.get_by_label("In prompts it is called").fill("zwx")
+    expect(page.locator("#prompt-words")).to_have_text("zwx house")
     page.get_by_role("button", name="Begin with these photos").click()
 
     expect(page.get_by_role("heading", level=1, name="House")).to_be_visible()
@@ -39,15 +41,15 @@ def test_from_an_empty_home_to_a_downloaded_adapter(
 
     show_captions(page)
     first = page.get_by_role("textbox", name="Caption of house 0.png")
-    first.fill("a photo of sks house on a meadow")
+    first.fill("a photo of zwx house on a meadow")
     expect(page.locator("#lines li", has=first).locator(".saved")).to_contain_text("Saved")
     page.reload()
-    expect(first).to_have_value("a photo of sks house on a meadow")
+    expect(first).to_have_value("a photo of zwx house on a meadow")
     page.get_by_role("button", name="Write captions").click()
     page.get_by_label("Template", exact=True).fill("a drawing of {trigger} {class_word}")
     page.get_by_role("button", name="Write captions", exact=True).click()
-    expect(page.get_by_role("textbox", name="Caption of house 5.png")).to_have_value("a drawing of sks house")
-    expect(first).to_have_value("a photo of sks house on a meadow")
+    expect(page.get_by_role("textbox", name="Caption of house 5.png")).to_have_value("a drawing of zwx house")
+    expect(first).to_have_value("a photo of zwx house on a meadow")
 
     page.get_by_role("link", name="Train").click()
     page.wait_for_url("**/train")
