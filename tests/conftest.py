@@ -26,7 +26,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 BROWSER_FIXTURES = {"page", "context", "browser"}  # pytest-playwright's
-PROCESS_FIXTURES = {"start_studio", "wheel"}
+PROCESS_FIXTURES = {"start_studio", "shared_studio", "wheel"}
 
 
 class FilesTogether(LoadScopeScheduling):
