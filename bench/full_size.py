@@ -136,7 +136,9 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["full", "4-bit"])
     parser.add_argument("--activations", nargs="+", choices=["all", "none"], default=["all", "none"])
     parser.add_argument("--side", type=int, default=512)
-    parser.add_argument("--shrink", action="store_true", help="few narrow layers and steps: to try the command, not to measure")
+    parser.add_argument(
+        "--shrink", action="store_true", help="few narrow layers and steps: to try the command, not to measure"
+    )
     parser.add_argument("--text", action="store_true", help="also read captions with text encoders of full size")
     parser.add_argument("--one", action="store_true", help="measure the first model in this process, print it as JSON")
     options = parser.parse_args()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,17 +31,34 @@ PROJECT = {"name": "My can", "trigger": "sks", "class_word": "can"}
 PATIENCE_SECONDS = 60.0  # a busy machine is no failure
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a database without rows; making its tables takes as long as a dozen requests."""
+    home = Home(tmp_path_factory.mktemp("empty") / "home")
+    Database(home).close()
+    return home.database
+
+
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    one = Database(Home(tmp_path / "home"))
+def empty_home(tmp_path: Path, empty_database: Path) -> Home:
+    """A home without rows, as a first start would leave it."""
+    one = Home(tmp_path / "home")
+    one.root.mkdir(exist_ok=True)  # a test may have put something there already
+    shutil.copy(empty_database, one.database)
+    return one
+
+
+@pytest.fixture
+def database(empty_home: Home) -> Iterator[Database]:
+    one = Database(empty_home)
     yield one
     one.close()
 
 
 @pytest.fixture
-def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+def client(empty_home: Home) -> Iterator[TestClient]:
     """The application without its supervisor: jobs stay in the queue."""
-    application = create_app(tmp_path / "home", with_jobs=False)
+    application = create_app(empty_home.root, with_jobs=False)
     with TestClient(application, base_url="http://127.0.0.1", raise_server_exceptions=False) as one:
         yield one
 
@@ -171,9 +189,9 @@ class Studio:
 def begin_studio(folder: Path, models: Path, before: list[str] | None = None) -> Studio:
     """Start the studio over the home in this folder, and wait until it answers."""
     home = folder / "home"
-    code = "import sys, pathlib, app.main as m; sys.exit(m.serve(pathlib.Path(sys.argv[1]), 0, False))"
     environment = {**os.environ, "LIKENESS_MODELS": str(models), "PYTHONPATH": str(ROOT)}
-    command = [*(before or []), sys.executable, "-P", "-c", code, str(home)]
+    options = ["--home", str(home), "--port", "0", "--no-browser"]
+    command = [*(before or []), sys.executable, "-P", "-m", "app.cli", *options]
     process = subprocess.Popen(command, env=environment, cwd=folder, stderr=subprocess.PIPE)
     lock = home / "locks" / "studio.lock"
 

@@ -235,10 +235,11 @@ def held(studio: Studio) -> Iterator[None]:
     writable = False
     while not writable:  # it must not stand in the middle of a write, or nobody else could write
         training.suspend()
-        with contextlib.closing(sqlite3.connect(studio.home / "likeness.db", timeout=0.1)) as database:
-            with contextlib.suppress(sqlite3.OperationalError):
-                database.execute("BEGIN IMMEDIATE")
-                writable = True
+        database = sqlite3.connect(studio.home / "likeness.db", timeout=0.1)
+        with contextlib.suppress(sqlite3.OperationalError):
+            database.execute("BEGIN IMMEDIATE")
+            writable = True
+        database.close()
         if not writable:
             training.resume()
     try:
