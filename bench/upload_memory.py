@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 from PIL import Image
 
-from bench.first_page import ask, studio
+from bench.first_page import request, studio
 
 MB = 2**20
 
@@ -75,7 +75,7 @@ def upload(port: int, project: int, name: str, content: bytes) -> int:
 def measure(form: str, count: int, side_px: int, mode: str) -> None:
     contents = [large_picture(number, form, side_px, mode) for number in range(count)]
     with tempfile.TemporaryDirectory() as folder, studio(Path(folder) / "home") as (port, _):
-        project = ask(port, "POST", "/api/projects", {"name": "Large", "trigger": "sks", "class_word": "can"})["id"]
+        project = request(port, "POST", "/api/projects", {"name": "Large", "trigger": "sks", "class_word": "can"})["id"]
         before, began, statuses = resident(), time.perf_counter(), []
 
         def send(number: int) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from core.dataset.crops import Box
 
 MARGIN = 0.3  # of the subject's longer side, on each side: a found box may miss a tail or a horn
-WHOLE_SHARE = 0.8  # a default crop is at least this long a side, relative to the largest: surroundings teach, too
+WHOLE_SHARE = 0.9  # a default crop is at least this long a side, relative to the largest: surroundings teach, too
 SMALL_SHARE = 0.42  # of the default crop's area: a subject that fills less is worth a close-up
 CLOSE_SIDE_PX = 256  # a close-up of fewer pixels would only be an enlargement
 

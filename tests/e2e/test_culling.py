@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.e2e.conftest import Studio, new_project, show_captions, tile
 
@@ -84,6 +85,26 @@ def test_a_set_is_culled_with_keys_alone(page: Page, studio: Studio, photo_files
     expect(page.locator("#photos .tile.aside")).to_have_count(3)
 
 
+def test_undo_is_shown_before_the_studio_has_answered_the_change(
+    page: Page, studio: Studio, photo_files: list[Path]
+) -> None:
+    new_project(page, studio, photo_files, "Hasty house")
+    held: list[Route] = []
+    page.route("**/edits", lambda route: held.append(route))
+    page.locator("#photos [role=option]").first.click()
+    aside, undo = page.locator("#photos .tile.aside"), page.locator("[data-undo=undo]").first
+    for key, count in (("x", 1), ("Control+z", 0), ("Control+Shift+z", 1), ("Control+z", 0)):
+        page.keyboard.press(key)
+        expect(aside).to_have_count(count)
+    with page.expect_response("**/redo"):
+        held[0].continue_()
+    expect(undo).not_to_have_attribute("aria-label", re.compile("aside|last change"))  # all four are answered
+    expect(aside).to_have_count(0)
+    page.reload()
+    expect(page.locator("#photos [role=option]")).to_have_count(len(photo_files))
+    expect(aside).to_have_count(0)
+
+
 def test_a_set_is_culled_with_a_mouse_alone(page: Page, studio: Studio, photo_files: list[Path]) -> None:
     new_project(page, studio, photo_files, "Clicked house")
     order = names(page)
@@ -150,6 +171,17 @@ def test_a_set_is_culled_by_touch_on_a_phone(phone: Page, studio: Studio, photo_
     expect(phone.locator("#photos .tile.aside")).to_have_count(3)
     phone.locator(".bar").get_by_role("button", name="Undo").tap()
     expect(phone.locator("#photos .tile.aside")).to_have_count(1)
+    first = tile(phone, order[0])
+    low = first.bounding_box()
+    phone.get_by_role("button", name="How photos are shown").tap()
+    phone.get_by_role("button", name="Whole").tap()
+    phone.get_by_label("Size of the photos").fill("200")
+    phone.touchscreen.tap(200, 10)  # beside it
+    expect(phone.get_by_role("button", name="Whole")).to_be_hidden()
+    high = first.bounding_box()
+    assert low
+    assert high
+    assert high["height"] > 1.5 * low["height"]
     wide = phone.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 0
 

@@ -166,8 +166,7 @@ def change(http: httpx.Client, project: str, ids: list[int], number: int) -> lis
 def press(page: Page, key: str, times: int) -> None:
     for _ in range(times):
         page.keyboard.press(key)
-    answered = "async () => (await import('/static/js/project/state.js')).room.pending === 0"
-    wait_until(page, lambda: bool(page.evaluate(answered)), 240)
+    page.evaluate("async () => { await (await import('/static/js/project/state.js')).room.writing; }")
 
 
 def test_200_mixed_changes_are_undone_by_keys_across_a_reload_and_done_again_in_two_tabs(

@@ -80,6 +80,8 @@ function draw(finding) {
 function drawNumbers() {
   const photos = [...room.photos.values()];
   const numbers = { good: photos.filter(good).length, look: photos.filter(toLookAt).length, aside: photos.filter((photo) => photo.aside).length };
+  const judged = room.review?.state === "done" || findings().length > 0;
+  write($("#numbers [data-filter=good] span"), judged ? "good" : "photos"); // nobody has looked at them yet
   for (const button of $$("#numbers button")) {
     const name = button.dataset.filter;
     write($("b", button), numbers[name]);

@@ -18,7 +18,8 @@ export function layOut(items, frame, lead) {
   const close = (last) => {
     const ratio = waiting.reduce((sum, item) => sum + item.ratio, 0);
     const fitted = (frame.width - frame.gap * (waiting.length - 1)) / ratio;
-    const height = last ? Math.min(fitted, frame.size) : Math.min(fitted, frame.size * TALLEST);
+    const grows = !last && (waiting.length > 1 || waiting[0].id !== null); // the place to add photos does not
+    const height = Math.min(fitted, frame.size * (grows ? TALLEST : 1));
     rows.push({ top, bottom: top + height, places: inRow(waiting, frame, height, top) });
     top += height + frame.gap;
     waiting = [];

@@ -3,7 +3,7 @@
 
 const SURE_ENOUGH = 0.6; // of a subject that was found, to keep it in the crop; a person's box always counts
 const MARGIN = 0.3; // of the subject's longer side, on each side
-const WHOLE_SHARE = 0.8; // a default crop is at least this long a side, relative to the largest
+const WHOLE_SHARE = 0.9; // a default crop is at least this long a side, relative to the largest
 const SMALL_SHARE = 0.42; // of the default crop's area: a subject that fills less is worth a close-up
 const CLOSE_SIDE_PX = 256; // a close-up of fewer pixels would only be an enlargement
 

@@ -13,6 +13,7 @@ const RANGE = 1000; // ids of so wide a range are asked for at once
 const STEPS = 50; // of this page's own that undo shows at once
 
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+const inNumericOrder = (ids) => [...ids].sort((one, other) => one - other);
 
 class Room {
   constructor({ photos, buckets, template, undo, redo }) {
@@ -28,7 +29,8 @@ class Room {
     this.listeners = new Map();
     this.writing = Promise.resolve();
     this.own = []; // ids of what this page has changed itself: the events about it bring no news
-    this.pending = 0; // changes that the studio has not answered yet
+    this.latest = new Map(); // id -> which change of this page's own was the last to be shown of it
+    this.unknown = 0; // changes that the studio has not answered yet, and whose step of undo is known only then
     this.forget();
   }
 
@@ -41,9 +43,24 @@ class Room {
 
   // Note a change of this page's own. With `step`, the photos as they were, undo shows them before the studio answers.
   did(ids, step = null) {
-    this.own = [...this.own, [...ids].sort((a, b) => a - b).join()].slice(-20);
+    this.note(ids);
     if (!step) this.forget();
-    else this.steps = { undo: [...this.steps.undo, step].slice(-STEPS), redo: [] };
+    else this.record(step);
+  }
+
+  note(ids) {
+    this.own = [...this.own, inNumericOrder(ids).join()].slice(-20);
+  }
+
+  record(step) {
+    this.steps = { undo: [...this.steps.undo, step].slice(-STEPS), redo: [] };
+  }
+
+  // Returns whether one of these photos has not been changed here again since: what the studio answers is its newest state.
+  claim(ids) {
+    const turn = Symbol("change");
+    for (const id of ids) this.latest.set(id, turn);
+    return (id) => this.latest.get(id) === turn;
   }
 
   // What undo and redo would bring back is not known any more: another page, or a job, has changed something.
@@ -123,13 +140,11 @@ class Room {
   // ---- changes: one after the other, each a step that can be undone ----
 
   inOrder(act) {
-    this.pending += 1;
-    const done = this.writing.then(act).finally(() => { this.pending -= 1; });
-    this.writing = done.catch(() => {});
-    return done;
+    this.unknown += 1;
+    return this.afterChanges(act).finally(() => { this.unknown -= 1; });
   }
 
-  // Something that changes nothing, such as a read, after what is being written: undo is shown at once meanwhile.
+  // Something after what is being written that leaves it known what undo does: a read, or a step that is recorded already.
   afterChanges(act) {
     const done = this.writing.then(act);
     this.writing = done.catch(() => {});
@@ -158,42 +173,63 @@ class Room {
     });
   }
 
-  // Change many photos as one step: `set` is that of POST edits. What is simple is shown at once.
+  // Change many photos as one step: `set` is that of POST edits. What is simple is shown at once, and can be undone at once.
   edit(ids, set) {
     const was = this.step(ids);
     const before = [...was.values()].filter(Boolean);
-    if ("aside" in set) this.put(before.map((photo) => ({ ...photo, aside: set.aside })));
-    return this.inOrder(async () => {
+    const shown = "aside" in set ? before.filter((photo) => photo.aside !== set.aside).map((photo) => photo.id) : [];
+    const recorded = shown.length > 0 && this.unknown === 0;
+    const newest = recorded ? this.claim(ids) : () => true;
+    const { history } = this;
+    if (recorded) {
+      this.note(shown);
+      this.record(this.step(shown));
+      this.setHistory({ undo: "the last change" }); // its words come with the answer
+    }
+    if (shown.length) this.put(before.map((photo) => ({ ...photo, aside: set.aside })));
+    const write = async () => {
       try {
         const done = await api("POST", `/projects/${this.project}/edits`, { photos: ids, set });
-        if (done.changed.length) this.did(done.changed, new Map(done.changed.map((id) => [id, was.get(id) ?? null])));
+        const expected = recorded && same(inNumericOrder(done.changed), inNumericOrder(shown));
+        if (recorded && !expected) this.forget();
+        if (!recorded && done.changed.length) this.did(done.changed, new Map(done.changed.map((id) => [id, was.get(id) ?? null])));
         if (set.deleted) this.drop(done.changed);
-        this.put(done.photos);
+        this.put(done.photos.filter(({ id }) => newest(id)));
         this.setHistory(done);
         return done;
       } catch (error) {
         this.put(before);
+        if (recorded) { this.forget(); this.setHistory(history); }
         throw error;
       }
-    });
+    };
+    return recorded ? this.afterChanges(write) : this.inOrder(write);
   }
 
   // "undo" or "redo"; returns what was done, or null when there was nothing. A step of this page's own is shown at once.
   move(which) {
-    const shown = this.pending === 0 && this.history[which] ? this.steps[which].pop() : null;
-    const back = shown && this.step([...shown.keys()]);
-    if (shown) this.show(shown);
-    else this.forget();
-    return this.inOrder(async () => {
+    const step = this.unknown === 0 && this.history[which] ? this.steps[which].pop() : null;
+    if (!step) this.forget();
+    const back = step && this.step([...step.keys()]);
+    const newest = this.claim(step?.keys() ?? []);
+    if (step) {
+      const other = which === "undo" ? "redo" : "undo";
+      this.steps[other].push(back);
+      this.show(step);
+      this.setHistory({ ...this.history, [other]: this.history[which] }); // the words of both come with the answer
+    }
+    const write = async () => {
       if (!this.history[which]) return null;
       try {
-        const { steps } = this;
         const done = await api("POST", `/projects/${this.project}/${which}`);
-        const expected = shown && done.photos.every((id) => shown.has(id)) && done.photos.length === shown.size;
-        this.did(done.photos);
-        if (expected) { this.steps = steps; this.steps[which === "undo" ? "redo" : "undo"].push(back); }
-        this.show(new Map([...done.photos.map((id) => [id, null]), ...done.views.map((photo) => [photo.id, photo])]));
-        if (shown && !expected) await this.refresh([...shown.keys()]); // another page was quicker
+        this.note(done.photos);
+        const expected = step && same(inNumericOrder(done.photos), inNumericOrder(step.keys()));
+        if (expected) this.put(done.views.filter(({ id }) => newest(id)));
+        else {
+          this.forget();
+          this.show(new Map([...done.photos.map((id) => [id, null]), ...done.views.map((photo) => [photo.id, photo])]));
+          if (step) await this.refresh([...step.keys()]); // another page was quicker
+        }
         this.setHistory(done);
         return done;
       } catch (error) {
@@ -201,7 +237,8 @@ class Room {
         this.forget();
         throw error;
       }
-    });
+    };
+    return step ? this.afterChanges(write) : this.inOrder(write);
   }
 }
 

@@ -7,7 +7,8 @@ import { arrange, shown } from "./order.js";
 import { room } from "./state.js";
 
 const KEY = `room ${room.project}`;
-const view = { size: "176", whole: false, captions: false, tab: "photos" };
+const SIZE = matchMedia("(max-width: 44rem)").matches ? "104" : "176"; // px high; three photos beside each other on a phone
+const view = { size: SIZE, whole: false, captions: false, tab: "photos" };
 const grid = $("#grid");
 
 function remember() {
