@@ -159,7 +159,6 @@ def difference(one: Path, other: Path, step: int, of: str = "") -> float:
 @pytest.mark.parametrize(
     "knobs",
     [
-        {"optimizer": "adamw", "activations": "as_fit"},
         {"optimizer": "adafactor", "ranks": "attention=3", "class_pictures": 2, "held_out": "1", "score_every": 3},
         {"optimizer": "lion", "activations": "none", "trigger_dropout": 0.5, "flip": True, "accumulate": 2},
         {"optimizer": "prodigy", "learning_rate": 1, "ema_decay": 0.9, "caption_dropout": 0.2, "sample_prompts": ()},
