@@ -39,7 +39,7 @@ demo: $(RUN)
 TESTS := $(BIN)/python -m pytest --ignore=tests/interop --numprocesses=3
 
 quick: $(VENV)/.test
-	$(TESTS) -m "not browser and not slow"
+	$(TESTS) --ignore=tests/e2e -m "not browser and not slow"
 
 test: $(VENV)/.test
 	$(TESTS)

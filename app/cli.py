@@ -10,6 +10,7 @@ training never loads a web server.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -54,8 +55,11 @@ def studio(
         os.environ["LIKENESS_HOME"] = str(home.expanduser().resolve())
     if context.invoked_subcommand is not None:
         return
+    gc.disable()  # imports leave no garbage, and looking for it takes a fifth of their time
     from app.main import serve
 
+    gc.freeze()
+    gc.enable()
     try:
         raise typer.Exit(serve(home_folder(), port, not no_browser) or console.DONE)
     except Problem as problem:

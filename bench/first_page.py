@@ -26,6 +26,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 STARTS, EVENTS = 5, 20
+KNOBS = {"steps": 2000, "sample_every": 0}  # of the run that trains meanwhile
 
 WATCH_FOR_TEXT = """() => {
     window.seenAt = {};
@@ -99,7 +100,7 @@ def event_delays(chromium: str) -> list[float]:
         playwright.chromium.launch(executable_path=chromium, args=flags) as browser,
     ):
         project = request(port, "POST", "/api/projects/example", {})["id"]
-        run = request(port, "POST", f"/api/projects/{project}/runs", {"steps": 2000, "sample_every": 0})
+        run = request(port, "POST", f"/api/projects/{project}/runs", KNOBS)
         page = browser.new_page()
         page.goto(f"http://127.0.0.1:{port}/runs/{run['id']}")
         page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")  # the log is collapsed

@@ -44,6 +44,7 @@ KNOBS: dict[str, Any] = {
     "steps": STEPS, "warmup_steps": 0, "rank": 16, "sample_steps": PICTURE_STEPS, "learning_rate": 1e-5,
     "sample_prompts": ["a photo of {trigger}"],
 }  # fmt: skip
+FEW: dict[str, Any] = {"steps": 2, "sample_steps": 2}  # with --shrink
 
 
 @dataclass(slots=True)
@@ -135,13 +136,16 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["full", "4-bit"])
     parser.add_argument("--activations", nargs="+", choices=["all", "none"], default=["all", "none"])
     parser.add_argument("--side", type=int, default=512)
-    parser.add_argument("--shrink", action="store_true", help="few narrow layers: to try the command, not to measure")
+    parser.add_argument(
+        "--shrink", action="store_true", help="few narrow layers and steps: to try the command, not to measure"
+    )
     parser.add_argument("--text", action="store_true", help="also read captions with text encoders of full size")
     parser.add_argument("--one", action="store_true", help="measure the first model in this process, print it as JSON")
     options = parser.parse_args()
     if options.one:
         knobs = {"base_precision": options.precisions[0], "activations": options.activations[0]}
-        row = measure(options.models[0], knobs | {"side_px": options.side}, SHRUNK if options.shrink else {})
+        knobs |= {"side_px": options.side} | (FEW if options.shrink else {})
+        row = measure(options.models[0], knobs, SHRUNK if options.shrink else {})
         print(json.dumps(row))
         return
     print_table(options)
@@ -155,7 +159,8 @@ def print_table(options: argparse.Namespace) -> None:
     text_peaks = dict.fromkeys(options.models, 0)
     if options.text:
         for model in options.models:
-            text_peaks[model] = text_encoding.measure_model(model, text_encoding.CAPTIONS, options.shrink)["peak"]
+            captions = 1 if options.shrink else text_encoding.CAPTIONS
+            text_peaks[model] = text_encoding.measure_model(model, captions, options.shrink)["peak"]
     shrink = ["--shrink"] if options.shrink else []
     for model, precision, activations in itertools.product(options.models, options.precisions, options.activations):
         chosen = ["--models", model, "--precisions", precision, "--activations", activations, "--side", options.side]

@@ -45,7 +45,10 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [  # model, changes to 
     ("pocket", {}, {"activations": "all", "class_preservation": 1.0}),
     ("pocket", {}, {"side_px": 384, "activations": "none", "class_preservation": 1.0}),
 ]
-KNOBS = {"steps": 2, "sample_steps": 2, "sample_prompts": ["a photo of {trigger}"], "warmup_steps": 0}
+KNOBS = {  # few of everything that comes one after the other: the peak is that of one
+    "steps": 2, "sample_steps": 1, "score_draws": 1, "sample_prompts": ["a photo of {trigger}"], "warmup_steps": 0,
+}  # fmt: skip
+PHOTOS = {"held_out": "1"}  # of three
 
 
 def run(number: int) -> dict[str, int]:
@@ -75,8 +78,8 @@ def run(number: int) -> dict[str, int]:
         forecast = memory.needs(architecture, config, this_computer(Path.cwd()), 1)
         return {"predicted": forecast.memory, "measured": row["most"]}
     entry = catalog.find("pocket")
-    config = resolve(KNOBS | {"sample_every": 2} | knobs, entry.defaults).config
-    examples, _ = read_folder(assets.EXAMPLES, assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
+    config = resolve(KNOBS | PHOTOS | {"sample_every": 2} | knobs, entry.defaults).config
+    examples = read_folder(assets.EXAMPLES, assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)[0][:3]
     with tempfile.TemporaryDirectory() as scratch:
         words = {"trigger": assets.EXAMPLE_TRIGGER, "class_word": assets.EXAMPLE_CLASS_WORD}
         out, cache = Path(scratch, "run"), Path(scratch, "cache")

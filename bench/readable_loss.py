@@ -55,7 +55,8 @@ RUNS: dict[str, dict[str, Any]] = {
 DRAWS = 64  # of a photo, in each dense score
 RESAMPLES = 200
 FLOOR = 0.005  # scores this close to the lowest count as equal
-SHRUNK_STEPS = 8
+SHRUNK_STEPS, SHRUNK_DRAWS = 8, 4
+SHORT_STEPS = 30  # of the runs whose times are the cost
 LARGE_STEPS = 1000
 
 
@@ -72,7 +73,9 @@ class Record:
 class Dense:
     """Scores the held-out photos with noise and sigmas of its own."""
 
-    def __init__(self, family: Family, examples: Sequence[Example], config: TrainConfig, cache: Path) -> None:
+    def __init__(
+        self, family: Family, examples: Sequence[Example], config: TrainConfig, cache: Path, draws: int = DRAWS
+    ) -> None:
         self.family, self.config = family, config
         texts = dict(latents.texts_of(family, [each.caption for each in examples], cache))
         self.photos = []
@@ -80,10 +83,10 @@ class Dense:
             size = photos.size_of(each.photo)
             bucket = buckets.of_photo(config, *size, each.box, family.pixel_multiple)[0]
             l_T, grid = latents.latents_of(family, each, bucket, cache), family.grid(bucket.height, bucket.width)
-            noise = mx.random.normal((DRAWS, *l_T.shape[1:]), key=mx.random.key(9000 + number))
+            noise = mx.random.normal((draws, *l_T.shape[1:]), key=mx.random.key(9000 + number))
             shift = family.training_shift(grid)
-            sigmas = [flow.quantile((draw + 0.5) / DRAWS, config.sigma_draw, shift) for draw in range(DRAWS)]
-            self.photos.append((l_T, noise, mx.array(sigmas), stacked([texts[each.caption]] * DRAWS), grid))
+            sigmas = [flow.quantile((draw + 0.5) / draws, config.sigma_draw, shift) for draw in range(draws)]
+            self.photos.append((l_T, noise, mx.array(sigmas), stacked([texts[each.caption]] * draws), grid))
 
     def score(self) -> np.ndarray:
         """The loss of each photo at each draw with the current adapter."""
@@ -123,7 +126,9 @@ def turning_interval(dense: Mapping[int, np.ndarray]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def follow(name: str, every: int, changes: dict[str, Any], place: Path) -> tuple[Record, TrainConfig]:
+def follow(
+    name: str, every: int, changes: dict[str, Any], place: Path, draws: int = DRAWS
+) -> tuple[Record, TrainConfig]:
     """One run and its dense scores, whose time is not counted."""
     entry, knobs = catalog.find("pocket"), RUNS[name] | changes
     examples, _ = read_folder(assets.EXAMPLES, assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
@@ -131,7 +136,7 @@ def follow(name: str, every: int, changes: dict[str, Any], place: Path) -> tuple
     config = resolve({"sample_every": 0, "save_every": 10_000, **knobs}, entry.defaults).config
     family, cache, record = load_family(entry.folder), place / "cache", Record()
     chosen = validation.choose(config.held_out, [each.name for each in examples], config.seed)
-    dense = Dense(family, [examples[index] for index in chosen], config, cache)
+    dense = Dense(family, [examples[index] for index in chosen], config, cache, draws)
     record.dense[0] = dense.score()
     words = {"trigger": assets.EXAMPLE_TRIGGER, "class_word": assets.EXAMPLE_CLASS_WORD}
     since = time.perf_counter()
@@ -176,7 +181,7 @@ def cost(title: str, steps: int, every: int, place: Path, **knobs: Any) -> None:
     """Print the share of scoring in a run of `steps`, from the median times of a short run."""
     entry = catalog.find("pocket")
     examples, _ = read_folder(assets.EXAMPLES, assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
-    short = {"steps": 30, "sample_every": 0, "save_every": 10_000, "score_every": 2, "held_out": "1"}
+    short = {"steps": SHORT_STEPS, "sample_every": 0, "save_every": 10_000, "score_every": 2, "held_out": "1"}
     config = resolve({**short, **knobs}, entry.defaults).config
     record, since = Record(), time.perf_counter()
     words = {"trigger": assets.EXAMPLE_TRIGGER, "class_word": assets.EXAMPLE_CLASS_WORD}
@@ -204,14 +209,15 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         own = resolve({}, catalog.find("pocket").defaults).config
-        small = {"side_px": 64} if options.shrink else {}
+        small = {"side_px": 64, "steps": SHRUNK_STEPS} if options.shrink else {}
         large = {"batch_size": 1, "score_draws": 1} | small
         cost("cost with Pocket's defaults", own.steps, own.score_every, Path(folder), **small)
         cost("cost with a large model's knobs", LARGE_STEPS, TrainConfig().score_every, Path(folder), **large)
-        changes = small | {"steps": SHRUNK_STEPS} if options.shrink else {"side_px": options.side}
+        changes = small or {"side_px": options.side}
+        draws = SHRUNK_DRAWS if options.shrink else DRAWS
         changes |= {"seed": options.seed}
         for name in options.runs:
-            report(name, *follow(name, options.every, changes, Path(folder)))
+            report(name, *follow(name, options.every, changes, Path(folder), draws))
 
 
 if __name__ == "__main__":

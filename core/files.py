@@ -59,7 +59,7 @@ def new_file(path: Path) -> Iterator[Path]:
             flush_file(part)
             part.chmod(0o666 & ~_umask())
             _name_once(part, path)
-            _flush_folder(path.parent)
+            flush_folder(path.parent)
         finally:
             part.unlink(missing_ok=True)
 

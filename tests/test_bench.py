@@ -87,7 +87,8 @@ def test_a_packed_base_is_a_little_off_and_fewer_bits_more(monkeypatch: pytest.M
 
 @pytest.mark.browser
 def test_the_studio_is_timed_to_its_first_page_and_an_event_to_the_browser() -> None:
-    once = "import sys; from bench import first_page as it; it.STARTS = it.EVENTS = 1; sys.argv[1:] = []; it.main()"
+    few = "it.STARTS = it.EVENTS = 1; it.KNOBS['side_px'] = 64"
+    once = f"import sys; from bench import first_page as it; {few}; sys.argv[1:] = []; it.main()"
     done = subprocess.run(  # a process has one browser driver, and other tests may have had it
         [sys.executable, "-c", once], cwd=ROOT, capture_output=True, text=True, timeout=300
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,17 +31,34 @@ PROJECT = {"name": "My can", "trigger": "sks", "class_word": "can"}
 PATIENCE_SECONDS = 60.0  # a busy machine is no failure
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a database without rows; making its tables takes as long as a dozen requests."""
+    home = Home(tmp_path_factory.mktemp("empty") / "home")
+    Database(home).close()
+    return home.database
+
+
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    one = Database(Home(tmp_path / "home"))
+def empty_home(tmp_path: Path, empty_database: Path) -> Home:
+    """A home without rows, as a first start would leave it."""
+    one = Home(tmp_path / "home")
+    one.root.mkdir(exist_ok=True)  # a test may have put something there already
+    shutil.copy(empty_database, one.database)
+    return one
+
+
+@pytest.fixture
+def database(empty_home: Home) -> Iterator[Database]:
+    one = Database(empty_home)
     yield one
     one.close()
 
 
 @pytest.fixture
-def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+def client(empty_home: Home) -> Iterator[TestClient]:
     """The application without its supervisor: jobs stay in the queue."""
-    application = create_app(tmp_path / "home", with_jobs=False)
+    application = create_app(empty_home.root, with_jobs=False)
     with TestClient(application, base_url="http://127.0.0.1", raise_server_exceptions=False) as one:
         yield one
 
@@ -168,36 +186,59 @@ class Studio:
         return self.process.wait(PATIENCE_SECONDS)
 
 
+def begin_studio(folder: Path, models: Path, before: list[str] | None = None) -> Studio:
+    """Start the studio over the home in this folder, and wait until it answers."""
+    home = folder / "home"
+    environment = {**os.environ, "LIKENESS_MODELS": str(models), "PYTHONPATH": str(ROOT)}
+    options = ["--home", str(home), "--port", "0", "--no-browser"]
+    command = [*(before or []), sys.executable, "-P", "-m", "app.cli", *options]
+    process = subprocess.Popen(command, env=environment, cwd=folder, stderr=subprocess.PIPE)
+    lock = home / "locks" / "studio.lock"
+
+    def answers() -> str | None:
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        try:
+            told = json.loads(lock.read_text())
+            return told["url"] if told["pid"] == process.pid and httpx.get(told["url"] + "/api/jobs") else None
+        except (OSError, ValueError, httpx.HTTPError):
+            return None
+
+    url = until(answers)
+    return Studio(process, home, url, httpx.Client(base_url=url, timeout=30))
+
+
+def end_studio(studio: Studio) -> None:
+    """End what still runs."""
+    studio.http.close()
+    if studio.process.poll() is None:
+        studio.end()
+    if studio.process.stderr:
+        studio.process.stderr.close()
+
+
 @pytest.fixture
 def start_studio(tmp_path: Path, models_folder: Path) -> Iterator[Callable[..., Studio]]:
     """A function that starts the studio over this test's home; whatever runs at the end of the test is ended."""
     started: list[Studio] = []
 
     def start(before: list[str] | None = None) -> Studio:
-        home = tmp_path / "home"
-        code = "import sys, pathlib, app.main as m; sys.exit(m.serve(pathlib.Path(sys.argv[1]), 0, False))"
-        environment = {**os.environ, "LIKENESS_MODELS": str(models_folder), "PYTHONPATH": str(ROOT)}
-        command = [*(before or []), sys.executable, "-P", "-c", code, str(home)]
-        process = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE)
-        lock = home / "locks" / "studio.lock"
-
-        def answers() -> str | None:
-            assert process.poll() is None, process.stderr.read() if process.stderr else ""
-            try:
-                told = json.loads(lock.read_text())
-                return told["url"] if told["pid"] == process.pid and httpx.get(told["url"] + "/api/jobs") else None
-            except (OSError, ValueError, httpx.HTTPError):
-                return None
-
-        url = until(answers)
-        studio = Studio(process, home, url, httpx.Client(base_url=url, timeout=30))
-        started.append(studio)
-        return studio
+        started.append(begin_studio(tmp_path, models_folder, before))
+        return started[-1]
 
     yield start
     for studio in started:
-        studio.http.close()
-        if studio.process.poll() is None:
-            studio.end()
-        if studio.process.stderr:
-            studio.process.stderr.close()
+        end_studio(studio)
+
+
+@pytest.fixture(scope="module")
+def shared_studio(tmp_path_factory: pytest.TempPathFactory, models_folder: Path) -> Iterator[Studio]:
+    """One studio for the tests of a file that neither end it nor change its settings."""
+    studio = begin_studio(tmp_path_factory.mktemp("shared"), models_folder)
+    yield studio
+    end_studio(studio)
+
+
+@pytest.fixture(scope="module")
+def shared_project(shared_studio: Studio) -> int:
+    """A project with two photos in it, whose review begins and ends with the first test."""
+    return shared_studio.project_with_photos()

@@ -17,7 +17,7 @@ from PIL import Image
 from core.captioners.openai import OpenAICaptioner, base_of, find_servers
 from core.captioners.template import TemplateCaptioner
 from core.errors import CaptionerProblem
-from tests.app.conftest import picture
+from tests.app.conftest import Studio, picture
 
 
 class VisionServer:
@@ -206,10 +206,10 @@ def test_a_template_says_the_same_of_every_photo(photo: Path) -> None:
     assert TemplateCaptioner("a photo of {trigger} {class_word}", "sks", "can").caption(photo) == "a photo of sks can"
 
 
-def test_a_caption_job_asks_the_server_and_keeps_what_was_typed(vision: VisionServer, start_studio: Any) -> None:
+def test_a_caption_job_asks_the_server_and_keeps_what_was_typed(vision: VisionServer, shared_studio: Studio) -> None:
     from tests.app.conftest import until
 
-    studio = start_studio()
+    studio = shared_studio
     project = studio.project_with_photos(3)
     typed = studio.get(f"/api/projects/{project}/photos")[1]["id"]
     studio.http.patch(f"/api/photos/{typed}", json={"caption": "typed"})
@@ -234,11 +234,11 @@ def test_a_caption_job_asks_the_server_and_keeps_what_was_typed(vision: VisionSe
 
 
 def test_a_photo_without_an_answer_is_left_out_in_words_and_the_job_goes_on(
-    vision: VisionServer, start_studio: Any
+    vision: VisionServer, shared_studio: Studio
 ) -> None:
     from tests.app.conftest import until
 
-    studio = start_studio()
+    studio = shared_studio
     project = studio.project_with_photos(4)
     for answer in ("first", "", "third"):
         vision.say(answer)

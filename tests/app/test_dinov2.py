@@ -148,6 +148,7 @@ def analyses(database: Database) -> list[tuple[str, bool]]:
     return [(row.analyser, bool(row.found["print"])) for row in rows]
 
 
+@pytest.mark.slow
 def test_a_download_has_every_photo_looked_at_again_once(
     client: TestClient, project: int, database: Database, hub: Hub, capfd: pytest.CaptureFixture[str]
 ) -> None:

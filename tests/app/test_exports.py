@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from core.config.resolve import resolve
 from core.safetensors_file import read_header
 from tests.app.conftest import Studio, problem_of, until
 
-Start = Callable[..., Studio]
 LAYER = "transformer_blocks.1.attn.to_q"
 
 
@@ -74,8 +72,8 @@ def fetched(studio: Studio, job: dict[str, Any], to: Path) -> Path:
     return to
 
 
-def test_a_runs_adapter_is_offered_in_every_form(start_studio: Start, models_folder: Path, tmp_path: Path) -> None:
-    studio = start_studio()
+def test_a_runs_adapter_is_offered_in_every_form(shared_studio: Studio, models_folder: Path, tmp_path: Path) -> None:
+    studio = shared_studio
     run = studio.run(studio.project_with_photos(), steps=3, learning_rate=0.05)["id"]
     studio.until_state(run, "succeeded")
     own = studio.http.get(f"/api/runs/{run}/adapter").content
@@ -133,8 +131,9 @@ WORTHLESS: list[tuple[Factors, str]] = [
 ]
 
 
-def test_what_would_do_nothing_or_fits_nowhere_is_refused_with_the_reason(start_studio: Start) -> None:
-    studio = start_studio()
+def test_what_would_do_nothing_or_fits_nowhere_is_refused_with_the_reason(shared_studio: Studio) -> None:
+    studio = shared_studio
+    before = list((studio.home / "exports").rglob("*.safetensors"))
     for factors, words in WORTHLESS:
         one = Database(Home(studio.home))
         run = run_with_checkpoint(one, factors)
@@ -144,7 +143,7 @@ def test_what_would_do_nothing_or_fits_nowhere_is_refused_with_the_reason(start_
             assert ended["error"]["code"] == "adapter"
             assert words in ended["error"]["message"]
             assert studio.http.get(f"/api/exports/{ended['id']}/file").status_code == 409
-    assert not list((studio.home / "exports").rglob("*.safetensors"))
+    assert list((studio.home / "exports").rglob("*.safetensors")) == before
 
 
 @pytest.fixture

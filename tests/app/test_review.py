@@ -91,8 +91,8 @@ def test_a_caption_needs_no_new_review(client: TestClient, project: int) -> None
 
 
 @pytest.mark.slow
-def test_a_set_is_reviewed_judged_and_judged_again(start_studio: Callable[..., Studio]) -> None:
-    studio = start_studio()
+def test_a_set_is_reviewed_judged_and_judged_again(shared_studio: Studio) -> None:
+    studio = shared_studio
     project = studio.post("/api/projects", {"name": "A", "trigger": "sks", "class_word": "toy"}, 201)["id"]
     ids = [upload(studio, project, f"{number}.png", scene(number)) for number in range(6)]
     twin = upload(studio, project, "twin.png", scene(2, shift=3))
@@ -163,21 +163,22 @@ def test_a_photo_whose_file_is_gone_is_left_out_with_a_sentence(
 
 
 @pytest.mark.slow
-def test_a_photo_that_another_project_has_is_analysed_once(start_studio: Callable[..., Studio]) -> None:
-    studio = start_studio()
+def test_a_photo_that_another_project_has_is_analysed_once(shared_studio: Studio) -> None:
+    studio = shared_studio
     for name in ("A", "B"):
         project = studio.post("/api/projects", {"name": name, "trigger": "sks", "class_word": "toy"}, 201)["id"]
         upload(studio, project, "0.png", scene(0))
         reviewed(studio, project)
     with closing(sqlite3.connect(studio.home / "likeness.db")) as connection:
-        assert connection.execute("SELECT count(*) FROM analysis").fetchone() == (1,)
+        of_it = "SELECT count(*) FROM analysis WHERE sha256 = (SELECT sha256 FROM photo WHERE project_id = ?)"
+        assert connection.execute(of_it, (project,)).fetchone() == (1,)
 
 
 @pytest.mark.slow
-def test_a_run_trains_with_the_subjects_crop_and_the_masks(start_studio: Callable[..., Studio]) -> None:
-    studio = start_studio()
+def test_a_run_trains_with_the_subjects_crop_and_the_masks(shared_studio: Studio) -> None:
+    studio = shared_studio
     project = studio.post("/api/projects", {"name": "A", "trigger": "sks", "class_word": "toy"}, 201)["id"]
-    ids = [upload(studio, project, f"{number}.png", scene(number)) for number in range(3)]
+    ids = [upload(studio, project, f"{number}.png", scene(20 + number)) for number in range(3)]
     assert studio.http.put(f"/api/photos/{ids[0]}/mask", content=mask_png((400, 320))).status_code == 200
     crops = [[0, 0, 0.6, 1], [0.1, 0.1, 0.4, 0.6]]
     assert studio.http.patch(f"/api/photos/{ids[1]}", json={"crops": crops}).status_code == 200
@@ -196,8 +197,8 @@ def test_a_run_trains_with_the_subjects_crop_and_the_masks(start_studio: Callabl
 
 
 @pytest.mark.slow
-def test_a_box_that_you_draw_finds_its_mask_and_your_mask_its_box(start_studio: Callable[..., Studio]) -> None:
-    studio = start_studio()
+def test_a_box_that_you_draw_finds_its_mask_and_your_mask_its_box(shared_studio: Studio) -> None:
+    studio = shared_studio
     project = studio.post("/api/projects", {"name": "A", "trigger": "sks", "class_word": "toy"}, 201)["id"]
     photo = upload(studio, project, "0.png", scene(0))
     reviewed(studio, project)

@@ -7,11 +7,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import pytest
 
 from core.errors import AdapterProblem
 from core.safetensors_file import read_header
@@ -22,9 +23,25 @@ Start = Callable[..., Studio]
 FILE_BYTES = 3 * 2**19  # as if the disk had no more room: enough for the database, too little for a checkpoint
 
 
-def test_a_run_trains_saves_samples_and_gives_its_adapter(start_studio: Start, tmp_path: Path) -> None:
-    studio = start_studio()
-    run = studio.run(studio.project_with_photos(), steps=4, save_every=2, sample_every=4)
+@pytest.fixture
+def studio(shared_studio: Studio) -> Iterator[Studio]:
+    """Nothing is trained or drawn in it before a test; pictures, runs and adapters of earlier tests are gone."""
+    yield shared_studio
+    for job in shared_studio.get("/api/jobs?state=queued&state=running"):
+        shared_studio.post(f"/api/jobs/{job['id']}/stop", {"now": True})
+    until(lambda: not shared_studio.get("/api/jobs?state=queued&state=running"))
+    for kind in ("pictures", "runs"):
+        for each in shared_studio.get(f"/api/{kind}"):
+            assert shared_studio.http.delete(f"/api/{kind}/{each['id']}").status_code == 204
+
+
+@pytest.fixture
+def project(shared_project: int) -> int:
+    return shared_project
+
+
+def test_a_run_trains_saves_samples_and_gives_its_adapter(studio: Studio, project: int, tmp_path: Path) -> None:
+    run = studio.run(project, steps=4, save_every=2, sample_every=4)
     assert run["state"] == "queued"
     assert studio.http.get(f"/api/runs/{run['id']}/adapter").status_code == 409
 
@@ -36,14 +53,13 @@ def test_a_run_trains_saves_samples_and_gives_its_adapter(start_studio: Start, t
     assert [step for step, _ in series["loss"]] == [1, 2, 3, 4]
 
     answer = studio.http.get(f"/api/runs/{run['id']}/adapter")
-    assert 'filename="My-can-Run-1-4.safetensors"' in answer.headers["content-disposition"]
+    assert f'filename="My-can-{run["name"].replace(" ", "-")}-4.safetensors"' in answer.headers["content-disposition"]
     (tmp_path / "adapter.safetensors").write_bytes(answer.content)
     assert read_header(tmp_path / "adapter.safetensors", AdapterProblem).tensors
 
 
-def test_stop_finishes_the_step_and_resume_goes_on_from_there(start_studio: Start) -> None:
-    studio = start_studio()
-    run = studio.run(studio.project_with_photos(), steps=100_000, save_every=100_000)["id"]
+def test_stop_finishes_the_step_and_resume_goes_on_from_there(studio: Studio, project: int) -> None:
+    run = studio.run(project, steps=100_000, save_every=100_000)["id"]
     studio.until_step(run, 3)
     assert studio.post(f"/api/runs/{run}/stop")["state"] == "running"
     stopped = studio.until_state(run, "stopped")
@@ -66,9 +82,8 @@ def test_stop_finishes_the_step_and_resume_goes_on_from_there(start_studio: Star
     assert [step for step, _ in series] == list(range(1, more + 1))
 
 
-def test_save_and_sample_now(start_studio: Start) -> None:
-    studio = start_studio()
-    run = studio.run(studio.project_with_photos(), steps=100_000, save_every=100_000)["id"]
+def test_save_and_sample_now(studio: Studio, project: int) -> None:
+    run = studio.run(project, steps=100_000, save_every=100_000)["id"]
     studio.until_step(run, 1)
     studio.post(f"/api/runs/{run}/save")
     studio.post(f"/api/runs/{run}/sample")
@@ -77,9 +92,8 @@ def test_save_and_sample_now(start_studio: Start) -> None:
     studio.until_state(run, "stopped")
 
 
-def test_stop_now_ends_with_the_last_checkpoint(start_studio: Start) -> None:
-    studio = start_studio()
-    run = studio.run(studio.project_with_photos(), steps=100_000, save_every=2)
+def test_stop_now_ends_with_the_last_checkpoint(studio: Studio, project: int) -> None:
+    run = studio.run(project, steps=100_000, save_every=2)
     studio.until_step(run["id"], 5)
     pid = studio.job_pid(run["job_id"])
     studio.post(f"/api/runs/{run['id']}/stop", {"now": True})
@@ -87,9 +101,8 @@ def test_stop_now_ends_with_the_last_checkpoint(start_studio: Start) -> None:
     until(lambda: not _alive(pid))
 
 
-def test_a_killed_process_resumes_from_its_last_checkpoint(start_studio: Start) -> None:
-    studio = start_studio()
-    run = studio.run(studio.project_with_photos(), steps=400, save_every=5)
+def test_a_killed_process_resumes_from_its_last_checkpoint(studio: Studio, project: int) -> None:
+    run = studio.run(project, steps=400, save_every=5)
     studio.until_step(run["id"], 7)
     os.kill(studio.job_pid(run["job_id"]), signal.SIGKILL)
     until(lambda: studio.get(f"/api/jobs/{run['job_id']}")["deaths"] == 1)
@@ -102,9 +115,10 @@ def test_a_killed_process_resumes_from_its_last_checkpoint(start_studio: Start) 
     assert "Goes on from step " in log
 
 
-def test_a_damaged_checkpoint_counts_no_more_once_the_run_went_on_from_the_one_before(start_studio: Start) -> None:
-    studio = start_studio()
-    run = studio.run(studio.project_with_photos(), steps=100_000, save_every=100_000)["id"]
+def test_a_damaged_checkpoint_counts_no_more_once_the_run_went_on_from_the_one_before(
+    studio: Studio, project: int
+) -> None:
+    run = studio.run(project, steps=100_000, save_every=100_000)["id"]
     studio.until_step(run, 3)
     first = studio.stop(run)
     studio.post(f"/api/runs/{run}/resume")
@@ -119,29 +133,27 @@ def test_a_damaged_checkpoint_counts_no_more_once_the_run_went_on_from_the_one_b
     assert [each["step"] for each in stopped["checkpoints"]] == [first]
     assert [each["step"] for each in studio.get("/api/adapters")] == [first]
     offered = studio.http.get(f"/api/runs/{run}/adapter").headers["content-disposition"]
-    assert f'filename="My-can-Run-1-{first}.safetensors"' in offered
+    assert f'filename="My-can-{stopped["name"].replace(" ", "-")}-{first}.safetensors"' in offered
     studio.post(f"/api/runs/{run}/resume", {"steps": second})  # what the damaged one had is to be learned again
     studio.until_state(run, "succeeded")
     assert [each["step"] for each in studio.get("/api/adapters")] == [first, second]
 
 
-def test_a_run_whose_process_was_killed_ends_bit_for_bit_like_one_that_was_not(start_studio: Start) -> None:
-    studio = start_studio()
-    project = studio.project_with_photos()
-    whole = studio.run(project, steps=200, save_every=20)
+def test_a_run_whose_process_was_killed_ends_bit_for_bit_like_one_that_was_not(studio: Studio, project: int) -> None:
+    whole = studio.run(project, steps=120, save_every=20)
     studio.until_state(whole["id"], "succeeded")
-    killed = studio.run(project, steps=200, save_every=20)
+    killed = studio.run(project, steps=120, save_every=20)
     studio.until_step(killed["id"], 25)
     pid = studio.job_pid(killed["job_id"])
     os.kill(pid, signal.SIGSTOP)  # so that it cannot get to its end before it is killed
     step = studio.get(f"/api/runs/{killed['id']}")["step"]
-    assert step < 200
+    assert step < 120
     os.kill(pid, signal.SIGKILL)
     studio.until_state(killed["id"], "succeeded")
     # It may have been killed between a step and its checkpoint; then the one before counts.
     assert any(f"Goes on from step {saved}." in studio.log(killed["id"]) for saved in range(20, step + 1, 20))
     for file in ("adapter", "optimizer"):  # the adapter's bfloat16 would hide a small difference
-        bits = [_tensors(studio, run["id"], 200, file) for run in (whole, killed)]
+        bits = [_tensors(studio, run["id"], 120, file) for run in (whole, killed)]
         assert bits[0].keys() == bits[1].keys()
         assert [name for name in bits[0] if bits[0][name] != bits[1][name]] == []
         assert bits[0] != _tensors(studio, whole["id"], 20, file)
@@ -155,9 +167,8 @@ def _tensors(studio: Studio, run: int, step: int, file: str) -> dict[str, bytes]
     return {name: content[start + each.begin : start + each.end] for name, each in header.tensors.items()}
 
 
-def test_three_deaths_without_a_checkpoint_fail_the_run_in_words(start_studio: Start) -> None:
-    studio = start_studio()
-    run = studio.run(studio.project_with_photos(), steps=100_000, save_every=100_000)
+def test_three_deaths_without_a_checkpoint_fail_the_run_in_words(studio: Studio, project: int) -> None:
+    run = studio.run(project, steps=100_000, save_every=100_000)
     seen: set[int] = set()
     for _ in range(3):
         pid = until(lambda: (found := studio.job_pid(run["job_id"])) not in seen and found)
@@ -212,9 +223,7 @@ def test_a_job_outlives_a_killed_server_and_the_next_one_finds_it(start_studio: 
     again.until_state(run["id"], "stopped")
 
 
-def test_two_runs_take_turns(start_studio: Start) -> None:
-    studio = start_studio()
-    project = studio.project_with_photos()
+def test_two_runs_take_turns(studio: Studio, project: int) -> None:
     first = studio.run(project, steps=100_000, save_every=100_000)
     studio.until_step(first["id"], 1)
     second, third = (studio.run(project, steps=4, seed=seed) for seed in range(2))
@@ -225,9 +234,8 @@ def test_two_runs_take_turns(start_studio: Start) -> None:
     assert ended[first["id"]] < ended[third["id"]] < ended[second["id"]]
 
 
-def test_pictures_are_drawn_with_and_without_the_adapter(start_studio: Start) -> None:
-    studio = start_studio()
-    run = studio.run(studio.project_with_photos(), steps=3, learning_rate=0.05)["id"]
+def test_pictures_are_drawn_with_and_without_the_adapter(studio: Studio, project: int) -> None:
+    run = studio.run(project, steps=3, learning_rate=0.05)["id"]
     studio.until_state(run, "succeeded")
     request = {"model": "tiny", "prompt": "sks can in the snow", "seed": 7, "without": True, "adapters": [{"run": run}]}
     job = studio.post("/api/pictures", request)["job_id"]
@@ -238,9 +246,8 @@ def test_pictures_are_drawn_with_and_without_the_adapter(start_studio: Start) ->
     assert first != second
 
 
-def test_a_run_and_a_picture_use_the_base_precision_of_their_settings(start_studio: Start) -> None:
-    studio = start_studio()
-    run = studio.run(studio.project_with_photos(), steps=2, sample_every=2, base_precision="4-bit")["id"]
+def test_a_run_and_a_picture_use_the_base_precision_of_their_settings(studio: Studio, project: int) -> None:
+    run = studio.run(project, steps=2, sample_every=2, base_precision="4-bit")["id"]
     samples = studio.until_state(run, "succeeded")["samples"]
     assert {each["recipe"]["precision"] for each in samples} == {"4-bit"}
     request = {"model": "tiny", "prompt": "sks can", "seed": 7, "adapters": [{"run": run}]}
@@ -275,9 +282,8 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def test_an_adapter_is_taken_away_brought_back_and_drawn_with(start_studio: Start) -> None:
-    studio = start_studio()
-    run = studio.run(studio.project_with_photos(), steps=3, learning_rate=0.05, ranks="*.proj_out=7")["id"]
+def test_an_adapter_is_taken_away_brought_back_and_drawn_with(studio: Studio, project: int) -> None:
+    run = studio.run(project, steps=3, learning_rate=0.05, ranks="*.proj_out=7")["id"]
     studio.until_state(run, "succeeded")
     assert [each["rank"] for each in studio.get("/api/adapters")] == [7]
     content = studio.http.get(f"/api/runs/{run}/adapter").content

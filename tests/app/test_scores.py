@@ -7,6 +7,9 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+from starlette.testclient import TestClient
+
 from app.actions import progress
 from app.actions.run_views import photo_scores
 from app.database import Database
@@ -15,7 +18,7 @@ from app.jobs import store
 from app.jobs.states import Kind
 from app.tables import Event
 from core.training.diagnosis import diagnose
-from tests.app.conftest import Studio
+from tests.app.conftest import Studio, picture, put
 
 Start = Callable[..., Studio]
 
@@ -41,18 +44,21 @@ def test_a_run_scores_its_held_out_photos_and_says_what_that_means(start_studio:
     assert "Held out, to score the run on and not to learn: 1.png, 3.png." in studio.log(run["id"])
 
 
-def test_a_wrong_choice_of_held_out_photos_is_refused_before_a_job_is_made(start_studio: Start) -> None:
-    studio = start_studio()
-    project = studio.project_with_photos(2)
+def test_a_wrong_choice_of_held_out_photos_is_refused_before_a_job_is_made(
+    client: TestClient, project: int, models_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIKENESS_MODELS", str(models_folder))
+    for number in range(2):
+        put(client, project, f"{number}.png", picture((40 * number, 90, 200)))
     for choice, words in (("moon.png", "names 'moon.png'"), ("2", "is '2', and there are 2 photos")):
         body = {"model": "tiny", "held_out": choice, "rank": 0}
-        answer = studio.http.post(f"/api/projects/{project}/runs", json=body)
+        answer = client.post(f"/api/projects/{project}/runs", json=body)
         assert answer.status_code == 422
         body |= {"rank": 4}
-        (problem,) = studio.http.post(f"/api/projects/{project}/runs", json=body).json()["error"]["problems"]
+        (problem,) = client.post(f"/api/projects/{project}/runs", json=body).json()["error"]["problems"]
         assert problem["field"] == "held_out"
         assert problem["message"].startswith(words)
-    assert studio.get(f"/api/projects/{project}/runs") == []
+    assert client.get(f"/api/projects/{project}/runs").json() == []
 
 
 def score(step: int, value: float | None, **more: float) -> tuple[str, int, dict]:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 from starlette.testclient import TestClient
 
+from app.main import create_app
 from tests.app.conftest import ROOT
 
 PAGE = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 OWN = "http://127.0.0.1"
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """One application for all: nothing is written here, or the test fails."""
+    application = create_app(tmp_path_factory.mktemp("security") / "home", with_jobs=False)
+    with TestClient(application, base_url=OWN, raise_server_exceptions=False) as one:
+        yield one
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,9 @@ Start = Callable[..., Studio]
 
 
 def test_a_second_start_opens_the_one_that_runs(
-    start_studio: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    shared_studio: Studio, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    studio = start_studio()
+    studio = shared_studio
     opened: list[str] = []
     monkeypatch.setattr(main.webbrowser, "open", opened.append)
     assert serve(studio.home, 0, open_browser=True) == 0
@@ -50,8 +50,8 @@ def test_a_taken_port_is_a_sentence(tmp_path: Path) -> None:
             serve(tmp_path / "home", port, open_browser=False)
 
 
-def test_the_studio_listens_on_this_computer_only(start_studio: Start) -> None:
-    studio = start_studio()
+def test_the_studio_listens_on_this_computer_only(shared_studio: Studio) -> None:
+    studio = shared_studio
     assert studio.url.startswith("http://127.0.0.1:")
     port = int(studio.url.rpartition(":")[2])
     other = socket.socket()

@@ -52,6 +52,7 @@ def test_16_bits_stay_16_bits_and_lose_no_more_in_chunks(monkeypatch: pytest.Mon
     assert off[1] <= 1.1 * off[0]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_square_of_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "SCORES_AT_MOST", 2**20)
     peaks = []

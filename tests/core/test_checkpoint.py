@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import resource
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,24 @@ from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint
 from core.training.events import Finished, Note, Request, Resumed, Saved, Stepped
-from tests.core.subjects import of_kind, picture, rewrite_state, training
+from tests.core.subjects import of_kind, photo_folder, picture, rewrite_state, training
 from tests.tiny import make_model_folder
 
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(scope="module")
+def trained(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run, and the cache beside it."""
+    place = tmp_path_factory.mktemp("trained")
+    list(training(load_family(model_folder), photo_folder(place / "photos"), place / "run"))
+    return place
+
+
 @pytest.fixture
-def run(family: Family, photos: Path, tmp_path: Path) -> Path:
-    list(training(family, photos, tmp_path / "run"))
+def run(trained: Path, tmp_path: Path) -> Path:
+    for name in ("run", "cache"):
+        shutil.copytree(trained / name, tmp_path / name)
     return tmp_path / "run"
 
 

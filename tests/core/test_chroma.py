@@ -29,6 +29,7 @@ def inputs(family: Chroma) -> tuple:
     return l_t, mx.array([0.9, 0.3]), family.encode_text([LONG, "a can"]), grid
 
 
+@pytest.mark.slow
 def test_every_row_of_the_modulations_is_one_blocks_and_no_other_changes_it(folder: Path) -> None:
     """3 of each single block, then 6 of each double block for the image, 6 of each for the text, 2 at the end."""
     family = load_family(folder)

@@ -101,6 +101,7 @@ def test_a_scheduler_with_one_shift_has_it_for_training_too(copy: Path) -> None:
     assert load_family(copy).drawing_sigmas(2, Grid(32, 32, 16)) == pytest.approx([1.0, 0.75, 0.0])
 
 
+@pytest.mark.slow
 def test_a_run_that_began_with_the_drawing_shift_goes_on_with_it(folder: Path, photos: Path, tmp_path: Path) -> None:
     """Its checkpoint does not name the shift; those of today do."""
     knobs = {"sigma_draw": "model_shift", "steps": 4, "save_every": 2}

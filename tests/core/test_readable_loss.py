@@ -22,7 +22,7 @@ from core.training.trainer import train
 pytestmark = pytest.mark.slow
 
 QUICK = {"side_px": 64, "sample_every": 0, "save_every": 10_000, "score_every": 8}
-PRIOR = {"class_pictures": 2, "class_prompt": "a photo of a {class_word}", "prior_weight": 4.0, "sample_steps": 4}
+PRIOR = {"class_pictures": 2, "class_prompt": "a photo of a {class_word}", "prior_weight": 4.0, "sample_steps": 2}
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +49,13 @@ def test_a_run_that_learns_three_photos_by_heart_is_diagnosed_so_and_since_when(
 
 
 def test_a_run_with_a_low_rate_is_not_diagnosed_so(family: Family, tmp_path: Path) -> None:
-    said = scores(family, tmp_path, 8, learning_rate=2e-4, steps=48)
+    said = scores(family, tmp_path, 8, learning_rate=2e-4, steps=32)
     assert {each.diagnosis.kind for each in said} <= {"early", "learning", "flat"}
     assert said[-1].relative < 1.0
 
 
 def test_heavy_class_pictures_do_not_make_a_healthy_run_a_diverged_one(family: Family, tmp_path: Path) -> None:
-    said = scores(family, tmp_path, 8, learning_rate=2e-4, steps=24, **PRIOR)
+    said = scores(family, tmp_path, 8, learning_rate=2e-4, steps=24, batch_size=1, **PRIOR)
     assert {each.diagnosis.kind for each in said} <= {"early", "learning", "flat"}
     state = checkpoint.newest(tmp_path / "run")[0]
     base = said[0].loss
@@ -67,5 +67,5 @@ def test_heavy_class_pictures_do_not_make_a_healthy_run_a_diverged_one(family: F
 def test_a_run_with_an_absurd_rate_is_diagnosed_as_diverged(
     family: Family, tmp_path: Path, more: dict[str, Any]
 ) -> None:
-    said = scores(family, tmp_path, 8, held_out="none", learning_rate=0.3, steps=20, **more)
+    said = scores(family, tmp_path, 4, held_out="none", learning_rate=0.3, steps=20, batch_size=1, **more)
     assert said[-1].diagnosis.kind == "diverged"

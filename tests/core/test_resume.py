@@ -14,12 +14,11 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from core.models.base import Family
 from core.models.load import load_family
 from core.training import checkpoint
 from core.training.events import Finished, Note, Request, Sampled, Stepped
 from core.training.update import global_norm
-from tests.core.subjects import of_kind, rewrite_state, training
+from tests.core.subjects import of_kind, photo_folder, rewrite_state, training
 
 pytestmark = pytest.mark.slow
 
@@ -46,31 +45,41 @@ def assert_same(one: Path, other: Path, step: int) -> None:
     assert all(mx.array_equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
 
 
+@pytest.fixture(scope="module")
+def never_stopped(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with KNOBS alone that was not stopped."""
+    place = tmp_path_factory.mktemp("whole")
+    list(training(load_family(model_folder), photo_folder(place / "photos"), place / "whole", **KNOBS))
+    return place / "whole"
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+def test_wherever_a_run_is_stopped_resuming_equals_never_stopping(
+    model_folder: Path, photos: Path, tmp_path: Path, never_stopped: Path, stop_at: int
+) -> None:
+    stopped_at(stop_at, model_folder, photos, tmp_path / "parts", **KNOBS)
+    list(training(load_family(model_folder), photos, tmp_path / "parts", resume=True, **KNOBS))
+    assert_same(never_stopped, tmp_path / "parts", 8)
+
+
 @pytest.mark.parametrize(
-    ("stop_at", "more"),
+    "more",
     [
-        (1, {}),
-        (3, {}),
-        (5, {}),
-        (5, {"activations": "none"}),
-        (5, {"ema_decay": 0.9}),
-        (5, {"optimizer": "adafactor", "ema_decay": 0.9}),
-        (5, {"optimizer": "adafactor", "ranks": "attention=3, *.proj_out=1:4"}),
-        (5, {"optimizer": "lion", "ema_decay": 0.9, "class_pictures": 2, "held_out": "1", "class_preservation": 0.5}),
-        (5, {"optimizer": "lion", "schedule": "cosine_restarts", "ranks": "attention=3, *.proj_out=1:4"}),
-        (5, {"optimizer": "prodigy", "learning_rate": 1, "schedule": "linear", "ema_decay": 0.5}),
+        {"activations": "none"},
+        {"ema_decay": 0.9},
+        {"optimizer": "adafactor", "ema_decay": 0.9},
+        {"optimizer": "adafactor", "ranks": "attention=3, *.proj_out=1:4"},
+        {"optimizer": "lion", "ema_decay": 0.9, "class_pictures": 2, "held_out": "1", "class_preservation": 0.5},
+        {"optimizer": "lion", "schedule": "cosine_restarts", "ranks": "attention=3, *.proj_out=1:4"},
+        {"optimizer": "prodigy", "learning_rate": 1, "schedule": "linear", "ema_decay": 0.5},
     ],
 )
 def test_stopping_and_resuming_equals_never_stopping(
-    model_folder: Path, photos: Path, tmp_path: Path, stop_at: int, more: dict
+    model_folder: Path, photos: Path, tmp_path: Path, more: dict
 ) -> None:
     knobs = KNOBS | more
     list(training(load_family(model_folder), photos, tmp_path / "whole", **knobs))
-    run = training(load_family(model_folder), photos, tmp_path / "parts", **knobs)
-    progress = next(run)
-    while not isinstance(progress, Finished):
-        progress = run.send(Request.STOP if isinstance(progress, Stepped) and progress.step == stop_at else None)
-    assert progress.stopped
+    stopped_at(5, model_folder, photos, tmp_path / "parts", **knobs)
     list(training(load_family(model_folder), photos, tmp_path / "parts", resume=True, **knobs))
     assert_same(tmp_path / "whole", tmp_path / "parts", 8)
 
@@ -80,6 +89,7 @@ def stopped_at(step: int, model: Path, photos: Path, out: Path, **knobs: Any) ->
     progress = next(run)
     while not isinstance(progress, Finished):
         progress = run.send(Request.STOP if isinstance(progress, Stepped) and progress.step == step else None)
+    assert progress.stopped
 
 
 def test_a_run_that_ended_while_it_drew_its_last_samples_draws_them_when_resumed(
@@ -169,9 +179,8 @@ for progress in training(load_family(model), photos, out, **KNOBS):
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_from_its_last_checkpoint(
-    model_folder: Path, family: Family, photos: Path, tmp_path: Path
+    model_folder: Path, photos: Path, tmp_path: Path, never_stopped: Path
 ) -> None:
-    list(training(family, photos, tmp_path / "whole", **KNOBS))
     command = [sys.executable, "-c", CHILD, str(model_folder), str(photos), str(tmp_path / "killed")]
     child = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2], env=os.environ
@@ -189,4 +198,4 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(
         child.stdout.close()
     assert checkpoint.steps_saved(tmp_path / "killed") == [3]
     list(training(load_family(model_folder), photos, tmp_path / "killed", resume=True, **KNOBS))
-    assert_same(tmp_path / "whole", tmp_path / "killed", 8)
+    assert_same(never_stopped, tmp_path / "killed", 8)

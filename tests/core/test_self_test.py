@@ -37,6 +37,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exponentials, "exponentials_are_slow", lambda: False)
 
 
+@pytest.mark.slow
 def test_all_kernels_that_this_computer_uses_are_right() -> None:
     results = list(self_test.results_of())
     assert [each.kernel for each in results] == self_test.applicable()
@@ -79,6 +80,7 @@ WRONG: dict[str, tuple[Any, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", WRONG)
 def test_a_wrong_kernel_is_found_and_replaced_and_reported(
     kernel: str, monkeypatch: pytest.MonkeyPatch, as_on_a_gpu: None

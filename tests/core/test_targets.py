@@ -55,6 +55,7 @@ def factors_at(family: Family, paths: set[str]) -> lora.Factors:
     return {path: (a_RI, 0.05 * b_OR) for path, (a_RI, b_OR) in random_factors(sizes).items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activations", ["all", "none"])
 def test_a_star_is_every_layer_of_the_blocks_and_trains(
     family: Family, photos: Path, tmp_path: Path, activations: str
@@ -88,6 +89,7 @@ def test_what_lies_outside_the_blocks_is_refused_by_name_before_a_step(
     assert not checkpoint.steps_saved(tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
 def test_an_adapter_on_layers_outside_the_blocks_can_be_drawn_with(folder: Path, dtype: mx.Dtype) -> None:
     family = load_family(folder, dtype=dtype)
@@ -117,6 +119,7 @@ def test_a_run_cannot_begin_with_an_adapter_that_has_such_layers(family: Family,
     assert not any(isinstance(each, lora.LoRALinear) for each in family.transformer.modules())
 
 
+@pytest.mark.slow
 def test_nor_can_one_go_on_that_an_earlier_version_began_so(family: Family, photos: Path, tmp_path: Path) -> None:
     list(training(family, photos, tmp_path / "run", steps=1))
     state, _ = checkpoint.newest(tmp_path / "run")

@@ -89,6 +89,7 @@ def in_memory(folder: Path, name: str, dtype: mx.Dtype = mx.float32) -> nn.Modul
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENCODERS)
 @pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16], ids=["float32", "bfloat16"])
 def test_features_are_those_of_the_whole_encoder_bit_for_bit(folder: Path, name: str, dtype: mx.Dtype) -> None:

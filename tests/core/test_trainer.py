@@ -22,6 +22,8 @@ from core.training.trainer import train
 from core.training.update import global_norm
 from tests.core.subjects import examples, of_kind, settings, training
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_run_trains_saves_samples_and_ends(family: Family, photos: Path, tmp_path: Path) -> None:
     run = list(training(family, photos, tmp_path / "run", sample_every=2))
@@ -39,7 +41,6 @@ def test_a_run_trains_saves_samples_and_ends(family: Family, photos: Path, tmp_p
     assert not list((tmp_path / "run").rglob(".part-*"))
 
 
-@pytest.mark.slow
 def test_the_loss_falls_on_one_photo(family: Family, photos: Path, tmp_path: Path) -> None:
     for path in sorted(photos.iterdir())[1:]:
         path.unlink()
@@ -262,7 +263,6 @@ def test_the_caption_is_read_without_its_trigger_where_that_is_trained(
         list(renamed)
 
 
-@pytest.mark.slow
 def test_a_trigger_dropout_that_means_nothing_is_a_warning(family: Family, photos: Path, tmp_path: Path) -> None:
     def warned(**knobs: Any) -> list[str]:
         notes = of_kind(training(family, photos, tmp_path / "run", steps=1, trigger_dropout=0.5, **knobs), Note)

@@ -49,6 +49,7 @@ def test_tiles_cover_a_side_with_borders_that_end_at_its_edges() -> None:
         assert all(each.start == max(0, each.core_start - 7) for each in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", ["encode", "decode"])
 def test_tiles_give_the_picture_of_the_whole(
     vae: AutoencoderKL, direction: Direction, monkeypatch: pytest.MonkeyPatch
@@ -65,6 +66,7 @@ def test_tiles_give_the_picture_of_the_whole(
     assert 10 * mx.log10(mx.array(span**2 / error)).item() > 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", ["encode", "decode"])
 def test_a_narrower_border_would_leave_seams(
     vae: AutoencoderKL, direction: Direction, monkeypatch: pytest.MonkeyPatch

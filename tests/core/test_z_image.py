@@ -134,6 +134,7 @@ def test_the_assistant_is_on_in_steps_only_and_never_changes(
     assert set(exported) == set(family.presets["all_linear"])
 
 
+@pytest.mark.slow
 def test_the_first_step_has_the_gradient_of_the_model_with_its_assistant(
     turbo: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.e2e.conftest import Studio, new_project, start_tiny_run, step_of, wait_for_step
+from tests.e2e.conftest import Studio, held, new_project, start_tiny_run, step_of, wait_for_step
 
 STEPS_ON_THE_CHART = """() => {
   document.querySelector('#chart-table').open = true;
@@ -23,16 +23,17 @@ def test_reload_in_the_middle_shows_all_and_two_tabs_agree(
     wait_for_step(page, 30)
     page.reload()
     wait_for_step(page, 60)
-    page.locator("#chart-table summary").click()
-    expect(page.locator("#chart-table tbody tr")).not_to_have_count(0)  # it is filled when it has opened
-    shown = page.evaluate(STEPS_ON_THE_CHART)
-    assert shown[0] == 1
-    assert shown[-1] >= 60
-    expect(page.locator('.frame[data-step="0"] img')).to_have_count(2)
+    with held(studio):
+        page.locator("#chart-table summary").click()
+        expect(page.locator("#chart-table tbody tr")).not_to_have_count(0)  # it is filled when it has opened
+        shown = page.evaluate(STEPS_ON_THE_CHART)
+        assert shown[0] == 1
+        assert shown[-1] >= 60
+        expect(page.locator('.frame[data-step="0"] img')).to_have_count(2)
 
-    other = context.new_page()
-    other.goto(page.url)
-    wait_for_step(other, step_of(page))
+        other = context.new_page()
+        other.goto(page.url)
+        wait_for_step(other, step_of(page))
     other.get_by_role("button", name="Stop", exact=True).click()
     for tab in (page, other):
         expect(tab.locator("#state")).to_contain_text("stopped")

@@ -18,6 +18,7 @@ from playwright.sync_api import BrowserContext, Page, Request, expect
 from tests.e2e.conftest import (
     Studio,
     end,
+    held,
     new_project,
     running_studio,
     show_captions,
@@ -104,9 +105,10 @@ def test_a_run_that_is_watched_goes_on_without_a_reload(page: Page, server: Serv
     start_tiny_run(page, steps=50_000, every=25_000)
     wait_for_step(page, 2)
     page.evaluate("window.same = true")
-    server.take_away()
-    expect(page.locator("#gone")).to_be_visible()
-    before = step_of(page)
+    with held(server.studio):
+        server.take_away()
+        expect(page.locator("#gone")).to_be_visible()
+        before = step_of(page)
     server.give_back()
     wait_for_step(page, before + 3)
     expect(page.locator("#gone")).to_be_hidden()
