@@ -87,12 +87,13 @@ def follow(family: Family, subject: Subject, plan: Plan, knobs: dict[str, Any], 
     started = time.monotonic()
     record = _trained(family, subject, config, [*subject.examples[:trained], *held], place)
     record["seconds"] = time.monotonic() - started
-    pictures = {}
+    pictures, started = {}, time.monotonic()
     for step in sorted(int(each.name) for each in (place / "checkpoints").iterdir()):
         with Adapter(family, place / "checkpoints" / str(step) / "adapter.safetensors"):
             drawn = judge.pictures(f"{TRIGGER} {subject.class_word}")
         record["judged"][step] = judge.scores(drawn)
         pictures[step] = next(iter(drawn.values()))[0]
+    record["judge_seconds"] = time.monotonic() - started
     words = {"subject": subject.name, "trained": trained, "held_out": len(held), "unseen": len(unseen)}
     return words | {"learning_rate": config.learning_rate} | record, pictures
 
@@ -205,6 +206,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of each run, in place of its own number")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="pictures of each of the judge's prompts")
     parser.add_argument("--again", type=Path, metavar="FILE", help="apply the rule to an earlier choice.json")
+    parser.add_argument("--minutes", type=float, help="begin no run after so many")
     parser.add_argument("--model", default="pocket", help="pocket, or the folder of another model")
     parser.add_argument("--shrink", action="store_true", help="a few small steps: to try the command, not to measure")
     options = parser.parse_args()
@@ -216,6 +218,7 @@ def main() -> None:
     knobs = SHRUNK if options.shrink else {"side_px": options.side}
     knobs |= {"steps": options.steps} if options.steps else {}
     options.out.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
     entry = catalog.find(options.model)
     family, records, rows = load_family(entry.folder), [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -225,8 +228,15 @@ def main() -> None:
             plan, subject = PLANS[number], subjects[number % len(subjects)]
             print(f"run {number}: {subject.name}, {plan.knobs}", flush=True)
             own = {"steps": plan.knobs["steps"]} | knobs
+            if options.minutes and time.monotonic() - began > 60 * options.minutes:
+                print("  not begun: the time is over")
+                break
             record, pictures = follow(family, subject, plan, own, options.seeds, Path(folder) / f"run-{number}")
             records.append(record)
+            print(
+                f"  {record['seconds']:.0f} s to train and measure, {record['judge_seconds']:.0f} s to judge",
+                flush=True,
+            )
             rows.append((f"{subject.name} {plan.knobs}", pictures))
             files.write_json(options.out / "choice.json", json.loads(json.dumps(records)))
     _write_sheet(rows, options.out / "choice.jpg")

@@ -21,8 +21,10 @@ import argparse
 import json
 import statistics
 import tempfile
+import time
+from collections import Counter
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,8 @@ def follow(
 def report(records: Sequence[dict[str, Any]]) -> bool:
     """Print the table and the order of each two ways; whether the meter's is the judge's wherever that is sure."""
     ways = list(dict.fromkeys(each["way"] for each in records))
+    counts = Counter((each["subject"], each["seed"]) for each in records)
+    records = [each for each in records if counts[each["subject"], each["seed"]] == len(ways)]
     row = "{:<14}{:<14}{:>9}{:>7}{:>9}{:>7}{:>10}"
     print(row.format("subject", "protection", "meter", "bar", "judge", "bar", "likeness"))
     sure = right = 0
@@ -147,6 +151,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=KNOBS["steps"], help="of each run")
     parser.add_argument("--run-seeds", type=int, default=RUN_SEEDS, help="runs of each subject and protection")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="pictures of each of the judge's prompts")
+    parser.add_argument("--minutes", type=float, help="begin no run after so many")
     parser.add_argument("--model", default="pocket", help="pocket, or the folder of another model")
     parser.add_argument("--shrink", action="store_true", help="a few small steps: to try the command, not to measure")
     options = parser.parse_args()
@@ -155,6 +160,7 @@ def main() -> None:
     for way in WAYS.keys() - ways:
         print(f"This version has no {', '.join(WAYS[way])}: {way!r} is left out.")
     options.out.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
     entry = catalog.find(options.model)
     family, records, rows = load_family(entry.folder), [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -164,16 +170,19 @@ def main() -> None:
             steps = min(SAMPLER_STEPS, config.sample_steps)
             judge = Judge(family, config, subject, subject.examples, options.seeds, steps)
             rows.append(sheet.Row(f"{subject.name}: base", [each[0] for each in judge.base.values()]))
-            for way in ways:
-                shown = []
-                for seed in range(options.run_seeds):
-                    print(f"{subject.name}, {way}, seed {seed}", flush=True)
-                    place = Path(folder) / f"{subject.name}-{way}-{seed}"
-                    record, picture = follow(family, subject, judge, knobs, way, seed, place)
-                    records.append(record)
-                    shown.append(picture)
-                rows.append(sheet.Row(f"{subject.name}: {way}", shown))
+            shown: dict[str, list[Image.Image]] = {way: [] for way in ways}
+            for seed, way in product(range(options.run_seeds), ways):
+                if options.minutes and time.monotonic() - began > 60 * options.minutes:
+                    print(f"{subject.name}, {way}, seed {seed}: not begun, the time is over")
+                    continue
+                started = time.monotonic()
+                place = Path(folder) / f"{subject.name}-{way}-{seed}"
+                record, picture = follow(family, subject, judge, knobs, way, seed, place)
+                print(f"{subject.name}, {way}, seed {seed}: {time.monotonic() - started:.0f} s", flush=True)
+                records.append(record)
+                shown[way].append(picture)
                 files.write_json(options.out / "leak.json", json.loads(json.dumps(records)))
+            rows += [sheet.Row(f"{subject.name}: {way}", pictures) for way, pictures in shown.items()]
     columns = [f"seed {number}" for number in range(max(len(row.pictures) for row in rows))]
     page = sheet.sheet("The bare class, in the judge's first prompt", columns, rows, side_px=128)
     page.convert("RGB").save(options.out / "leak.jpg", quality=85)

@@ -104,7 +104,10 @@ def prepare() -> Backend:
         os.environ.setdefault("AGX_RELAX_CDM_CTXSTORE_TIMEOUT", "1")  # macOS: long kernels beside a busy screen
         requested = os.environ.get("LIKENESS_DEVICE", "")
         capabilities.activate(capabilities.recall(this_machine(requested)) or ())
+        threads = os.environ.get("OPENBLAS_NUM_THREADS")
         _prepared = _configure(_float32_products(), requested=requested)
+        if threads is None and _prepared.device != "cpu":
+            os.environ["OPENBLAS_NUM_THREADS"] = "1"  # numpy's, whose small arrays are not worth threads that spin
     return _prepared
 
 
