@@ -177,12 +177,12 @@ def report(name: str, record: Record, config: TrainConfig) -> None:
     print(f"  cost      {100 * scoring / (scoring + stepping):.1f}% of the time of steps and scores")
 
 
-def cost(title: str, steps: int, every: int, place: Path, **knobs: Any) -> None:
+def cost(title: str, steps: int, every: int, place: Path, knobs: dict[str, Any]) -> None:
     """Print the share of scoring in a run of `steps`, from the median times of a short run."""
     entry = catalog.find("pocket")
     examples, _ = read_folder(assets.EXAMPLES, assets.EXAMPLE_TRIGGER, assets.EXAMPLE_CLASS_WORD)
     short = {"steps": SHORT_STEPS, "sample_every": 0, "save_every": 10_000, "score_every": 2, "held_out": "1"}
-    config = resolve({**short, **knobs}, entry.defaults).config
+    config = resolve(short | knobs, entry.defaults).config
     record, since = Record(), time.perf_counter()
     words = {"trigger": assets.EXAMPLE_TRIGGER, "class_word": assets.EXAMPLE_CLASS_WORD}
     for progress in train(load_family(entry.folder), examples, config, place / "cost", **words, cache=place / "cache"):
@@ -211,8 +211,8 @@ def main() -> None:
         own = resolve({}, catalog.find("pocket").defaults).config
         small = {"side_px": 64, "steps": SHRUNK_STEPS} if options.shrink else {}
         large = {"batch_size": 1, "score_draws": 1} | small
-        cost("cost with Pocket's defaults", own.steps, own.score_every, Path(folder), **small)
-        cost("cost with a large model's knobs", LARGE_STEPS, TrainConfig().score_every, Path(folder), **large)
+        cost("cost with Pocket's defaults", own.steps, own.score_every, Path(folder), small)
+        cost("cost with a large model's knobs", LARGE_STEPS, TrainConfig().score_every, Path(folder), large)
         changes = small or {"side_px": options.side}
         draws = SHRUNK_DRAWS if options.shrink else DRAWS
         changes |= {"seed": options.seed}

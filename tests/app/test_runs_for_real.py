@@ -19,7 +19,6 @@ from core.safetensors_file import read_header
 from tests.app.conftest import Studio, until
 
 Start = Callable[..., Studio]
-
 FILE_BYTES = 3 * 2**19  # as if the disk had no more room: enough for the database, too little for a checkpoint
 
 
@@ -35,13 +34,8 @@ def studio(shared_studio: Studio) -> Iterator[Studio]:
             assert shared_studio.http.delete(f"/api/{kind}/{each['id']}").status_code == 204
 
 
-@pytest.fixture
-def project(shared_project: int) -> int:
-    return shared_project
-
-
-def test_a_run_trains_saves_samples_and_gives_its_adapter(studio: Studio, project: int, tmp_path: Path) -> None:
-    run = studio.run(project, steps=4, save_every=2, sample_every=4)
+def test_a_run_trains_saves_samples_and_gives_its_adapter(studio: Studio, shared_project: int, tmp_path: Path) -> None:
+    run = studio.run(shared_project, steps=4, save_every=2, sample_every=4)
     assert run["state"] == "queued"
     assert studio.http.get(f"/api/runs/{run['id']}/adapter").status_code == 409
 
@@ -58,8 +52,8 @@ def test_a_run_trains_saves_samples_and_gives_its_adapter(studio: Studio, projec
     assert read_header(tmp_path / "adapter.safetensors", AdapterProblem).tensors
 
 
-def test_stop_finishes_the_step_and_resume_goes_on_from_there(studio: Studio, project: int) -> None:
-    run = studio.run(project, steps=100_000, save_every=100_000)["id"]
+def test_stop_finishes_the_step_and_resume_goes_on_from_there(studio: Studio, shared_project: int) -> None:
+    run = studio.run(shared_project, steps=100_000, save_every=100_000)["id"]
     studio.until_step(run, 3)
     assert studio.post(f"/api/runs/{run}/stop")["state"] == "running"
     stopped = studio.until_state(run, "stopped")
@@ -82,8 +76,8 @@ def test_stop_finishes_the_step_and_resume_goes_on_from_there(studio: Studio, pr
     assert [step for step, _ in series] == list(range(1, more + 1))
 
 
-def test_save_and_sample_now(studio: Studio, project: int) -> None:
-    run = studio.run(project, steps=100_000, save_every=100_000)["id"]
+def test_save_and_sample_now(studio: Studio, shared_project: int) -> None:
+    run = studio.run(shared_project, steps=100_000, save_every=100_000)["id"]
     studio.until_step(run, 1)
     studio.post(f"/api/runs/{run}/save")
     studio.post(f"/api/runs/{run}/sample")
@@ -92,8 +86,8 @@ def test_save_and_sample_now(studio: Studio, project: int) -> None:
     studio.until_state(run, "stopped")
 
 
-def test_stop_now_ends_with_the_last_checkpoint(studio: Studio, project: int) -> None:
-    run = studio.run(project, steps=100_000, save_every=2)
+def test_stop_now_ends_with_the_last_checkpoint(studio: Studio, shared_project: int) -> None:
+    run = studio.run(shared_project, steps=100_000, save_every=2)
     studio.until_step(run["id"], 5)
     pid = studio.job_pid(run["job_id"])
     studio.post(f"/api/runs/{run['id']}/stop", {"now": True})
@@ -101,8 +95,8 @@ def test_stop_now_ends_with_the_last_checkpoint(studio: Studio, project: int) ->
     until(lambda: not _alive(pid))
 
 
-def test_a_killed_process_resumes_from_its_last_checkpoint(studio: Studio, project: int) -> None:
-    run = studio.run(project, steps=400, save_every=5)
+def test_a_killed_process_resumes_from_its_last_checkpoint(studio: Studio, shared_project: int) -> None:
+    run = studio.run(shared_project, steps=400, save_every=5)
     studio.until_step(run["id"], 7)
     os.kill(studio.job_pid(run["job_id"]), signal.SIGKILL)
     until(lambda: studio.get(f"/api/jobs/{run['job_id']}")["deaths"] == 1)
@@ -116,9 +110,9 @@ def test_a_killed_process_resumes_from_its_last_checkpoint(studio: Studio, proje
 
 
 def test_a_damaged_checkpoint_counts_no_more_once_the_run_went_on_from_the_one_before(
-    studio: Studio, project: int
+    studio: Studio, shared_project: int
 ) -> None:
-    run = studio.run(project, steps=100_000, save_every=100_000)["id"]
+    run = studio.run(shared_project, steps=100_000, save_every=100_000)["id"]
     studio.until_step(run, 3)
     first = studio.stop(run)
     studio.post(f"/api/runs/{run}/resume")
@@ -139,10 +133,12 @@ def test_a_damaged_checkpoint_counts_no_more_once_the_run_went_on_from_the_one_b
     assert [each["step"] for each in studio.get("/api/adapters")] == [first, second]
 
 
-def test_a_run_whose_process_was_killed_ends_bit_for_bit_like_one_that_was_not(studio: Studio, project: int) -> None:
-    whole = studio.run(project, steps=120, save_every=20)
+def test_a_run_whose_process_was_killed_ends_bit_for_bit_like_one_that_was_not(
+    studio: Studio, shared_project: int
+) -> None:
+    whole = studio.run(shared_project, steps=120, save_every=20)
     studio.until_state(whole["id"], "succeeded")
-    killed = studio.run(project, steps=120, save_every=20)
+    killed = studio.run(shared_project, steps=120, save_every=20)
     studio.until_step(killed["id"], 25)
     pid = studio.job_pid(killed["job_id"])
     os.kill(pid, signal.SIGSTOP)  # so that it cannot get to its end before it is killed
@@ -167,8 +163,8 @@ def _tensors(studio: Studio, run: int, step: int, file: str) -> dict[str, bytes]
     return {name: content[start + each.begin : start + each.end] for name, each in header.tensors.items()}
 
 
-def test_three_deaths_without_a_checkpoint_fail_the_run_in_words(studio: Studio, project: int) -> None:
-    run = studio.run(project, steps=100_000, save_every=100_000)
+def test_three_deaths_without_a_checkpoint_fail_the_run_in_words(studio: Studio, shared_project: int) -> None:
+    run = studio.run(shared_project, steps=100_000, save_every=100_000)
     seen: set[int] = set()
     for _ in range(3):
         pid = until(lambda: (found := studio.job_pid(run["job_id"])) not in seen and found)
@@ -223,19 +219,19 @@ def test_a_job_outlives_a_killed_server_and_the_next_one_finds_it(start_studio: 
     again.until_state(run["id"], "stopped")
 
 
-def test_two_runs_take_turns(studio: Studio, project: int) -> None:
-    first = studio.run(project, steps=100_000, save_every=100_000)
+def test_two_runs_take_turns(studio: Studio, shared_project: int) -> None:
+    first = studio.run(shared_project, steps=100_000, save_every=100_000)
     studio.until_step(first["id"], 1)
-    second, third = (studio.run(project, steps=4, seed=seed) for seed in range(2))
+    second, third = (studio.run(shared_project, steps=4, seed=seed) for seed in range(2))
     studio.post(f"/api/jobs/{third['job_id']}/move", {"position": 0})
     studio.post(f"/api/runs/{first['id']}/stop")
     studio.until_state(second["id"], "succeeded")
-    ended = {each["id"]: each["ended_at"] for each in studio.get(f"/api/projects/{project}/runs")}
+    ended = {each["id"]: each["ended_at"] for each in studio.get(f"/api/projects/{shared_project}/runs")}
     assert ended[first["id"]] < ended[third["id"]] < ended[second["id"]]
 
 
-def test_pictures_are_drawn_with_and_without_the_adapter(studio: Studio, project: int) -> None:
-    run = studio.run(project, steps=3, learning_rate=0.05)["id"]
+def test_pictures_are_drawn_with_and_without_the_adapter(studio: Studio, shared_project: int) -> None:
+    run = studio.run(shared_project, steps=3, learning_rate=0.05)["id"]
     studio.until_state(run, "succeeded")
     request = {"model": "tiny", "prompt": "sks can in the snow", "seed": 7, "without": True, "adapters": [{"run": run}]}
     job = studio.post("/api/pictures", request)["job_id"]
@@ -246,8 +242,8 @@ def test_pictures_are_drawn_with_and_without_the_adapter(studio: Studio, project
     assert first != second
 
 
-def test_a_run_and_a_picture_use_the_base_precision_of_their_settings(studio: Studio, project: int) -> None:
-    run = studio.run(project, steps=2, sample_every=2, base_precision="4-bit")["id"]
+def test_a_run_and_a_picture_use_the_base_precision_of_their_settings(studio: Studio, shared_project: int) -> None:
+    run = studio.run(shared_project, steps=2, sample_every=2, base_precision="4-bit")["id"]
     samples = studio.until_state(run, "succeeded")["samples"]
     assert {each["recipe"]["precision"] for each in samples} == {"4-bit"}
     request = {"model": "tiny", "prompt": "sks can", "seed": 7, "adapters": [{"run": run}]}
@@ -282,8 +278,8 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def test_an_adapter_is_taken_away_brought_back_and_drawn_with(studio: Studio, project: int) -> None:
-    run = studio.run(project, steps=3, learning_rate=0.05, ranks="*.proj_out=7")["id"]
+def test_an_adapter_is_taken_away_brought_back_and_drawn_with(studio: Studio, shared_project: int) -> None:
+    run = studio.run(shared_project, steps=3, learning_rate=0.05, ranks="*.proj_out=7")["id"]
     studio.until_state(run, "succeeded")
     assert [each["rank"] for each in studio.get("/api/adapters")] == [7]
     content = studio.http.get(f"/api/runs/{run}/adapter").content

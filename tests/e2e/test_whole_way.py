@@ -18,7 +18,7 @@ def empty_studio(tmp_path: Path, tiny_models: Path):
         yield running
 
 
-@pytest.mark.parametrize(("model", "steps", "side_px"), [("tiny", 4000, 64), ("pocket", 400, 128)])
+@pytest.mark.parametrize(("model", "steps", "side_px"), [("tiny", 4000, 64), ("pocket", 4000, 64)])
 def test_from_an_empty_home_to_a_downloaded_adapter(
     page: Page, empty_studio: Studio, photo_files: list[Path], tmp_path: Path, model: str, steps: int, side_px: int
 ) -> None:
