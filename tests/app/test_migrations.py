@@ -120,13 +120,6 @@ def old_home(root: Path) -> Home:
             (AT,),
         )
         run("INSERT INTO run VALUES (1, 1, 1, 1, 'Run 1', ?, '{}', '{}', ?)", (config, AT))
-        run(
-            f"INSERT INTO job ({columns}, result, created_at) VALUES "
-            "(2, 'sample', 'memory', 'succeeded', 2.0, 1, ?, 1, 0, 'none', 0, 0, '', 1, 1, '{}', ?)",
-            (json.dumps(DRAWING), AT),
-        )
-        values = "(1, 2, NULL, NULL, 0, 'a can', 7, 0.8, '{}', 'pictures/2-0.png', 80, 64, ?)"
-        run(f"INSERT INTO sample VALUES {values}", (AT,))
         for number in range(1, 6):
             run("INSERT INTO event VALUES (?, 1, 1, 'metric', ?, '{\"loss\": 1}', ?)", (number, number, AT))
         run("DELETE FROM event WHERE id > 3")
@@ -170,10 +163,6 @@ def test_an_older_home_opens_with_captions_crops_and_versions(tmp_path: Path) ->
         assert [difference[what] for what in ("removed", "captions", "crops", "masks")] == [[], [], [], []]
         client.patch("/api/photos/1", json={"caption": "new"})
         assert client.post("/api/projects/1/undo").status_code == 200
-        drawn = client.get("/api/pictures").json()
-        assert [(each["id"], each["favourite"]) for each in drawn] == [(1, False)]
-        assert [each["label"] for each in client.get("/api/drawings").json()[0]["pictures"]] == ["0.8"]
-        assert client.patch("/api/pictures/1", json={"favourite": True}).json()["favourite"]
         assert client.get("/api/photos/1").json()["caption"] == "a photo of sks can"
     assert list(home.root.glob("likeness-v1-*.db"))
 
@@ -221,6 +210,27 @@ def test_adapters_samples_and_exports_of_an_older_home_are_there_and_can_be_sent
         sent = send(client, 1, monkeypatch, program="diffusers", folder=str(tmp_path))
         assert [Path(path).suffix for path in sent["result"]["written"]] == [".safetensors", ".png", ".txt"]
         assert "sks can at sea" in (tmp_path / "My-can-Run-1-2.txt").read_text()
+
+
+def test_pictures_of_an_older_home_can_be_favourites(tmp_path: Path) -> None:
+    home = old_home(tmp_path / "home")
+    with closing(sqlite3.connect(home.database)) as connection:
+        columns = (
+            "id, kind, lane, state, position, project_id, params, attempt, deaths, stop, save, sample, phase, step"
+        )
+        connection.execute(
+            f"INSERT INTO job ({columns}, steps, result, created_at) VALUES "
+            "(2, 'sample', 'memory', 'succeeded', 2.0, 1, ?, 1, 0, 'none', 0, 0, '', 1, 1, '{}', ?)",
+            (json.dumps(DRAWING), AT),
+        )
+        values = "(1, 2, NULL, NULL, 0, 'a can', 7, 0.8, '{}', 'pictures/2-0.png', 80, 64, ?)"
+        connection.execute(f"INSERT INTO sample VALUES {values}", (AT,))
+        connection.commit()
+    with TestClient(create_app(home.root, with_jobs=False), base_url="http://127.0.0.1") as client:
+        (drawn,) = client.get("/api/pictures").json()
+        assert (drawn["id"], drawn["favourite"]) == (1, False)
+        assert [each["label"] for each in client.get("/api/drawings").json()[0]["pictures"]] == ["0.8"]
+        assert client.patch("/api/pictures/1", json={"favourite": True}).json()["favourite"]
 
 
 def test_ids_of_events_go_on_where_they_were(tmp_path: Path) -> None:
