@@ -12,6 +12,7 @@ from app.terminal import distributed
 from core.adapters import file as adapter_file
 from core.config.layer_ranks import RANK_AT_MOST
 from core.config.resolve import Resolved, examine
+from core.dataset import class_folder
 from core.dataset.examples import Example, read_folder
 from core.distributed.hosts import Hosts
 from core.errors import AdapterProblem, ConfigProblem, DataProblem, FieldProblem, ModelProblem
@@ -62,7 +63,10 @@ def check_request(
     architecture = architecture_of(entry.path) if entry is not None else None
     examples, left_out, lack = _read_photos(photos, subject)
     names = [each.name for each in examples]
-    found = [*settings_problems(examined, architecture, names, starts=starts), *problems]
+    settings = settings_problems(examined, architecture, names, starts=starts)
+    with _collected(problems):
+        _check_class_pictures(examined.resolved.config.class_folder, settings)
+    found = [*settings, *problems]
     if found or entry is None:
         if lack is not None:
             found += lack.problems or [FieldProblem("PHOTOS", lack.message)]
@@ -110,6 +114,12 @@ def _start_rank(file: Path, entry: catalog.Entry) -> int:
         named = [FieldProblem("--from", each.message) for each in problems]
         raise ConfigProblem("Some settings need another look.", named)
     return min(rank, RANK_AT_MOST)
+
+
+def _check_class_pictures(folder: str, known: Sequence[FieldProblem]) -> None:
+    """Raise ConfigProblem for class pictures that cannot be read, in a folder that has no problem yet."""
+    if folder and class_folder.KNOB not in {each.field for each in known}:
+        class_folder.read(folder, "")
 
 
 def _check_out(out: Path, resume: bool) -> None:

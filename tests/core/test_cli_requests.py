@@ -87,3 +87,17 @@ def test_a_run_with_refused_settings_stays_as_it_was(model_folder: Path, photos:
     assert refused(photos, "--model", model_folder, "--out", out, "--steps", 0).keys() == {"--out", "steps"}
     assert json.loads((out / "config.json").read_text()) == before
     assert checkpoint.steps_saved(out) == [2]
+
+
+def test_a_folder_of_class_pictures_is_named_by_its_whole_path_and_checked(
+    model_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = (photos, "--model", model_folder, "--out", tmp_path / "out", "--class-images", "dogs")
+    (message,) = refused(*words).values()
+    assert message.startswith(f"is '{tmp_path / 'dogs'}', which is not a folder on this computer")
+    (tmp_path / "dogs").mkdir()
+    (tmp_path / "dogs" / "a.png").write_bytes(b"no picture")
+    (message,) = refused(*words).values()
+    assert "a.png" in message
+    assert not (tmp_path / "out").exists()
