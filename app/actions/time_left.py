@@ -183,15 +183,31 @@ def _taken(session: Session, job_id: int) -> list[Taken]:
 
 def _round_seconds(session: Session, job_id: int) -> float | None:
     """Seconds of a round of samples, and of measuring them. The first picture of all also compiles."""
+    rounds = _rounds(session, job_id)
+    whole = rounds[:-1] or rounds  # the newest may be under way
+    seconds = [(each[-1].at - each[0].at).total_seconds() - _warm_up(each) for each in whole]
+    return max(statistics.fmean(seconds), 0.0) if seconds else None
+
+
+def _rounds(session: Session, job_id: int) -> list[list[Event]]:
+    """The events of each round of samples, the oldest round first; the newest may be under way."""
     rows = session.exec(_of_drawing(job_id).order_by(col(Event.id).desc()).limit(ROUNDS_READ)).all()[::-1]
     rounds: list[list[Event]] = []
     for row in rows:
         if not rounds or (_is_first(row) and not _is_first(rounds[-1][-1])):
             rounds.append([])
         rounds[-1].append(row)
-    whole = rounds[:-1] or rounds  # the newest may be under way
-    seconds = [(each[-1].at - each[0].at).total_seconds() - _warm_up(each) for each in whole]
-    return max(statistics.fmean(seconds), 0.0) if seconds else None
+    return rounds
+
+
+def _measuring_share(session: Session, job_id: int) -> float:
+    """How long measuring took in the rounds before the newest, for each second of drawing their samples."""
+    drawing = measuring = 0.0
+    for rows in _rounds(session, job_id)[:-1]:
+        samples = [row.at for row in rows if row.payload.get("name") == DRAWING]
+        drawing += (samples[-1] - samples[0]).total_seconds() - _warm_up(rows) if samples else 0.0
+        measuring += (rows[-1].at - samples[-1]).total_seconds() if samples else 0.0
+    return max(measuring / drawing, 0.0) if drawing > 0 else 0.0
 
 
 def _of_drawing(job_id: int) -> SelectOfScalar[Event]:
@@ -291,17 +307,13 @@ def _under_way(session: Session, job: Job, costs: Costs, here: Due, at: datetime
 def _left_of_round(session: Session, rows: Sequence[Event], usual: float, at: datetime) -> float:
     """Seconds that a round of samples still takes, from its events so far; `usual` is of a whole round."""
     newest = rows[-1]
-    if newest.kind == MEASURED:
-        return 0.0
     drawn = [row for row in rows if row.payload.get("name") == DRAWING]
+    if newest.kind == MEASURED or not drawn:
+        return 0.0
     done, pictures = int(drawn[-1].payload["done"]), int(drawn[-1].payload["of"])
     changed = next(row.at for row in drawn if row.payload["done"] == done)
     each = (changed - rows[0].at).total_seconds() / done if done else usual / max(pictures, 1)
-    named = func.json_extract(Event.payload, "$.name") == MEASURING
-    is_measured = (
-        session.exec(select(Event.id).where(Event.job_id == newest.job_id, named).limit(1)).first() is not None
-    )
-    rest = max(usual - pictures * each, 0.0) if done and is_measured else 0.0
+    rest = pictures * each * _measuring_share(session, int(newest.job_id or 0)) if done else 0.0
     if newest.payload["name"] == MEASURING:
         return max(rest - (at - changed).total_seconds(), 0.0)
     return max((pictures - done) * each + rest - min((at - changed).total_seconds(), each), 0.0)

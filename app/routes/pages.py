@@ -49,9 +49,9 @@ def new_run(
 
 
 @router.get("/runs/compare")
-def compare(request: Request, db: Db, ids: Annotated[list[str], Query(min_length=1)]) -> HTMLResponse:
+def compare(request: Request, db: Db, ids: Annotated[list[str] | None, Query()] = None) -> HTMLResponse:
     """`?ids=1,2`, or `?ids=1&ids=2` as a form sends it."""
-    return _show(request, db, compare_page(db, ",".join(ids)))
+    return _show(request, db, compare_page(db, ",".join(ids or ())))
 
 
 @router.get("/runs/{run_id}")

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,8 @@ def test_a_prompt_of_two_projects_is_one_prompt_though_each_calls_its_subject_ot
 )
 def test_a_list_that_cannot_be_compared_is_refused_in_words(studio: TestClient, text: str, words: str) -> None:
     assert problem_of(studio.get("/api/runs/compare", params={"ids": text}), 422)["message"] == words
+    page = studio.get("/runs/compare", params={"ids": text} if text else {}, headers={"accept": "text/html"})
+    assert (page.status_code, unescape(words) in unescape(page.text)) == (422, True)
 
 
 def test_runs_that_are_gone_are_named_and_the_page_shows_the_others(studio: TestClient, ids: dict[str, int]) -> None:
