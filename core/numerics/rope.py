@@ -83,7 +83,7 @@ def _rotated(x_BHSd: mx.array, cos: mx.array, sin: mx.array, back: bool = False)
         return _plainly_rotated(x_BHSd, cos, -sin if back else sin)
     if prepare().device == "cuda":
         cos, sin = (mx.broadcast_to(each, x_BHSd.shape) for each in (cos, sin))
-        return _kernel()(
+        return pair_kernel()(
             inputs=[x_BHSd, cos, sin],
             template=[("BACK", back)],
             grid=(x_BHSd.size // 2, 1, 1),
@@ -109,7 +109,7 @@ def _plainly_rotated(x_BHSd: mx.array, cos: mx.array, sin: mx.array) -> mx.array
 
 
 @functools.cache
-def _kernel() -> Callable[..., list[mx.array]]:
+def pair_kernel() -> Callable[..., list[mx.array]]:
     """The CUDA kernel. Its arguments keep their strides, so none is copied to be row-contiguous."""
     kernel: Any = mx.fast.cuda_kernel(
         name="rotate_pairs",

@@ -87,8 +87,8 @@ def test_a_wrong_kernel_is_found_and_replaced_and_reported(
 ) -> None:
     module, name = WRONG[kernel]
     if kernel == "rotation" and backend.prepare().device == "cuda":  # which has a kernel of ours
-        cuda_kernel = _off(rope._kernel())
-        monkeypatch.setattr(rope, "_kernel", lambda: cuda_kernel)
+        cuda_kernel = _off(rope.pair_kernel())
+        monkeypatch.setattr(rope, "pair_kernel", lambda: cuda_kernel)
     monkeypatch.setattr(module, name, _off(getattr(module, name)))
     (found,) = self_test.results_of([kernel])
     assert (found.right, found.fallback_right) == (False, True), found
