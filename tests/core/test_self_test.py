@@ -169,6 +169,7 @@ def test_wrong_products_of_16_bits_are_found_and_float32_takes_their_place(monke
     assert [each.right for each in self_test.results_of(["float32_product"])] == [True]
 
 
+@pytest.mark.skipif(backend.prepare().device != "cpu", reason="only a CPU's products have a fallback without OpenBLAS")
 def test_the_fallback_of_products_takes_no_openblas(tmp_path: Path) -> None:
     (line,) = [
         json.loads(each) for each in first_test.in_a_process(["float32_product"], "float32_product") if "error" in each

@@ -137,3 +137,22 @@ def test_large_pictures_fit_in_tiles_and_the_forecast_knows() -> None:
 
 def test_the_memory_for_arrays_is_that_of_the_forecast() -> None:
     assert hardware.array_bytes() == hardware.this_computer(hardware.Path("/")).memory
+
+
+MEASURED = {  # GiB beyond the weights on one NVIDIA H200, by side: python -m bench.vae_memory --side N
+    ("encode", "whole"): {512: 0.54, 1024: 2.13, 1536: 4.54, 2048: 8.08},
+    ("decode", "whole"): {512: 0.70, 1024: 2.80, 1536: 6.26, 2048: 9.16},
+    ("encode", "tiles"): {1536: 0.57, 2048: 0.95},
+    ("decode", "tiles"): {1536: 0.66, 2048: 1.09},
+}
+
+
+@pytest.mark.parametrize(("direction", "way"), MEASURED)
+def test_the_forecast_is_within_15_percent_of_what_an_h200_took(direction: Direction, way: str) -> None:
+    channels = Channels.of((128, 256, 512, 512))
+    for side, measured in MEASURED[direction, way].items():
+        if way == "whole":
+            predicted = forecast.whole(direction, "cuda", channels, side**2)
+        else:
+            predicted = forecast.in_tiles(direction, "cuda", channels, side)
+        assert predicted / 2**30 == pytest.approx(measured, rel=0.15), side
