@@ -11,7 +11,8 @@
     variety(n)   = mean d_i(n) / mean d_i(0) = v                bar  sd(d_i(n) - v d_i(0)) / sqrt(I) / mean d_i(0)
                    1: as different as the base's pictures; v* = d* / mean d_i(0): as the photos among themselves
     gained(n)    = (likeness(n) - likeness(0)) / (s* - likeness(0))
-    worth(n)     = gained(n) - max(1 - variety(n), 0) - LEAK_WEIGHT * max(leak(n), 0)                        0 at step 0
+    lost(n)      = max(min(1, v*) - variety(n), 0): pictures of one subject need not differ more than its photos do
+    worth(n)     = gained(n) - lost(n) - LEAK_WEIGHT * max(leak(n), 0)                                       0 at step 0
 
 A difference of two steps is one of the same prompts and seeds, so its bar comes from the differences of the pictures:
 sd(s_i(m) - s_i(n)) / sqrt(I), and so on; the bars of the three parts of a worth add in squares. sd is the standard
@@ -111,7 +112,7 @@ def figures(now: Drawn, base: Drawn) -> Figures:
     leak, variety = _leak(now, base), _variety(now, base)
     gained = (likeness.value - likeness.base) / max(likeness.photos - likeness.base, SHARE_OF)
     leaked = LEAK_WEIGHT * max(leak.value, 0.0) if leak else 0.0
-    lost = max(1 - variety.value, 0.0) if variety else 0.0
+    lost = max(min(1.0, variety.photos) - variety.value, 0.0) if variety else 0.0
     return Figures(likeness, leak, variety, gained, gained - lost - leaked, now.held_out)
 
 
@@ -121,7 +122,7 @@ def worth_bar(one: Drawn, other: Drawn, base: Drawn) -> float:
     leaks, varieties = [_leak(each, base) for each in (one, other)], [_variety(each, base) for each in (one, other)]
     if any(each is not None and each.value > 0 for each in leaks):
         parts.append(LEAK_WEIGHT * _error(_differences(one.bare, other.bare)) / _gap(base.bare, one.photos[1]))
-    if any(each is not None and each.value < 1 for each in varieties):
+    if any(each is not None and each.value < min(1.0, each.photos) for each in varieties):
         mean = max(statistics.fmean(base.distance), SHARE_OF)
         parts.append(_error(_differences(one.distance, other.distance)) / mean)
     return math.hypot(*parts)

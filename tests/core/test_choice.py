@@ -147,7 +147,7 @@ LATE = drawn(400, 0.6, distance=0.3)
     [
         ([drawn(100, 0.5), drawn(150, 0.5), drawn(200, 0.6), LATE], 200, False),
         ([drawn(100, 0.6), drawn(150, 0.5), drawn(200, 0.5), LATE], 100, False),
-        ([drawn(100, 0.6), drawn(150, 0.5), drawn(200, 0.5), drawn(400, 0.61)], 100, False),
+        ([drawn(100, 0.6), drawn(150, 0.5), drawn(200, 0.5), drawn(400, 0.605)], 100, False),
         ([drawn(100, 0.6), drawn(150, 0.5), drawn(200, 0.5), drawn(400, 0.8)], 400, False),
         ([drawn(100, 0.6, leak=1.0), drawn(150, 0.55), drawn(200, 0.5), LATE], 150, False),
         ([drawn(100, 0.6, distance=0.3), drawn(150, 0.55), drawn(200, 0.5), LATE], 150, False),

@@ -32,7 +32,7 @@ def test_likeness_leak_and_variety_are_means_over_pictures_with_their_standard_e
     assert found.variety.bar == pytest.approx(statistics.stdev(rest) / math.sqrt(3) / 0.5)
     assert found.variety.photos == pytest.approx(0.3 / 0.5)
     assert found.gained == pytest.approx(0.3 / 0.5)
-    assert found.worth == pytest.approx(0.6 - (1 - 0.4) - 0.25 * 0.2)
+    assert found.worth == pytest.approx(0.6 - (0.6 - 0.4) - 0.25 * 0.2)
 
 
 def test_the_base_is_worth_nothing_and_leaks_nothing() -> None:
