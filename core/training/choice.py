@@ -16,8 +16,8 @@
 
 Pictures come first, since they are what the adapter is for. The score on held-out photos sees memorising before they
 do, but its part is small: with few photos a subject is only drawn well when its score has long been rising (Pocket with
-two photos of a dog: lowest before step 50, a dog from step 350 on; python -m bench.choice). Where pictures are measured,
-a checkpoint without them, such as one after the last samples, is not chosen.
+two photos of a dog: lowest before step 50, a dog from step 350 on; python -m bench.choice). Where pictures are
+measured, a checkpoint without them, such as one after the last samples, is not chosen.
 
 Both scores of a difference are of the same photos at the same noise, so what the photos have in common cancels out; and
 so it is with pictures of the same prompts and seeds.
