@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import text
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 
 from app.database import Database
 from app.home import Home
@@ -91,12 +91,12 @@ def hashes_needed(session: Session) -> set[str]:
 
 def paths_needed(session: Session, home: Home) -> set[Path]:
     """Every other file and folder that a row refers to: of runs, exports, imported adapters and pictures."""
-    needed = {home.run(int(run_id or 0)) for run_id in session.exec(select(Run.id))}
-    needed |= {home.exports / str(job_id) for job_id in session.exec(select(Job.id).where(Job.kind == Kind.EXPORT))}
-    imported = session.exec(select(Adapter).where(col(Adapter.run_id).is_(None)))
-    needed |= {path for row in imported for path in files_of_adapter(home, row).others}
-    drawn = session.exec(select(Sample.file).where(col(Sample.run_id).is_(None)))
-    return needed | {home.root / file for file in drawn}
+    runs = set(session.exec(select(Run.id)))
+    needed = {home.run(int(run_id or 0)) for run_id in runs}
+    exported = session.exec(select(Job).where(Job.kind == Kind.EXPORT))  # the job outlives its run
+    needed |= {home.exports / str(job.id) for job in exported if job.params.get("run") in (None, *runs)}
+    needed |= {path for row in session.exec(select(Adapter)) for path in files_of_adapter(home, row).others}
+    return needed | {home.root / file for file in session.exec(select(Sample.file))}
 
 
 def move_all(database: Database, older_than_seconds: float = 0.0) -> int:

@@ -43,7 +43,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def empty_home(tmp_path: Path, empty_database: Path) -> Home:
     """A home without rows, as a first start would leave it."""
     one = Home(tmp_path / "home")
-    one.root.mkdir(exist_ok=True)  # a test may have put something there already
+    one.root.mkdir(mode=0o700, exist_ok=True)  # a test may have put something there already
     shutil.copy(empty_database, one.database)
     return one
 
