@@ -194,10 +194,10 @@ export function startLoupe() {
     if (dialog.open && ids.includes(id)) dialog.close();
   });
   room.on("review", () => dialog.open && drawPanel(photo()));
-  const [, number, tool] = location.hash.match(/^#photo-(\d+)(?:-(crop|mask))?$/) ?? [];
+  const [, number, wanted] = location.hash.match(/^#photo-(\d+)(?:-(crop|mask))?$/) ?? [];
   const asked = Number(number);
   if (asked && room.photos.has(asked)) {
     history.replaceState(null, "", location.pathname);
-    attempt(async () => openLoupe(asked, tool));
+    attempt(async () => openLoupe(asked, wanted));
   }
 }
