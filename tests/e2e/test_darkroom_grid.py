@@ -44,7 +44,7 @@ def test_a_grid_is_asked_for_fills_in_live_and_is_walked_by_keys(darkroom: Page,
     page.get_by_label("Prompts, one a line").press("Tab")
     expect(page.locator("#draw-words")).to_have_text("Draw 12")
     expect(page.locator("#cost")).to_contain_text("12 pictures, a run that waits goes first, about")
-    assert page.get_by_label("Rows").locator("option[value=prompt]").is_disabled(), "an axis has one place"
+    assert page.get_by_label("Rows", exact=True).locator("option[value=prompt]").is_disabled(), "an axis has one place"
     page.keyboard.press("Control+Enter")
     expect(page.locator("#grid-title")).to_have_text("strength by checkpoint by prompt")
     cells = page.locator("#grid-table [data-cells] td")
@@ -95,7 +95,7 @@ def test_what_is_wrong_with_a_grid_is_said_before_it_is_drawn(darkroom: Page) ->
     page.get_by_role("button", name="Grid", exact=True).click()
     expect(page.locator("#grid-axes")).to_contain_text("Choose an adapter of a run above.")
     expect(page.locator("#grid-error")).to_contain_text("Checkpoint is empty; give a list of values")
-    page.get_by_label("Rows").select_option("seed")
+    page.get_by_label("Rows", exact=True).select_option("seed")
     page.get_by_label("Columns").select_option("prompt")
     page.get_by_label("Seeds", exact=True).fill("3")
     page.get_by_label("Seeds", exact=True).press("Tab")
