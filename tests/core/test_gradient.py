@@ -197,7 +197,8 @@ def test_a_mask_needs_no_more_memory(tmp_path: Path, kept: int | None) -> None:
     masked = replace(plain, weight_BL=mx.random.uniform(shape=plain.clean_BLC.shape[:2]))
     mx.eval(masked.weight_BL)
     before, after = (
-        peak_of(Gradient(family, adapter, 1.0, kept), adapter.parameters(), each) for each in (plain, masked)
+        min(peak_of(Gradient(family, adapter, 1.0, kept), adapter.parameters(), each) for _ in range(3))
+        for each in (plain, masked)  # a busy machine frees some arrays later
     )
     assert after < 1.02 * before
 
