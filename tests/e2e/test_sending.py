@@ -60,12 +60,12 @@ def test_the_dialog_says_what_will_be_written_where_and_how_it_is_used(
     expect(files).to_have_count(4)
     expect(files.first).to_have_text("Pip-Run-1-200.safetensors: the adapter")
     expect(page.locator("#export-folder-error")).to_have_text("")
-    page.get_by_label("Strength").fill("0,8")
+    page.get_by_label("Strength", exact=True).fill("0,8")
     expect(page.locator("#send-lines li").nth(1)).to_contain_text("at strength 0.8")
     expect(dialog.get_by_role("button", name="Send", exact=True)).to_be_visible()
-    page.get_by_label("Strength").fill("9")
+    page.get_by_label("Strength", exact=True).fill("9")
     expect(page.locator("#export-strength-error")).to_have_text("Strength is 9; it can be -4 to 4, and not 0.")
-    page.get_by_label("Strength").fill("1")
+    page.get_by_label("Strength", exact=True).fill("1")
 
     dialog.get_by_label("ComfyUI").focus()
     for _ in range(2):

@@ -109,7 +109,7 @@ def test_runs_are_chosen_by_keys_and_compared_at_one_step(page: Page, together: 
     page.keyboard.press("Home")
     assert step_words(page) == ["Step 0", "Step 0"]
     page.get_by_role("button", name="Each at its best").click()
-    assert step_words(page) == ["Step 200", "Step 120"]
+    assert step_words(page) == ["Step 200", "Step 60"]
     expect(page.locator("#shown-step")).to_have_text("Each at its suggested step")
     page.get_by_role("button", name="Show all at step 200").click()
     assert step_words(page) == ["Step 200", "Step 150"]
